@@ -1,0 +1,179 @@
+"""What a Vault is to the rest of the package, and what every backend shares: cache, counting and concurrency."""
+
+import asyncio
+import threading
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.asyncio import async_unsafe
+
+from vault_fields.exceptions import VaultError
+from vault_fields.keycache import KeyCache, Outcome
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["BaseVault"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+_unsafe = async_unsafe(
+    "The Vault cannot be asked from an async context. Open the values beforehand with `await vault_fields.aopen(…)`, "
+    "or use sync_to_async."
+)
+
+
+class BaseVault(ABC):
+    """
+    A configured Vault: one per process and alias, shared by all threads, built without I/O.
+
+    Its options are its constructor's keywords, which are also the ``OPTIONS`` of its entry in ``VAULTS``:
+    ``max_cached_keys`` and ``key_max_age`` (seconds) bound the cache of opened data keys; ``max_concurrency`` is how
+    many calls may be under way for one batch.
+
+    A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
+    ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
+    """
+
+    def __init__(
+        self,
+        alias: str = "default",
+        *,
+        max_cached_keys: int = 10_000,
+        key_max_age: float = 60.0,
+        max_concurrency: int = 16,
+        **unknown: Any,
+    ) -> None:
+        self.alias = alias
+        if unknown:
+            raise self.misconfigured(f"unknown OPTIONS: {', '.join(sorted(unknown))}.")
+        self._require_number("max_cached_keys", max_cached_keys, minimum=0, integral=True)
+        self._require_number("key_max_age", key_max_age, minimum=0)
+        self._require_number("max_concurrency", max_concurrency, minimum=1, integral=True)
+        self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)
+        self.calls: Counter[str] = Counter()
+        self._max_concurrency = max_concurrency
+        self._calls_lock = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    # The three operations of the specification.
+
+    @_unsafe
+    def create_data_key(self, context: KeyContext) -> DataKey:
+        """A fresh random data key, wrapped under every item of ``context``. One call."""
+        self._count("create")
+        key = self._create(context)
+        self.cache.put(key, context)
+        return key
+
+    def decrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
+        """The data key behind ``encrypted_keys``. One call, or none while it is cached."""
+        key = self.cache.get(encrypted_keys)
+        if key is not None:
+            return key
+        outcome = self.decrypt_data_keys({encrypted_keys: context})[encrypted_keys]
+        if isinstance(outcome, VaultError):
+            raise outcome
+        return outcome
+
+    @_unsafe
+    def decrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
+        """
+        Many data keys at once, by their encrypted keys: each a ``DataKey`` or the ``VaultError`` in its way.
+
+        ``wanted`` maps encrypted keys to the context they were made for (None if unknown), by which they can be
+        purged. One call for each that is neither cached nor already being asked for by another thread.
+        """
+        return self.cache.resolve(wanted, self._fetch)
+
+    @_unsafe
+    def rekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        """The same data key wrapped for another context; its id may change with the wrapping. One call."""
+        self._count("rekey")
+        key = self._rekey(encrypted_keys, context)
+        self.cache.put(key, context)
+        return key
+
+    async def acreate_data_key(self, context: KeyContext) -> DataKey:
+        """As ``create_data_key``."""
+        return await _in_thread(self.create_data_key, context)
+
+    async def adecrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
+        """As ``decrypt_data_key``."""
+        key = self.cache.get(encrypted_keys)
+        return key if key is not None else await _in_thread(self.decrypt_data_key, encrypted_keys, context)
+
+    async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        """As ``rekey_data_key``."""
+        return await _in_thread(self.rekey_data_key, encrypted_keys, context)
+
+    def purge(self, context: Mapping[str, str] | None = None) -> int:
+        """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
+        return self.cache.purge(context)
+
+    def close(self) -> None:
+        """Let go of threads, connections and cached keys. The vault can be used again afterwards."""
+        self.cache.purge()
+        with self._calls_lock:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown(wait=False)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias!r}>"
+
+    # What a backend supplies.
+
+    @abstractmethod
+    def _create(self, context: KeyContext) -> DataKey: ...
+
+    @abstractmethod
+    def _decrypt(self, encrypted_keys: str) -> DataKey: ...
+
+    @abstractmethod
+    def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
+
+    def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+        """Ask for all of them, up to ``max_concurrency`` at a time."""
+        if len(encrypted_keys) == 1:
+            return {encrypted_keys[0]: self._attempt(encrypted_keys[0])}
+        return dict(zip(encrypted_keys, self._threads().map(self._attempt, encrypted_keys), strict=True))
+
+    # What a backend may use.
+
+    def misconfigured(self, reason: str) -> ImproperlyConfigured:
+        return ImproperlyConfigured(f"VAULTS[{self.alias!r}]: {reason}")
+
+    def _attempt(self, encrypted_keys: str) -> Outcome:
+        try:
+            return self._decrypt(encrypted_keys)
+        except VaultError as error:
+            return error
+
+    def _require_number(self, name: str, value: object, *, minimum: float, integral: bool = False) -> None:
+        kinds = (int,) if integral else (int, float)
+        # NaN fails the comparison too, which is why it is not written the other way round.
+        if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum:
+            kind = "a whole number" if integral else "a number"
+            raise self.misconfigured(f"{name} must be {kind} of at least {minimum}, not {value!r}.")
+
+    def _fetch(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+        self._count("decrypt", len(encrypted_keys))
+        return self._decrypt_many(encrypted_keys)
+
+    def _count(self, operation: str, calls: int = 1) -> None:
+        with self._calls_lock:
+            self.calls[operation] += calls
+
+    def _threads(self) -> ThreadPoolExecutor:
+        with self._calls_lock:
+            if self._pool is None:
+                self._pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix=f"vault-{self.alias}")
+            return self._pool
+
+
+async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+    return await asyncio.to_thread(function, *args, **kwargs)

@@ -1,0 +1,115 @@
+"""
+Every exception this package raises at run time, in one tree.
+
+    VaultFieldsError
+    ├── KeyContextError         a key context that cannot be: fix the row or the declaration
+    ├── ValueRefused            a value that must not be encrypted as it is: fix the value
+    ├── DecryptionError         the stored value does not open: retrying is useless
+    │   ├── EnvelopeError           it is malformed, truncated or altered
+    │   ├── KeyContextMismatch      it belongs to another key context than its row
+    │   └── PlaintextFound          it was never encrypted, and plaintext is not allowed
+    └── VaultError              the Vault gave no key
+        ├── VaultUnavailable        it did not answer in time: retrying may help
+        │   └── VaultThrottled      it asked for fewer calls
+        └── VaultRefused            it answered no: somebody has to act
+            └── KeyRevoked          the customer's key was withdrawn
+
+Wrong settings are Django's ``ImproperlyConfigured``; what an encrypted column cannot do is Django's ``FieldError``.
+No message holds plaintext, a key, a token or ciphertext.
+"""
+
+from typing import Any
+
+__all__ = [
+    "DecryptionError",
+    "EnvelopeError",
+    "KeyContextError",
+    "KeyContextMismatch",
+    "KeyRevoked",
+    "PlaintextFound",
+    "ValueRefused",
+    "VaultError",
+    "VaultFieldsError",
+    "VaultRefused",
+    "VaultThrottled",
+    "VaultUnavailable",
+]
+
+
+class VaultFieldsError(Exception):
+    """The base of every error of this package."""
+
+
+class KeyContextError(VaultFieldsError, ValueError):
+    """A key context breaks a limit, or cannot be derived from the row."""
+
+
+class ValueRefused(VaultFieldsError, ValueError):
+    """A value cannot be encrypted as it is; nothing was written."""
+
+
+class DecryptionError(VaultFieldsError):
+    """A stored value does not open."""
+
+
+class EnvelopeError(DecryptionError):
+    """A stored value or its companion is malformed, truncated, altered or not paired with the other."""
+
+
+class KeyContextMismatch(DecryptionError):
+    """A stored value was encrypted for another key context than that of the row it stands in."""
+
+
+class PlaintextFound(DecryptionError):
+    """A column that must hold only ciphertext holds plaintext."""
+
+
+class VaultError(VaultFieldsError):
+    """
+    The Vault gave no key.
+
+    ``alias`` names the entry of ``VAULTS``; ``status`` is the HTTP status and ``request_id`` the Vault's own name
+    for the request, where there was one.
+    """
+
+    def __init__(
+        self, message: str, *, alias: str | None = None, status: int | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(message)
+        self.alias = alias
+        self.status = status
+        self.request_id = request_id
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        if self.alias is not None:
+            text = f"VAULTS[{self.alias!r}]: {text}"
+        if self.request_id is not None:
+            text = f"{text} (request {self.request_id})"
+        return text
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Task queues pickle exceptions; the default would lose what stands in keywords.
+        return _restore, (type(self), self.args[0], self.alias, self.status, self.request_id)
+
+
+class VaultUnavailable(VaultError):
+    """The Vault could not be reached or did not answer before the deadline; trying again may help."""
+
+
+class VaultThrottled(VaultUnavailable):
+    """The Vault asked for fewer calls, for longer than the deadline allows."""
+
+
+class VaultRefused(VaultError):
+    """The Vault answered no: the request, the credentials or the stored keys are not acceptable to it."""
+
+
+class KeyRevoked(VaultRefused):
+    """A key that the data key is wrapped under was disabled, destroyed or withdrawn by its owner."""
+
+
+def _restore(
+    cls: type[VaultError], message: str, alias: str | None, status: int | None, request_id: str | None
+) -> VaultError:
+    return cls(message, alias=alias, status=status, request_id=request_id)

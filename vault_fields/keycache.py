@@ -1,0 +1,160 @@
+"""The per-process cache of data keys: bounded in time and number, and one question to the Vault per key at a time."""
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from vault_fields.exceptions import VaultError
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["KeyCache", "Outcome"]
+
+Outcome = DataKey | VaultError
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: DataKey
+    context: KeyContext | None
+    expires: float
+
+
+class _Abandoned(Exception):
+    """The thread that was asking the Vault was interrupted; whoever waited for it asks again."""
+
+
+class KeyCache:
+    """
+    Data keys by their encrypted keys, each for at most ``max_age`` seconds after the Vault opened it.
+
+    Use does not prolong the age, so that a revoked key is not served for ever. At most ``max_keys`` are held; the
+    least recently used go first. With either at 0 nothing is kept. Thread-safe.
+    """
+
+    def __init__(
+        self, *, max_keys: int = 10_000, max_age: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.max_keys = max_keys
+        self.max_age = max_age
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._in_flight: dict[str, Future[Outcome]] = {}
+        self._purges = 0
+
+    @property
+    def keeps_keys(self) -> bool:
+        return self.max_keys > 0 and self.max_age > 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, encrypted_keys: str) -> DataKey | None:
+        """The data key, if it is held and young enough."""
+        with self._lock:
+            return self._get(encrypted_keys)
+
+    def put(self, key: DataKey, context: KeyContext | None) -> None:
+        """Hold a key that the Vault has just handed out for ``context`` (None where that is not known)."""
+        with self._lock:
+            self._put(key, key.encrypted_keys, context)
+
+    def purge(self, context: Mapping[str, str] | None = None) -> int:
+        """
+        Drop the keys whose context has every item of ``context`` (all keys without one); return how many.
+
+        A key whose context is unknown is dropped too, and so is the answer to any question that is under way.
+        """
+        with self._lock:
+            self._purges += 1
+            gone = [name for name, entry in self._entries.items() if _matches(entry.context, context)]
+            for name in gone:
+                del self._entries[name]
+            return len(gone)
+
+    def resolve(
+        self,
+        wanted: Mapping[str, KeyContext | None],
+        fetch: Callable[[list[str]], Mapping[str, Outcome]],
+    ) -> dict[str, Outcome]:
+        """
+        Each wanted key or the error that stands in its way, asking ``fetch`` once for all that nobody else is asking.
+
+        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held.
+        """
+        results: dict[str, Outcome] = {}
+        while missing := {name: context for name, context in wanted.items() if name not in results}:
+            mine, others = self._claim(missing, results)
+            if mine:
+                results.update(self._ask(mine, wanted, fetch))
+            for name, future in others.items():
+                try:
+                    results[name] = future.result()
+                except _Abandoned:
+                    continue
+        return results
+
+    def _claim(
+        self, missing: Iterable[str], results: dict[str, Outcome]
+    ) -> tuple[dict[str, Future[Outcome]], dict[str, Future[Outcome]]]:
+        mine: dict[str, Future[Outcome]] = {}
+        others: dict[str, Future[Outcome]] = {}
+        with self._lock:
+            for name in missing:
+                if (key := self._get(name)) is not None:
+                    results[name] = key
+                elif (future := self._in_flight.get(name)) is not None:
+                    others[name] = future
+                else:
+                    mine[name] = self._in_flight[name] = Future()
+        return mine, others
+
+    def _ask(
+        self,
+        mine: dict[str, Future[Outcome]],
+        wanted: Mapping[str, KeyContext | None],
+        fetch: Callable[[list[str]], Mapping[str, Outcome]],
+    ) -> Mapping[str, Outcome]:
+        purges = self._purges
+        answers: Mapping[str, Outcome] = {}
+        try:
+            answers = fetch(list(mine))
+        finally:
+            with self._lock:
+                for name, future in mine.items():
+                    del self._in_flight[name]
+                    answer = answers.get(name)
+                    if answer is None:
+                        future.set_exception(_Abandoned())
+                        continue
+                    if isinstance(answer, DataKey) and purges == self._purges:
+                        self._put(answer, name, wanted[name])
+                    future.set_result(answer)
+        return answers
+
+    def _get(self, name: str) -> DataKey | None:
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        if entry.expires <= self._clock():
+            del self._entries[name]
+            return None
+        self._entries.move_to_end(name)
+        return entry.key
+
+    def _put(self, key: DataKey, name: str, context: KeyContext | None) -> None:
+        if not self.keeps_keys:
+            return
+        self._entries[name] = _Entry(key, context, self._clock() + self.max_age)
+        self._entries.move_to_end(name)
+        while len(self._entries) > self.max_keys:
+            self._entries.popitem(last=False)
+
+
+def _matches(held: KeyContext | None, wanted: Mapping[str, str] | None) -> bool:
+    if held is None or wanted is None:
+        return True
+    return all(held.get(name) == value for name, value in wanted.items())
