@@ -1,5 +1,8 @@
 """Settings of the test suite. ``DATABASE_URL`` chooses the database; without it, SQLite in memory."""
 
+import os
+import re
+
 import environ
 
 env = environ.Env()
@@ -7,6 +10,12 @@ env = environ.Env()
 SECRET_KEY = "only-for-the-tests"
 USE_TZ = True
 DATABASES = {"default": env.db("DATABASE_URL", default="sqlite://:memory:")}
+if "sqlite" not in DATABASES["default"]["ENGINE"]:
+    # Environments of tox that run side by side on one server each have a database of their own.
+    _run = re.sub(r"\W", "_", os.environ.get("TOX_ENV_NAME", "here"))
+    DATABASES["default"]["TEST"] = {"NAME": f"test_vault_fields_{_run}"}
+    if "mysql" in DATABASES["default"]["ENGINE"]:
+        DATABASES["default"]["TEST"]["CHARSET"] = "utf8mb4"
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 INSTALLED_APPS = [
     "django.contrib.admin",

@@ -1,0 +1,82 @@
+"""What the repository says about itself is so."""
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+
+import pytest
+from django.db import connection
+
+ROOT = Path(__file__).resolve().parent.parent
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text("utf-8")
+
+
+def classified(prefix: str) -> set[str]:
+    found = (re.fullmatch(rf"{re.escape(prefix)} :: (\d+\.\d+)", line) for line in PROJECT["classifiers"])
+    return {match[1] for match in found if match}
+
+
+def quoted(text: str) -> set[str]:
+    """The versions that ``text`` lists, such as 3.11, 3.12 and 3.13."""
+    return set(re.findall(r"\d+\.\d+", text))
+
+
+def test_changelog_describes_the_version_that_ships():
+    assert re.search(rf"^## (Unreleased: )?{re.escape(PROJECT['version'])}\b", read("CHANGELOG.md"), re.MULTILINE)
+
+
+def test_readme_names_the_versions_that_the_metadata_names():
+    line = re.search(r"^Python (?P<python>.+) and Django (?P<django>.+) on SQLite", read("README.md"), re.MULTILINE)
+    assert quoted(line["python"]) == classified("Programming Language :: Python")
+    assert quoted(line["django"]) == classified("Framework :: Django")
+
+
+def test_tox_runs_every_version_that_the_metadata_names():
+    tox = read("tox.ini")
+    envs = re.search(r"^env_list =\n((?:    .+\n)+)", tox, re.MULTILINE)[1]
+    assert {f"3.{minor}" for minor in re.findall(r"py3(\d+)-", envs)} == classified("Programming Language :: Python")
+    for version in classified("Framework :: Django"):
+        series, minor = version.split(".")
+        assert f"django{series}{minor}: django>={version},<{series}.{int(minor) + 1}" in tox
+
+
+@pytest.mark.parametrize("env", ["demo", "tests"])
+def test_readme_has_one_command_that_does_all_set_up(env):
+    command = f"python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run -e {env}"
+    assert read("README.md").splitlines().count(command) == 1
+
+
+@pytest.mark.skipif("TOX_ENV_NAME" not in os.environ, reason="says something about the environments of tox only")
+def test_environment_tests_the_database_in_its_name():
+    vendor = {"postgres": "postgresql", "mariadb": "mysql"}
+    named = [vendor[factor] for factor in os.environ["TOX_ENV_NAME"].split("-") if factor in vendor]
+    assert connection.vendor == (named[0] if named else "sqlite")
+
+
+def test_links_between_the_documents_lead_somewhere():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
+    for page in pages:
+        text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\((?!https?:|mailto:|#)([^)#\s]+)", text):
+            assert (page.parent / target).exists(), f"{page.relative_to(ROOT)} links to {target}"
+
+
+def test_no_file_names_a_package_index():
+    """Whoever installs this decides where packages come from."""
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    hosts = re.compile(rb"(?:\bpypi\.org|\bpythonhosted\b|\bnpmjs\b|\bdeb\.debian\b|--(?:extra-)?index-url)")
+    for name in filter(None, listed.stdout.decode().split("\0")):
+        path = ROOT / name
+        if path != Path(__file__) and path.is_file():
+            assert not (found := hosts.search(path.read_bytes())), f"{name}: {found[0]!r}"
