@@ -1,0 +1,161 @@
+"""The configured vaults: ``vaults["alias"]`` over ``settings.VAULTS``."""
+
+import inspect
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.core.signals import setting_changed
+from django.dispatch import receiver
+from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
+
+from vault_fields.backends.base import BaseVault
+
+__all__ = ["DEFAULT_VAULT_ALIAS", "VaultHandler", "vaults"]
+
+DEFAULT_VAULT_ALIAS = "default"
+
+NOT_SET = """VAULTS: not set. To keep the keys in the embedded Vault, paste this into the settings module:
+
+    VAULTS = {
+        "default": {
+            "BACKEND": "vault_fields.backends.local.LocalVault",
+            "OPTIONS": {"path": BASE_DIR / "vault.sqlite3"},
+        },
+    }
+"""
+
+
+class VaultHandler:
+    """
+    Build each vault of ``settings.VAULTS`` once per process, on first use.
+
+    Unlike ``caches`` and ``connections``, which make one backend per thread and per async task, vaults are shared by
+    all threads: their clients are thread-safe, and a key cache that every request starts empty would turn each read
+    into a call to the Vault.
+
+    A setting that cannot be used raises ``ImproperlyConfigured``. Look a vault up where it is used and do not keep
+    it: after a fork, and when tests override ``VAULTS``, the alias stands for another one.
+    """
+
+    def __init__(self) -> None:
+        # Reentrant, because a vault may be built on top of another one.
+        self._lock = threading.RLock()
+        self._vaults: dict[str, BaseVault] = {}
+        self._inherited: list[BaseVault] = []
+
+    def __getitem__(self, alias: str) -> BaseVault:
+        vault = self._vaults.get(alias)
+        if vault is not None:
+            return vault
+        # Importing under the lock could meet another thread that holds the import lock and wants this one.
+        backend, options = _entry(alias)
+        with self._lock:
+            if alias not in self._vaults:
+                self._vaults[alias] = _build(alias, backend, options)
+            return self._vaults[alias]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_setting())
+
+    def __contains__(self, alias: object) -> bool:
+        return alias in _setting()
+
+    def __len__(self) -> int:
+        return len(_setting())
+
+    def reset(self) -> None:
+        """Close the vaults that were built; the next use builds them anew."""
+        with self._lock:
+            built, self._vaults = self._vaults, {}
+        for vault in built.values():
+            vault.close()
+
+    def after_fork(self) -> None:
+        """
+        Forget, in a child process, what its parent built.
+
+        Locks may be held by threads that do not exist here, so they are replaced and never taken. The parent's vaults
+        are kept alive, not closed: even closing an inherited SQLite connection can damage the parent's file.
+        """
+        self._lock = threading.RLock()
+        self._inherited.extend(self._vaults.values())
+        self._vaults = {}
+
+
+vaults = VaultHandler()
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
+    os.register_at_fork(after_in_child=vaults.after_fork)
+
+
+@receiver(setting_changed)
+def _forget_vaults(*, setting: str, **kwargs: Any) -> None:
+    if setting == "VAULTS":
+        vaults.reset()
+
+
+def _setting() -> Mapping[str, Any]:
+    configured = getattr(settings, "VAULTS", None)
+    if configured is None:
+        raise ImproperlyConfigured(NOT_SET)
+    if not isinstance(configured, Mapping):
+        raise ImproperlyConfigured(f"VAULTS: must be a dict of aliases to vaults, not {_kind(configured)}.")
+    return configured
+
+
+@sensitive_variables()
+def _entry(alias: str) -> tuple[type[BaseVault], dict[str, Any]]:
+    configured = _setting()
+    if alias not in configured:
+        known = ", ".join(repr(name) for name in configured) or "no vault at all"
+        raise _misconfigured(alias, f"there is no such vault. Add it to VAULTS, which has {known}.")
+    entry = configured[alias]
+    if not isinstance(entry, Mapping):
+        # It is not shown: it may be a URL with a key in it.
+        hint = " Write vault_config(…) around a URL." if isinstance(entry, str) else ""
+        raise _misconfigured(alias, f"must be a dict with BACKEND and OPTIONS, not {_kind(entry)}.{hint}")
+    if unknown := set(entry) - {"BACKEND", "OPTIONS"}:
+        names = ", ".join(sorted(str(key) for key in unknown))
+        raise _misconfigured(alias, f"unknown keys: {names}. Only BACKEND and OPTIONS stand here; the rest is OPTIONS.")
+    options = entry.get("OPTIONS", {})
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise _misconfigured(alias, "OPTIONS must be a dict of option names to values.")
+    return _backend(alias, entry.get("BACKEND")), dict(options)
+
+
+def _backend(alias: str, path: object) -> type[BaseVault]:
+    if not isinstance(path, str) or not path:
+        raise _misconfigured(alias, "BACKEND must be the dotted path of a vault class, as a string.")
+    try:
+        backend = import_string(path)
+    except ImportError as error:
+        raise _misconfigured(alias, f"BACKEND {path!r} cannot be imported: {error}") from error
+    if not (isinstance(backend, type) and issubclass(backend, BaseVault)) or inspect.isabstract(backend):
+        raise _misconfigured(alias, f"BACKEND {path!r} is not a vault: it must be a concrete subclass of BaseVault.")
+    return backend
+
+
+@sensitive_variables()
+def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> BaseVault:
+    # Binding first tells a wrong option from a TypeError inside the constructor, which is a bug and must show as one.
+    fault = None
+    try:
+        inspect.signature(backend).bind(alias, **options)
+    except TypeError as error:
+        fault = str(error)
+    if fault is not None:
+        raise _misconfigured(alias, f"OPTIONS do not fit {backend.__name__}: {fault}.")
+    return backend(alias, **options)
+
+
+def _misconfigured(alias: str, reason: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"VAULTS[{alias!r}]: {reason}")
+
+
+def _kind(value: object) -> str:
+    return type(value).__name__

@@ -1,0 +1,176 @@
+"""``vault_config``: one entry of ``VAULTS`` from a URL, as django-environ's users write databases and caches."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
+from django.views.decorators.debug import sensitive_variables
+
+__all__ = ["vault_config"]
+
+LOCAL = "vault_fields.backends.local.LocalVault"
+MEMORY = "vault_fields.backends.memory.InMemoryVault"
+WORKOS = "vault_fields.backends.workos.WorkOSVault"
+
+TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+# What has its own place in a URL, or must not stand in one: query strings end up in logs and process lists.
+NOT_IN_QUERY = {
+    "alias": "the alias is the key of the entry in VAULTS",
+    "api_key": "the API key stands before the host: workos://:KEY@HOST",
+    "base_url": "the host stands after the @: workos://:KEY@HOST",
+    "path": "the path stands after the scheme: local:///absolute/path.sqlite3",
+    "root_key": "a root key must not be part of a URL; give it as root_key=env(…) beside the URL",
+}
+
+
+@sensitive_variables()
+def vault_config(url: str, **options: Any) -> dict[str, Any]:
+    """
+    The entry of ``VAULTS`` that a URL stands for; ``options`` are added to its ``OPTIONS``.
+
+    ``local:///absolute/path.sqlite3``, ``local:relative.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com``
+    (https; the host may be left out) or ``workos+http://:sk_KEY@127.0.0.1:8000``, with further options as a query
+    string: ``?timeout=2.5``. Characters of the key that mean something in a URL are percent-encoded.
+
+    A URL that cannot be used raises ``ImproperlyConfigured``, which never quotes it: it may hold a key.
+    """
+    parts = _split(url)
+    if parts.scheme not in SCHEMES:
+        raise _invalid(f"the scheme must be one of {', '.join(SCHEMES)}.")
+    if parts.fragment:
+        raise _invalid("it has a fragment. Write a # that belongs to a key or a path as %23.")
+    backend, read = SCHEMES[parts.scheme]
+    found = read(parts) | _options_in_query(parts.query, backend)
+    if twice := sorted(found.keys() & options.keys()):
+        raise _invalid(f"{', '.join(twice)} is given in the URL and beside it.")
+    if backend == WORKOS and "api_key" not in found and "api_key" not in options:
+        raise _invalid(
+            "the API key is missing. Write workos://:sk_KEY@api.workos.com, or give api_key=env(…) beside the URL."
+        )
+    return {"BACKEND": backend, "OPTIONS": {**found, **options}}
+
+
+@sensitive_variables()
+def _split(url: object) -> SplitResult:
+    if not isinstance(url, str):
+        raise _invalid(f"it must be a string, not {type(url).__name__}.")
+    if not url.isprintable() or " " in url:
+        # urlsplit() would drop some of these in silence and so change a key.
+        raise _invalid("it has spaces or control characters in it.")
+    parts = None
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - a port that is not a number is found out on access only.
+    except ValueError:
+        parts = None
+    if parts is None:
+        # Raised here and not above, because the ValueError would quote the URL.
+        raise _invalid("it is not a valid URL. Percent-encode special characters in the key.")
+    return parts
+
+
+@sensitive_variables()
+def _read_local(parts: SplitResult) -> dict[str, Any]:
+    if parts.netloc:
+        raise _invalid(
+            "a path begins with three slashes if absolute (local:///srv/vault.sqlite3), with none if relative."
+        )
+    if not parts.path.strip("/"):
+        raise _invalid("the path of the key store is missing. Write local:///absolute/path.sqlite3.")
+    return {"path": unquote(parts.path)}
+
+
+@sensitive_variables()
+def _read_memory(parts: SplitResult) -> dict[str, Any]:
+    if parts.netloc or parts.path:
+        raise _invalid("memory:// takes no host and no path.")
+    return {}
+
+
+@sensitive_variables()
+def _read_workos(parts: SplitResult) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if parts.username:
+        raise _invalid("the API key goes after a colon: workos://:sk_KEY@api.workos.com.")
+    if parts.password:
+        options["api_key"] = unquote(parts.password)
+    if parts.hostname:
+        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+        port = "" if parts.port is None else f":{parts.port}"
+        scheme = "http" if parts.scheme == "workos+http" else "https"
+        options["base_url"] = f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+    elif parts.scheme == "workos+http" or parts.port is not None or parts.path.strip("/"):
+        raise _invalid("the host is missing.")
+    return options
+
+
+SCHEMES: Mapping[str, tuple[str, Callable[[SplitResult], dict[str, Any]]]] = {
+    "local": (LOCAL, _read_local),
+    "memory": (MEMORY, _read_memory),
+    "workos": (WORKOS, _read_workos),
+    "workos+http": (WORKOS, _read_workos),
+}
+
+
+@sensitive_variables()
+def _options_in_query(query: str, backend: str) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    pairs = parse_qsl(query, keep_blank_values=True)
+    known = _option_types(import_string(backend)) if pairs else {}
+    for name, text in pairs:
+        if name in NOT_IN_QUERY:
+            raise _invalid(f"{name} cannot stand in the query string: {NOT_IN_QUERY[name]}.")
+        if name not in known:
+            # Shown only if it looks like an option: behind a stray "?" it could be a part of the key.
+            shown = name if re.fullmatch(r"[a-z_]{1,40}", name) else "(not a word)"
+            raise _invalid(f"unknown option {shown}. {backend.rpartition('.')[2]} has: {', '.join(sorted(known))}.")
+        if name in options:
+            raise _invalid(f"{name} is given twice.")
+        options[name] = _convert(name, text, known[name])
+    return options
+
+
+def _option_types(backend: type) -> dict[str, Any]:
+    """The options that can be written as text, with their types: the keywords of every constructor in the ancestry."""
+    found: dict[str, Any] = {}
+    for ancestor in reversed(backend.__mro__[:-1]):
+        if (constructor := vars(ancestor).get("__init__")) is None:
+            continue
+        hints = get_type_hints(constructor)
+        for parameter in inspect.signature(constructor).parameters.values():
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in NOT_IN_QUERY:
+                found[parameter.name] = hints.get(parameter.name, str)
+    return found
+
+
+def _convert(name: str, text: str, hint: Any) -> Any:
+    kinds = set(get_args(hint)) - {NoneType} if get_origin(hint) in (Union, UnionType) else {hint}
+    if bool in kinds:
+        if text.lower() not in TRUTH:
+            raise _invalid(f"{name} must be true or false.")
+        return TRUTH[text.lower()]
+    if kinds & {int, float}:
+        return _number(name, text, whole=float not in kinds)
+    if kinds & {str, Path}:
+        return text
+    raise _invalid(f"{name} cannot be written in a URL; give it as {name}=… beside the URL.")
+
+
+def _number(name: str, text: str, *, whole: bool) -> int | float:
+    # Narrower than int() and float(), which take underscores, white space, "nan" and "inf".
+    if re.fullmatch(r"[0-9]{1,15}", text):
+        return int(text)
+    if whole or not re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text):
+        raise _invalid(f"{name} must be a {'whole ' if whole else ''}number.")
+    return float(text)
+
+
+def _invalid(reason: str) -> ImproperlyConfigured:
+    return ImproperlyConfigured(f"VAULT_URL: {reason}")
