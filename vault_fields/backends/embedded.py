@@ -1,0 +1,63 @@
+"""What the backends share that run the embedded Vault in this process."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, ParamSpec, TypeVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.backends.base import BaseVault
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.exceptions import VaultError
+from vault_fields.keycache import Outcome
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["EmbeddedBackend"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class EmbeddedBackend(BaseVault):
+    """
+    A backend whose Vault is an ``EmbeddedVault`` of its own, its ``service``.
+
+    ``service`` answers without the cache of data keys, which is what an HTTP face needs: its clients have their own.
+    """
+
+    service: EmbeddedVault
+
+    def __init__(self, alias: str = "default", *, service: EmbeddedVault, **options: Any) -> None:
+        super().__init__(alias, **options)
+        self.service = service
+
+    def purge(self, context: Mapping[str, str] | None = None) -> int:
+        """As for every vault; the state of KEKs is looked at anew as well."""
+        self.service.forget()
+        return super().purge(context)
+
+    def close(self) -> None:
+        super().close()
+        self.service.close()
+
+    def _create(self, context: KeyContext) -> DataKey:
+        return self._ask(self.service.create, context)
+
+    def _decrypt(self, encrypted_keys: str) -> DataKey:
+        return self._ask(self.service.decrypt, encrypted_keys)
+
+    def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        return self._ask(self.service.rekey, encrypted_keys, context)
+
+    def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+        # There is no network to wait for, so threads would only cost.
+        return {each: self._attempt(each) for each in encrypted_keys}
+
+    def _ask(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        # The embedded Vault does not know by what alias it is called; its errors are completed here.
+        try:
+            return operation(*args, **kwargs)
+        except VaultError as error:
+            error.alias = self.alias
+            raise
+        except ImproperlyConfigured as error:
+            raise self.misconfigured(str(error)) from error

@@ -1,0 +1,53 @@
+"""The embedded Vault over a keystore file: the default, with nothing to install and no network."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_root_key
+from vault_fields.embedded.service import EmbeddedVault
+
+__all__ = ["LocalVault"]
+
+
+class LocalVault(EmbeddedBackend):
+    """
+    The embedded Vault. ``path`` is the absolute path of its keystore, an SQLite file that is created on first use.
+
+    ``root_key`` is what ``manage.py vault_root_key`` prints. Without it the environment variable ``VAULT_ROOT_KEY``
+    counts, and without that a development key, which is generated beside the keystore. ``timeout`` is how many
+    seconds to wait for other processes that are writing.
+    """
+
+    def __init__(
+        self,
+        alias: str = "default",
+        *,
+        path: str | os.PathLike[str],
+        root_key: str | None = None,
+        timeout: float = 5.0,
+        **options: Any,
+    ) -> None:
+        # For ``misconfigured``: the checks come before there is a service to hand to the base class.
+        self.alias = alias
+        self._require_number("timeout", timeout, minimum=0)
+        self.path = self._absolute(path)
+        try:
+            configured = configured_root_key(root_key)
+        except ValueError as error:
+            raise self.misconfigured(str(error)) from None
+        self.uses_development_key = configured is None
+        ring = KeyRing(KeyStore.at(self.path, timeout=timeout), configured or DevelopmentRootKey(self.path))
+        super().__init__(alias, service=EmbeddedVault(ring), **options)
+
+    def _absolute(self, path: object) -> Path:
+        if not isinstance(path, str | os.PathLike):
+            raise self.misconfigured(f"path must be a string or a Path, not {type(path).__name__}.")
+        path = Path(path)
+        # Relative to what? Two processes started in two directories would each make a keystore.
+        if not path.is_absolute():
+            raise self.misconfigured(f"path must be absolute, for example BASE_DIR / {str(path)!r}.")
+        return path

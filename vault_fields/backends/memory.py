@@ -1,0 +1,72 @@
+"""A Vault for tests: the embedded one over a keystore in memory, which can be told to fail."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["InMemoryVault"]
+
+
+class InMemoryVault(EmbeddedBackend):
+    """
+    The embedded Vault with nothing on disk: its keys end with it, and what they encrypted is lost. For tests.
+
+    All threads share it; a forked child has a copy that goes its own way.
+    """
+
+    service: "_FailingVault"
+
+    def __init__(self, alias: str = "default", **options: Any) -> None:
+        ring = KeyRing(KeyStore.in_memory(), decode_root_key(generate_root_key()))
+        super().__init__(alias, service=_FailingVault(ring), **options)
+
+    @contextmanager
+    def fail_with(self, failure: Exception) -> Iterator[None]:
+        """
+        Within the block every call to the Vault, from any thread, raises ``failure``.
+
+        Keys that are cached are still served, as they are when a real Vault is away: ``purge()`` first if they must
+        not be.
+        """
+        before, self.service.failure = self.service.failure, failure
+        try:
+            yield
+        finally:
+            self.service.failure = before
+
+    def revoke(self, name: str, value: str) -> None:
+        """Withdraw the key of a context item: what has a part in it raises ``KeyRevoked``, at once."""
+        self.service.disable(name, value)
+        self.purge({name: value})
+
+    def restore(self, name: str, value: str) -> None:
+        """Undo ``revoke``."""
+        self.service.enable(name, value)
+
+
+class _FailingVault(EmbeddedVault):
+    failure: Exception | None = None
+
+    def create(self, context: KeyContext) -> DataKey:
+        self._fail_if_told()
+        return super().create(context)
+
+    def decrypt(self, encrypted_keys: str) -> DataKey:
+        self._fail_if_told()
+        return super().decrypt(encrypted_keys)
+
+    def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        self._fail_if_told()
+        return super().rekey(encrypted_keys, context)
+
+    def _fail_if_told(self) -> None:
+        if self.failure is not None:
+            # One instance is raised many times; without this its traceback would grow with each.
+            raise self.failure.with_traceback(None)

@@ -1,0 +1,189 @@
+"""Connections to a keystore: each used by one thread at a time, none of them carried across a fork."""
+
+import os
+import sqlite3
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
+from pathlib import Path
+
+from vault_fields.embedded import failures
+from vault_fields.embedded.files import publish
+from vault_fields.embedded.schema import create_schema, verify_schema
+from vault_fields.exceptions import VaultUnavailable
+
+__all__ = ["Connections", "FileConnections", "MemoryConnections"]
+
+
+class Connections(ABC):
+    """Where a keystore gets its connections. They are in autocommit mode: transactions are spelled out."""
+
+    def __init__(self, location: str) -> None:
+        self.location = location
+        self._lock = threading.Lock()
+        _instances.add(self)
+
+    @abstractmethod
+    def use(self) -> AbstractContextManager[sqlite3.Connection]:
+        """A connection for this thread alone. SQLite's errors leave the block as errors of this package."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Close what is not in use; later use opens anew."""
+
+    @abstractmethod
+    def before_fork(self) -> None:
+        """Called with the lock held, which stays held until the fork is over."""
+
+
+class FileConnections(Connections):
+    """Connections to a keystore file, which is created on first use. Idle ones wait for the next thread."""
+
+    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
+        super().__init__(str(path))
+        self._path = path
+        self._timeout = timeout
+        self._identity: tuple[int, int] | None = None
+        self._idle: list[sqlite3.Connection] = []
+        # Connections that nobody closed would be reported by the garbage collector.
+        weakref.finalize(self, _close_all, self._idle)
+
+    @contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        try:
+            connection = self._borrow()
+            try:
+                yield connection
+            except BaseException:
+                # What a failure left behind in the connection (an open transaction) goes with it.
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise failures.from_sqlite(error, self._path) from error
+        except OSError as error:
+            raise failures.from_os(error, self._path) from error
+        with self._lock:
+            self._idle.append(connection)
+
+    def close(self) -> None:
+        with self._lock:
+            _close_all(self._idle)
+            self._identity = None
+
+    def before_fork(self) -> None:
+        # An SQLite connection must be neither used nor closed in a child process.
+        _close_all(self._idle)
+
+    def _borrow(self) -> sqlite3.Connection:
+        if self._identity is not None:
+            self._require_same_file(self._identity)
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        return self._open()
+
+    def _require_same_file(self, identity: tuple[int, int]) -> None:
+        # The connections would go on with a file that no longer has a name, and the KEKs written to it would be lost.
+        try:
+            same = _identity(self._path) == identity
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise VaultUnavailable(
+                f"The keystore {self._path} was removed or replaced while this process was using it. Put it back, or "
+                f"restart the process if the replacement is meant."
+            )
+
+    def _open(self) -> sqlite3.Connection:
+        if not self._path.exists():
+            publish(self._path, _create)
+        connection = _connect(self._path, self._timeout)
+        try:
+            verify_schema(connection, self._path)
+            # Kept in the file; only a backup that was put back may need it again.
+            connection.execute("PRAGMA journal_mode = WAL")
+            # A KEK that was handed out must survive a loss of power: every commit waits for the disk.
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA fullfsync = ON")
+        except BaseException:
+            connection.close()
+            raise
+        with self._lock:
+            if self._identity is None:
+                self._identity = _identity(self._path)
+        return connection
+
+
+class MemoryConnections(Connections):
+    """The one connection to a keystore in memory, which threads take in turn. It ends with this object."""
+
+    def __init__(self) -> None:
+        super().__init__("in memory")
+        self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
+        weakref.finalize(self, self._connection.close)
+        create_schema(self._connection)
+
+    @contextmanager
+    def use(self) -> Iterator[sqlite3.Connection]:
+        with self._lock:
+            try:
+                yield self._connection
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+
+    def close(self) -> None:
+        """Nothing: the KEKs would be gone, and with them every data key."""
+
+    def before_fork(self) -> None:
+        """Nothing: the child gets a copy of the whole keystore."""
+
+
+def _connect(path: Path, timeout: float) -> sqlite3.Connection:
+    # mode=rw: a file that has just been removed is an error and not a fresh, empty database.
+    return sqlite3.connect(
+        f"{path.as_uri()}?mode=rw", uri=True, timeout=timeout, isolation_level=None, check_same_thread=False
+    )
+
+
+def _create(path: Path) -> None:
+    with closing(_connect(path, timeout=0)) as connection:
+        create_schema(connection)
+        connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
+
+
+def _close_all(connections: list[sqlite3.Connection]) -> None:
+    while connections:
+        connections.pop().close()
+
+
+# Fork: all locks are taken first, so that no other thread is in the middle of something that the child would inherit.
+
+_instances: weakref.WeakSet[Connections] = weakref.WeakSet()
+_fork_lock = threading.Lock()
+_held: list[Connections] = []
+
+
+def _before_fork() -> None:
+    _fork_lock.acquire()
+    for instance in list(_instances):
+        instance._lock.acquire()
+        _held.append(instance)
+        instance.before_fork()
+
+
+def _after_fork() -> None:
+    while _held:
+        _held.pop()._lock.release()
+    _fork_lock.release()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

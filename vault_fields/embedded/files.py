@@ -1,0 +1,37 @@
+"""Files that appear whole or not at all, readable by their owner only, and once however many processes make them."""
+
+import os
+import secrets
+from collections.abc import Callable
+from pathlib import Path
+
+__all__ = ["publish"]
+
+
+def publish(path: Path, write: Callable[[Path], None]) -> bool:
+    """
+    Make ``path`` with what ``write`` puts into the empty file it is given; return whether this call made it.
+
+    Of several processes one wins, and the others leave its file alone. Durable on return. Raises ``OSError``.
+    """
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        write(draft)
+        _sync(draft)
+        # A link appears at once and is refused where the name is taken; a rename would replace the winner's file.
+        os.link(draft, path)
+    except FileExistsError:
+        return False
+    finally:
+        draft.unlink()
+    _sync(path.parent)
+    return True
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
