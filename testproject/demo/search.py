@@ -1,0 +1,99 @@
+"""Search a whole database for plaintext."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from django.db.backends.base.base import BaseDatabaseWrapper
+
+__all__ = ["MIN_BYTES", "PlaintextSearch", "database_files", "dump", "strings"]
+
+# A shorter value can occur in a database by chance: "2019" does in dates, "M" everywhere.
+MIN_BYTES = 8
+
+_PIECE = 1 << 20
+
+
+class PlaintextSearch:
+    """
+    A set of plaintext values to look for in bytes.
+
+    Each is looked for as UTF-8 and as JSON escapes it. ``values`` are those looked for; those shorter than
+    ``MIN_BYTES`` in UTF-8 are counted in ``short``, those that stand in what stays readable in ``readable``.
+    """
+
+    def __init__(self, values: Iterable[str], *, readable: bytes = b"") -> None:
+        distinct = set(values)
+        long_enough = {value for value in distinct if len(value.encode()) >= MIN_BYTES}
+        # The same bytes may stand in a column that nobody encrypts, and would be found there rightly.
+        known = {value for value in long_enough if any(form in readable for form in _forms(value))}
+        self.values = frozenset(long_enough - known)
+        self.short = len(distinct) - len(long_enough)
+        self.readable = len(known)
+        self._by_head: dict[bytes, list[tuple[bytes, str]]] = defaultdict(list)
+        for value in self.values:
+            for form in _forms(value):
+                self._by_head[form[:MIN_BYTES]].append((form, value))
+
+    def found_in(self, blobs: Iterable[bytes]) -> set[str]:
+        """The values that occur in any of ``blobs``."""
+        found: set[str] = set()
+        for blob in blobs:
+            for head in self._heads_in(blob):
+                found.update(value for form, value in self._by_head[head] if value not in found and form in blob)
+        return found
+
+    def _heads_in(self, blob: bytes) -> set[bytes]:
+        # One pass for all values: compare every window of the blob with the first bytes of each of them.
+        heads: set[bytes] = set()
+        for start in range(0, len(blob), _PIECE):
+            piece = blob[start : start + _PIECE + MIN_BYTES - 1]
+            windows = {piece[offset : offset + MIN_BYTES] for offset in range(len(piece) - MIN_BYTES + 1)}
+            heads |= windows & self._by_head.keys()
+        return heads
+
+
+def dump(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], bytes]:
+    """Every value of every table, by table and column, as raw SQL returns it."""
+    columns: dict[tuple[str, str], list[bytes]] = {}
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            cursor.execute(f"SELECT * FROM {connection.ops.quote_name(table)}")
+            names = [description[0] for description in cursor.description]
+            columns |= {(table, name): [] for name in names}
+            for row in cursor:
+                for name, value in zip(names, row, strict=True):
+                    columns[table, name].append(_raw(value))
+    return {column: b"\0".join(values) for column, values in columns.items()}
+
+
+def database_files(settings: Mapping[str, Any]) -> list[bytes]:
+    """The bytes of an SQLite database with its journals; nothing for a database on a server."""
+    if "sqlite" not in settings["ENGINE"]:
+        return []
+    path = Path(settings["NAME"])
+    return [file.read_bytes() for file in sorted(path.parent.glob(f"{path.name}*")) if file.is_file()]
+
+
+def strings(value: Any) -> Iterator[str]:
+    """The string itself, or every string in a JSON value but the names of its members."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for member in value.values():
+            yield from strings(member)
+    elif isinstance(value, list):
+        for member in value:
+            yield from strings(member)
+
+
+def _forms(value: str) -> set[bytes]:
+    return {form for form in (value.encode(), json.dumps(value)[1:-1].encode()) if len(form) >= MIN_BYTES}
+
+
+def _raw(value: object) -> bytes:
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return bytes(value)
+    return str(value).encode()
