@@ -1,10 +1,12 @@
 """The per-process cache of data keys: bounded in time and number, and one question to the Vault per key at a time."""
 
+import asyncio
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vault_fields.exceptions import VaultError
@@ -89,10 +91,32 @@ class KeyCache:
         while missing := {name: context for name, context in wanted.items() if name not in results}:
             mine, others = self._claim(missing, results)
             if mine:
-                results.update(self._ask(mine, wanted, fetch))
+                with self._asking(mine, wanted) as answers:
+                    answers.update(fetch(list(mine)))
+                results.update(answers)
             for name, future in others.items():
                 try:
                     results[name] = future.result()
+                except _Abandoned:
+                    continue
+        return results
+
+    async def aresolve(
+        self,
+        wanted: Mapping[str, KeyContext | None],
+        fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
+    ) -> dict[str, Outcome]:
+        """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
+        results: dict[str, Outcome] = {}
+        while missing := {name: context for name, context in wanted.items() if name not in results}:
+            mine, others = self._claim(missing, results)
+            if mine:
+                with self._asking(mine, wanted) as answers:
+                    answers.update(await fetch(list(mine)))
+                results.update(answers)
+            for name, future in others.items():
+                try:
+                    results[name] = await asyncio.wrap_future(future)
                 except _Abandoned:
                     continue
         return results
@@ -110,18 +134,19 @@ class KeyCache:
                     others[name] = future
                 else:
                     mine[name] = self._in_flight[name] = Future()
+                    # As running, it cannot be cancelled by a coroutine that waits for it and is cancelled itself.
+                    mine[name].set_running_or_notify_cancel()
         return mine, others
 
-    def _ask(
-        self,
-        mine: dict[str, Future[Outcome]],
-        wanted: Mapping[str, KeyContext | None],
-        fetch: Callable[[list[str]], Mapping[str, Outcome]],
-    ) -> Mapping[str, Outcome]:
+    @contextmanager
+    def _asking(
+        self, mine: Mapping[str, Future[Outcome]], wanted: Mapping[str, KeyContext | None]
+    ) -> Iterator[dict[str, Outcome]]:
+        """Fill the dict with the answers; whatever is missing from it in the end, somebody else has to ask for."""
         purges = self._purges
-        answers: Mapping[str, Outcome] = {}
+        answers: dict[str, Outcome] = {}
         try:
-            answers = fetch(list(mine))
+            yield answers
         finally:
             with self._lock:
                 for name, future in mine.items():
@@ -133,7 +158,6 @@ class KeyCache:
                     if isinstance(answer, DataKey) and purges == self._purges:
                         self._put(answer, name, wanted[name])
                     future.set_result(answer)
-        return answers
 
     def _get(self, name: str) -> DataKey | None:
         entry = self._entries.get(name)

@@ -1,0 +1,129 @@
+"""What an HTTP answer means: a JSON object, or a failure with the error it becomes. No I/O, and no httpx."""
+
+import json
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from vault_fields.client.retry import Tries, seconds_until_retry
+from vault_fields.exceptions import VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Reading"]
+
+logger = logging.getLogger("vault_fields.client")
+
+MAX_ANSWER_BYTES = 256 * 1024
+
+RETRIED_STATUSES = {408, 425, 429}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The JSON object of a 200. It may hold a plaintext key, and so does not show in ``repr``."""
+
+    content: Mapping[str, Any] = field(repr=False)
+    request_id: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """One try that brought no answer. Nothing of the response is in it but its status and request id."""
+
+    reason: str
+    error: type[VaultError] = VaultUnavailable
+    status: int | None = None
+    request_id: str | None = None
+    retry_after: float = 0.0
+
+    @property
+    def may_pass(self) -> bool:
+        return issubclass(self.error, VaultUnavailable)
+
+    def pause(self, alias: str, tries: Tries) -> float:
+        """Seconds to wait before the next try. Raises the error that this failure is if there must not be another."""
+        pause = tries.pause(self.retry_after) if self.may_pass else None
+        if pause is None:
+            raise self._exception(alias, tries.made)
+        logger.info("VAULTS[%r]: %s Trying again in %.2f s.", alias, self.reason, pause)
+        return pause
+
+    def _exception(self, alias: str, tries: int) -> VaultError:
+        counted = f" Gave up after {tries} {'try' if tries == 1 else 'tries'}." if self.may_pass else ""
+        return self.error(self.reason + counted, alias=alias, status=self.status, request_id=self.request_id)
+
+
+class Reading:
+    """A response while its body arrives: bounded in size and time, then judged."""
+
+    def __init__(self, status: int, headers: Mapping[str, str], tries: Tries) -> None:
+        self._status = status
+        self._headers = headers
+        self._tries = tries
+        self._body = bytearray()
+
+    def take(self, chunk: bytes) -> bool:
+        """Add a piece of the body; False means that reading should stop."""
+        self._body += chunk
+        return len(self._body) <= MAX_ANSWER_BYTES and self._tries.remaining() > 0
+
+    def outcome(self, fault: Failure | None = None) -> Answer | Failure:
+        """What the response means, given the fault that cut it short, if one did."""
+        if self._status != 200:
+            # The status is known and says more than whatever happened to a body that nobody reads.
+            return self._failure()
+        if fault is not None:
+            return fault
+        if len(self._body) > MAX_ANSWER_BYTES:
+            return self._nonsense(f"more than {MAX_ANSWER_BYTES // 1024} KiB")
+        if self._tries.remaining() <= 0:
+            return Failure("The Vault did not finish its answer in time.", request_id=self._request_id)
+        return self._parsed()
+
+    def _parsed(self) -> Answer | Failure:
+        media_type = self._headers.get("content-type", "").partition(";")[0].strip().lower()
+        if media_type != "application/json":
+            return self._nonsense("something that is not JSON")
+        try:
+            content = json.loads(self._body.decode())
+        except (ValueError, RecursionError):
+            # Not chained: a JSONDecodeError carries the body, and with it a data key.
+            content = None
+        if not isinstance(content, dict):
+            return self._nonsense("something that is not a JSON object")
+        return Answer(content, self._request_id)
+
+    def _failure(self) -> Failure:
+        status = self._status
+        error: type[VaultError] = VaultRefused
+        retry_after = 0.0
+        if status in RETRIED_STATUSES or status >= 500:
+            error = VaultThrottled if status == 429 else VaultUnavailable
+            retry_after = seconds_until_retry(self._headers.get("retry-after"), self._tries.now())
+        return Failure(_meaning(status), error, status, self._request_id, retry_after)
+
+    def _nonsense(self, what: str) -> Failure:
+        # Refused and not unavailable: a 200 that breaks the contract comes from something that is not the Vault (a
+        # proxy, a wrong base_url, an attacker), and asking it again must wait until somebody has looked.
+        return Failure(f"The Vault answered with {what}.", VaultRefused, 200, self._request_id)
+
+    @property
+    def _request_id(self) -> str | None:
+        # It goes into messages and logs, so no more of it is believed than a name needs.
+        name = self._headers.get("x-request-id", "")
+        return name if re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) else None
+
+
+def _meaning(status: int) -> str:
+    if status in {401, 403}:
+        return f"The Vault refused the credentials (HTTP {status}). Check the API key and what it may do."
+    if status == 429:
+        return "The Vault asks for fewer calls (HTTP 429)."
+    if status in RETRIED_STATUSES or status >= 500:
+        return f"The Vault cannot answer now (HTTP {status})."
+    if 300 <= status < 400:
+        return f"The Vault answered with a redirect (HTTP {status}), which is not followed. Check base_url."
+    if status == 404:
+        return "The Vault knows no such call or key (HTTP 404). Check base_url."
+    return f"The Vault refused the request (HTTP {status})."

@@ -1,0 +1,83 @@
+"""When to try again: one deadline over all tries of an operation, with jittered, growing pauses between them."""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from secrets import SystemRandom
+
+__all__ = ["RetryPolicy", "Tries", "seconds_until_retry"]
+
+# Not the shared generator of the random module: forked workers inherit its state and would all pause equally long.
+_random = SystemRandom().random
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """
+    How long an operation may take in all and how often it is tried. All times are seconds.
+
+    The pause before retry *n* is random between 0 and ``first_pause`` × 2ⁿ⁻¹, at most ``longest_pause``, and never
+    shorter than the server asked for.
+    """
+
+    timeout: float = 5.0
+    max_retries: int = 3
+    first_pause: float = 0.1
+    longest_pause: float = 2.0
+    clock: Callable[[], float] = field(default=time.monotonic, repr=False)
+    wall_clock: Callable[[], float] = field(default=time.time, repr=False)
+    random: Callable[[], float] = field(default=_random, repr=False)
+
+    def begin(self) -> "Tries":
+        return Tries(self)
+
+
+class Tries:
+    """The tries of one operation, from the moment it began."""
+
+    def __init__(self, policy: RetryPolicy) -> None:
+        self._policy = policy
+        self._deadline = policy.clock() + policy.timeout
+        self.made = 1
+
+    def remaining(self) -> float:
+        """Seconds to the deadline; not positive after it."""
+        return self._deadline - self._policy.clock()
+
+    def now(self) -> float:
+        """The wall clock, which dates in headers are measured by."""
+        return self._policy.wall_clock()
+
+    def pause(self, at_least: float = 0.0) -> float | None:
+        """Count another try and say how long to wait before it; None if the operation has to end instead."""
+        policy = self._policy
+        if self.made > policy.max_retries:
+            return None
+        longest = min(policy.longest_pause, policy.first_pause * 2.0 ** (self.made - 1))
+        pause = max(at_least, policy.random() * longest)
+        if pause >= self.remaining():
+            # Sleeping first would only delay the bad news.
+            return None
+        self.made += 1
+        return pause
+
+
+def seconds_until_retry(header: str | None, now: float) -> float:
+    """
+    What a ``Retry-After`` header asks for, as seconds from ``now`` (a Unix time); 0 without one that makes sense.
+
+    Both forms of RFC 9110 are understood: seconds and an HTTP date.
+    """
+    text = (header or "").strip()
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
+        # So many digits that float() says inf are a very long time all the same.
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return 0.0
+    # HTTP dates are in UTC; the parser leaves that out where the text does.
+    return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now)
