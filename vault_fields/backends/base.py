@@ -104,7 +104,16 @@ class BaseVault(ABC):
     async def adecrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
         """As ``decrypt_data_key``."""
         key = self.cache.get(encrypted_keys)
-        return key if key is not None else await _in_thread(self.decrypt_data_key, encrypted_keys, context)
+        if key is not None:
+            return key
+        outcome = (await self.adecrypt_data_keys({encrypted_keys: context}))[encrypted_keys]
+        if isinstance(outcome, VaultError):
+            raise outcome
+        return outcome
+
+    async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
+        """As ``decrypt_data_keys``."""
+        return await _in_thread(self.decrypt_data_keys, wanted)
 
     async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         """As ``rekey_data_key``."""
