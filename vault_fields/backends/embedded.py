@@ -1,7 +1,7 @@
 """What the backends share that run the embedded Vault in this process."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -19,16 +19,12 @@ R = TypeVar("R")
 
 class EmbeddedBackend(BaseVault):
     """
-    A backend whose Vault is an ``EmbeddedVault`` of its own, its ``service``.
+    A backend whose Vault is an ``EmbeddedVault`` of its own, its ``service``, which the constructor builds.
 
     ``service`` answers without the cache of data keys, which is what an HTTP face needs: its clients have their own.
     """
 
     service: EmbeddedVault
-
-    def __init__(self, alias: str = "default", *, service: EmbeddedVault, **options: Any) -> None:
-        super().__init__(alias, **options)
-        self.service = service
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """As for every vault; the state of KEKs is looked at anew as well."""

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from django.views.decorators.debug import sensitive_variables
+
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
@@ -11,6 +13,9 @@ from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_root_ke
 from vault_fields.embedded.service import EmbeddedVault
 
 __all__ = ["LocalVault"]
+
+# No request of a web application waits longer, and infinity is no number of seconds to SQLite.
+LONGEST_TIMEOUT = 300
 
 
 class LocalVault(EmbeddedBackend):
@@ -22,6 +27,7 @@ class LocalVault(EmbeddedBackend):
     seconds to wait for other processes that are writing.
     """
 
+    @sensitive_variables("root_key")
     def __init__(
         self,
         alias: str = "default",
@@ -31,9 +37,10 @@ class LocalVault(EmbeddedBackend):
         timeout: float = 5.0,
         **options: Any,
     ) -> None:
-        # For ``misconfigured``: the checks come before there is a service to hand to the base class.
-        self.alias = alias
+        super().__init__(alias, **options)
         self._require_number("timeout", timeout, minimum=0)
+        if timeout > LONGEST_TIMEOUT:
+            raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
@@ -41,7 +48,7 @@ class LocalVault(EmbeddedBackend):
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
         ring = KeyRing(KeyStore.at(self.path, timeout=timeout), configured or DevelopmentRootKey(self.path))
-        super().__init__(alias, service=EmbeddedVault(ring), **options)
+        self.service = EmbeddedVault(ring)
 
     def _absolute(self, path: object) -> Path:
         if not isinstance(path, str | os.PathLike):

@@ -24,8 +24,8 @@ class InMemoryVault(EmbeddedBackend):
     service: "_FailingVault"
 
     def __init__(self, alias: str = "default", **options: Any) -> None:
-        ring = KeyRing(KeyStore.in_memory(), decode_root_key(generate_root_key()))
-        super().__init__(alias, service=_FailingVault(ring), **options)
+        super().__init__(alias, **options)
+        self.service = _FailingVault(KeyRing(KeyStore.in_memory(), decode_root_key(generate_root_key())))
 
     @contextmanager
     def fail_with(self, failure: Exception) -> Iterator[None]:

@@ -175,4 +175,5 @@ def _after_fork_in_child() -> None:
         ring._reset()
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
@@ -59,6 +60,7 @@ def generate_root_key() -> str:
     return base64.b64encode(secrets.token_bytes(ROOT_KEY_BYTES)).decode()
 
 
+@sensitive_variables()
 def decode_root_key(text: str) -> RootKey:
     """The root key from its setting. Raises an error that does not hold the text if it is not one."""
     if not isinstance(text, str):
@@ -72,6 +74,7 @@ def decode_root_key(text: str) -> RootKey:
     return RootKey(material)
 
 
+@sensitive_variables()
 def configured_root_key(option: str | None) -> RootKey | None:
     """
     The root key of the option or else of the environment; None where neither is there.
