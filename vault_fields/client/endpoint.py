@@ -68,7 +68,7 @@ class Endpoint:
         except (ImportError, OSError, ValueError, httpx.InvalidURL):
             # What is wrong is not quoted: a proxy's URL may hold a password.
             reason = "the proxies or certificates named in the environment (HTTPS_PROXY, SSL_CERT_FILE…) are unusable."
-        raise misconfigured(self.alias, reason)
+        raise _misconfigured(self.alias, reason)
 
 
 class _TimeLeft(dict[str, float]):
@@ -110,7 +110,7 @@ def _checked(base_url: str, alias: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
     if fault := _fault(url):
-        raise misconfigured(alias, f"base_url {fault}")
+        raise _misconfigured(alias, f"base_url {fault}")
     return url
 
 
@@ -133,5 +133,5 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def misconfigured(alias: str, reason: str) -> ImproperlyConfigured:
+def _misconfigured(alias: str, reason: str) -> ImproperlyConfigured:
     return ImproperlyConfigured(f"VAULTS[{alias!r}]: {reason}")

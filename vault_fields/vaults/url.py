@@ -35,9 +35,9 @@ def vault_config(url: str, **options: Any) -> dict[str, Any]:
     """
     The entry of ``VAULTS`` that a URL stands for; ``options`` are added to its ``OPTIONS``.
 
-    ``local:///absolute/path.sqlite3``, ``local:relative.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com``
-    (https; the host may be left out) or ``workos+http://:sk_KEY@127.0.0.1:8000``, with further options as a query
-    string: ``?timeout=2.5``. Characters of the key that mean something in a URL are percent-encoded.
+    ``local:///absolute/path.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com`` (https; the host may be left
+    out) or ``workos+http://:sk_KEY@127.0.0.1:8000``, with further options as a query string: ``?timeout=2.5``.
+    Characters that mean something in a URL are percent-encoded where they belong to a key or a path.
 
     A URL that cannot be used raises ``ImproperlyConfigured``, which never quotes it: it may hold a key.
     """
@@ -63,7 +63,7 @@ def _split(url: object) -> SplitResult:
         raise _invalid(f"it must be a string, not {type(url).__name__}.")
     if not url.isprintable() or " " in url:
         # urlsplit() would drop some of these in silence and so change a key.
-        raise _invalid("it has spaces or control characters in it.")
+        raise _invalid("it has spaces or control characters in it. Percent-encode those that belong there.")
     parts = None
     try:
         parts = urlsplit(url)
@@ -78,12 +78,9 @@ def _split(url: object) -> SplitResult:
 
 @sensitive_variables()
 def _read_local(parts: SplitResult) -> dict[str, Any]:
-    if parts.netloc:
-        raise _invalid(
-            "a path begins with three slashes if absolute (local:///srv/vault.sqlite3), with none if relative."
-        )
-    if not parts.path.strip("/"):
-        raise _invalid("the path of the key store is missing. Write local:///absolute/path.sqlite3.")
+    # Relative to what? Two processes started in two directories would each make a key store.
+    if parts.netloc or not parts.path.startswith("/") or not parts.path.strip("/"):
+        raise _invalid("the path must be absolute, with three slashes: local:///srv/vault.sqlite3.")
     return {"path": unquote(parts.path)}
 
 

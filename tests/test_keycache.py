@@ -1,0 +1,295 @@
+"""The cache of data keys: bounded in time and number, and one question per key at a time, for threads and coroutines."""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from vault_fields.exceptions import VaultUnavailable
+from vault_fields.keycache import KeyCache, Outcome
+from vault_fields.keys import DataKey, KeyContext
+
+A, B, BOTH = KeyContext({"org": "a"}), KeyContext({"org": "b"}), KeyContext({"org": "a", "purpose": "care"})
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.time = 0.0
+
+    def __call__(self) -> float:
+        return self.time
+
+
+class Vault:
+    """Answers with a key for every name, counts, and waits for ``go`` if it is told to."""
+
+    def __init__(self, go: threading.Event | None = None) -> None:
+        self.asked: list[list[str]] = []
+        self.started = threading.Event()
+        self.go = go
+
+    def __call__(self, names: list[str]) -> dict[str, Outcome]:
+        self.asked.append(names)
+        self.started.set()
+        if self.go is not None:
+            assert self.go.wait(5)
+        return {name: key(name) for name in names}
+
+    async def later(self, names: list[str]) -> dict[str, Outcome]:
+        self.asked.append(names)
+        self.started.set()
+        while self.go is not None and not self.go.is_set():
+            await asyncio.sleep(0.001)
+        return {name: key(name) for name in names}
+
+
+def key(name: str) -> DataKey:
+    return DataKey(f"id-{name}", name, bytes(32))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    tick = threading.Event()
+    for _ in range(5000):
+        if condition():
+            return
+        tick.wait(0.001)
+    raise AssertionError("it never came true")
+
+
+def test_a_key_is_held_until_its_age_and_no_longer():
+    clock = Clock()
+    cache = KeyCache(max_age=60, clock=clock)
+    cache.put(key("k"), A)
+    clock.time = 59.9
+    assert cache.get("k") is not None
+    clock.time = 60
+    assert cache.get("k") is None
+    assert len(cache) == 0
+
+
+def test_use_does_not_prolong_the_age():
+    """Otherwise a key that was revoked would be served for as long as it is in use."""
+    clock = Clock()
+    cache = KeyCache(max_age=60, clock=clock)
+    cache.put(key("k"), A)
+    for clock.time in (20, 40, 59):
+        assert cache.get("k") is not None
+    clock.time = 61
+    assert cache.get("k") is None
+
+
+def test_the_least_recently_used_goes_first():
+    cache = KeyCache(max_keys=2)
+    cache.put(key("old"), A)
+    cache.put(key("new"), A)
+    cache.get("old")
+    cache.put(key("newer"), A)
+    assert [cache.get(name) is not None for name in ("old", "new", "newer")] == [True, False, True]
+
+
+@pytest.mark.parametrize("limits", [{"max_keys": 0}, {"max_age": 0}])
+def test_with_a_limit_of_0_nothing_is_kept(limits):
+    cache = KeyCache(**limits)
+    assert not cache.keeps_keys
+    cache.put(key("k"), A)
+    assert cache.get("k") is None
+    vault = Vault()
+    for _ in range(2):
+        assert cache.resolve({"k": A}, vault)["k"].id == "id-k"
+    assert vault.asked == [["k"], ["k"]]
+
+
+def test_purge_drops_the_keys_whose_context_has_every_item():
+    cache = KeyCache()
+    cache.put(key("a"), A)
+    cache.put(key("b"), B)
+    cache.put(key("both"), BOTH)
+    assert cache.purge({"org": "a", "purpose": "care"}) == 1
+    assert cache.get("both") is None
+    assert cache.purge({"org": "a"}) == 1
+    assert cache.get("b") is not None
+    assert cache.purge() == 1
+    assert len(cache) == 0
+
+
+def test_purge_drops_a_key_whose_context_is_unknown():
+    cache = KeyCache()
+    cache.put(key("k"), None)
+    assert cache.purge({"org": "a"}) == 1
+
+
+def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once():
+    cache, vault = KeyCache(), Vault()
+    cache.put(key("held"), A)
+    found = cache.resolve({"held": A, "one": A, "two": B}, vault)
+    assert vault.asked == [["one", "two"]]
+    assert {name: outcome.encrypted_keys for name, outcome in found.items()} == {n: n for n in ("held", "one", "two")}
+    cache.resolve(dict.fromkeys(found), vault)
+    assert len(vault.asked) == 1
+
+
+def test_nothing_wanted_is_nothing_asked():
+    vault = Vault()
+    assert KeyCache().resolve({}, vault) == {}
+    assert asyncio.run(KeyCache().aresolve({}, vault.later)) == {}
+    assert vault.asked == []
+
+
+def test_errors_are_returned_and_not_held():
+    cache, vault = KeyCache(), Vault()
+    error = VaultUnavailable("away")
+    assert cache.resolve({"k": A}, lambda names: {"k": error}) == {"k": error}
+    assert isinstance(cache.resolve({"k": A}, vault)["k"], DataKey)
+
+
+def test_50_threads_that_want_one_key_ask_once():
+    vault = Vault(go=threading.Event())
+    cache = KeyCache()
+    with ThreadPoolExecutor(50) as pool:
+        futures = [pool.submit(cache.resolve, {"k": A}, vault) for _ in range(50)]
+        vault.started.wait(5)
+        vault.go.set()
+        assert {future.result()["k"].id for future in futures} == {"id-k"}
+    assert vault.asked == [["k"]]
+
+
+def test_two_batches_that_overlap_ask_for_the_overlap_once():
+    go = threading.Event()
+    vault = Vault(go)
+    cache = KeyCache()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.resolve, {"a": A, "b": A}, vault)
+        vault.started.wait(5)
+        second = pool.submit(cache.resolve, {"b": A, "c": A}, vault)
+        wait_until(lambda: len(vault.asked) == 2)
+        go.set()
+        assert (set(first.result()), set(second.result())) == ({"a", "b"}, {"b", "c"})
+    assert vault.asked == [["a", "b"], ["c"]]
+
+
+def test_whoever_waited_for_an_interrupted_thread_asks_again():
+    cache, vault = KeyCache(), Vault()
+    started, go = threading.Event(), threading.Event()
+
+    def interrupted(names: list[str]) -> dict[str, Outcome]:
+        started.set()
+        go.wait(5)
+        raise KeyboardInterrupt
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.resolve, {"k": A}, interrupted)
+        started.wait(5)
+        second = pool.submit(cache.resolve, {"k": A}, vault)
+        wait_until(lambda: bool(cache._in_flight))
+        threading.Event().wait(0.02)
+        go.set()
+        with pytest.raises(KeyboardInterrupt):
+            first.result()
+        assert second.result()["k"].id == "id-k"
+    assert vault.asked == [["k"]]
+
+
+@pytest.mark.parametrize("how", ["threads", "coroutines"])
+def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how):
+    """It may have been opened before the customer's key was revoked, for which the purge is."""
+    go = threading.Event()
+    cache, vault = KeyCache(), Vault(go)
+
+    def ask() -> dict[str, Outcome]:
+        if how == "threads":
+            return cache.resolve({"k": A}, vault)
+        return asyncio.run(cache.aresolve({"k": A}, vault.later))
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(ask)
+        vault.started.wait(5)
+        assert cache.purge({"org": "other"}) == 0
+        go.set()
+        assert answer.result()["k"].id == "id-k"
+    assert cache.get("k") is None
+
+
+def test_50_coroutines_that_want_one_key_ask_once():
+    cache, vault = KeyCache(), Vault()
+
+    async def ask() -> list[dict[str, Outcome]]:
+        return await asyncio.gather(*(cache.aresolve({"k": A}, vault.later) for _ in range(50)))
+
+    assert {found["k"].id for found in asyncio.run(ask())} == {"id-k"}
+    assert vault.asked == [["k"]]
+
+
+@pytest.mark.parametrize("first", ["thread", "coroutine"])
+def test_threads_and_coroutines_ask_once_between_them(first):
+    go = threading.Event()
+    cache, vault = KeyCache(), Vault(go)
+    ways = {
+        "thread": lambda: cache.resolve({"k": A}, vault),
+        "coroutine": lambda: asyncio.run(cache.aresolve({"k": A}, vault.later)),
+    }
+    with ThreadPoolExecutor(2) as pool:
+        one = pool.submit(ways.pop(first))
+        vault.started.wait(5)
+        other = pool.submit(next(iter(ways.values())))
+        threading.Event().wait(0.02)
+        go.set()
+        assert one.result()["k"] is other.result()["k"]
+    assert vault.asked == [["k"]]
+
+
+def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited():
+    cache, vault = KeyCache(), Vault()
+
+    async def never(names: list[str]) -> dict[str, Outcome]:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async def scene() -> dict[str, Outcome]:
+        asking = asyncio.create_task(cache.aresolve({"k": A}, never))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(cache.aresolve({"k": A}, vault.later))
+        await asyncio.sleep(0)
+        asking.cancel()
+        return await waiting
+
+    assert asyncio.run(scene())["k"].id == "id-k"
+    assert vault.asked == [["k"]]
+
+
+def test_a_cancelled_waiter_does_not_disturb_the_question():
+    go = threading.Event()
+    cache, vault = KeyCache(), Vault(go)
+
+    async def scene() -> dict[str, Outcome]:
+        asking = asyncio.create_task(cache.aresolve({"k": A}, vault.later))
+        await asyncio.sleep(0)
+        waiting = asyncio.create_task(cache.aresolve({"k": A}, vault.later))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        go.set()
+        return await asking
+
+    assert asyncio.run(scene())["k"].id == "id-k"
+    assert cache.get("k") is not None
+
+
+def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog):
+    go = threading.Event()
+    cache, vault = KeyCache(), Vault(go)
+
+    async def give_up() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.02):
+                await cache.aresolve({"k": A}, vault.later)
+
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(cache.resolve, {"k": A}, vault)
+        vault.started.wait(5)
+        asyncio.run(give_up())
+        go.set()
+        assert asking.result()["k"].id == "id-k"
+    assert caplog.records == []
