@@ -58,6 +58,25 @@ class KeyRing:
         self._reset()
         _instances.add(self)
 
+    def unlock(self) -> RootKey:
+        """The root key, once it is known to be the keystore's. Raises ``ImproperlyConfigured`` if it is not."""
+        # Two threads may both come here at first. They get the same key, so nothing is gained by a lock.
+        if self._root_key is None:
+            known = self.store.root_key_ids()
+            if isinstance(self._root_key_source, RootKey):
+                root_key = self._root_key_source
+            else:
+                root_key = self._root_key_source.obtain(generate=not known)
+            known = known or self.store.adopt_root_key(root_key.id)
+            if root_key.id not in known:
+                raise ImproperlyConfigured(
+                    f"wrong root key: the keystore {self.store.location} was made with the root key of id "
+                    f"{', '.join(sorted(known))}, and this one has the id {root_key.id}. Set root_key in OPTIONS or "
+                    f"the environment variable {ENVIRONMENT_VARIABLE} to the one that it was made with."
+                )
+            self._root_key = root_key
+        return self._root_key
+
     def for_item(self, environment: str, name: str, value: str) -> Kek:
         """
         The KEK that new data keys of this context item are wrapped under, created if the item is new.
@@ -116,7 +135,7 @@ class KeyRing:
         return kek
 
     def _create(self, environment: str, name: str, value: str) -> KekRecord:
-        root_key = self._unlock()
+        root_key = self.unlock()
         kek_id, version = uuid.uuid4().bytes, 1
         associated = self._associated_data(kek_id, version, environment, name, value)
         wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated)
@@ -125,7 +144,7 @@ class KeyRing:
     def _unwrap(self, record: KekRecord) -> Kek:
         if record.state != ENABLED:
             raise KeyRevoked(f"The key for the context item {record.item_name!r} is {record.state}.")
-        root_key = self._unlock()
+        root_key = self.unlock()
         associated = self._associated_data(
             record.id, record.version, record.environment, record.item_name, record.item_value
         )
@@ -137,24 +156,6 @@ class KeyRing:
                 f"{record.item_name!r} does not open. Restore it from a backup."
             ) from None
         return Kek(record.id, record.version, record.environment, wrapping)
-
-    def _unlock(self) -> RootKey:
-        # Two threads may both come here at first. They get the same key, so nothing is gained by a lock.
-        if self._root_key is None:
-            known = self.store.root_key_ids()
-            if isinstance(self._root_key_source, RootKey):
-                root_key = self._root_key_source
-            else:
-                root_key = self._root_key_source.obtain(generate=not known)
-            known = known or self.store.adopt_root_key(root_key.id)
-            if root_key.id not in known:
-                raise ImproperlyConfigured(
-                    f"wrong root key: the keystore {self.store.location} was made with the root key of id "
-                    f"{', '.join(sorted(known))}, and this one has the id {root_key.id}. Set root_key in OPTIONS or "
-                    f"the environment variable {ENVIRONMENT_VARIABLE} to the one that it was made with."
-                )
-            self._root_key = root_key
-        return self._root_key
 
     def _associated_data(self, kek_id: bytes, version: int, environment: str, name: str, value: str) -> bytes:
         # What the row says about the key, so that rows cannot be swapped or edited.

@@ -31,6 +31,10 @@ class EmbeddedVault:
         self._ring = ring
         self._environment = environment
 
+    def unlock(self) -> None:
+        """Open the keystore and check the root key now, rather than on first use."""
+        self._ring.unlock()
+
     def create(self, context: KeyContext) -> DataKey:
         """A fresh random data key. Costs no write, except for items that have no KEK yet."""
         keks = self._keks(context)

@@ -1,0 +1,61 @@
+"""``manage.py vault_serve``: serve an embedded Vault over HTTP on this machine."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from vault_fields.exceptions import VaultUnavailable
+from vault_fields.server.bearers import Bearers, generate_bearer, hash_bearer
+from vault_fields.server.configuration import configured_bearers, served_vault
+from vault_fields.server.face import Face
+from vault_fields.server.serving import bind, is_loopback
+
+
+class Command(BaseCommand):
+    help = (
+        "Serves an embedded Vault over plain HTTP, for development and tests. In production include "
+        "vault_fields.server.urls in a project behind TLS."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--host", default="127.0.0.1", help="The address to listen on (default: %(default)s).")
+        parser.add_argument(
+            "--port", type=int, default=8200, help="The port (default: %(default)s); 0 takes any free one."
+        )
+        parser.add_argument("--vault", help="The alias in VAULTS (default: that of VAULT_SERVER, or 'default').")
+        parser.add_argument(
+            "--allow-plain-http",
+            action="store_true",
+            help="Listen beyond this machine, where bearer keys and data keys cross the network in the clear.",
+        )
+
+    def handle(
+        self, *args: Any, host: str, port: int, vault: str | None, allow_plain_http: bool, **options: Any
+    ) -> None:
+        served = served_vault(vault)
+        bearers, key = configured_bearers(), None
+        if bearers is None:
+            key = generate_bearer()
+            bearers = Bearers([hash_bearer(key)])
+        try:
+            if not allow_plain_http and not is_loopback(host):
+                raise CommandError(
+                    f"{host} can be reached from other machines, and this is plain HTTP. Listen on 127.0.0.1, or add "
+                    f"--allow-plain-http."
+                )
+            served.unlock()
+            server = bind(Face(served, bearers), host, port)
+        except VaultUnavailable as error:
+            raise CommandError(str(error)) from error
+        except OSError as error:
+            raise CommandError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+        with server:
+            if key is not None:
+                self.stdout.write(f"Bearer key, shown this once: {key}")
+            address = f"[{host}]" if ":" in host else host
+            self.stdout.write(f"Vault ready at http://{address}:{server.server_port}")
+            self.stdout.flush()
+            try:
+                server.serve_forever()
+            except KeyboardInterrupt:
+                self.stdout.write("Stopped.")
