@@ -1,0 +1,305 @@
+"""``settings.VAULTS`` and its handler: one vault per alias and process, and errors that say what to do."""
+
+import os
+import pathlib
+import textwrap
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import override_settings
+
+from vault_fields.backends.base import BaseVault
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.vaults import DEFAULT_VAULT_ALIAS, VaultHandler, vaults
+
+HERE = "tests.test_vaults."
+
+
+class CountingVault(BaseVault):
+    """A vault that answers from nothing and knows how many of it were built."""
+
+    built = 0
+    closed = 0
+
+    def __init__(self, alias: str = "default", *, secret: str, colour: str = "red", **options: Any) -> None:
+        super().__init__(alias, **options)
+        type(self).built += 1
+        self.colour = colour
+
+    def _create(self, context: KeyContext) -> DataKey:
+        return DataKey("id", "blob", bytes(32))
+
+    def _decrypt(self, encrypted_keys: str) -> DataKey:
+        return DataKey("id", encrypted_keys, bytes(32))
+
+    def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        return DataKey("id", encrypted_keys, bytes(32))
+
+    def close(self) -> None:
+        type(self).closed += 1
+        super().close()
+
+
+class PlainVault(CountingVault):
+    """Needs no options."""
+
+    def __init__(self, alias: str = "default", **options: Any) -> None:
+        super().__init__(alias, secret="", **options)
+
+
+class BrokenVault(PlainVault):
+    """Has a bug in its constructor."""
+
+    def __init__(self, alias: str = "default", **options: Any) -> None:
+        super().__init__(alias, **options)
+        len(None)  # type: ignore[arg-type]
+
+
+class LayeredVault(PlainVault):
+    """Stands on another vault."""
+
+    def __init__(self, alias: str = "default", *, over: str, **options: Any) -> None:
+        super().__init__(alias, **options)
+        self.over = vaults[over]
+
+
+not_a_class = 3
+PLAIN = {"BACKEND": f"{HERE}PlainVault"}
+
+
+def problem(configured: Any, alias: Any = "default") -> str:
+    with override_settings(VAULTS=configured), pytest.raises(ImproperlyConfigured) as caught:
+        vaults[alias]
+    return str(caught.value)
+
+
+def test_an_alias_is_a_vault_with_its_options():
+    entry = {"BACKEND": f"{HERE}CountingVault", "OPTIONS": {"secret": "s", "colour": "blue", "key_max_age": 5}}
+    with override_settings(VAULTS={"eu": entry}):
+        vault = vaults["eu"]
+        assert isinstance(vault, CountingVault)
+        assert (vault.alias, vault.colour, vault.cache.max_age) == ("eu", "blue", 5)
+        assert vaults["eu"] is vault
+
+
+def test_options_may_be_left_out():
+    with override_settings(VAULTS={DEFAULT_VAULT_ALIAS: PLAIN}):
+        assert isinstance(vaults["default"], PlainVault)
+
+
+def test_the_handler_is_a_collection_of_aliases_and_builds_nothing_for_it():
+    before = CountingVault.built
+    with override_settings(VAULTS={"a": PLAIN, "b": {"BACKEND": "no.such"}}):
+        assert list(vaults) == ["a", "b"]
+        assert len(vaults) == 2
+        assert "a" in vaults
+        assert "c" not in vaults
+    assert CountingVault.built == before
+
+
+def test_50_threads_share_one_vault():
+    before = PlainVault.built
+    ready = threading.Barrier(50)
+
+    def look_up() -> BaseVault:
+        ready.wait(5)
+        return vaults["default"]
+
+    with override_settings(VAULTS={"default": PLAIN}), ThreadPoolExecutor(50) as pool:
+        found = [future.result() for future in [pool.submit(look_up) for _ in range(50)]]
+    assert len(set(map(id, found))) == 1
+    assert PlainVault.built == before + 1
+
+
+def test_a_thread_that_comes_second_gets_the_first_ones_vault():
+    with override_settings(VAULTS={"default": PLAIN}), ThreadPoolExecutor(1) as pool:
+        with vaults._lock:
+            second = pool.submit(lambda: vaults["default"])
+            time.sleep(0.05)
+            first = vaults["default"]
+        assert second.result() is first
+
+
+def test_a_vault_may_be_built_on_another_one():
+    layered = {"BACKEND": f"{HERE}LayeredVault", "OPTIONS": {"over": "base"}}
+    with override_settings(VAULTS={"top": layered, "base": PLAIN}):
+        assert vaults["top"].over is vaults["base"]  # type: ignore[attr-defined]
+
+
+def test_another_setting_drops_and_closes_the_vaults():
+    with override_settings(VAULTS={"default": PLAIN}):
+        first = vaults["default"]
+        closed = PlainVault.closed
+        with override_settings(VAULTS={"default": PLAIN}):
+            assert PlainVault.closed == closed + 1
+            second = vaults["default"]
+        third = vaults["default"]
+    assert len({first, second, third}) == 3
+
+
+def test_other_settings_leave_the_vaults_alone():
+    with override_settings(VAULTS={"default": PLAIN}):
+        first = vaults["default"]
+        with override_settings(DEBUG=True):
+            assert vaults["default"] is first
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_builds_its_own_even_if_a_lock_was_held():
+    """The thread that held it does not exist in the child, and would never let go."""
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with vaults._lock:
+            held.set()
+            done.wait(10)
+
+    with override_settings(VAULTS={"default": PLAIN, "other": PLAIN}):
+        parents = vaults["default"]
+        thread = threading.Thread(target=hold)
+        thread.start()
+        held.wait(5)
+        pid = os.fork()
+        if pid == 0:  # pragma: no cover - coverage does not see into this child.
+            code = 1
+            try:
+                fresh = vaults["default"] is not parents and vaults["other"] is vaults["other"]
+                code = 0 if fresh and parents in vaults._inherited else 2
+            finally:
+                os._exit(code)
+        done.set()
+        thread.join()
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        assert vaults["default"] is parents
+
+
+def test_after_fork_forgets_without_closing():
+    handler = VaultHandler()
+    with override_settings(VAULTS={"default": PLAIN}):
+        first, closed, lock = handler["default"], PlainVault.closed, handler._lock
+        handler.after_fork()
+        assert handler["default"] is not first
+        assert handler._lock is not lock
+        assert PlainVault.closed == closed
+
+
+# Errors.
+
+
+def test_without_the_setting_the_error_shows_what_to_paste(settings):
+    del settings.VAULTS
+    for use in (lambda: vaults["default"], lambda: list(vaults), lambda: len(vaults), lambda: "default" in vaults):
+        with pytest.raises(ImproperlyConfigured, match="^VAULTS: not set") as caught:
+            use()
+    pasted: dict[str, Any] = {}
+    block = str(caught.value).partition("\n\n")[2]
+    exec(textwrap.dedent(block), {"BASE_DIR": pathlib.Path("/srv/app")}, pasted)
+    settings.VAULTS = pasted["VAULTS"]
+    assert repr(vaults["default"])
+
+
+@pytest.mark.parametrize("wrong", [[], "local:///x", 3])
+def test_vaults_must_be_a_dict(wrong):
+    assert problem(wrong) == f"VAULTS: must be a dict of aliases to vaults, not {type(wrong).__name__}."
+
+
+def test_an_alias_that_is_not_there():
+    assert problem({"a": PLAIN, "b": PLAIN}) == (
+        "VAULTS['default']: there is no such vault. Add it to VAULTS, which has 'a', 'b'."
+    )
+    assert problem({}).endswith("which has no vault at all.")
+
+
+def test_an_entry_that_is_a_url_is_not_shown():
+    message = problem({"default": "workos://:sk_secret@api.workos.com"})
+    assert message.startswith("VAULTS['default']: must be a dict with BACKEND and OPTIONS, not str.")
+    assert "vault_config(" in message
+    assert "sk_secret" not in message
+
+
+def test_an_entry_that_is_something_else():
+    assert problem({"default": None}) == "VAULTS['default']: must be a dict with BACKEND and OPTIONS, not NoneType."
+
+
+def test_unknown_keys_are_named():
+    assert problem({"default": {**PLAIN, "timeout": 3, "LOCATION": "x"}}) == (
+        "VAULTS['default']: unknown keys: LOCATION, timeout. Only BACKEND and OPTIONS stand here; the rest is OPTIONS."
+    )
+
+
+@pytest.mark.parametrize("entry", [{}, {"BACKEND": ""}, {"BACKEND": PlainVault}, {"BACKEND": None}])
+def test_backend_must_be_a_dotted_path(entry):
+    assert "BACKEND must be the dotted path of a vault class" in problem({"default": entry})
+
+
+@pytest.mark.parametrize("path", ["no.such.module.Vault", "vault_fields.vaults.NoSuchVault", "nodots"])
+def test_a_backend_that_cannot_be_imported(path):
+    assert problem({"default": {"BACKEND": path}}).startswith(
+        f"VAULTS['default']: BACKEND {path!r} cannot be imported: "
+    )
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["vault_fields.backends.base.BaseVault", "datetime.date", "os.path.join", f"{HERE}not_a_class"],
+)
+def test_a_backend_that_is_not_a_vault(path):
+    assert "is not a vault: it must be a concrete subclass of BaseVault" in problem({"default": {"BACKEND": path}})
+
+
+@pytest.mark.parametrize("options", [None, [], "path=x", {3: "x"}])
+def test_options_must_be_a_dict_of_names(options):
+    assert problem({"default": {**PLAIN, "OPTIONS": options}}) == (
+        "VAULTS['default']: OPTIONS must be a dict of option names to values."
+    )
+
+
+def test_a_missing_option_is_named():
+    message = problem({"default": {"BACKEND": f"{HERE}CountingVault"}})
+    assert message.startswith("VAULTS['default']: OPTIONS do not fit CountingVault: missing a required")
+    assert "'secret'" in message
+
+
+def test_alias_is_not_an_option():
+    assert "OPTIONS do not fit PlainVault: multiple values for argument 'alias'" in problem(
+        {"default": {**PLAIN, "OPTIONS": {"alias": "x"}}}
+    )
+
+
+def test_an_unknown_option_is_named_and_its_value_is_not_shown():
+    options = {"secret": "s3cr3t", "tiemout": "s3cr3t"}
+    message = problem({"default": {"BACKEND": f"{HERE}CountingVault", "OPTIONS": options}})
+    assert message.startswith("VAULTS['default']: unknown OPTIONS: tiemout.")
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max_cached_keys", -1),
+        ("max_cached_keys", 1.5),
+        ("max_cached_keys", True),
+        ("key_max_age", -0.1),
+        ("key_max_age", "60"),
+        ("key_max_age", float("nan")),
+        ("max_concurrency", 0),
+    ],
+)
+def test_numbers_out_of_range_are_named(name, value):
+    assert problem({"default": {**PLAIN, "OPTIONS": {name: value}}}).startswith(f"VAULTS['default']: {name} must be ")
+
+
+def test_a_bug_in_a_constructor_shows_as_what_it_is():
+    with override_settings(VAULTS={"default": {"BACKEND": f"{HERE}BrokenVault"}}), pytest.raises(TypeError):
+        vaults["default"]
+
+
+def test_a_vault_that_could_not_be_built_is_tried_again():
+    with override_settings(VAULTS={"default": {"BACKEND": f"{HERE}CountingVault"}}):
+        for _ in range(2):
+            with pytest.raises(ImproperlyConfigured):
+                vaults["default"]
