@@ -6,7 +6,7 @@ The models show the ways to name a key context: the row's own column, a relation
 
 from django.db import models
 
-from vault_fields.fields import EncryptedJSONField, EncryptedTextField
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 
 
 class Organization(models.Model):
@@ -30,6 +30,7 @@ class Patient(models.Model):
     name = EncryptedTextField(key_context=["organization_id"], keys_field="vault_keys")
     ssn = EncryptedTextField(key_context=["organization_id"], keys_field="vault_keys", null=True, blank=True)
     history = EncryptedJSONField(key_context=["organization_id"], keys_field="vault_keys", default=dict, blank=True)
+    vault_keys = CompanionField()
 
     def __str__(self) -> str:
         return f"Patient {self.pk}"

@@ -15,7 +15,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from testproject.demo.csv_table import Table
 from testproject.demo.report import Report
 from testproject.demo.story import Column, Story
-from vault_fields.fields import EncryptedTextField
+from vault_fields.fields import CompanionField, EncryptedTextField
 from vault_fields.keys import MAX_VALUE_LENGTH
 from vault_fields.operations import EncryptField
 
@@ -84,12 +84,11 @@ def _plain(names: Sequence[str]) -> type[models.Model]:
 
 
 def _encrypted(names: Sequence[str], *, migrating: bool) -> type[models.Model]:
-    return _model(
-        {
-            name: EncryptedTextField(key_context=["tenant"], keys_field="vault_keys", migrating=migrating)
-            for name in names
-        }
-    )
+    secrets: dict[str, models.Field[Any, Any]] = {
+        name: EncryptedTextField(key_context=["tenant"], keys_field="vault_keys", migrating=migrating)
+        for name in names
+    }
+    return _model({**secrets, "vault_keys": CompanionField()})
 
 
 def _model(fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:

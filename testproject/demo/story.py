@@ -216,7 +216,7 @@ class Story(ABC):
             return dict(cursor.fetchall())
 
     def _companion(self, column: Column) -> str:
-        return str(column.model._meta.get_field(column.field.keys_field).column)
+        return str(column.model._meta.get_field(column.field.companion_name).column)
 
     def _through_orm(self, column: Column, pk: int) -> Any:
         return getattr(column.model._default_manager.get(pk=pk), column.name)
