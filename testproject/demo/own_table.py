@@ -91,7 +91,7 @@ def _encrypted(names: Sequence[str], *, migrating: bool) -> type[models.Model]:
     return _model({**secrets, "vault_keys": CompanionField()})
 
 
-def _model(fields: dict[str, models.Field[Any, Any]]) -> type[models.Model]:
+def _model(fields: "dict[str, models.Field[Any, Any]]") -> type[models.Model]:
     meta = type("Meta", (), {"app_label": APP, "db_table": TABLE, "apps": Apps()})
     tenant = models.CharField(max_length=MAX_VALUE_LENGTH)
     return type(MODEL, (models.Model,), {"__module__": __name__, "Meta": meta, "tenant": tenant, **fields})
