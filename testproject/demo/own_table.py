@@ -85,8 +85,7 @@ def _plain(names: Sequence[str]) -> type[models.Model]:
 
 def _encrypted(names: Sequence[str], *, migrating: bool) -> type[models.Model]:
     secrets: dict[str, models.Field[Any, Any]] = {
-        name: EncryptedTextField(key_context=["tenant"], keys_field="vault_keys", migrating=migrating)
-        for name in names
+        name: EncryptedTextField(key_context=["tenant"], keys_field="vault_keys", migrating=migrating) for name in names
     }
     return _model({**secrets, "vault_keys": CompanionField()})
 
