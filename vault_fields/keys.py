@@ -115,6 +115,8 @@ class DataKey:
     plaintext: bytes = field(repr=False)
     # Building this costs more than one use of it, so it is built once for each key.
     aead: AESGCM = field(init=False, repr=False)
+    # Texts of companions whose proof was verified under this key, so that a row's other values need not do it again.
+    verified: set[str] = field(init=False, repr=False, default_factory=set)
 
     def __post_init__(self) -> None:
         if len(self.plaintext) != DATA_KEY_BYTES:

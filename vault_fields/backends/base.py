@@ -32,7 +32,8 @@ class BaseVault(ABC):
 
     Its options are its constructor's keywords, which are also the ``OPTIONS`` of its entry in ``VAULTS``:
     ``max_cached_keys`` and ``key_max_age`` (seconds) bound the cache of opened data keys; ``max_concurrency`` is how
-    many calls may be under way for one batch.
+    many calls may be under way for one batch; ``max_rows_per_key`` how many new rows of one bulk operation may share a
+    data key.
 
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
@@ -45,6 +46,7 @@ class BaseVault(ABC):
         max_cached_keys: int = 10_000,
         key_max_age: float = 60.0,
         max_concurrency: int = 16,
+        max_rows_per_key: int = 1000,
         **unknown: Any,
     ) -> None:
         self.alias = alias
@@ -53,6 +55,8 @@ class BaseVault(ABC):
         self._require_number("max_cached_keys", max_cached_keys, minimum=0, integral=True)
         self._require_number("key_max_age", key_max_age, minimum=0)
         self._require_number("max_concurrency", max_concurrency, minimum=1, integral=True)
+        self._require_number("max_rows_per_key", max_rows_per_key, minimum=1, integral=True)
+        self.max_rows_per_key = max_rows_per_key
         self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)
         self.calls: Counter[str] = Counter()
         self._max_concurrency = max_concurrency

@@ -1,0 +1,12 @@
+"""
+Encrypted model fields.
+
+These import paths stand in users' migrations and never change.
+"""
+
+from vault_fields.fields.companion import CompanionField
+from vault_fields.fields.context import context_from
+from vault_fields.fields.json import EncryptedJSONField
+from vault_fields.fields.text import EncryptedTextField
+
+__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "context_from"]

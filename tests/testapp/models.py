@@ -1,0 +1,97 @@
+"""The models of the test suite, one for each way to declare an encrypted field."""
+
+import uuid
+
+from django.db import models
+from django.db.models import Value
+
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+
+
+class Organization(models.Model):
+    workos_id = models.CharField(max_length=100, unique=True)
+    region = models.CharField(max_length=50, default="eu")
+
+    def __str__(self) -> str:
+        return self.workos_id
+
+
+class Patient(models.Model):
+    """The plain case: the context is a column of the row, and each field has its own companion."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="patients")
+    name = models.CharField(max_length=100, default="")
+    ssn = EncryptedTextField(key_context=["organization_id"], null=True, blank=True)
+    notes = EncryptedTextField(key_context=["organization_id"], null=True, blank=True)
+    history = EncryptedJSONField(key_context=["organization_id"], null=True, blank=True, default=dict)
+
+
+class Document(models.Model):
+    """The context lies behind a relation and has a constant item."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    body = EncryptedTextField(key_context={"organization_id": "organization__workos_id", "purpose": Value("documents")})
+
+
+class Letter(models.Model):
+    """Two fields share a companion that the model declares."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    title = models.CharField(max_length=100, default="")
+    subject = EncryptedTextField(key_context=["organization_id"], keys_field="vault_keys", null=True)
+    text = EncryptedJSONField(key_context=["organization_id"], keys_field="vault_keys", null=True)
+    vault_keys = CompanionField()
+
+
+class Token(models.Model):
+    """The value is tied to its row by a key that is known before the row is inserted."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    tenant = models.UUIDField()
+    secret = EncryptedTextField(key_context={"tenant_id": "tenant"}, bind_to=["id"])
+
+
+@context_from("tenant", "kind")
+def setting_context(setting: "Setting") -> dict[str, str]:
+    return {"tenant": setting.tenant, "kind": setting.kind or "general"}
+
+
+class Setting(models.Model):
+    """The context comes from a function."""
+
+    tenant = models.CharField(max_length=100, unique=True)
+    kind = models.CharField(max_length=20, null=True)
+    value = EncryptedTextField(key_context=setting_context)
+
+
+class Secret(models.Model):
+    """An abstract model with an encrypted field."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    secret = EncryptedTextField(key_context=["organization_id"])
+
+    class Meta:
+        abstract = True
+
+
+class ApiKey(Secret):
+    label = models.CharField(max_length=50, default="")
+
+
+class Certificate(ApiKey):
+    """Multi-table inheritance: the context of the child's own field is a column of the parent."""
+
+    chain = EncryptedTextField(key_context=["organization_id"], null=True)
+
+
+class ShortApiKey(ApiKey):
+    class Meta:
+        proxy = True
+
+
+class Legacy(models.Model):
+    """Still holds plaintext."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    text = EncryptedTextField(key_context=["organization_id"], null=True, migrating=True)
+    data = EncryptedJSONField(key_context=["organization_id"], null=True, migrating=True)

@@ -1,0 +1,101 @@
+"""
+The text that stands in the value column.
+
+    $vf$1$<data-key id>$<base64 of nonce ‖ ciphertext ‖ tag>
+
+    ┌──────┬─────────┬───┬──────────────────┬───┬───────────────────────────────────────────────┐
+    │ $vf$ │ version │ $ │ data-key id      │ $ │ base64, padded, canonical                     │
+    │      │ "1"     │   │ 1–128 characters │   │ ┌───────────┬──────────────────┬────────────┐ │
+    │      │         │   │ A-Za-z0-9_.:-    │   │ │ nonce  12 │ ciphertext  n    │ tag     16 │ │
+    └──────┴─────────┴───┴──────────────────┴───┴─┴───────────┴──────────────────┴────────────┴─┘
+
+Version 1 is AES-256-GCM under the data key with a random nonce. There is nothing to choose: another suite would be
+another version. A value is encrypted if, and only if, it begins with ``$vf$``, digits and ``$``.
+
+The associated data is not stored: it is the UTF-8 text of the compact JSON array
+``["vault_fields",1,"<app_label.Model.field>",<value bound to>…]``.
+"""
+
+import binascii
+import json
+import re
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from vault_fields.exceptions import EnvelopeError
+
+__all__ = ["MAX_PLAINTEXT_BYTES", "NONCE_BYTES", "TAG_BYTES", "Envelope", "associated_data", "decode", "encode"]
+__all__ += ["decode_base64", "encode_base64", "is_envelope", "is_key_id"]
+
+VERSION = 1
+NONCE_BYTES = 12
+TAG_BYTES = 16
+# Far above what belongs in a text column, and far below where lengths become dangerous.
+MAX_PLAINTEXT_BYTES = 64 * 1024 * 1024
+
+_PREFIX = f"$vf${VERSION}$"
+_HEADER = re.compile(r"\$vf\$[0-9]+\$")
+_KEY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
+_MAX_BASE64_LENGTH = 4 * ((NONCE_BYTES + MAX_PLAINTEXT_BYTES + TAG_BYTES + 2) // 3)
+_MAX_LENGTH = len(_PREFIX) + 128 + 1 + _MAX_BASE64_LENGTH
+
+
+class Envelope(NamedTuple):
+    """A value as stored: the id of its data key, and nonce ‖ ciphertext ‖ tag."""
+
+    key_id: str
+    sealed: bytes
+
+
+def is_envelope(text: str) -> bool:
+    """Whether a stored text is encrypted; of any version, also of one that this release cannot read."""
+    return text.startswith(_PREFIX) or _HEADER.match(text) is not None
+
+
+def is_key_id(text: str) -> bool:
+    """Whether a Vault's name for a data key can stand in an envelope."""
+    return _KEY_ID.fullmatch(text) is not None
+
+
+def encode(envelope: Envelope) -> str:
+    """The text to store."""
+    return f"{_PREFIX}{envelope.key_id}${encode_base64(envelope.sealed)}"
+
+
+def decode(text: str) -> Envelope:
+    """The envelope in a stored text, or ``EnvelopeError``."""
+    if len(text) > _MAX_LENGTH:
+        raise EnvelopeError("the envelope is longer than any that is written.")
+    if not text.startswith(_PREFIX):
+        if is_envelope(text):
+            raise EnvelopeError("the envelope has a version that this release of vault_fields does not know.")
+        raise EnvelopeError("the value has no envelope.")
+    key_id, separator, body = text[len(_PREFIX) :].partition("$")
+    if not separator or not is_key_id(key_id):
+        raise EnvelopeError("the envelope names no data key.")
+    sealed = decode_base64(body)
+    if sealed is None or len(sealed) < NONCE_BYTES + TAG_BYTES:
+        raise EnvelopeError("the envelope is truncated or altered.")
+    return Envelope(key_id, sealed)
+
+
+def associated_data(label: str, bound: Iterable[str] = ()) -> bytes:
+    """What a value is authenticated with: the column's label and the row's own values that it is bound to."""
+    return json.dumps(["vault_fields", VERSION, label, *bound], ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def encode_base64(raw: bytes) -> str:
+    return binascii.b2a_base64(raw, newline=False).decode()
+
+
+def decode_base64(text: str) -> bytes | None:
+    """The bytes, or None unless ``text`` is the one canonical base64 text for them."""
+    try:
+        raw = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError:
+        return None
+    # The last digit before padding has bits that decoding ignores: without this, a flipped bit could go unseen.
+    tail = len(raw) % 3
+    if tail and not text.endswith(encode_base64(raw[-tail:])):
+        return None
+    return raw

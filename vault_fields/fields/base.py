@@ -1,0 +1,186 @@
+"""What every encrypted field has in common: its options, its column and its place in a model class."""
+
+import re
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from django.core.exceptions import FieldError, ValidationError
+from django.db.models import Case, Field, Model, Value
+from django.db.models.functions import Cast
+
+from vault_fields import envelope as envelope_format
+from vault_fields.exceptions import ValueRefused
+from vault_fields.fields.columns import EncryptedCol
+from vault_fields.fields.companion import CompanionField
+from vault_fields.fields.context import ContextSource, KeyContextDeclaration
+from vault_fields.fields.descriptor import EncryptedAttribute
+from vault_fields.fields.groups import group_of
+from vault_fields.fields.hooks import install_hooks
+from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
+from vault_fields.fields.reading import Loader
+from vault_fields.fields.sealed import Pending, Sealed
+from vault_fields.fields.saving import load_missing
+from vault_fields.fields.sealing import seal
+
+__all__ = ["EncryptedField"]
+
+# A migration state lists every column itself; see ``contribute_to_class``.
+_HISTORICAL_MODULE = "__fake__"
+
+
+if TYPE_CHECKING:
+    _Field = Field[Any, Any]
+else:
+    _Field = Field  # Generic in the stubs only.
+
+
+class EncryptedField(_Field):
+    """
+    Mix in before a Django field to encrypt what it stores.
+
+    ``key_context``     where the row's key context comes from: attribute names; a mapping of names to attribute paths
+                        (``organization__workos_id``) or ``Value("constant")``; or a function, see ``context_from``
+    ``keys_field``      the companion's name; ``<name>_keys`` if not given
+    ``migrating``       whether values that are not encrypted yet are read as they are; every write encrypts
+    ``former_labels``   ``app.Model.field`` labels under which values were encrypted before a rename
+    ``bind_to``         columns whose value, known before the row is inserted, a value is tied to
+    ``vault``           the alias in ``settings.VAULTS`` that new data keys come from
+
+    The column holds text (see ``vault_fields.envelope``). It cannot be searched, sorted or made unique.
+    """
+
+    is_encrypted = True
+    descriptor_class = EncryptedAttribute
+
+    def __init__(
+        self,
+        *args: Any,
+        key_context: KeyContextDeclaration,
+        keys_field: str | None = None,
+        migrating: bool = False,
+        former_labels: Sequence[str] = (),
+        bind_to: Sequence[str] = (),
+        vault: str = "default",
+        **kwargs: Any,
+    ) -> None:
+        self.key_context = key_context
+        self.source = ContextSource(key_context)
+        self.keys_field = keys_field
+        self.migrating = migrating
+        self.former_labels = list(former_labels)
+        self.bind_to = list(bind_to)
+        self.vault = vault
+        super().__init__(*args, **kwargs)
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        # The public path, which users' migrations hold for ever, wherever the class moves to.
+        path = re.sub(r"^vault_fields\.fields\.\w+\.", "vault_fields.fields.", path)
+        kwargs["key_context"] = self.key_context
+        options = {
+            "keys_field": self.keys_field,
+            "migrating": self.migrating,
+            "former_labels": self.former_labels,
+            "bind_to": self.bind_to,
+            "vault": None if self.vault == "default" else self.vault,
+        }
+        kwargs.update({option: value for option, value in options.items() if value})
+        return name, path, args, kwargs
+
+    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        super().contribute_to_class(cls, name, private_only)
+        # In a historical model the companion stands in the state by itself, or does not exist yet: added here, it
+        # would become a column that no migration made.
+        if cls.__module__ != _HISTORICAL_MODULE and self.keys_field is None:
+            CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
+        install_hooks(cls)
+
+    @property
+    def companion_name(self) -> str:
+        return self.keys_field or f"{self.name}_keys"
+
+    @property
+    def label(self) -> str:
+        """``app_label.Model.field``: what values are authenticated with, and what errors name."""
+        return f"{self.model._meta.label}.{self.name}"
+
+    # The text that is encrypted. JSON and text differ here and nowhere else.
+
+    def to_plaintext(self, value: Any) -> str:
+        """The text to encrypt. Raises ``TypeError`` or ``ValueError`` for what cannot be encoded."""
+        raise NotImplementedError
+
+    def from_plaintext(self, text: str) -> Any:
+        """The value for the user, or ``DecryptionError``."""
+        raise NotImplementedError
+
+    # Reading.
+
+    def get_col(self, alias: str, output_field: Any = None) -> EncryptedCol:
+        return EncryptedCol(alias, self, output_field)
+
+    @property
+    def cached_col(self) -> EncryptedCol:  # type: ignore[override]
+        return EncryptedCol(self.model._meta.db_table, self)
+
+    def get_db_converters(self, connection: Any) -> list[Any]:
+        return [Loader(self)]
+
+    def get_lookup(self, lookup_name: str) -> Any:
+        if lookup_name == "isnull":
+            return EncryptedIsNull
+        if lookup_name == "exact":
+            return OnlyNone
+        refuse(self, f"the lookup {lookup_name!r}")
+
+    def get_transform(self, lookup_name: str) -> NoReturn:
+        refuse(self, f"the transform {lookup_name!r}")
+
+    # Writing.
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
+        load_missing(model_instance, group_of(self))
+        seal([(model_instance, group_of(self))])
+        return model_instance.__dict__[self.attname]
+
+    def get_prep_value(self, value: Any) -> Any:
+        return value
+
+    def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
+        return self.get_db_prep_save(value, connection)
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        # Whatever path was taken to get here: what is written is sealed, or it is not written.
+        if value is None:
+            return None
+        if isinstance(value, Sealed):
+            return value.text
+        if _is_sealed_case(value):
+            return value
+        raise FieldError(
+            f"{self.label} is encrypted for the key context of each row, which QuerySet.update() and expressions do not "
+            "know: nothing was written. Assign the value to instances and call save() or bulk_update()."
+        )
+
+    def value_to_string(self, obj: Model) -> Any:
+        """Serializers get what is stored; ``loaddata`` takes it as it is."""
+        held = obj.__dict__.get(self.attname)
+        if isinstance(held, Pending):
+            raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")
+        return held.text if isinstance(held, Sealed) else held
+
+    def validate(self, value: Any, model_instance: Any) -> None:
+        super().validate(value, model_instance)
+        if isinstance(value, str) and envelope_format.is_envelope(value):
+            raise ValidationError("This value begins like an encrypted one.", code="envelope")
+
+
+def _is_sealed_case(value: Any) -> bool:
+    """Whether an expression is the CASE by which ``bulk_update`` gives each row its own sealed value."""
+    if isinstance(value, Cast):
+        (value,) = value.get_source_expressions()
+    if not isinstance(value, Case):
+        return False
+    results = [case.result for case in value.cases] + [value.default]
+    return all(isinstance(result, Value) and isinstance(result.value, Sealed | None) for result in results)

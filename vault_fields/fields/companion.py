@@ -1,0 +1,64 @@
+"""The companion field: the column that holds the wrapped data keys beside the values."""
+
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist
+from django.db.models import Model, TextField
+
+from vault_fields.fields.groups import groups_of
+from vault_fields.fields.saving import companion_of, load_missing
+from vault_fields.fields.sealing import seal
+
+__all__ = ["CompanionField"]
+
+
+class CompanionField(TextField):
+    """
+    Holds the encrypted keys and the key context of the values beside it; see ``vault_fields.companion``.
+
+    An encrypted field adds its own, named ``<name>_keys``. Declare one to share it between fields of the same context
+    (``keys_field="…"``), or to choose its options. Nothing needs to be, or should be, assigned to it.
+    """
+
+    description = "Encrypted data keys of the values beside it"
+
+    def __init__(self, *args: Any, automatic: bool = False, **kwargs: Any) -> None:
+        kwargs.setdefault("editable", False)
+        kwargs["null"] = True
+        kwargs["blank"] = True
+        super().__init__(*args, **kwargs)
+        # Not part of the declaration: an automatic companion yields to one that the model declares.
+        self.automatic = automatic
+
+    def deconstruct(self) -> Any:
+        name, path, args, kwargs = super().deconstruct()
+        path = path.replace("vault_fields.fields.companion.", "vault_fields.fields.")
+        del kwargs["null"], kwargs["blank"]
+        if kwargs.get("editable") is False:
+            del kwargs["editable"]
+        return name, path, args, kwargs
+
+    def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        declared = _declared(cls, name)
+        if isinstance(declared, CompanionField):
+            if self.automatic:
+                return
+            cls._meta.local_fields.remove(declared)
+            cls._meta._expire_cache()  # type: ignore[attr-defined]
+        super().contribute_to_class(cls, name, private_only)
+
+    def pre_save(self, model_instance: Model, add: bool) -> Any:
+        group = next((group for group in groups_of(self.model) if group.companion == self.name), None)
+        if group is None:
+            return super().pre_save(model_instance, add)
+        load_missing(model_instance, group)
+        seal([(model_instance, group)])
+        model_instance.__dict__[self.attname] = keys = companion_of(model_instance, group)
+        return keys
+
+
+def _declared(cls: type[Model], name: str) -> Any:
+    try:
+        return cls._meta.get_field(name)
+    except FieldDoesNotExist:
+        return None

@@ -1,0 +1,175 @@
+"""Where a row's key context comes from: attribute names, relation paths, constants, or a function of the row."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, TypeVar
+from uuid import UUID
+
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.db.models import Field, ForeignKey, Model, Value
+from django.db.models.constants import LOOKUP_SEP
+
+from vault_fields.exceptions import KeyContextError
+from vault_fields.keys import KeyContext
+
+__all__ = ["Binding", "ContextFunction", "ContextSource", "KeyContextDeclaration", "attribute_text"]
+__all__ += ["concrete_field", "context_from"]
+
+ContextFunction = Callable[[Any], Mapping[str, str]]
+KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value"] | ContextFunction
+F = TypeVar("F", bound=ContextFunction)
+
+
+def context_from(*attributes: str) -> Callable[[F], F]:
+    """
+    Declare which of the row's own columns a key-context function reads.
+
+    Those columns are what a read compares to tell whether a value still stands in the row it was encrypted for.
+    The function returns a mapping of names to strings, and must be importable by name.
+    """
+
+    def mark(function: F) -> F:
+        function.context_attributes = attributes  # type: ignore[attr-defined]
+        return function
+
+    return mark
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """One of the row's own columns that a context starts from, or that a value is bound to."""
+
+    name: str
+    field: "Field[Any, Any]"
+
+    @property
+    def attname(self) -> str:
+        return self.field.attname
+
+    def text(self, value: object) -> str | None:
+        """The value as it stands in a companion: the same before saving as after loading."""
+        if value is None:
+            return None
+        attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
+        try:
+            return attribute_text(self.field.to_python(value))
+        except ValidationError:
+            raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
+
+
+def attribute_text(value: object) -> str:
+    """
+    What an attribute contributes to a context: ``str``, ``int``, ``UUID``, or an ``Enum`` of these, as text.
+
+    Anything else has more than one spelling, or none, and is refused.
+    """
+    if isinstance(value, Enum):
+        value = value.value
+    if isinstance(value, str):
+        # A subclass may print itself differently.
+        return str.__str__(value)
+    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
+        return str(value)
+    raise KeyContextError(f"a value of type {type(value).__name__} cannot name a tenant; use str, int, UUID or Enum.")
+
+
+class ContextSource:
+    """A ``key_context`` declaration, taken apart. Immutable; knows no model until it is given one."""
+
+    def __init__(self, declaration: KeyContextDeclaration) -> None:
+        self.function: ContextFunction | None = None
+        self.paths: dict[str, str] = {}
+        self.constants: dict[str, str] = {}
+        if isinstance(declaration, Mapping):
+            for name, origin in declaration.items():
+                if isinstance(origin, Value):
+                    self.constants[name] = attribute_text(origin.value)
+                elif isinstance(origin, str):
+                    self.paths[name] = origin
+                else:
+                    raise TypeError(f"key_context[{name!r}] is an attribute path or Value(…), not {origin!r}.")
+        elif callable(declaration):
+            self.function = declaration
+        elif isinstance(declaration, (list, tuple)) and all(isinstance(name, str) for name in declaration):
+            self.paths = {name: name for name in declaration}
+        else:
+            raise TypeError(
+                "key_context is a list of attribute names, a mapping of names to attribute paths, or a function; "
+                f"not {declaration!r}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.paths) + len(self.constants)
+
+    @property
+    def roots(self) -> dict[str, str]:
+        """The row's own attributes that the context starts from, by the name that they have in the companion."""
+        if self.function is not None:
+            return {name: name for name in getattr(self.function, "context_attributes", ())}
+        return {name: path.partition(LOOKUP_SEP)[0] for name, path in self.paths.items()}
+
+    @property
+    def relations(self) -> set[str]:
+        """The relation paths to load before many rows are asked for their context."""
+        return {head for path in self.paths.values() if (head := path.rpartition(LOOKUP_SEP)[0])}
+
+    def bindings(self, model: type[Model]) -> tuple[Binding, ...]:
+        """The columns behind ``roots``. Raises ``FieldDoesNotExist`` for what is not a column of ``model``."""
+        return tuple(Binding(name, concrete_field(model, root)) for name, root in sorted(self.roots.items()))
+
+    def derive(self, instance: Model) -> KeyContext:
+        """
+        The context of this row, or ``KeyContextError``.
+
+        A relation path costs the queries that following it costs; none where the related rows are loaded.
+        """
+        if self.function is not None:
+            return KeyContext(self.function(instance))
+        items = dict(self.constants)
+        for name, path in self.paths.items():
+            try:
+                items[name] = _follow(instance, path)
+            except KeyContextError as error:
+                raise KeyContextError(f"the key context needs {path!r}: {error}") from None
+        return KeyContext(items)
+
+
+def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":
+    """The column of ``model`` or its parents that has this name or attname."""
+    for field in model._meta.concrete_fields:
+        if name in (field.name, field.attname):
+            return field
+    raise FieldDoesNotExist(f"{model._meta.label} has no column {name!r}.")
+
+
+def _follow(instance: Model, path: str) -> str:
+    """The text at the end of an attribute path, converted as the column there converts it."""
+    current: Model = instance
+    *relations, last = path.split(LOOKUP_SEP)
+    for relation in relations:
+        current = _related(current, relation)
+    try:
+        field = concrete_field(type(current), last)
+    except FieldDoesNotExist as error:
+        raise KeyContextError(str(error)) from None
+    if last == field.name and isinstance(field, ForeignKey) and not field.target_field.primary_key:
+        # A related object stands for its primary key, which this column does not hold.
+        value: object = _related(current, last).pk
+        field = field.related_model._meta.pk
+    else:
+        value = getattr(current, field.attname)
+    text = Binding(last, field).text(value)
+    if not text:
+        raise KeyContextError(f"it is {'None' if value is None else 'empty'}; set it before saving.")
+    return text
+
+
+def _related(instance: Model, name: str) -> Model:
+    try:
+        related = getattr(instance, name, None)
+    except ObjectDoesNotExist:
+        related = None
+    if not isinstance(related, Model):
+        raise KeyContextError(f"{name!r} is not set; set it before saving.")
+    return related

@@ -1,0 +1,63 @@
+"""The attribute of an encrypted field on a model instance."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Model
+from django.db.models.query_utils import DeferredAttribute
+
+from vault_fields.fields.opening import open_value
+from vault_fields.fields.sealed import Handover, Pending, Sealed
+
+if TYPE_CHECKING:
+    from vault_fields.fields.base import EncryptedField
+
+__all__ = ["EncryptedAttribute"]
+
+_MISSING = object()
+
+
+class EncryptedAttribute(DeferredAttribute):
+    """Opens a sealed value when it is first read, and remembers what an assignment takes the place of."""
+
+    field: "EncryptedField"
+
+    def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
+        if instance is None:
+            return self
+        held = instance.__dict__.get(self.field.attname, _MISSING)
+        if held is _MISSING:
+            held = super().__get__(instance, cls)  # Loads the deferred column, sealed.
+        if isinstance(held, Sealed):
+            return open_value(self.field, held, instance)
+        if isinstance(held, Pending):
+            return held.value
+        if isinstance(held, Handover):
+            return held.stored
+        return held
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        data = instance.__dict__
+        name = self.field.attname
+        if value is None or isinstance(value, Handover):
+            data[name] = value
+        elif isinstance(value, Sealed):
+            data[name] = value
+            if value.keys is None and value.batch is not None:
+                value.batch.add_peer(instance, self.field.companion_name)
+        else:
+            held = data.get(name)
+            if isinstance(held, Pending):
+                held = held.previous
+            data[name] = Pending(value, held if isinstance(held, Sealed) else None)
+
+    def fetch_many(self, instances: list[Model]) -> None:
+        """Load a deferred column for all rows that were read together (Django 6.1's ``FETCH_PEERS``), sealed."""
+        name = self.field.attname
+        missing = [instance for instance in instances if name not in instance.__dict__ and instance._is_pk_set()]
+        if not missing:
+            return
+        queryset = self.field.model._base_manager.using(missing[0]._state.db).only("pk", name)
+        loaded = queryset.in_bulk([instance.pk for instance in missing])
+        for instance in missing:
+            if instance.pk in loaded:
+                instance.__dict__[name] = loaded[instance.pk].__dict__[name]

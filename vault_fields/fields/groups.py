@@ -1,0 +1,88 @@
+"""Which encrypted fields share a companion: they are sealed under one data key and written all or none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from weakref import WeakKeyDictionary
+
+from django.db.models import Model
+
+from vault_fields.fields.context import Binding, ContextSource, concrete_field
+
+if TYPE_CHECKING:
+    from vault_fields.fields.base import EncryptedField
+
+__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "groups_of"]
+
+# Looked up by model and never kept on a field: fields are copied, with all they hold, into subclasses, historical
+# models and history tables, where the same names mean other columns.
+_groups: WeakKeyDictionary[type[Model], tuple["Group", ...]] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Group:
+    """The encrypted fields of one table that share a companion, and with it a key context and a Vault."""
+
+    model: type[Model]
+    companion: str
+    members: tuple["EncryptedField", ...]
+    source: ContextSource
+    bindings: tuple[Binding, ...]
+    # What each member is tied to besides, by its name: see ``bind_to``.
+    bound: Mapping[str, tuple[Binding, ...]]
+    vault: str
+
+    def bound_columns(self, field: "EncryptedField") -> tuple[Binding, ...]:
+        """The row's own columns that decide whether a value of ``field`` opens: the context's, then ``bind_to``."""
+        return (*self.bindings, *self.bound[field.name])
+
+    @property
+    def columns(self) -> frozenset[str]:
+        """The attribute names that are written together."""
+        return frozenset({self.companion, *(member.attname for member in self.members)})
+
+    @property
+    def context_names(self) -> frozenset[str]:
+        """The names under which a caller of ``save(update_fields=…)`` may mean a column of the context."""
+        return frozenset(name for binding in self.bindings for name in (binding.field.name, binding.attname))
+
+
+def encrypted_fields(model: type[Model]) -> list["EncryptedField"]:
+    """The encrypted fields in the table of ``model`` itself, without those of its parents."""
+    return [field for field in model._meta.local_concrete_fields if getattr(field, "is_encrypted", False)]
+
+
+def groups_of(model: type[Model]) -> tuple[Group, ...]:
+    """The groups in the table of ``model`` itself. Raises ``FieldDoesNotExist`` for a context that is not there."""
+    groups = _groups.get(model)
+    if groups is None:
+        members: dict[str, list[EncryptedField]] = {}
+        for field in encrypted_fields(model):
+            members.setdefault(field.companion_name, []).append(field)
+        groups = tuple(_group(model, companion, tuple(fields)) for companion, fields in members.items())
+        _groups[model] = groups
+    return groups
+
+
+def all_groups_of(model: type[Model]) -> list[Group]:
+    """The groups in all tables that hold a row of ``model``."""
+    concrete = model._meta.concrete_model
+    assert concrete is not None
+    return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
+
+
+def group_of(field: "EncryptedField") -> Group:
+    for group in groups_of(field.model):
+        if field.companion_name == group.companion:
+            return group
+    raise LookupError(f"{field} belongs to no group of its model.")  # A field that is not in its own model.
+
+
+def _group(model: type[Model], companion: str, members: tuple["EncryptedField", ...]) -> Group:
+    # What members of one group disagree on is reported by the system checks.
+    first = members[0]
+    concrete_field(model, companion)
+    bound = {
+        member.name: tuple(Binding(name, concrete_field(model, name)) for name in member.bind_to) for member in members
+    }
+    return Group(model, companion, members, first.source, first.source.bindings(model), bound, first.vault)

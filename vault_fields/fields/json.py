@@ -1,0 +1,35 @@
+"""Encrypted JSON."""
+
+import json
+from typing import Any
+
+from django.db.models import JSONField
+
+from vault_fields.exceptions import DecryptionError
+from vault_fields.fields.base import EncryptedField
+
+__all__ = ["EncryptedJSONField"]
+
+
+class EncryptedJSONField(EncryptedField, JSONField):
+    """
+    A ``JSONField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options.
+
+    ``None`` is NULL in the database, as for any other field, and not JSON's null. NaN and the infinities, which JSON
+    does not have, are refused.
+    """
+
+    description = "Encrypted JSON"
+
+    def get_internal_type(self) -> str:
+        # The column holds an envelope, which is text.
+        return "TextField"
+
+    def to_plaintext(self, value: Any) -> str:
+        return json.dumps(value, cls=self.encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+    def from_plaintext(self, text: str) -> Any:
+        try:
+            return json.loads(text, cls=self.decoder)
+        except ValueError:
+            raise DecryptionError("the value is not JSON.") from None

@@ -1,0 +1,160 @@
+"""From database rows to sealed values: reads ahead, so that a whole page of keys is asked for at once."""
+
+import functools
+import json
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import FieldError
+from django.db.models import Model
+from django.db.models.expressions import Col, ColPairs, Ref, Subquery
+
+from vault_fields.exceptions import EnvelopeError
+from vault_fields.fields.groups import group_of
+from vault_fields.fields.opening import open_value
+from vault_fields.fields.sealed import Batch, Sealed
+
+if TYPE_CHECKING:
+    from vault_fields.fields.base import EncryptedField
+
+__all__ = ["Loader", "look_ahead"]
+
+# How many rows, at most, have their keys asked for together. Django has read them from the cursor already.
+CHUNK = 500
+
+_TAG, _SEPARATOR = "\x1e", "\x1f"
+_EAGER = _TAG + "v"
+
+
+class Loader:
+    """
+    Converts one encrypted column of one query; Django makes a new one each time a query is run.
+
+    Whatever comes out of the database is wrapped unopened, except where the query asked for the value itself.
+    """
+
+    def __init__(self, field: "EncryptedField") -> None:
+        self.field = field
+        self.batch = Batch()
+
+    def __call__(self, value: Any, expression: Any, connection: Any) -> Any:
+        if value is None or isinstance(value, Sealed):
+            return value
+        if not isinstance(expression, (Col, Ref, Subquery)):
+            raise FieldError(
+                f"{self.field.label} is encrypted: {type(expression).__name__}() was computed from its ciphertext."
+            )
+        if not value.startswith(_TAG):
+            return Sealed(value, batch=self.batch, loaded=True)
+        columns, keys, text = _split(value)
+        sealed = Sealed(text, keys, self._values(columns), self.batch, loaded=True)
+        return open_value(self.field, sealed, None) if value.startswith(_EAGER) else sealed
+
+    def _values(self, columns: str) -> tuple[Any, ...]:
+        bindings = group_of(self.field).bound_columns(self.field)
+        return tuple(binding.text(value) for binding, value in zip(bindings, json.loads(columns), strict=True))
+
+
+def look_ahead(compiler: Any) -> None:
+    """Let the encrypted columns of a query see its rows in chunks before they convert them one by one."""
+    if "apply_converters" not in vars(compiler):
+        compiler.apply_converters = functools.partial(_convert_in_chunks, compiler)
+
+
+class _Column:
+    """An encrypted column of a query, and where in its rows the columns are that it depends on."""
+
+    def __init__(self, loader: Loader, position: int, companion: int | None, bound: tuple[int, ...] | None) -> None:
+        self.loader = loader
+        self.position = position
+        self.companion = companion
+        self.bound = bound
+
+    def prepare(self, rows: list[Any]) -> None:
+        tagged = [value for row in rows if (value := row[self.position]) and value.startswith(_TAG)]
+        if tagged:
+            texts = [_split(value)[1] for value in tagged]
+            self.loader.batch = Batch(texts, hold=tagged[0].startswith(_EAGER))
+        elif self.companion is not None:
+            self.loader.batch = Batch([row[self.companion] for row in rows])
+
+    def complete(self, row: list[Any]) -> None:
+        sealed = row[self.position]
+        if self.companion is not None and isinstance(sealed, Sealed) and sealed.keys is None:
+            sealed.keys = row[self.companion] or ""
+            if self.bound is not None:
+                sealed.values = tuple([row[position] for position in self.bound])
+
+
+def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int, Any]) -> Iterator[Any]:
+    apply_converters = type(compiler).apply_converters
+    columns = list(_columns(compiler, converters))
+    rows = iter(rows)
+    while chunk := list(islice(rows, CHUNK)):
+        for column in columns:
+            column.prepare(chunk)
+        for row in apply_converters(compiler, chunk, converters):
+            for column in columns:
+                column.complete(row)
+            yield row
+
+
+def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
+    positions = list(_positions(compiler))
+    for position, (functions, expression) in converters.items():
+        loader = next((function for function in functions if isinstance(function, Loader)), None)
+        if loader is None:
+            continue
+        field, group = loader.field, group_of(loader.field)
+        companion, bound = None, None
+        if isinstance(expression, Col):
+            companion_field = field.model._meta.get_field(group.companion)
+            companion = _find(compiler, positions, expression.alias, field.model, companion_field)
+            found = [
+                _find(compiler, positions, expression.alias, field.model, binding.field)
+                for binding in group.bound_columns(field)
+            ]
+            if None not in found:
+                bound = tuple(index for index in found if index is not None)
+        yield _Column(loader, position, companion, bound)
+
+
+def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
+    position = 0
+    for expression, _, _ in compiler.select[: compiler.col_count]:
+        if isinstance(expression, ColPairs):
+            yield from ((position + offset, column) for offset, column in enumerate(expression.get_cols()))
+            position += len(expression)
+        else:
+            yield position, expression
+            position += 1
+
+
+def _find(
+    compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any
+) -> int | None:
+    """Where a column of the same row is selected, which may be in the joined table of a parent model."""
+    for position, expression in positions:
+        if isinstance(expression, Col) and expression.target == target:
+            if expression.alias == alias:
+                return position
+            if target.model is not model and _joined_from(compiler, expression.alias, alias):
+                return position
+    return None
+
+
+def _joined_from(compiler: Any, alias: str, child: str) -> bool:
+    joins = compiler.query.alias_map
+    while (join := joins.get(alias)) is not None and getattr(join, "parent_alias", None):
+        if join.parent_alias == child:
+            return True
+        alias = join.parent_alias
+    return False
+
+
+def _split(value: str) -> tuple[str, str, str]:
+    parts = value[2:].split(_SEPARATOR, 2)
+    if len(parts) != 3:
+        raise EnvelopeError("the column holds a value that is neither encrypted nor text of an encrypted field.")
+    return parts[0], parts[1], parts[2]

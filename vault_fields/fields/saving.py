@@ -1,0 +1,166 @@
+"""Writing rows so that a group - its values and their companion - is written all or none, on every path."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from django.db import connections
+from django.db.models import Model
+
+from vault_fields import envelope as envelope_format
+from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.groups import Group, all_groups_of, groups_of
+from vault_fields.fields.sealed import Handover, Pending, Sealed
+from vault_fields.fields.sealing import is_moved, needs_sealing, seal
+
+__all__ = ["companion_of", "handed_over", "load_missing", "prepare_rows", "prepare_save", "take_stored"]
+
+
+def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[str] | None) -> frozenset[str] | None:
+    """
+    Seal what a save is about to write to the table of one model; return the ``update_fields`` to use.
+
+    Every group of the row is sealed at once, in whichever of its tables it stands, so that equal contexts share a key.
+    """
+    named = None if update_fields is None else frozenset(update_fields)
+    for group in all_groups_of(type(instance)):
+        if named is None or named & group.columns:
+            _require_saved_context(instance, group, named)
+    writes = {group: _writes(instance, group, named) for group in all_groups_of(type(instance))}
+    seal_rows([(instance, group) for group, written in writes.items() if written])
+    if named is None:
+        return None
+    for group in groups_of(table):
+        named = named | group.columns if writes[group] else named - group.columns
+    # Django takes an empty set for "all columns". A primary key is never among the columns that are updated.
+    return named or frozenset({table._meta.pk.name})
+
+
+def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterable[str] | None) -> set[str]:
+    """
+    Seal the rows of a bulk operation; return the names to write: ``fields`` and what has to go with them.
+
+    Without ``fields`` all columns are written.
+    """
+    names = set() if fields is None else set(fields)
+    groups = [
+        group
+        for group in all_groups_of(model)
+        if fields is None or names & group.columns or names & group.context_names
+    ]
+    for group in groups:
+        for instance in instances:
+            if fields is not None:
+                _require_saved_context(instance, group, frozenset(names))
+    seal_rows([(instance, group) for instance in instances for group in groups])
+    for group in groups:
+        names |= group.columns
+    return names
+
+
+def seal_rows(rows: Sequence[tuple[Model, Group]]) -> None:
+    for instance, group in rows:
+        load_missing(instance, group)
+    seal(rows)
+    for instance, group in rows:
+        instance.__dict__[group.companion] = companion_of(instance, group)
+
+
+def require_matched_context(model: type[Model], names: set[str], matched: Iterable[str]) -> set[str]:
+    """
+    The columns that an upsert has to update with ``names``.
+
+    The values are encrypted for the context of the rows as given. A row that is there already has to have the same
+    one, so its columns must be updated too or be what the rows are matched by.
+    """
+    matched = set(matched)
+    for group in all_groups_of(model):
+        if not names & (group.columns | group.context_names):
+            continue
+        for binding in group.bindings:
+            if not (names | matched) & {binding.field.name, binding.attname}:
+                raise KeyContextError(
+                    f"{group.members[0].label}: an upsert that updates encrypted values has to name {binding.attname!r} "
+                    "in unique_fields or update_fields: an existing row might belong to another key context."
+                )
+        names = names | group.columns
+    return names
+
+
+def load_missing(instance: Model, group: Group) -> None:
+    """Load the group's deferred columns, sealed: what is written together has to be there. At most one query."""
+    missing = [member.attname for member in group.members if member.attname not in instance.__dict__]
+    if missing:
+        queryset = type(instance)._base_manager.using(instance._state.db)
+        if connections[queryset.db].in_atomic_block:
+            # Nobody may re-encrypt between this and the write that follows.
+            queryset = queryset.select_for_update()
+        instance.refresh_from_db(fields=missing, from_queryset=queryset)
+
+
+def companion_of(instance: Model, group: Group) -> str | None:
+    """The companion's text that goes with what the instance holds: that of its sealed values, if it has any."""
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if isinstance(held, Sealed):
+            return held.keys if held.keys is not None else instance.__dict__.get(group.companion)
+    return None
+
+
+@contextmanager
+def handed_over(instances: Iterable[Model], names: Iterable[str]) -> Iterator[None]:
+    """While Django reads the attributes of these rows in order to write them, let it read what is stored."""
+    names = list(names)
+    taken = [(instance.__dict__, name) for instance in instances for name in names if name in instance.__dict__]
+    for data, name in taken:
+        data[name] = Handover(data[name])
+    try:
+        yield
+    finally:
+        for data, name in taken:
+            held = data[name]
+            if isinstance(held, Handover):
+                data[name] = held.stored
+
+
+def take_stored(instance: Model, table: type[Model]) -> None:
+    """Recognise what a fixture brings as it was stored, so that loading it neither encrypts again nor costs a call."""
+    for group in groups_of(table):
+        keys = instance.__dict__.get(group.companion)
+        for member in group.members:
+            held = instance.__dict__.get(member.attname)
+            if isinstance(held, Pending) and isinstance(held.value, str) and keys:
+                if envelope_format.is_envelope(held.value):
+                    instance.__dict__[member.attname] = Sealed(held.value, keys)
+
+
+def _writes(instance: Model, group: Group, named: frozenset[str] | None) -> bool:
+    """Whether a save writes this group: all of it, or none."""
+    if named is None:
+        return True
+    data = instance.__dict__
+    if named & group.columns:
+        held = {member.attname: data.get(member.attname) for member in group.members if member.attname in data}
+        if any(value is None and name in named for name, value in held.items()):
+            return True
+        # Django names every loaded column when others are deferred. What was merely loaded may be older than what is
+        # stored by now, and half of it must not be written over the other half.
+        return needs_sealing(instance, group) or any(
+            isinstance(value, Sealed) and not value.loaded for value in held.values()
+        )
+    return bool(named & group.context_names) and is_moved(instance, group)
+
+
+def _require_saved_context(instance: Model, group: Group, named: frozenset[str] | None) -> None:
+    """Refuse to encrypt for a context that stays in memory: the stored row would not match its own values."""
+    if named is None or not is_moved(instance, group):
+        return
+    unsaved = [
+        binding.attname for binding in group.bindings if not named & {binding.field.name, binding.attname}
+    ]
+    if unsaved:
+        label = group.members[0].label
+        raise KeyContextError(
+            f"{label} (pk={instance.pk!r}): {', '.join(unsaved)} was changed and decides the key context, but is not "
+            "among the fields to be saved. Save it as well, or change it back."
+        )

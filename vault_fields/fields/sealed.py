@@ -1,0 +1,201 @@
+"""What an instance's ``__dict__`` holds for an encrypted field, and the batch of rows that were read together."""
+
+import copy
+import weakref
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from vault_fields import companion as companion_format
+from vault_fields.companion import Companion
+from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused
+from vault_fields.keycache import Outcome
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.vaults import vaults
+
+if TYPE_CHECKING:
+    from django.db.models import Model
+
+__all__ = ["Batch", "Handover", "Opened", "Pending", "Sealed"]
+
+
+class Opened:
+    """The plaintext of a sealed value: as the user sees it, and as the text that was encrypted."""
+
+    __slots__ = ("encode", "text", "value")
+
+    def __init__(self, value: Any, text: str, encode: Callable[[Any], str]) -> None:
+        self.value = value
+        self.text = text
+        self.encode = encode
+
+    @property
+    def is_changed(self) -> bool:
+        """Whether a mutable value was changed in place since it was opened."""
+        return not isinstance(self.value, str) and self.encode(self.value) != self.text
+
+    def __repr__(self) -> str:
+        return "<opened>"
+
+
+class Sealed:
+    """
+    A value as the database holds it, opened on first touch.
+
+    ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
+    to, both as they were read together with it - None where the query did not say, and the instance has to.
+    ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
+    may be rolled back at any later time. Pickles carry no plaintext.
+    """
+
+    __slots__ = ("batch", "keys", "loaded", "opened", "text", "values")
+
+    def __init__(
+        self,
+        text: str,
+        keys: str | None = None,
+        values: tuple[Any, ...] | None = None,
+        batch: "Batch | None" = None,
+        opened: Opened | None = None,
+        *,
+        loaded: bool = False,
+    ) -> None:
+        self.text = text
+        self.loaded = loaded
+        self.keys = keys
+        self.values = values
+        self.batch = batch
+        self.opened = opened
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.opened is not None and self.opened.is_changed:
+            raise TypeError("A value that was changed in place cannot be pickled before it is saved: it would be lost.")
+        return _restore, (self.text, self.keys, self.values, self.loaded)
+
+    def __copy__(self) -> "Sealed":
+        return self.with_opened(self.opened)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Sealed":
+        opened = self.opened
+        if opened is not None:
+            opened = Opened(copy.deepcopy(opened.value, memo), opened.text, opened.encode)
+        return self.with_opened(opened)
+
+    def with_opened(self, opened: Opened | None) -> "Sealed":
+        return Sealed(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded)
+
+    def __repr__(self) -> str:
+        return "<sealed>"
+
+
+def _restore(text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool) -> Sealed:
+    return Sealed(text, keys, values, loaded=loaded)
+
+
+class Pending:
+    """A value that was assigned and not yet saved, and the sealed value that it takes the place of, if any."""
+
+    __slots__ = ("previous", "value")
+
+    def __init__(self, value: Any, previous: Sealed | None = None) -> None:
+        self.value = value
+        self.previous = previous
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("An encrypted field that was assigned cannot be pickled before it is saved: save it first.")
+
+    def __copy__(self) -> "Pending":
+        return Pending(self.value, self.previous)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Pending":
+        return Pending(copy.deepcopy(self.value, memo), self.previous)
+
+    def __repr__(self) -> str:
+        return "<pending>"
+
+
+class Handover:
+    """
+    Stands in an instance while Django reads its attributes to write them somewhere else.
+
+    Reading the attribute then gives ``stored`` itself, neither opened nor encrypted again.
+    """
+
+    __slots__ = ("stored",)
+
+    def __init__(self, stored: Any) -> None:
+        self.stored = stored
+
+
+class Batch:
+    """
+    The companions of rows that one query read together: whoever needs a key asks for those of all its peers.
+
+    Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. With
+    ``hold`` it keeps the opened keys itself, for rows that are all opened at once.
+    """
+
+    __slots__ = ("_held", "_peers", "_pending", "_texts")
+
+    def __init__(self, texts: Iterable[str | None] = (), *, hold: bool = False) -> None:
+        self._texts = texts
+        self._peers: list[tuple[weakref.ref[Model], str]] = []
+        # vault alias → encrypted keys → context; what nobody has touched yet.
+        self._pending: dict[str, dict[str, KeyContext]] | None = None
+        self._held: dict[str, Outcome] | None = {} if hold else None
+
+    def add_peer(self, instance: "Model", companion_name: str) -> None:
+        self._peers.append((weakref.ref(instance), companion_name))
+
+    def key(self, companion: Companion) -> DataKey:
+        """The data key of one row's companion. A call for each key of the batch that is missing, or none."""
+        outcome = self._outcome(companion)
+        if isinstance(outcome, VaultError):
+            raise outcome
+        return outcome
+
+    def _outcome(self, companion: Companion) -> Outcome:
+        if companion.vault not in vaults:
+            raise DecryptionError(f"its keys are in the vault {companion.vault!r}, which settings.VAULTS does not name.")
+        vault = vaults[companion.vault]
+        wanted = companion.encrypted_keys
+        if self._pending is None:
+            self._pending = self._gather()
+        pending = self._pending.setdefault(companion.vault, {})
+        pending.pop(wanted, None)
+        if self._held is not None and wanted in self._held:
+            return self._held[wanted]
+        key = vault.cache.get(wanted)
+        if key is not None:
+            return key
+        peers: Iterable[tuple[str, KeyContext]] = pending.items()
+        if self._held is None:
+            # What the cache cannot hold would be gone again before it is used.
+            peers = islice(peers, max(vault.cache.max_keys - 1, 0) if vault.cache.keeps_keys else 0)
+        outcomes = vault.decrypt_data_keys({wanted: companion.context, **dict(peers)})
+        if self._held is not None:
+            self._held.update(outcomes)
+        for encrypted_keys, outcome in outcomes.items():
+            if isinstance(outcome, VaultRefused):
+                # It would be refused again each time that another row is touched.
+                pending.pop(encrypted_keys, None)
+        return outcomes[wanted]
+
+    def _gather(self) -> dict[str, dict[str, KeyContext]]:
+        pending: dict[str, dict[str, KeyContext]] = {}
+        for text in {*self._texts, *self._peer_texts()}:
+            if not text:
+                continue
+            try:
+                companion = companion_format.decode(text)
+            except EnvelopeError:
+                continue  # The row that has it will say so, if it is touched.
+            pending.setdefault(companion.vault, {})[companion.encrypted_keys] = companion.context
+        self._texts, self._peers = (), []
+        return pending
+
+    def _peer_texts(self) -> Iterable[str | None]:
+        for reference, name in self._peers:
+            instance = reference()
+            if instance is not None:
+                yield instance.__dict__.get(name)

@@ -1,0 +1,283 @@
+"""
+From what was assigned to what is stored: derive the context, find the data key, seal.
+
+Nothing is written here. ``seal`` replaces what the instances hold, so that the save that follows only copies it; if
+that save fails, what they hold is still consistent and saving again costs no further call.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field as dataclass_field
+from typing import TYPE_CHECKING, Any, TypeGuard
+
+from django.core.exceptions import FieldError
+from django.db.models import Model, prefetch_related_objects
+from django.views.decorators.debug import sensitive_variables
+
+from vault_fields import cipher, companion as companion_format, envelope as envelope_format
+from vault_fields.companion import Companion
+from vault_fields.envelope import Envelope
+from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError
+from vault_fields.fields.context import Binding
+from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.opening import locate, located, open_sealed, proven_key
+from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.vaults import vaults
+
+if TYPE_CHECKING:
+    from vault_fields.fields.base import EncryptedField
+
+__all__ = ["is_moved", "needs_sealing", "seal"]
+
+
+@dataclass(slots=True, eq=False)
+class _Work:
+    """One group of one row that has to be sealed."""
+
+    instance: Model
+    group: Group
+    row: dict[str, str | None]
+    context: KeyContext
+    # The companion's text as the row holds it, and whether its data key still serves.
+    keys: str | None
+    keeps_key: bool
+    changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
+    key: DataKey | None = None
+
+
+def needs_sealing(instance: Model, group: Group) -> bool:
+    """Whether a member was assigned, changed in place or never encrypted, or the row's context columns changed."""
+    held = [instance.__dict__.get(member.attname) for member in group.members]
+    if any(map(_is_dirty, held)):
+        return True
+    # Members that were loaded at different times may have been re-encrypted in between.
+    texts = {_keys(instance, group, value) for value in held if isinstance(value, Sealed)}
+    return len(texts) > 1 or is_moved(instance, group)
+
+
+def is_moved(instance: Model, group: Group) -> bool:
+    """Whether the row's context columns, as they are in memory, differ from those its values were sealed for."""
+    text = _current(instance, group)
+    if not text:
+        return False
+    row = companion_format.decode(text).row
+    data = instance.__dict__
+    return any(
+        binding.attname in data and row.get(binding.name) != binding.text(data[binding.attname])
+        for binding in group.bindings
+    )
+
+
+def seal(rows: Iterable[tuple[Model, Group]]) -> None:
+    """
+    Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
+
+    Costs, in Vault calls: one ``decrypt`` for each row's own key that is kept and not cached, all at once; and one
+    ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. Raises
+    ``KeyContextError``, ``ValueRefused``, ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row
+    unless all can be sealed.
+    """
+    rows = list(rows)
+    for instance, group in rows:
+        _settle(instance, group)
+    rows = [(instance, group) for instance, group in rows if needs_sealing(instance, group)]
+    if not rows:
+        return
+    _load_relations(rows)
+    works = [_plan(instance, group) for instance, group in rows]
+    _find_old_keys(works)
+    _create_keys([work for work in works if work.key is None])
+    finished = [(work, _sealed_members(work)) for work in works]
+    for work, members in finished:
+        work.instance.__dict__.update(members)
+
+
+def _settle(instance: Model, group: Group) -> None:
+    """Let a value that was assigned again unchanged, as forms do, be the sealed one that it takes the place of."""
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if isinstance(held, Pending) and held.previous is not None and _is_unchanged(held):
+            # The value that was assigned, not its equal: if it is mutable, the caller may go on to change it.
+            opened = Opened(held.value, member.to_plaintext(held.value), member.to_plaintext)
+            instance.__dict__[member.attname] = held.previous.with_opened(opened)
+
+
+def _is_dirty(held: Any) -> bool:
+    if isinstance(held, Pending):
+        return not _is_unchanged(held)
+    if isinstance(held, Sealed):
+        return not envelope_format.is_envelope(held.text) or (held.opened is not None and held.opened.is_changed)
+    return False
+
+
+def _is_unchanged(pending: Pending) -> bool:
+    """Whether the same value was assigned again; told without asking the Vault."""
+    previous = pending.previous
+    if previous is None or previous.opened is None or not envelope_format.is_envelope(previous.text):
+        return False
+    value = pending.value
+    return not hasattr(value, "resolve_expression") and previous.opened.encode(value) == previous.opened.text
+
+
+def _current(instance: Model, group: Group) -> str | None:
+    """The text of the companion that the row's values were last sealed with."""
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if isinstance(held, Pending):
+            held = held.previous
+        if isinstance(held, Sealed) and envelope_format.is_envelope(held.text):
+            return _keys(instance, group, held)
+    return None
+
+
+def _keys(instance: Model, group: Group, held: Sealed) -> str | None:
+    return held.keys if held.keys is not None else instance.__dict__.get(group.companion)
+
+
+def _load_relations(rows: Sequence[tuple[Model, Group]]) -> None:
+    """Fetch what the contexts of many rows lie behind with one query per relation, not one per row."""
+    by_group: dict[Group, list[Model]] = {}
+    for instance, group in rows:
+        by_group.setdefault(group, []).append(instance)
+    for group, instances in by_group.items():
+        if len(instances) > 1 and (relations := group.source.relations):
+            prefetch_related_objects(instances, *(sorted(relations)))
+
+
+def _plan(instance: Model, group: Group) -> _Work:
+    label = group.members[0].label
+    try:
+        row = {binding.name: binding.text(getattr(instance, binding.attname)) for binding in group.bindings}
+        context = group.source.derive(instance)
+    except KeyContextError as error:
+        raise KeyContextError(f"{label} (pk={instance.pk!r}): {error}") from None
+    keys = _current(instance, group)
+    work = _Work(instance, group, row, context, keys, keeps_key=_serves(keys, group, context) and _row(keys) == row)
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if isinstance(held, Pending):
+            work.changed[member] = _encoded(member, held.value, instance)
+        elif isinstance(held, Sealed) and _is_dirty(held):
+            opened = held.opened or open_sealed(member, held, instance)
+            work.changed[member] = _encoded(member, opened.value, instance)
+    return work
+
+
+def _serves(keys: str | None, group: Group, context: KeyContext) -> TypeGuard[str]:
+    """Whether the data key of a companion is one for this context from this Vault."""
+    if not keys:
+        return False
+    companion = companion_format.decode(keys)
+    return companion.context == context and companion.vault == group.vault
+
+
+def _row(keys: str) -> Mapping[str, str | None]:
+    return companion_format.decode(keys).row
+
+
+@sensitive_variables("value", "text")
+def _encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
+    if hasattr(value, "resolve_expression"):
+        raise FieldError(
+            f"{locate(member, instance)} is encrypted here and not in the database: it takes values, not expressions."
+        )
+    try:
+        text = member.to_plaintext(value)
+        text.encode()
+    except UnicodeEncodeError:
+        reason = "it holds a lone surrogate, which UTF-8 cannot encode"
+    except (TypeError, ValueError) as error:
+        reason = f"it cannot be encoded ({type(error).__name__})"
+    else:
+        if not envelope_format.is_envelope(text):
+            return Opened(value, text, member.to_plaintext)
+        reason = "it begins like an encrypted value, and encrypting it twice would lose it"
+    raise ValueRefused(f"{locate(member, instance)}: the value is refused: {reason}.") from None
+
+
+def _find_old_keys(works: Sequence[_Work]) -> None:
+    """Unwrap, in one round, the keys that go on being used and those of values that have to be sealed again."""
+    batch = Batch([text for work in works for text in (work.keys, _sibling(work))], hold=True)
+    for work in works:
+        for member in work.group.members:
+            held = work.instance.__dict__.get(member.attname)
+            if isinstance(held, Sealed) and member not in work.changed and not _stays(work, held):
+                again = Sealed(held.text, held.keys, held.values, batch)
+                work.changed[member] = held.opened or open_sealed(member, again, work.instance)
+        text = work.keys if work.keeps_key else _sibling(work)
+        if text:
+            try:
+                work.key = proven_key(text, companion_format.decode(text), batch)
+            except (DecryptionError, VaultError) as error:
+                raise located(error, work.group.members[0], work.instance) from None
+
+
+def _stays(work: _Work, held: Sealed) -> bool:
+    return work.keeps_key and _keys(work.instance, work.group, held) == work.keys
+
+
+def _sibling(work: _Work) -> str | None:
+    """Another companion of the same row for the same context: one data key serves a row's equal contexts."""
+    if work.keeps_key:
+        return None
+    for group in all_groups_of(type(work.instance)):
+        keys = _current(work.instance, group)
+        if group is not work.group and _serves(keys, work.group, work.context):
+            return keys
+    return None
+
+
+def _create_keys(works: Sequence[_Work]) -> None:
+    """Ask for the new keys: one for each context, shared by the groups of a row and by so many rows as may."""
+    waiting: dict[tuple[str, KeyContext], dict[int, list[_Work]]] = {}
+    for work in works:
+        rows = waiting.setdefault((work.group.vault, work.context), {})
+        rows.setdefault(id(work.instance), []).append(work)
+    for (alias, context), rows in waiting.items():
+        vault = vaults[alias]
+        for index, row in enumerate(rows.values()):
+            if index % vault.max_rows_per_key == 0:
+                try:
+                    key = vault.create_data_key(context)
+                except VaultError as error:
+                    raise located(error, row[0].group.members[0], row[0].instance) from None
+            for work in row:
+                work.key = key
+
+
+@sensitive_variables("opened")
+def _sealed_members(work: _Work) -> dict[str, Any]:
+    """What the instance is to hold: its sealed values and their companion."""
+    assert work.key is not None
+    keys = _companion_text(work, work.key)
+    # The Vault may name the key differently since a rekey; value and companion have to agree.
+    key_id = companion_format.decode(keys).key_id
+    held: dict[str, Any] = {work.group.companion: keys}
+    for member, opened in work.changed.items():
+        bound = [_bound_text(member, binding, work.instance) for binding in work.group.bound[member.name]]
+        associated = envelope_format.associated_data(member.label, bound)
+        sealed = cipher.seal(work.key, opened.text.encode(), associated)
+        text = envelope_format.encode(Envelope(key_id, sealed))
+        held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened)
+    return held
+
+
+def _bound_text(member: "EncryptedField", binding: Binding, instance: Model) -> str:
+    text = binding.text(getattr(instance, binding.attname))
+    if text is None:
+        raise KeyContextError(
+            f"{member.label}: bind_to names {binding.attname!r}, which has no value before the row is inserted; "
+            "give it a default, as a UUID key has."
+        )
+    return text
+
+
+def _companion_text(work: _Work, key: DataKey) -> str:
+    if work.keeps_key and work.keys:
+        return work.keys
+    message = companion_format.proof_message(key.id, work.context, work.row)
+    return companion_format.encode(
+        Companion(
+            work.group.vault, key.id, key.encrypted_keys, work.context, work.row, cipher.prove(key, message)
+        )
+    )
