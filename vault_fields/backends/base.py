@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _unsafe = async_unsafe(
-    "The Vault cannot be asked from an async context. Open the values beforehand with `await vault_fields.aopen(…)`, "
+    "The Vault cannot be asked from an async context. Open the values beforehand with `await vault_fields.fields.aopen(…)`, "
     "or use sync_to_async."
 )
 

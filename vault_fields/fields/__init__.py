@@ -4,9 +4,10 @@ Encrypted model fields.
 These import paths stand in users' migrations and never change.
 """
 
+from vault_fields.fields.asynchronous import aopen
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
 
-__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "context_from"]
+__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "aopen", "context_from"]

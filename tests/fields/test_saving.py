@@ -1,0 +1,424 @@
+"""Saving single rows: what is stored, what it costs, and that value and companion never part."""
+
+import pytest
+from django.db import connection, transaction
+from django.db.models import F, Value
+from django.core.exceptions import FieldError
+
+from tests.testapp.models import Document, Letter, Organization, Patient, Setting, Token
+from vault_fields import companion, envelope
+from vault_fields.exceptions import KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.testing import assert_vault_calls
+
+TEXTS = ["", "0", "a", "x" * 100_000, "مرحبا", "汉字", "🩺👩‍⚕️", "a\x00b", "line\nline", "'\"\\%s", " padded "]
+JSONS = [0, 1, -1.5, True, False, "", "text", [], {}, {"a": None}, [None, [1, {"é": "🩺"}]], {"": ""}, 10**30]
+
+
+def fresh(instance):
+    return type(instance).objects.get(pk=instance.pk)
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_text_comes_back_exactly(organization, text):
+    patient = Patient.objects.create(organization=organization, ssn=text)
+    assert fresh(patient).ssn == text
+
+
+@pytest.mark.parametrize("value", JSONS, ids=repr)
+def test_json_comes_back_exactly_with_its_type(organization, value):
+    read = fresh(Patient.objects.create(organization=organization, history=value)).history
+    assert read == value
+    assert type(read) is type(value)
+
+
+def test_none_is_null_in_both_columns(organization, stored):
+    patient = Patient.objects.create(organization=organization, ssn=None, history=None)
+    assert stored(patient, "ssn", "ssn_keys", "history", "history_keys") == (None, None, None, None)
+    assert fresh(patient).ssn is None
+    assert fresh(patient).history is None
+
+
+def test_the_database_holds_an_envelope_and_its_companion(organization, stored):
+    patient = Patient.objects.create(organization=organization, ssn="123-45-6789")
+    text, keys = stored(patient, "ssn", "ssn_keys")
+    decoded = companion.decode(keys)
+    assert envelope.decode(text).key_id == decoded.key_id
+    assert decoded.context == {"organization_id": str(organization.pk)}
+    assert "123-45" not in text + keys
+
+
+def test_creating_a_row_with_three_encrypted_fields_is_one_call(organization):
+    with assert_vault_calls(create=1):
+        Patient.objects.create(organization=organization, ssn="a", notes="b", history={"c": 1})
+
+
+def test_a_row_without_values_costs_nothing(organization):
+    with assert_vault_calls():
+        Patient.objects.create(organization=organization, history=None)
+
+
+def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stored):
+    before = stored(patient, "ssn", "ssn_keys", "history", "history_keys")
+    loaded = fresh(patient)
+    with assert_vault_calls(cold=True):
+        loaded.name = "Grace"
+        loaded.save()
+    assert stored(patient, "ssn", "ssn_keys", "history", "history_keys") == before
+    assert fresh(patient).name == "Grace"
+
+
+def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored):
+    before = stored(patient, "ssn", "history")
+    loaded = fresh(patient)
+    loaded.ssn, loaded.history = loaded.ssn, list(loaded.history)
+    with assert_vault_calls(cold=True):
+        loaded.save()
+    assert stored(patient, "ssn", "history") == before
+
+
+def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored):
+    (keys,) = stored(patient, "ssn_keys")
+    loaded = fresh(patient)
+    loaded.ssn = "new"
+    with assert_vault_calls(decrypt=1, cold=True):
+        loaded.save()
+    assert stored(patient, "ssn_keys") == (keys,)
+    assert fresh(patient).ssn == "new"
+
+
+def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization):
+    patient = fresh(Patient.objects.create(organization=organization, ssn="a", history=None))
+    patient.notes = "b"
+    with assert_vault_calls(decrypt=1, cold=True):
+        patient.save()
+    reloaded = fresh(patient)
+    assert companion.decode(reloaded.notes_keys).key_id == companion.decode(reloaded.ssn_keys).key_id
+    assert reloaded.notes == "b"
+
+
+def test_a_json_value_changed_in_place_is_saved(patient):
+    loaded = fresh(patient)
+    loaded.history.append({"b": 2})
+    loaded.save()
+    assert fresh(patient).history == [1, {"b": 2}]
+
+
+def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient):
+    loaded = fresh(patient)
+    loaded.history = value = list(loaded.history)
+    loaded.save()
+    value.append(2)
+    loaded.save()
+    assert fresh(patient).history == [1, 2]
+
+
+def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_organization, stored):
+    old = companion.decode(stored(patient, "ssn_keys")[0])
+    loaded = fresh(patient)
+    loaded.organization = other_organization
+    with assert_vault_calls(create=1, decrypt=1, cold=True):
+        loaded.save()
+    new = companion.decode(stored(patient, "ssn_keys")[0])
+    assert new.context == {"organization_id": str(other_organization.pk)}
+    assert new.key_id != old.key_id
+    reloaded = fresh(patient)
+    assert (reloaded.ssn, reloaded.notes, reloaded.history) == ("123-45-6789", "", [1])
+
+
+def test_the_context_may_change_before_the_value_is_first_read(patient, other_organization):
+    loaded = fresh(patient)
+    loaded.organization = other_organization
+    assert loaded.ssn == "123-45-6789"
+    loaded.save()
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_saving_the_context_alone_encrypts_again(patient, other_organization):
+    loaded = fresh(patient)
+    loaded.organization = other_organization
+    loaded.save(update_fields=["organization"])
+    assert fresh(patient).ssn == "123-45-6789"
+    assert fresh(patient).organization == other_organization
+
+
+def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_organization, stored):
+    before = stored(patient, "ssn", "ssn_keys")
+    loaded = fresh(patient)
+    loaded.organization = other_organization
+    loaded.ssn = "new"
+    with pytest.raises(KeyContextError, match=r"testapp.Patient.ssn \(pk=\d+\): organization_id was changed"), transaction.atomic():
+        loaded.save(update_fields=["ssn"])
+    assert stored(patient, "ssn", "ssn_keys") == before
+
+
+def test_a_row_moved_by_update_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored):
+    Patient.objects.update(organization=other_organization)
+    before = stored(patient, "ssn", "ssn_keys")
+    loaded = fresh(patient)
+    with pytest.raises(KeyContextMismatch, match="vault_rekey testapp.Patient --accept-moved"):
+        loaded.ssn  # noqa: B018
+    with pytest.raises(KeyContextMismatch), transaction.atomic():
+        loaded.save()
+    assert stored(patient, "ssn", "ssn_keys") == before
+
+
+def test_a_moved_row_can_be_overwritten(patient, other_organization):
+    Patient.objects.update(organization=other_organization)
+    loaded = fresh(patient)
+    loaded.ssn, loaded.notes, loaded.history = "new", None, None
+    loaded.save()
+    assert fresh(patient).ssn == "new"
+
+
+def test_update_fields_writes_value_and_companion_together(patient, other_organization, stored):
+    loaded = fresh(patient)
+    loaded.ssn = "new"
+    loaded.save(update_fields=["ssn"])
+    assert fresh(patient).ssn == "new"
+
+
+def test_update_fields_with_none_clears_both_columns(patient, stored):
+    loaded = fresh(patient)
+    loaded.ssn = None
+    loaded.save(update_fields=["ssn"])
+    assert stored(patient, "ssn", "ssn_keys") == (None, None)
+
+
+def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, stored):
+    stale = Patient.objects.defer("ssn").get(pk=patient.pk)
+    newer = fresh(patient)
+    newer.ssn, newer.ssn_keys = None, None
+    newer.save()
+    newer.ssn = "newer"
+    newer.save()
+    stale.name = "stale"
+    stale.save()
+    assert fresh(patient).ssn == "newer"
+    assert fresh(patient).name == "stale"
+
+
+def test_saving_a_row_that_loaded_only_the_value_writes_nothing_stale(patient, stored):
+    stale = Patient.objects.only("ssn").get(pk=patient.pk)
+    newer = fresh(patient)
+    newer.ssn = "newer"
+    newer.save()
+    stale.save()
+    assert fresh(patient).ssn == "newer"
+
+
+def test_a_value_assigned_to_a_deferred_row_is_saved(patient):
+    loaded = Patient.objects.only("name").get(pk=patient.pk)
+    loaded.ssn = "new"
+    loaded.save()
+    assert fresh(patient).ssn == "new"
+
+
+def test_a_save_that_failed_can_be_repeated(patient, stored):
+    loaded = fresh(patient)
+    loaded.ssn = "new"
+    with pytest.raises(RuntimeError), transaction.atomic(), transaction.atomic():
+        loaded.save(update_fields=["ssn"])
+        raise RuntimeError
+    assert fresh(patient).ssn == "123-45-6789"
+    with assert_vault_calls():
+        loaded.save(update_fields=["ssn"])
+    assert fresh(patient).ssn == "new"
+
+
+def test_expressions_are_refused(patient):
+    for expression in (F("name"), Value("x")):
+        loaded = fresh(patient)
+        loaded.ssn = expression
+        with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
+            loaded.save()
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+@pytest.mark.parametrize("value", ["$vf$1$x$y", "$vf$27$"])
+def test_a_value_that_looks_encrypted_is_refused(patient, value):
+    loaded = fresh(patient)
+    loaded.ssn = value
+    with pytest.raises(ValueRefused, match="begins like an encrypted value"), transaction.atomic():
+        loaded.save()
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+@pytest.mark.parametrize("value", [object(), float("nan"), {"a": "\ud800"}, {1, 2}], ids=repr)
+def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value):
+    with pytest.raises(ValueRefused) as caught, transaction.atomic():
+        Patient.objects.create(organization=organization, history=value)
+    assert "testapp.Patient.history" in str(caught.value)
+    assert repr(value) not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert not Patient.objects.exists()
+
+
+def test_a_lone_surrogate_is_refused(organization):
+    with pytest.raises(ValueRefused, match="surrogate"), transaction.atomic():
+        Patient.objects.create(organization=organization, ssn="\ud800secret")
+
+
+def test_a_row_without_its_context_is_refused(db):
+    with pytest.raises(KeyContextError) as caught, transaction.atomic():
+        Patient.objects.create(ssn="secret")
+    assert "testapp.Patient.ssn" in str(caught.value)
+    assert "organization_id" in str(caught.value)
+    assert not Patient.objects.exists()
+
+
+def test_the_context_may_lie_behind_a_relation(organization, stored):
+    with assert_vault_calls(create=1):
+        document = Document.objects.create(organization=organization, body="text")
+    decoded = companion.decode(stored(document, "body_keys")[0])
+    assert decoded.context == {"organization_id": "org_1", "purpose": "documents"}
+    assert decoded.row == {"organization_id": str(organization.pk)}
+    assert fresh(document).body == "text"
+
+
+def test_reading_through_a_relation_context_costs_no_query(organization, django_assert_num_queries):
+    for _ in range(3):
+        Document.objects.create(organization=organization, body="text")
+    with django_assert_num_queries(1):
+        assert [document.body for document in Document.objects.all()] == ["text"] * 3
+
+
+def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organization, stored):
+    document = Document.objects.create(organization=organization, body="text")
+    Organization.objects.update(workos_id="org_new")
+    assert fresh(document).body == "text"
+    loaded = fresh(document)
+    loaded.body = "new"
+    loaded.save()
+    assert companion.decode(stored(document, "body_keys")[0]).context["organization_id"] == "org_new"
+
+
+def test_two_fields_share_a_declared_companion(organization, stored):
+    with assert_vault_calls(create=1):
+        letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
+    subject, text, keys = stored(letter, "subject", "text", "vault_keys")
+    key_id = companion.decode(keys).key_id
+    assert envelope.decode(subject).key_id == envelope.decode(text).key_id == key_id
+    assert (fresh(letter).subject, fresh(letter).text) == ("s", {"t": 1})
+
+
+def test_one_of_two_values_may_change(organization):
+    letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
+    loaded = Letter.objects.only("subject").get(pk=letter.pk)
+    loaded.subject = "new"
+    loaded.save(update_fields=["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("new", {"t": 1})
+
+
+def test_clearing_one_of_two_values_keeps_the_companion(organization):
+    letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
+    loaded = fresh(letter)
+    loaded.subject = None
+    loaded.save(update_fields=["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == (None, {"t": 1})
+
+
+def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization, other_organization):
+    letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
+    stale = Letter.objects.only("subject", "organization").get(pk=letter.pk)
+    newer = fresh(letter)
+    newer.text = None
+    newer.save()
+    newer.text, newer.subject = {"t": 2}, None
+    newer.save()
+    stale.subject = "stale"
+    stale.save(update_fields=["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("stale", {"t": 2})
+
+
+def test_a_value_is_bound_to_its_row(db, execute):
+    import uuid
+
+    tenant = uuid.uuid4()
+    first = Token.objects.create(tenant=tenant, secret="first")
+    second = Token.objects.create(tenant=tenant, secret="second")
+    assert (fresh(first).secret, fresh(second).secret) == ("first", "second")
+    assert list(Token.objects.order_by("pk").values_list("secret", flat=True)) == [
+        token.secret for token in sorted((first, second), key=lambda token: token.pk.hex)
+    ]
+
+
+def test_a_function_derives_the_context(db, stored):
+    setting = Setting.objects.create(tenant="t\x1f1", kind=None, value="v")
+    assert companion.decode(stored(setting, "value_keys")[0]).context == {"tenant": "t\x1f1", "kind": "general"}
+    assert companion.decode(stored(setting, "value_keys")[0]).row == {"tenant": "t\x1f1", "kind": None}
+    assert fresh(setting).value == "v"
+    assert Setting.objects.values_list("value", flat=True).get() == "v"
+    assert Setting.objects.only("value").get().value == "v"
+
+
+def test_a_copied_row_is_a_row_of_its_own(patient, other_organization):
+    copy = fresh(patient)
+    copy.pk = None
+    copy.organization = other_organization
+    copy.save(force_insert=True)
+    assert copy.pk != patient.pk
+    assert fresh(copy).ssn == fresh(patient).ssn == "123-45-6789"
+
+
+def test_refresh_takes_what_is_stored_without_opening_it(patient, stored):
+    loaded = fresh(patient)
+    newer = fresh(patient)
+    newer.ssn, newer.history = "newer", {"n": 1}
+    newer.save()
+    before = stored(patient, "ssn", "ssn_keys")
+    with assert_vault_calls(cold=True):
+        loaded.refresh_from_db()
+        loaded.save()
+    assert stored(patient, "ssn", "ssn_keys") == before
+    assert (loaded.ssn, loaded.history) == ("newer", {"n": 1})
+    loaded.ssn = "unsaved"
+    loaded.refresh_from_db(fields=["ssn"])
+    assert loaded.ssn == "newer"
+
+
+def test_get_or_create_and_update_or_create_take_values_as_defaults(organization):
+    patient, created = Patient.objects.get_or_create(
+        organization=organization, name="Ada", defaults={"ssn": "1", "history": {}}
+    )
+    assert created
+    patient, created = Patient.objects.update_or_create(
+        organization=organization, name="Ada", defaults={"ssn": "2"}, create_defaults={"ssn": "3"}
+    )
+    assert not created
+    assert (fresh(patient).ssn, fresh(patient).history) == ("2", {})
+
+
+def test_searching_by_value_in_get_or_create_is_refused(patient, organization):
+    with pytest.raises(FieldError, match="does not support the lookup 'exact'"), transaction.atomic():
+        Patient.objects.get_or_create(organization=organization, ssn="123-45-6789")
+    assert Patient.objects.count() == 1
+
+
+def test_queryset_update_refuses_values_and_expressions(patient, stored):
+    before = stored(patient, "ssn", "ssn_keys")
+    for value in ("x", F("name"), Value("x"), F("ssn")):
+        with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
+            Patient.objects.update(ssn=value)
+    assert stored(patient, "ssn", "ssn_keys") == before
+    Patient.objects.update(ssn=None)
+    assert fresh(patient).ssn is None
+
+
+def test_ciphertext_does_not_leak_into_another_column(patient):
+    with pytest.raises(FieldError, match="use in an update"), transaction.atomic():
+        Patient.objects.update(name=F("ssn"))
+
+
+def test_related_managers_encrypt(organization):
+    patient = organization.patients.create(ssn="1")
+    assert fresh(patient).ssn == "1"
+
+
+def test_no_plaintext_in_the_statements(organization, settings):
+    settings.DEBUG = True
+    connection.queries_log.clear()
+    Patient.objects.create(organization=organization, ssn="123-45-6789", history={"k": "hidden value"})
+    log = repr(connection.queries)
+    assert "INSERT" in log
+    assert "123-45" not in log
+    assert "hidden value" not in log
