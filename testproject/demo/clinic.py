@@ -34,6 +34,9 @@ class ClinicStory(Story):
 
     def fill(self) -> None:
         call_command("migrate", "clinic", "0001", verbosity=0)
+        # Django's own tables first: a word that they hold too is then known to stand in the clear.
+        for app in ("admin", "auth", "contenttypes", "sessions"):
+            call_command("migrate", app, verbosity=0)
         before = MigrationLoader(connection).project_state(("clinic", "0001_initial")).apps
         for name in TABLES:
             model = before.get_model("clinic", name)
@@ -57,7 +60,7 @@ class ClinicStory(Story):
         return column, 1, other
 
     def what_next(self) -> None:
-        get_user_model()._default_manager.create_superuser(USER, password=USER)  # type: ignore[attr-defined]
+        get_user_model()._default_manager.create_superuser(USER, password=USER)
         self.report.section("See for yourself")
         self.report.text("The database stays. Its admin shows and edits the plaintext:")
         self.report.line()

@@ -10,6 +10,7 @@ from django.db import connection, models
 from django.db.migrations import Migration
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.graph import MigrationGraph
+from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ModelState, ProjectState
 
 from testproject.demo.csv_table import Table
@@ -71,10 +72,10 @@ class OwnTableStory(Story):
         """Bring the table to the state of ``model`` with the operations that makemigrations would write."""
         after = self.state.clone()
         after.models[APP, MODEL.lower()] = ModelState.from_model(model)
-        changes = MigrationAutodetector(self.state, after).changes(graph=MigrationGraph(), trim_to_apps={APP})
+        detector = MigrationAutodetector(self.state, after, MigrationQuestioner(specified_apps={APP}))
+        changes = detector.changes(graph=MigrationGraph(), trim_to_apps={APP})
         operations = [operation for migration in changes[APP] for operation in migration.operations]
-        migration = Migration("migration", APP)
-        migration.operations = [*operations, *further]
+        migration = type("Migration", (Migration,), {"operations": [*operations, *further]})("migration", APP)
         with connection.schema_editor(atomic=migration.atomic) as editor:
             self.state = migration.apply(self.state, editor)
 

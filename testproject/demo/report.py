@@ -45,6 +45,10 @@ class Report:
         """Say what holds; where it does not, ``DemoFailed``."""
         if not holds:
             raise DemoFailed(claim)
+        self.checked(claim)
+
+    def checked(self, claim: str) -> None:
+        """Say what was found to hold."""
         self._write(f"{INDENT}✓ {claim}")
 
 

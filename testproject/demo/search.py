@@ -13,8 +13,6 @@ __all__ = ["MIN_BYTES", "PlaintextSearch", "database_files", "dump", "strings"]
 # A shorter value can occur in a database by chance: "2019" does in dates, "M" everywhere.
 MIN_BYTES = 8
 
-_PIECE = 1 << 20
-
 
 class PlaintextSearch:
     """
@@ -41,18 +39,12 @@ class PlaintextSearch:
         """The values that occur in any of ``blobs``."""
         found: set[str] = set()
         for blob in blobs:
-            for head in self._heads_in(blob):
-                found.update(value for form, value in self._by_head[head] if value not in found and form in blob)
+            # One pass for all values: only where the first bytes of some are, the rest of those is compared.
+            heads = self._by_head.keys()
+            for start in range(len(blob) - MIN_BYTES + 1):
+                if (head := blob[start : start + MIN_BYTES]) in heads:
+                    found.update(value for form, value in self._by_head[head] if blob.startswith(form, start))
         return found
-
-    def _heads_in(self, blob: bytes) -> set[bytes]:
-        # One pass for all values: compare every window of the blob with the first bytes of each of them.
-        heads: set[bytes] = set()
-        for start in range(0, len(blob), _PIECE):
-            piece = blob[start : start + _PIECE + MIN_BYTES - 1]
-            windows = {piece[offset : offset + MIN_BYTES] for offset in range(len(piece) - MIN_BYTES + 1)}
-            heads |= windows & self._by_head.keys()
-        return heads
 
 
 def dump(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], bytes]:

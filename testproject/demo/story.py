@@ -13,7 +13,7 @@ from typing import Any
 from django.db import connection, transaction
 from django.db.models import Model
 
-from testproject.demo.report import Report
+from testproject.demo.report import DemoFailed, Report
 from testproject.demo.search import MIN_BYTES, PlaintextSearch, database_files, dump, strings
 from vault_fields.envelope import is_envelope
 from vault_fields.exceptions import KeyContextMismatch
@@ -101,7 +101,7 @@ class Story(ABC):
         found = search.found_in(before.values())
         self.report.require(
             found == search.values,
-            f"a search of the database finds all {len(search.values):,} distinct values in it",
+            f"a search of the database finds all {len(search.values):,} values of {MIN_BYTES} bytes and more",
         )
         return search
 
@@ -114,7 +114,7 @@ class Story(ABC):
 
     def _show_both_sides(self) -> None:
         for column in self.columns():
-            # The longest value that still shows as a whole is the easiest to compare.
+            # The longest value that shows as a whole is the easiest to compare.
             pk = max(column.expected, key=lambda pk, column=column: _showable(column.expected[pk]))  # type: ignore[misc]
             self.report.line(column.label)
             self.report.side_by_side(f"  {self._stored(column)[pk]}", str(self._through_orm(column, pk)))
@@ -124,15 +124,15 @@ class Story(ABC):
                 not is_envelope(stored[pk]) if value is not None else stored[pk] is not None
                 for pk, value in column.expected.items()
             ):
-                self.report.require(False, f"every value of {column.label} is encrypted, and NULL is NULL")
+                raise DemoFailed(f"every value of {column.label} is encrypted, and NULL is NULL")
         self.report.line()
-        self.report.require(True, "raw SQL sees ciphertext in every cell of these columns, and NULL where NULL was")
+        self.report.checked("raw SQL sees ciphertext in every cell, and NULL where NULL was")
 
     def _read_everything(self) -> None:
         vaults["default"].purge()
         cold, _ = self._measured(self._compare)
         warm, _ = self._measured(self._compare)
-        self.report.require(True, "the ORM returns every value as it went in, NULL and empty ones too")
+        self.report.checked("the ORM returns every value as it went in, NULL and empty ones too")
         self.report.fact("Vault calls to read all of it, no key cached", cold["decrypt"])
         self.report.fact("Vault calls to read all of it again", warm["decrypt"])
         self.report.require(warm.total() == 0, "reading again asks the Vault for nothing")
@@ -145,7 +145,7 @@ class Story(ABC):
             for row in model._default_manager.iterator(chunk_size=2_000):
                 for column in columns:
                     if not _same(getattr(row, column.name), column.expected[row.pk]):
-                        self.report.require(False, f"row {row.pk} of {column.label} comes back as it went in")
+                        raise DemoFailed(f"row {row.pk} of {column.label} comes back as it went in")
 
     def _paste(self) -> None:
         pair = self.two_tenants()
@@ -172,18 +172,20 @@ class Story(ABC):
         self.report.line()
         self.report.text(f"KeyContextMismatch: {refusal}")
         self.report.line()
-        self.report.require(refusal is not None, "the pasted row does not open; undone, it opens again")
+        self.report.require(refusal is not None, "the pasted row does not open")
         self.report.require(
             _same(self._through_orm(column, target), column.expected[target]),
-            "the row opens again after the update is undone",
+            "undone, the row opens again",
         )
 
     def _search_after(self, search: PlaintextSearch) -> None:
         blobs = dump(connection)
-        found = search.found_in(blobs.values())
+        leaks = [".".join(column) for column, blob in blobs.items() if search.found_in([blob])]
         self.report.fact(f"distinct values of {MIN_BYTES} bytes and more searched for", len(search.values))
         self.report.fact("megabytes of SQL dump searched", f"{sum(map(len, blobs.values())) / 1e6:.1f}")
-        self.report.require(not found, "raw SQL over every column of every table finds none of them")
+        if leaks:
+            raise DemoFailed(f"none of them is anywhere in the database; some are in {', '.join(leaks)}")
+        self.report.checked("raw SQL over every column of every table finds none of them")
         if search.short:
             self.report.text(
                 f"{search.short:,} shorter values, which occur anywhere by chance, were compared cell by cell above."
@@ -196,18 +198,20 @@ class Story(ABC):
             self._search_files(search)
 
     def _search_files(self, search: PlaintextSearch) -> None:
-        left = len(search.found_in(database_files(connection.settings_dict)))
-        self.report.text(
-            f"The database file itself still held {left:,} of them: SQLite, like other databases, leaves deleted text "
-            "in freed pages until VACUUM. After VACUUM:"
-        )
+        self.report.text("SQLite, like other databases, leaves deleted text in freed pages of its file until VACUUM:")
+        self.report.fact("values that the file itself still held", len(search.found_in(self._files())))
         with connection.cursor() as cursor:
             cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             cursor.execute("VACUUM")
         connection.close()
-        files = database_files(connection.settings_dict)
-        found = search.found_in(files)
-        self.report.require(not found, f"the {sum(map(len, files)) / 1e6:.1f} megabytes of the file hold none of them")
+        files = self._files()
+        self.report.require(
+            not search.found_in(files),
+            f"after VACUUM the {sum(map(len, files)) / 1e6:.1f} megabytes of it hold none of them",
+        )
+
+    def _files(self) -> list[bytes]:
+        return database_files(connection.settings_dict)
 
     def _stored(self, column: Column) -> dict[int, str]:
         quote = connection.ops.quote_name
@@ -216,7 +220,8 @@ class Story(ABC):
             return dict(cursor.fetchall())
 
     def _companion(self, column: Column) -> str:
-        return str(column.model._meta.get_field(column.field.companion_name).column)
+        companion: Any = column.model._meta.get_field(column.field.companion_name)
+        return str(companion.column)
 
     def _through_orm(self, column: Column, pk: int) -> Any:
         return getattr(column.model._default_manager.get(pk=pk), column.name)
@@ -240,5 +245,5 @@ def _same(one: Any, other: Any) -> bool:
 
 
 def _showable(value: Any) -> int:
-    length = len(str(value))
-    return length if value is not None and length <= 34 else -length
+    length = 0 if value is None else len(str(value))
+    return length if length <= 34 else 20

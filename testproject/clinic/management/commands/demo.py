@@ -1,9 +1,9 @@
 """``manage.py demo``: run the main job where one can watch it."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import connection
 
@@ -12,6 +12,7 @@ from testproject.demo.csv_table import TableError, read_table
 from testproject.demo.own_table import OwnTableStory
 from testproject.demo.report import DemoFailed, Report
 from testproject.demo.story import Story
+from testproject.settings import DATABASES, DEMO_DATABASE, DEMO_VAULT
 from vault_fields.exceptions import VaultFieldsError
 
 
@@ -27,6 +28,8 @@ class Command(BaseCommand):
         parser.add_argument("--patients", type=int, default=2_000, help="how many to make up (default: %(default)s)")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        # The log says the same in one line.
+        warnings.filterwarnings("ignore", "No root key is configured", RuntimeWarning)
         report = Report(self.stdout.write)
         try:
             story = self.story(report, options)
@@ -52,9 +55,9 @@ class Command(BaseCommand):
 
     def start_afresh(self) -> None:
         """An empty database: the demo's own is made anew, any other must be empty already."""
-        database = Path(settings.DATABASES["default"]["NAME"])
-        if database == settings.DEMO_DATABASE:
-            for path in (database, settings.DEMO_VAULT):
+        database = Path(DATABASES["default"]["NAME"])
+        if database == DEMO_DATABASE:
+            for path in (database, DEMO_VAULT):
                 for file in path.parent.glob(f"{path.name}*"):
                     file.unlink()
         elif connection.introspection.table_names():
