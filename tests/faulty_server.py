@@ -6,6 +6,7 @@ import socket
 import struct
 import threading
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -127,6 +128,12 @@ def right_answer(path: str, sent: dict[str, Any]) -> dict[str, Any]:
     if not path.endswith("/decrypt"):
         answer |= {"context": sent["context"], "encrypted_keys": BLOB}
     return answer
+
+
+def our_local_variables(error: BaseException) -> str:
+    """The local variables in every frame of the package that a traceback shows, as error trackers send them."""
+    stack = traceback.TracebackException.from_exception(error, capture_locals=True).stack
+    return "\n".join(str(frame.locals) for frame in stack if "/vault_fields/" in frame.filename)
 
 
 @contextmanager

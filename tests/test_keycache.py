@@ -1,4 +1,4 @@
-"""The cache of data keys: bounded in time and number, and one question per key at a time, for threads and coroutines."""
+"""The cache of data keys: bounded in time and number, and one question per key, for threads and coroutines."""
 
 import asyncio
 import threading
@@ -40,8 +40,8 @@ class Vault:
     async def later(self, names: list[str]) -> dict[str, Outcome]:
         self.asked.append(names)
         self.started.set()
-        while self.go is not None and not self.go.is_set():
-            await asyncio.sleep(0.001)
+        if self.go is not None:
+            assert await asyncio.to_thread(self.go.wait, 5)
         return {name: key(name) for name in names}
 
 

@@ -1,8 +1,8 @@
 """The retry policy by itself: its clocks, its sleep and its chance are handed in, so nothing here waits."""
 
 from collections.abc import Callable
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import pytest
 

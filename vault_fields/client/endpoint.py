@@ -115,7 +115,7 @@ def _checked(base_url: str, alias: str) -> httpx.URL:
 
 
 def _fault(url: httpx.URL) -> str | None:
-    if url.scheme not in {"http", "https"} or not url.host:
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 1) > 65535:
         return "must be a valid URL that begins with https:// and a host."
     if url.userinfo:
         return "must not hold credentials; they are options of their own."

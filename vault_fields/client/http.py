@@ -3,14 +3,15 @@
 import asyncio
 import os
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import aclosing, closing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, closing, contextmanager
 from typing import Any
 
 import httpx
 
 from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
+from vault_fields.client.lease import Lease
 from vault_fields.client.retry import RetryPolicy, Tries
 
 __all__ = ["AsyncVaultClient", "VaultClient"]
@@ -32,36 +33,46 @@ class VaultClient:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
         # By process id, and without a lock: one that was held during a fork would stay locked in the child.
-        self._clients: dict[int, httpx.Client] = {}
+        self._leases: dict[int, Lease[httpx.Client]] = {}
 
     def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """One operation, in as many tries as it takes and the policy allows."""
         tries = self._policy.begin()
         while True:
-            outcome = self._try(self._client(), self._endpoint.request(path, payload, tries), tries)
+            outcome = self._try(self._endpoint.request(path, payload, tries), tries)
             if isinstance(outcome, Answer):
                 return outcome
             self._sleep(outcome.pause(self._endpoint.alias, tries))
 
     def close(self) -> None:
-        """Close the connections. Calls that are under way try again, on new ones."""
-        client = self._clients.pop(os.getpid(), None)
-        if client is not None:
-            client.close()
+        """Close the connections: those in use when their call ends. A later call makes new ones."""
+        lease = self._leases.pop(os.getpid(), None)
+        if lease is not None and lease.retire():
+            lease.client.close()
 
     def __repr__(self) -> str:
         return f"<VaultClient of {self._endpoint!r}>"
 
-    def _client(self) -> httpx.Client:
-        client = self._clients.get(os.getpid())
-        if client is None:
-            client = self._clients.setdefault(os.getpid(), self._endpoint.connect(httpx.Client))
-        return client
+    @contextmanager
+    def _client(self) -> Iterator[httpx.Client]:
+        lease = self._lease()
+        while not lease.enter():
+            # Retired between these two lines. It was taken out of the dict before that, so the next one is another.
+            lease = self._lease()
+        try:
+            yield lease.client
+        finally:
+            if lease.leave():
+                lease.client.close()
 
-    def _try(self, client: httpx.Client, request: httpx.Request, tries: Tries) -> Answer | Failure:
+    def _lease(self) -> Lease[httpx.Client]:
+        lease = self._leases.get(os.getpid())
+        return lease or self._leases.setdefault(os.getpid(), Lease(self._endpoint.connect(httpx.Client)))
+
+    def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None
         try:
-            with closing(client.send(request, stream=True)) as response:
+            with self._client() as client, closing(client.send(request, stream=True)) as response:
                 reading = Reading(response.status_code, response.headers, tries)
                 for chunk in response.iter_raw():
                     if not reading.take(chunk):
@@ -69,10 +80,6 @@ class VaultClient:
                 return reading.outcome()
         except httpx.HTTPError as error:
             return _interrupted(reading, error)
-        except RuntimeError:
-            if not client.is_closed:
-                raise
-            return _closed()
 
 
 class AsyncVaultClient:
@@ -93,50 +100,65 @@ class AsyncVaultClient:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
         # Only a loop's own thread adds its entry, so there is nothing to lock.
-        self._clients: dict[asyncio.AbstractEventLoop, tuple[httpx.AsyncClient, AsyncGenerator[None, None]]] = {}
+        self._leases: dict[asyncio.AbstractEventLoop, Lease[httpx.AsyncClient]] = {}
+        self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
 
     async def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
         """One operation, in as many tries as it takes and the policy allows."""
         tries = self._policy.begin()
         while True:
-            outcome = await self._try(await self._client(), self._endpoint.request(path, payload, tries), tries)
+            outcome = await self._try(self._endpoint.request(path, payload, tries), tries)
             if isinstance(outcome, Answer):
                 return outcome
             await self._sleep(outcome.pause(self._endpoint.alias, tries))
 
     async def aclose(self) -> None:
-        """Close the connections of the running loop. Calls that are under way try again, on new ones."""
-        entry = self._clients.get(asyncio.get_running_loop())
-        if entry is not None:
-            await entry[1].aclose()
+        """Close the connections of the running loop: those in use when their call ends. A later call makes new ones."""
+        lifetime = self._lifetimes.get(asyncio.get_running_loop())
+        if lifetime is not None:
+            await lifetime.aclose()
 
     def __repr__(self) -> str:
         return f"<AsyncVaultClient of {self._endpoint!r}>"
 
-    async def _client(self) -> httpx.AsyncClient:
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
         loop = asyncio.get_running_loop()
-        entry = self._clients.get(loop)
-        if entry is None:
-            for other in [other for other in list(self._clients) if other.is_closed()]:
-                self._clients.pop(other, None)
-            client = self._endpoint.connect(httpx.AsyncClient)
-            entry = self._clients[loop] = client, self._lifetime(loop, client)
-            await anext(entry[1])
-        return entry[0]
+        if loop not in self._leases:
+            self._forget_closed_loops()
+            self._leases[loop] = Lease(self._endpoint.connect(httpx.AsyncClient))
+            self._lifetimes[loop] = self._lifetime(loop)
+            await anext(self._lifetimes[loop])
+        lease = self._leases[loop]
+        lease.enter()
+        try:
+            yield lease.client
+        finally:
+            if lease.leave():
+                await lease.client.aclose()
 
-    async def _lifetime(self, loop: asyncio.AbstractEventLoop, client: httpx.AsyncClient) -> AsyncGenerator[None, None]:
+    async def _lifetime(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         # A loop that shuts down closes the async generators begun on it (asyncio.run() and asgiref see to that). It is
         # the last moment at which its connections can be closed, and this package is told of it in no other way.
         try:
             yield
         finally:
-            self._clients.pop(loop, None)
-            await client.aclose()
+            del self._lifetimes[loop]
+            lease = self._leases.pop(loop)
+            if lease.retire():
+                await lease.client.aclose()
 
-    async def _try(self, client: httpx.AsyncClient, request: httpx.Request, tries: Tries) -> Answer | Failure:
+    def _forget_closed_loops(self) -> None:
+        for loop in list(self._leases):
+            if loop.is_closed():
+                self._leases.pop(loop, None)
+                self._lifetimes.pop(loop, None)
+
+    async def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None
         try:
             async with (
+                self._client() as client,
                 asyncio.timeout(tries.remaining()),
                 aclosing(await client.send(request, stream=True)) as response,
             ):
@@ -147,10 +169,6 @@ class AsyncVaultClient:
                 return reading.outcome()
         except (httpx.HTTPError, TimeoutError) as error:
             return _interrupted(reading, error)
-        except RuntimeError:
-            if not client.is_closed:
-                raise
-            return _closed()
 
 
 def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
@@ -165,8 +183,3 @@ def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
         reason = "The connection to the Vault broke."
     failure = Failure(reason)
     return failure if reading is None else reading.outcome(failure)
-
-
-def _closed() -> Failure:
-    # httpx raises a bare RuntimeError where close() was called between taking the client and using it.
-    return Failure("The connections to the Vault were closed.")
