@@ -17,6 +17,11 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def root_key() -> RootKey:
+    return ROOT_KEY
+
+
+@pytest.fixture
 def open_vault(path: Path) -> Iterator[Callable[..., EmbeddedVault]]:
     """Vaults over the one keystore, each with connections and caches of its own, as another process would have."""
     opened: list[EmbeddedVault] = []

@@ -17,7 +17,6 @@ from vault_fields.embedded.rootkey import (
     decode_root_key,
     generate_root_key,
 )
-from vault_fields.exceptions import VaultUnavailable
 
 
 def generated(path: Path) -> RootKey:
@@ -96,7 +95,7 @@ def test_configured_nonsense_is_an_error_and_no_reason_for_a_development_key(
 ) -> None:
     monkeypatch.setenv("VAULT_ROOT_KEY", value)
 
-    with pytest.raises(ValueError, match="environment variable VAULT_ROOT_KEY cannot be used.*vault_root_key"):
+    with pytest.raises(ValueError, match=r"environment variable VAULT_ROOT_KEY cannot be used.*vault_root_key"):
         configured_root_key(None)
     with pytest.raises(ValueError, match="root_key cannot be used"):
         configured_root_key(value)
@@ -136,7 +135,7 @@ def test_development_key_is_generated_once_and_logged_by_each_process(
 
 
 def test_no_development_key_for_a_keystore_that_has_a_root_key(path: Path) -> None:
-    with pytest.raises(ImproperlyConfigured, match="no root key is configured, but the keystore .* was made with one"):
+    with pytest.raises(ImproperlyConfigured, match=r"no root key is configured, but the keystore .* was made with one"):
         DevelopmentRootKey(path).obtain(generate=False)
 
     assert list(path.parent.iterdir()) == []
@@ -160,7 +159,7 @@ def test_development_key_without_a_directory_is_an_error(tmp_path: Path) -> None
 def test_development_key_that_cannot_be_read_is_an_error(path: Path) -> None:
     path.with_name("vault.sqlite3-development-root-key").mkdir()
 
-    with pytest.raises((ImproperlyConfigured, VaultUnavailable), match="is a directory"):
+    with pytest.raises(ImproperlyConfigured, match="is a directory"):
         DevelopmentRootKey(path).obtain(generate=True)
 
 
@@ -186,7 +185,7 @@ def test_racing_processes_agree_on_one_development_key(path: Path) -> None:
             stderr=subprocess.DEVNULL,
             text=True,
         )
-        for _ in range(8)
+        for _ in range(4)
     ]
     for racer in racers:
         assert racer.stdin is not None

@@ -22,7 +22,6 @@ class Connections(ABC):
 
     def __init__(self, location: str) -> None:
         self.location = location
-        self._lock = threading.Lock()
         _instances.add(self)
 
     @abstractmethod
@@ -35,7 +34,10 @@ class Connections(ABC):
 
     @abstractmethod
     def before_fork(self) -> None:
-        """Called with the lock held, which stays held until the fork is over."""
+        """Wait until no thread is in ``use``, and let none in before ``after_fork``."""
+
+    @abstractmethod
+    def after_fork(self) -> None: ...
 
 
 class FileConnections(Connections):
@@ -46,43 +48,59 @@ class FileConnections(Connections):
         self._path = path
         self._timeout = timeout
         self._identity: tuple[int, int] | None = None
+        self._turn = threading.Condition(threading.Lock())
+        self._in_use = 0
+        self._forking = False
         self._idle: list[sqlite3.Connection] = []
         # Connections that nobody closed would be reported by the garbage collector.
         weakref.finalize(self, _close_all, self._idle)
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
+        with self._turn:
+            self._turn.wait_for(lambda: not self._forking)
+            self._in_use += 1
+            connection = self._idle.pop() if self._idle else None
         try:
-            connection = self._borrow()
-            try:
-                yield connection
-            except BaseException:
-                # What a failure left behind in the connection (an open transaction) goes with it.
+            if self._identity is not None:
+                self._require_same_file(self._identity)
+            if connection is None:
+                connection = self._open()
+            yield connection
+        except BaseException as error:
+            # What a failure left behind in the connection (an open transaction) goes with it.
+            if connection is not None:
                 connection.close()
-                raise
-        except sqlite3.Error as error:
-            raise failures.from_sqlite(error, self._path) from error
-        except OSError as error:
-            raise failures.from_os(error, self._path) from error
-        with self._lock:
-            self._idle.append(connection)
+                connection = None
+            if isinstance(error, sqlite3.Error):
+                raise failures.from_sqlite(error, self._path) from error
+            if isinstance(error, OSError):
+                raise failures.from_os(error, self._path) from error
+            raise
+        finally:
+            with self._turn:
+                if connection is not None:
+                    self._idle.append(connection)
+                self._in_use -= 1
+                self._turn.notify_all()
 
     def close(self) -> None:
-        with self._lock:
+        with self._turn:
             _close_all(self._idle)
             self._identity = None
 
     def before_fork(self) -> None:
-        # An SQLite connection must be neither used nor closed in a child process.
+        # A child must neither use nor close a connection of its parent. What is worse, SQLite's own tables would tell
+        # it that it holds the locks of every connection that is open now.
+        self._turn.acquire()
+        self._forking = True
+        self._turn.wait_for(lambda: not self._in_use)
         _close_all(self._idle)
 
-    def _borrow(self) -> sqlite3.Connection:
-        if self._identity is not None:
-            self._require_same_file(self._identity)
-        with self._lock:
-            if self._idle:
-                return self._idle.pop()
-        return self._open()
+    def after_fork(self) -> None:
+        self._forking = False
+        self._turn.notify_all()
+        self._turn.release()
 
     def _require_same_file(self, identity: tuple[int, int]) -> None:
         # The connections would go on with a file that no longer has a name, and the KEKs written to it would be lost.
@@ -110,7 +128,7 @@ class FileConnections(Connections):
         except BaseException:
             connection.close()
             raise
-        with self._lock:
+        with self._turn:
             if self._identity is None:
                 self._identity = _identity(self._path)
         return connection
@@ -121,6 +139,7 @@ class MemoryConnections(Connections):
 
     def __init__(self) -> None:
         super().__init__("in memory")
+        self._lock = threading.Lock()
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._connection.close)
         create_schema(self._connection)
@@ -139,7 +158,11 @@ class MemoryConnections(Connections):
         """Nothing: the KEKs would be gone, and with them every data key."""
 
     def before_fork(self) -> None:
-        """Nothing: the child gets a copy of the whole keystore."""
+        # The child gets a copy of the whole keystore.
+        self._lock.acquire()
+
+    def after_fork(self) -> None:
+        self._lock.release()
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
@@ -165,8 +188,6 @@ def _close_all(connections: list[sqlite3.Connection]) -> None:
         connections.pop().close()
 
 
-# Fork: all locks are taken first, so that no other thread is in the middle of something that the child would inherit.
-
 _instances: weakref.WeakSet[Connections] = weakref.WeakSet()
 _fork_lock = threading.Lock()
 _held: list[Connections] = []
@@ -175,14 +196,13 @@ _held: list[Connections] = []
 def _before_fork() -> None:
     _fork_lock.acquire()
     for instance in list(_instances):
-        instance._lock.acquire()
-        _held.append(instance)
         instance.before_fork()
+        _held.append(instance)
 
 
 def _after_fork() -> None:
     while _held:
-        _held.pop()._lock.release()
+        _held.pop().after_fork()
     _fork_lock.release()
 
 

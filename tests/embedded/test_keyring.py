@@ -1,0 +1,186 @@
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import DISABLED, KeyStore
+from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.exceptions import KeyRevoked, VaultUnavailable
+from vault_fields.keys import KeyContext
+
+ITEM = ("default", "organization_id", "acme")
+
+
+class CountingStore(KeyStore):
+    reads = 0
+
+    def current(self, *item: str):  # type: ignore[no-untyped-def, override]
+        self.reads += 1
+        return super().current(*item)
+
+    def find(self, *name):  # type: ignore[no-untyped-def, override]
+        self.reads += 1
+        return super().find(*name)
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[CountingStore]:
+    with closing(CountingStore.at(path)) as store:
+        yield store
+
+
+def test_kek_is_read_once_in_max_age(store: CountingStore, root_key: RootKey) -> None:
+    now = 100.0
+    ring = KeyRing(store, root_key, max_age=10, clock=lambda: now)
+    kek = ring.for_item(*ITEM)
+    assert store.reads == 1
+
+    now = 109.9
+    assert ring.for_item(*ITEM) is kek
+    assert store.reads == 1
+    now = 110.0
+    assert ring.for_item(*ITEM).id == kek.id
+    assert store.reads == 2
+
+
+def test_kek_by_id_is_held_too(store: CountingStore, root_key: RootKey) -> None:
+    ring = KeyRing(store, root_key)
+    kek = ring.for_item(*ITEM)
+
+    assert ring.find(kek.id, kek.version) is ring.find(kek.id, kek.version)
+    assert store.reads == 2
+
+
+def test_unknown_kek_is_none_and_asked_for_again(store: CountingStore, root_key: RootKey) -> None:
+    ring = KeyRing(store, root_key)
+
+    assert ring.find(bytes(16), 1) is None
+    assert ring.find(bytes(16), 1) is None
+    assert store.reads == 2
+
+
+def test_least_recently_used_keks_go_first(store: CountingStore, root_key: RootKey) -> None:
+    ring = KeyRing(store, root_key, max_keks=2)
+    for value in ("a", "b", "a", "c"):
+        ring.for_item("default", "item", value)
+    assert store.reads == 3
+
+    ring.for_item("default", "item", "a")
+    assert store.reads == 3
+    ring.for_item("default", "item", "b")
+    assert store.reads == 4
+    assert len(ring._keks) == 2
+
+
+def test_other_process_that_disables_is_noticed_after_max_age(
+    path: Path, store: CountingStore, root_key: RootKey
+) -> None:
+    now = 0.0
+    ring = KeyRing(store, root_key, max_age=10, clock=lambda: now)
+    ring.for_item(*ITEM)
+
+    with closing(KeyStore.at(path)) as other:
+        KeyRing(other, root_key).set_state(*ITEM, DISABLED)
+
+    assert ring.for_item(*ITEM)
+    now = 10.0
+    with pytest.raises(KeyRevoked):
+        ring.for_item(*ITEM)
+
+
+def test_other_process_that_disables_is_noticed_at_once_after_forget(
+    path: Path, store: CountingStore, root_key: RootKey
+) -> None:
+    ring = KeyRing(store, root_key)
+    ring.for_item(*ITEM)
+    with closing(KeyStore.at(path)) as other:
+        other.set_state(*ITEM, DISABLED)
+
+    ring.forget()
+
+    with pytest.raises(KeyRevoked):
+        ring.for_item(*ITEM)
+
+
+def test_state_that_this_release_does_not_know_counts_as_disabled(store: CountingStore, root_key: RootKey) -> None:
+    ring = KeyRing(store, root_key)
+    ring.set_state(*ITEM, "pending destruction")
+
+    with pytest.raises(KeyRevoked, match="is pending destruction"):
+        ring.for_item(*ITEM)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE kek SET wrapped = (SELECT wrapped FROM kek WHERE item_value = 'other') WHERE item_value = 'acme'",
+        "UPDATE kek SET item_value = CASE item_value WHEN 'acme' THEN 'taken' ELSE 'acme' END",
+        "UPDATE kek SET item_name = 'tenant', item_value = 'acme' WHERE item_value = 'acme'",
+        "UPDATE kek SET environment = 'staging' WHERE item_value = 'acme'",
+        "UPDATE kek SET version = 2 WHERE item_value = 'acme'",
+        "UPDATE kek SET id = zeroblob(16) WHERE item_value = 'acme'",
+        "UPDATE kek SET wrapped = x'00'",
+        "UPDATE vault SET id = 'another'",
+    ],
+)
+def test_rows_cannot_be_swapped_or_edited(path: Path, open_vault: Callable[..., EmbeddedVault], statement: str) -> None:
+    before = open_vault()
+    for value in ("acme", "other"):
+        before.create(KeyContext({"organization_id": value}))
+    before.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+        environment, name = connection.execute(
+            "SELECT environment, item_name FROM kek WHERE item_value = 'acme'"
+        ).fetchone()
+
+    with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 is damaged or was tampered with"):
+        open_vault(environment=environment).create(KeyContext({name: "acme"}))
+
+
+def test_wrong_root_key_says_so_and_writes_nothing(path: Path, open_vault: Callable[..., EmbeddedVault]) -> None:
+    right, wrong = RootKey(b"r" * 32), RootKey(b"w" * 32)
+    key = open_vault(right).create(KeyContext({"organization_id": "acme"}))
+    vault = open_vault(wrong)
+
+    for call in (
+        vault.unlock,
+        lambda: vault.create(KeyContext({"organization_id": "acme"})),
+        lambda: vault.create(KeyContext({"organization_id": "new"})),
+        lambda: vault.decrypt(key.encrypted_keys),
+    ):
+        with pytest.raises(
+            ImproperlyConfigured, match=f"^wrong root key: the keystore {path} .*{right.id}.*{wrong.id}"
+        ):
+            call()
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT item_value FROM kek").fetchall() == [("acme",)]
+        assert connection.execute("SELECT id FROM root_key").fetchall() == [(right.id,)]
+
+
+def test_development_key_opens_what_it_made(path: Path) -> None:
+    def vault() -> EmbeddedVault:
+        return EmbeddedVault(KeyRing(KeyStore.at(path), DevelopmentRootKey(path)))
+
+    with closing(vault()) as first, pytest.warns(RuntimeWarning, match="development root key"):
+        key = first.create(KeyContext({"organization_id": "acme"}))
+    with closing(vault()) as second:
+        assert second.decrypt(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_no_development_key_is_generated_beside_a_keystore_with_a_root_key(path: Path, vault: EmbeddedVault) -> None:
+    """A deployment that loses its setting stops, rather than to start over with keys that open nothing."""
+    vault.create(KeyContext({"organization_id": "acme"}))
+
+    with (
+        closing(EmbeddedVault(KeyRing(KeyStore.at(path), DevelopmentRootKey(path)))) as without,
+        pytest.raises(ImproperlyConfigured, match="no root key is configured, but the keystore"),
+    ):
+        without.unlock()
