@@ -18,7 +18,7 @@ class PlaintextSearch:
     """
     A set of plaintext values to look for in bytes.
 
-    Each is looked for as UTF-8 and as JSON escapes it. ``values`` are those looked for; those shorter than
+    Each is looked for as it is, in UTF-8, and as JSON escapes it. ``values`` are those looked for; those shorter than
     ``MIN_BYTES`` in UTF-8 are counted in ``short``, those that stand in what stays readable in ``readable``.
     """
 
@@ -82,7 +82,9 @@ def strings(value: Any) -> Iterator[str]:
 
 
 def _forms(value: str) -> set[bytes]:
-    return {form for form in (value.encode(), json.dumps(value)[1:-1].encode()) if len(form) >= MIN_BYTES}
+    # PostgreSQL writes JSON without escaping other scripts, SQLite and MariaDB keep what Django wrote.
+    texts = (value, json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1])
+    return {form for text in texts if len(form := text.encode()) >= MIN_BYTES}
 
 
 def _raw(value: object) -> bytes:

@@ -20,6 +20,7 @@ def test_value_is_found_as_text_and_as_json_escapes_it(value):
     search = PlaintextSearch([value])
     assert search.found_in([f"x{value}x".encode()]) == {value}
     assert search.found_in([json.dumps({"name": value}).encode()]) == {value}
+    assert search.found_in([json.dumps({"name": value}, ensure_ascii=False).encode()]) == {value}
 
 
 def test_shorter_values_are_counted_and_not_searched_for():
