@@ -59,4 +59,5 @@ TEMPLATES = [
 ]
 ROOT_URLCONF = "testproject.urls"
 STATIC_URL = "static/"
+TIME_ZONE = "UTC"
 USE_TZ = True

@@ -16,7 +16,6 @@ class PatientAdmin(admin.ModelAdmin):
     list_display = ["id", "name", "ssn", "born", "organization"]
     list_filter = ["organization"]
     list_select_related = ["organization"]
-    date_hierarchy = "born"
 
 
 @admin.register(Note)

@@ -196,6 +196,8 @@ class Story(ABC):
             )
         if connection.vendor == "sqlite":
             self._search_files(search)
+        else:
+            self.report.text("The server's own files keep deleted text until it is vacuumed or purged.")
 
     def _search_files(self, search: PlaintextSearch) -> None:
         self.report.text("SQLite, like other databases, leaves deleted text in freed pages of its file until VACUUM:")
