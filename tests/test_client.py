@@ -354,9 +354,9 @@ def test_coroutines_sleep_by_the_clock_that_was_handed_in(server):
 
 
 SLOW = {
-    "slow to begin": Reply(delay=0.6),
-    "slow between": Reply(pieces=[b" "] * 4, pause=0.15),
-    "dripping": Reply(pieces=[b" "] * 60, pause=0.01),
+    "slow to begin": Reply(delay=2),
+    "slow between": Reply(pieces=[b" "] * 14, pause=0.15),
+    "dripping": Reply(pieces=[b" "] * 200, pause=0.01),
 }
 
 
@@ -366,7 +366,7 @@ def test_a_slow_answer_ends_at_the_deadline(post, server, reply):
     server.usual = reply
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2))
-    assert 0.19 <= time.monotonic() - began < 0.45
+    assert 0.19 <= time.monotonic() - began < 1
     assert type(error) is VaultUnavailable
     assert "in time" in str(error)
 
@@ -376,7 +376,7 @@ def test_the_deadline_counts_all_tries_together(post, server):
     server.usual = Reply(status=503, delay=0.08)
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2, max_retries=100))
-    assert time.monotonic() - began < 0.35
+    assert time.monotonic() - began < 1
     assert type(error) is VaultUnavailable
     assert len(server.seen) <= 3
 

@@ -61,9 +61,9 @@ def vault_config(url: str, **options: Any) -> dict[str, Any]:
 def _split(url: object) -> SplitResult:
     if not isinstance(url, str):
         raise _invalid(f"it must be a string, not {type(url).__name__}.")
-    if not url.isprintable() or " " in url:
+    if not url.isprintable() or url != url.strip():
         # urlsplit() would drop some of these in silence and so change a key.
-        raise _invalid("it has spaces or control characters in it. Percent-encode those that belong there.")
+        raise _invalid("it has spaces around it or control characters in it.")
     parts = None
     try:
         parts = urlsplit(url)

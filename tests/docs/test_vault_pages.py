@@ -1,0 +1,34 @@
+"""The tables of options in the documentation are those of the constructors."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from vault_fields.backends.base import BaseVault
+from vault_fields.backends.local import LocalVault
+from vault_fields.backends.workos import WorkOSVault
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "vaults.md").read_text("utf-8")
+
+
+def documented(heading: str) -> dict[str, str]:
+    rows = PAGE.partition(f"{heading}\n\n")[2].partition("\n\n")[0]
+    return dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", rows, re.MULTILINE))
+
+
+def options(backend: type) -> dict[str, str]:
+    return {
+        name: "required" if parameter.default is parameter.empty else repr(parameter.default).replace("'", '"')
+        for name, parameter in inspect.signature(backend).parameters.items()
+        if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+@pytest.mark.parametrize(
+    ("heading", "backend"),
+    [("Every backend has these.", BaseVault), ("`LocalVault`:", LocalVault), ("`WorkOSVault`:", WorkOSVault)],
+)
+def test_every_option_is_documented_with_its_default(heading, backend):
+    assert documented(heading) == options(backend)
