@@ -19,10 +19,10 @@ from vault_fields.envelope import Envelope
 from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
 from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
@@ -68,14 +68,14 @@ def is_moved(instance: Model, group: Group) -> bool:
     )
 
 
-def seal(rows: Iterable[tuple[Model, Group]]) -> None:
+def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
 
     Costs, in Vault calls: one ``decrypt`` for each row's own key that is kept and not cached, all at once; and one
-    ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. Raises
-    ``KeyContextError``, ``ValueRefused``, ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row
-    unless all can be sealed.
+    ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. An operation
+    that seals in several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``,
+    ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
     """
     rows = list(rows)
     for instance, group in rows:
@@ -86,7 +86,7 @@ def seal(rows: Iterable[tuple[Model, Group]]) -> None:
     _load_relations(rows)
     works = [_plan(instance, group) for instance, group in rows]
     _find_old_keys(works)
-    _create_keys([work for work in works if work.key is None])
+    _take_keys([work for work in works if work.key is None], new_keys or NewKeys())
     finished = [(work, _sealed_members(work)) for work in works]
     for work, members in finished:
         work.instance.__dict__.update(members)
@@ -227,22 +227,17 @@ def _sibling(work: _Work) -> str | None:
     return None
 
 
-def _create_keys(works: Sequence[_Work]) -> None:
-    """Ask for the new keys: one for each context, shared by the groups of a row and by so many rows as may."""
-    waiting: dict[tuple[str, KeyContext], dict[int, list[_Work]]] = {}
+def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> None:
+    """Give each row a new key for each of its contexts, shared by the groups of the row."""
+    taken: dict[tuple[int, str, KeyContext], DataKey] = {}
     for work in works:
-        rows = waiting.setdefault((work.group.vault, work.context), {})
-        rows.setdefault(id(work.instance), []).append(work)
-    for (alias, context), rows in waiting.items():
-        vault = vaults[alias]
-        for index, row in enumerate(rows.values()):
-            if index % vault.max_rows_per_key == 0:
-                try:
-                    key = vault.create_data_key(context)
-                except VaultError as error:
-                    raise located(error, row[0].group.members[0], row[0].instance) from None
-            for work in row:
-                work.key = key
+        name = (id(work.instance), work.group.vault, work.context)
+        if name not in taken:
+            try:
+                taken[name] = new_keys.take(work.group.vault, work.context)
+            except VaultError as error:
+                raise located(error, work.group.members[0], work.instance) from None
+        work.key = taken[name]
 
 
 @sensitive_variables("opened")
