@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.embedded import keyring
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import DISABLED, KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
@@ -184,3 +185,15 @@ def test_no_development_key_is_generated_beside_a_keystore_with_a_root_key(path:
         pytest.raises(ImproperlyConfigured, match="no root key is configured, but the keystore"),
     ):
         without.unlock()
+
+
+def test_child_starts_with_an_empty_ring_and_a_free_lock(store: CountingStore, root_key: RootKey) -> None:
+    """What runs in a forked child, run here: a child leaves no trace of which lines it ran."""
+    ring = KeyRing(store, root_key)
+    ring.for_item(*ITEM)
+    ring._lock.acquire()
+
+    keyring._after_fork_in_child()
+
+    ring.for_item(*ITEM)
+    assert store.reads == 2

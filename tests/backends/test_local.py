@@ -1,0 +1,165 @@
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.exceptions import KeyRevoked, VaultUnavailable
+from vault_fields.keys import KeyContext
+from vault_fields.vaults import VaultHandler
+
+ACME = KeyContext({"organization_id": "acme"})
+ROOT_KEY = generate_root_key()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vault.sqlite3"
+
+
+@pytest.fixture
+def vault(path: Path) -> Iterator[LocalVault]:
+    with closing(LocalVault("tenants", path=path, root_key=ROOT_KEY)) as vault:
+        yield vault
+
+
+def test_building_one_touches_no_file(tmp_path: Path) -> None:
+    LocalVault(path=tmp_path / "missing" / "vault.sqlite3")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_path_may_be_a_string(path: Path) -> None:
+    with closing(LocalVault(path=str(path), root_key=ROOT_KEY)) as vault:
+        assert vault.path == path
+        assert vault.create_data_key(ACME)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"path": "vault.sqlite3"}, "path must be absolute, for example BASE_DIR / 'vault.sqlite3'"),
+        ({"path": None}, "path must be a string or a Path, not NoneType"),
+        ({"path": b"/vault.sqlite3"}, "path must be a string or a Path, not bytes"),
+        ({"root_key": "nonsense"}, "root_key cannot be used: it must be the base64 of 32 bytes"),
+        ({"root_key": ""}, "root_key cannot be used"),
+        ({"root_key": b"nonsense"}, "root_key cannot be used: it must be a string, not bytes"),
+        ({"timeout": -1}, "timeout must be a number of at least 0"),
+        ({"timeout": float("inf")}, "timeout must be at most 300 seconds"),
+        ({"tiemout": 1}, "unknown OPTIONS: tiemout"),
+        ({"service": 1}, "unknown OPTIONS: service"),
+    ],
+)
+def test_wrong_option_names_the_setting(path: Path, options: dict[str, object], message: str) -> None:
+    with pytest.raises(ImproperlyConfigured) as caught:
+        LocalVault("tenants", **{"path": path, "root_key": ROOT_KEY, **options})  # type: ignore[arg-type]
+
+    assert str(caught.value).startswith("VAULTS['tenants']: ")
+    assert message in str(caught.value)
+    assert "nonsense" not in str(caught.value)
+
+
+def test_root_key_of_the_environment_counts_without_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAULT_ROOT_KEY", ROOT_KEY)
+    with closing(LocalVault(path=path)) as from_environment:
+        key = from_environment.create_data_key(ACME)
+
+    with closing(LocalVault(path=path, root_key=ROOT_KEY)) as with_option:
+        assert with_option.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_development_key_is_known_without_being_made(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAULT_ROOT_KEY", raising=False)
+
+    assert LocalVault(path=path).uses_development_key
+    assert not LocalVault(path=path, root_key=ROOT_KEY).uses_development_key
+    assert list(path.parent.iterdir()) == []
+    monkeypatch.setenv("VAULT_ROOT_KEY", ROOT_KEY)
+    assert not LocalVault(path=path).uses_development_key
+
+
+def test_without_a_root_key_a_development_key_is_generated(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAULT_ROOT_KEY", raising=False)
+
+    with closing(LocalVault(path=path)) as vault, pytest.warns(RuntimeWarning, match="development root key"):
+        key = vault.create_data_key(ACME)
+    with closing(LocalVault(path=path)) as again:
+        assert again.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_wrong_root_key_names_setting_and_file(vault: LocalVault, path: Path) -> None:
+    key = vault.create_data_key(ACME)
+
+    with closing(LocalVault("tenants", path=path, root_key=generate_root_key())) as wrong:
+        for call in (lambda: wrong.create_data_key(ACME), lambda: wrong.decrypt_data_key(key.encrypted_keys)):
+            with pytest.raises(ImproperlyConfigured) as caught:
+                call()
+            assert str(caught.value).startswith(f"VAULTS['tenants']: wrong root key: the keystore {path} was made with")
+
+
+def test_failing_keystore_names_setting_and_file(vault: LocalVault, path: Path) -> None:
+    vault.create_data_key(ACME)
+    vault.close()
+    path.unlink()
+    path.mkdir()
+
+    with pytest.raises(VaultUnavailable) as caught:
+        vault.create_data_key(ACME)
+
+    assert str(caught.value).startswith(f"VAULTS['tenants']: The keystore {path} cannot be opened.")
+    assert caught.value.alias == "tenants"
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
+
+
+def test_nothing_secret_is_shown(vault: LocalVault) -> None:
+    vault.create_data_key(ACME)
+
+    assert repr(vault) == "<LocalVault 'tenants'>"
+    assert ROOT_KEY not in repr(vars(vault)) + repr(vars(vault.service)) + repr(vars(vault.service._ring))
+
+
+def test_purge_looks_at_the_state_of_keks_anew(vault: LocalVault, path: Path) -> None:
+    """So that a webhook that says "revoked" takes effect at once, and not after a cache's age."""
+    key = vault.create_data_key(ACME)
+    with closing(LocalVault(path=path, root_key=ROOT_KEY)) as other:
+        other.service.disable("organization_id", "acme")
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+    vault.purge({"organization_id": "acme"})
+
+    with pytest.raises(KeyRevoked) as caught:
+        vault.decrypt_data_key(key.encrypted_keys)
+    assert caught.value.alias == "tenants"
+
+
+def test_close_leaves_only_the_keystore(vault: LocalVault, path: Path) -> None:
+    vault.create_data_key(ACME)
+
+    vault.close()
+
+    assert [file.name for file in path.parent.iterdir()] == ["vault.sqlite3"]
+
+
+def test_cost_of_a_key_is_no_write(vault: LocalVault, path: Path) -> None:
+    vault.create_data_key(ACME)
+    with closing(sqlite3.connect(path)) as other:
+        before = other.execute("PRAGMA data_version").fetchone()
+        for _ in range(100):
+            vault.decrypt_data_key(vault.create_data_key(ACME).encrypted_keys)
+        assert other.execute("PRAGMA data_version").fetchone() == before
+
+
+def test_handler_builds_it(path: Path, settings: object) -> None:
+    options = {"path": path, "root_key": ROOT_KEY, "timeout": 1}
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": options}}  # type: ignore[attr-defined]
+
+    vault = VaultHandler()["default"]
+
+    assert isinstance(vault, LocalVault)
+    assert vault.create_data_key(ACME)
+    vault.close()

@@ -1,0 +1,136 @@
+"""``include("vault_fields.server.urls")`` in a project: its settings, its middleware."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.test import AsyncClient, Client, override_settings
+from django.urls import include, path
+
+from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.configuration import configured_bearers, served_vault
+from vault_fields.vaults import vaults
+
+urlpatterns = [path("secrets/", include("vault_fields.server.urls"))]
+
+CREATE = "/secrets/vault/v1/keys/data-key"
+BEARER = "Bearer sk_test"
+SERVER = {"bearer_sha256": [hash_bearer("sk_test")]}
+
+
+@pytest.fixture(autouse=True)
+def project() -> Iterator[None]:
+    middleware = [
+        "django.middleware.common.CommonMiddleware",
+        "django.contrib.sessions.middleware.SessionMiddleware",
+        "django.middleware.csrf.CsrfViewMiddleware",
+        "django.contrib.auth.middleware.AuthenticationMiddleware",
+        "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    ]
+    with override_settings(ROOT_URLCONF=__name__, MIDDLEWARE=middleware, DEBUG=True, VAULT_SERVER=SERVER):
+        yield
+
+
+def create(**headers: str) -> Any:
+    client = Client(enforce_csrf_checks=True, raise_request_exception=False)
+    return client.post(
+        CREATE,
+        {"context": {"organization_id": "acme"}},
+        "application/json",
+        headers={"Authorization": BEARER, **headers},
+    )
+
+
+def test_bearer_is_enough_without_session_csrf_token_or_database() -> None:
+    """Nor is there a transaction of Django's about the call: this test may not use the database."""
+    response = create()
+
+    assert response.status_code == 200
+    assert vaults["default"].decrypt_data_key(response.json()["encrypted_keys"]).id == response.json()["id"]
+
+
+def test_answers_come_through_asgi_too() -> None:
+    async def ask() -> Any:
+        return await AsyncClient().post(
+            CREATE,
+            json.dumps({"context": {"organization_id": "acme"}}),
+            content_type="application/json",
+            headers={"Authorization": BEARER},
+        )
+
+    import asyncio
+
+    assert asyncio.run(ask()).status_code == 200
+
+
+def test_other_bearer_is_401() -> None:
+    assert create(Authorization="Bearer sk_wrong").status_code == 401
+
+
+@override_settings(DATA_UPLOAD_MAX_MEMORY_SIZE=10)
+def test_lower_limit_of_the_project_is_413_too() -> None:
+    assert create().status_code == 413
+
+
+def test_length_that_is_no_number_is_400(rf: Any) -> None:
+    response = Client().generic(
+        "POST", CREATE, b"{}", "application/json", headers={"Authorization": BEARER, "Content-Length": "x"}
+    )
+
+    assert response.status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({}, "bearer_sha256 is missing"),
+        ({"bearer_sha256": []}, "bearer_sha256 is missing"),
+        ({"bearer_sha256": "ab" * 32}, "bearer_sha256 must be a list"),
+        ({"bearer_sha256": ["sk_in_the_clear"]}, "must be the SHA-256 of a bearer key"),
+        ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
+        ({**SERVER, "bearer": 1}, "unknown keys: bearer"),
+        ({**SERVER, "vault": "missing"}, "VAULTS['missing']: there is no such vault"),
+        ({**SERVER, "vault": "hosted"}, "only an embedded vault can be served, and 'hosted' is a WorkOSVault"),
+        (None, "VAULT_SERVER: must be a dict"),
+    ],
+)
+def test_wrong_setting_is_503_and_named_in_the_log(
+    caplog: pytest.LogCaptureFixture, setting: object, message: str
+) -> None:
+    hosted = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_x"}}
+    memory = {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}
+
+    with override_settings(VAULT_SERVER=setting, VAULTS={"default": memory, "hosted": hosted}):
+        response = create()
+
+    assert response.status_code == 503
+    assert response.json() == {"error": "The vault is not available."}
+    assert message in caplog.text
+    assert "sk_in_the_clear" not in caplog.text
+
+
+def test_project_without_the_setting_admits_nobody(settings: Any) -> None:
+    del settings.VAULT_SERVER
+
+    assert configured_bearers() is None
+    assert create().status_code == 503
+
+
+def test_vault_of_the_setting_is_served(tmp_path: Path, settings: Any) -> None:
+    settings.VAULTS = {
+        "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"},
+        "other": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"},
+    }
+    settings.VAULT_SERVER = {**SERVER, "vault": "other"}
+
+    blob = create().json()["encrypted_keys"]
+
+    assert served_vault() is served_vault("other")
+    assert vaults["other"].decrypt_data_key(blob)
+
+
+def test_hash_is_sha256_in_hex() -> None:
+    assert hash_bearer("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert Bearers([hash_bearer("abc")]).admit("Bearer abc")
