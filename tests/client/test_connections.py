@@ -1,0 +1,183 @@
+"""Connections: kept, shared by threads, one set for each event loop and process, and closed when nobody uses them."""
+
+import asyncio
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+
+from tests.client.calls import API_KEY, CREATE, TENANT, both, endpoint, quick
+from tests.faulty_server import DATA_KEY, Reply
+from vault_fields.client import Answer, AsyncVaultClient, VaultClient
+from vault_fields.client.endpoint import _version
+
+
+@both
+def test_a_call_carries_the_credentials_and_says_who_asks(post, server):
+    answer = post(server, quick(), CREATE)
+    seen = server.seen[0]
+    assert seen.path == "/vault/v1/keys/data-key"
+    assert seen.content == {"context": {"organization_id": TENANT}}
+    assert seen.headers["Authorization"] == f"Bearer {API_KEY}"
+    assert seen.headers["Content-Type"] == "application/json"
+    assert seen.headers["Accept-Encoding"] == "identity"
+    assert seen.headers["User-Agent"] == f"django-vault-fields/{_version('django-vault-fields')}"
+    assert answer.content["data_key"] == DATA_KEY
+    assert answer.request_id == "req_01"
+    assert DATA_KEY not in repr(answer)
+
+
+def test_the_version_of_what_is_not_installed_is_unknown():
+    assert _version("pytest") == pytest.__version__
+    assert _version("no-such-distribution") == "unknown"
+
+
+def test_a_base_url_may_have_a_path(server):
+    client = VaultClient(endpoint(f"{server.url}/prefix/"), quick())
+    client.post("/vault/v1/keys/data-key", CREATE.payload)
+    client.close()
+    assert server.seen[0].path == "/prefix/vault/v1/keys/data-key"
+
+
+def test_20_calls_share_one_connection(server):
+    client = VaultClient(endpoint(server.url), quick())
+    for _ in range(20):
+        client.post(CREATE.path, CREATE.payload)
+    assert server.opened == 1
+    client.close()
+    assert server.wait_until_all_closed()
+
+
+def test_20_awaited_calls_share_one_connection_and_a_new_loop_gets_its_own(server, recwarn):
+    client = AsyncVaultClient(endpoint(server.url), quick())
+
+    async def calls() -> None:
+        for _ in range(20):
+            await client.post(CREATE.path, CREATE.payload)
+
+    asyncio.run(calls())
+    assert server.opened == 1
+    assert server.wait_until_all_closed(), "the loop's end closes its connections"
+    asyncio.run(calls())
+    assert server.opened == 2
+    assert client._leases == {}
+    assert len(recwarn) == 0
+
+
+@both
+def test_an_error_that_is_retried_does_not_cost_a_connection(post, server):
+    server.will(Reply(status=503, content={"error": "later"}), Reply(status=429, content={"error": "later"}))
+    post(server, quick(), CREATE)
+    assert (len(server.seen), server.opened) == (3, 1)
+
+
+def test_threads_share_a_client(server):
+    client = VaultClient(endpoint(server.url), quick())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.post(CREATE.path, CREATE.payload), range(80)))
+    assert len(server.seen) == 80
+    assert server.opened <= 8
+    assert len(client._leases) == 1
+    client.close()
+
+
+def test_a_client_can_be_used_after_close(server):
+    client = VaultClient(endpoint(server.url), quick())
+    client.close()
+    for _ in range(2):
+        client.post(CREATE.path, CREATE.payload)
+        client.close()
+    assert server.opened == 2
+
+
+def test_an_async_client_can_be_used_after_aclose(server):
+    async def scene() -> None:
+        client = AsyncVaultClient(endpoint(server.url), quick())
+        await client.aclose()
+        for _ in range(2):
+            await client.post(CREATE.path, CREATE.payload)
+            await client.aclose()
+
+    asyncio.run(scene())
+    assert server.opened == 2
+
+
+def test_close_lets_a_call_that_is_under_way_finish(server):
+    server.will(Reply(delay=0.1))
+    client = VaultClient(endpoint(server.url), quick())
+    with ThreadPoolExecutor(1) as pool:
+        call = pool.submit(client.post, CREATE.path, CREATE.payload)
+        while not server.seen:
+            time.sleep(0.001)
+        client.close()
+        assert call.result().content["data_key"] == DATA_KEY
+    assert len(server.seen) == 1
+    assert server.wait_until_all_closed()
+
+
+def test_aclose_lets_a_call_that_is_under_way_finish(server):
+    server.will(Reply(delay=0.1))
+
+    async def scene() -> Answer:
+        client = AsyncVaultClient(endpoint(server.url), quick())
+        call = asyncio.create_task(client.post(CREATE.path, CREATE.payload))
+        while not server.seen:  # noqa: ASYNC110 - it is set by a thread.
+            await asyncio.sleep(0.001)
+        await client.aclose()
+        return await call
+
+    assert asyncio.run(scene()).content["data_key"] == DATA_KEY
+    assert len(server.seen) == 1
+    assert server.wait_until_all_closed()
+
+
+def test_a_client_that_was_retired_in_the_last_moment_is_not_used(server):
+    """Between taking it and entering it, another thread may close it; the dict then has none, or a newer one."""
+    client = VaultClient(endpoint(server.url), quick())
+    with client._client():
+        pass
+    retired = client._leases[os.getpid()]
+    assert retired.retire()
+    fresh, take = iter([retired]), client._lease
+    client._lease = lambda: next(fresh, None) or (client._leases.clear(), take())[1]  # type: ignore[method-assign]
+    assert client.post(CREATE.path, CREATE.payload).content["data_key"] == DATA_KEY
+    client.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_forked_child_makes_its_own_connection(server):
+    client = VaultClient(endpoint(server.url), quick())
+    client.post(CREATE.path, CREATE.payload)
+    pid = os.fork()
+    if pid == 0:  # pragma: no cover - coverage does not see into this child.
+        code = 1
+        try:
+            code = 0 if client.post(CREATE.path, CREATE.payload).content["data_key"] == DATA_KEY else 2
+        finally:
+            os._exit(code)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    client.post(CREATE.path, CREATE.payload)
+    assert server.opened == 2
+    client.close()
+
+
+def test_entries_of_loops_that_were_closed_without_shutting_down_are_dropped(server):
+    client = AsyncVaultClient(endpoint(server.url), quick())
+    dead, living = asyncio.new_event_loop(), asyncio.new_event_loop()
+    for loop in (dead, living):
+        loop.run_until_complete(client.post(CREATE.path, CREATE.payload))
+    # Its transport would warn that it was never closed, and rightly so.
+    dead.run_until_complete(client._leases[dead].client.aclose())
+    dead.close()
+    assert list(client._leases) == [dead, living]
+
+    async def held() -> list[Any]:
+        await client.post(CREATE.path, CREATE.payload)
+        return list(client._leases)
+
+    assert asyncio.run(held())[:-1] == [living]
+    living.run_until_complete(living.shutdown_asyncgens())
+    living.close()
+    assert client._leases == client._lifetimes == {}
