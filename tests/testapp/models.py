@@ -84,9 +84,22 @@ class Certificate(ApiKey):
     chain = EncryptedTextField(key_context=["organization_id"], null=True)
 
 
+class WildcardCertificate(Certificate):
+    """The context is a column of the parent's parent."""
+
+    pattern = EncryptedTextField(key_context=["organization_id"], null=True)
+
+
 class ShortApiKey(ApiKey):
     class Meta:
         proxy = True
+
+
+class Visit(models.Model):
+    """The context starts from the target of a foreign key that does not point to a primary key."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, to_field="workos_id")
+    report = EncryptedTextField(key_context=["organization"], null=True)
 
 
 class Legacy(models.Model):

@@ -25,7 +25,6 @@ from vault_fields.fields.reading import look_ahead
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
-    from vault_fields.fields.context import Binding
 
 __all__ = ["EncryptedCol"]
 
@@ -114,10 +113,10 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
 
     Everything stands in the statement and nothing in its parameters, so that SELECT and GROUP BY agree.
     """
-    field, quote = column.target, compiler.quote_name
+    field = column.target
     group = group_of(field)
-    companion = f"{quote(column.alias)}.{quote(field.model._meta.get_field(group.companion).column)}"
-    bound = [_bound_sql(column, binding, quote) for binding in group.bound_columns(field)]
+    companion = _column(column.alias, field.model._meta.get_field(group.companion), compiler)
+    bound = [_bound_sql(column.alias, field.model, binding.field, compiler) for binding in group.bound_columns(field)]
     vendor = compiler.connection.vendor
     if vendor == "sqlite":
         values = f"json_array({', '.join(f'CAST({value} AS TEXT)' for value in bound)})"
@@ -132,21 +131,29 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
     raise NotSupportedError(f"{field.label} can be read on SQLite, PostgreSQL, MySQL and MariaDB, not on {vendor}.")
 
 
-def _bound_sql(column: EncryptedCol, binding: "Binding", quote: Any) -> str:
+def _column(alias: str, field: Any, compiler: Any) -> str:
+    # How an alias is quoted differs between versions of Django.
+    sql: str = Col(alias, field).as_sql(compiler, compiler.connection)[0]
+    return sql
+
+
+def _bound_sql(alias: str, model: type[Model], field: Any, compiler: Any) -> str:
     """A column of the row; where a parent of the model owns it, through the links to that parent."""
-    model: type[Model] = column.target.model
-    owner = binding.field.model._meta.concrete_model
+    owner = field.model._meta.concrete_model
     if model is owner:
-        return f"{quote(column.alias)}.{quote(binding.field.column)}"
+        return _column(alias, field, compiler)
     link = model._meta.get_ancestor_link(owner)
-    sql = f"{quote(column.alias)}.{quote(link.column)}"
-    while (model := link.remote_field.model._meta.concrete_model) is not owner:
-        next_link = model._meta.get_ancestor_link(owner)
-        sql = _parent_column(quote, model, next_link.column, link.target_field.column, sql)
+    assert link is not None
+    sql = _column(alias, link, compiler)
+    while (parent := link.remote_field.model._meta.concrete_model) is not owner:
+        next_link = parent._meta.get_ancestor_link(owner)
+        sql = _parent_column(parent, next_link, link, sql, compiler)
         link = next_link
-    return _parent_column(quote, model, binding.field.column, link.target_field.column, sql)
+    return _parent_column(owner, field, link, sql, compiler)
 
 
-def _parent_column(quote: Any, model: type[Model], column: str, key: str, value: str) -> str:
-    table = quote(model._meta.db_table)
-    return f"(SELECT {table}.{quote(column)} FROM {table} WHERE {table}.{quote(key)} = {value})"
+def _parent_column(parent: type[Model], field: Any, link: Any, value: str, compiler: Any) -> str:
+    quote = compiler.connection.ops.quote_name
+    table = quote(parent._meta.db_table)
+    key = quote(link.target_field.column)
+    return f"(SELECT {table}.{quote(field.column)} FROM {table} WHERE {table}.{key} = {value})"

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import FieldError
 from django.db.models import Model
 from django.db.models.expressions import Col, ColPairs, Ref, Subquery
+from django.db.models.sql import Query
 
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.groups import group_of
@@ -22,6 +23,9 @@ __all__ = ["Loader", "look_ahead"]
 
 # How many rows, at most, have their keys asked for together. Django has read them from the cursor already.
 CHUNK = 500
+
+# The expressions that give a column's text as it is, and not something computed from it.
+_WHOLE = (Col, Ref, Subquery, Query)
 
 _TAG, _SEPARATOR = "\x1e", "\x1f"
 _EAGER = _TAG + "v"
@@ -41,7 +45,7 @@ class Loader:
     def __call__(self, value: Any, expression: Any, connection: Any) -> Any:
         if value is None or isinstance(value, Sealed):
             return value
-        if not isinstance(expression, (Col, Ref, Subquery)):
+        if not isinstance(expression, _WHOLE):
             raise FieldError(
                 f"{self.field.label} is encrypted: {type(expression).__name__}() was computed from its ciphertext."
             )

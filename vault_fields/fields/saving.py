@@ -70,18 +70,25 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
     """
     The columns that an upsert has to update with ``names``.
 
-    The values are encrypted for the context of the rows as given. A row that is there already has to have the same
-    one, so its columns must be updated too or be what the rows are matched by.
+    The values are encrypted for the context of the rows as given. A row that is there already has to end up with the
+    same one: its columns are what the rows are matched by, or they are updated together with all that depends on them.
     """
     matched = set(matched)
     for group in all_groups_of(model):
-        if not names & (group.columns | group.context_names):
+        label = group.members[0].label
+        moving = names & group.context_names - matched
+        if not moving and not names & group.columns:
             continue
+        if moving and (left := sorted(member.name for member in group.members if member.name not in names)):
+            raise KeyContextError(
+                f"{label}: an upsert that updates {', '.join(sorted(moving))} has to update what is encrypted for it: "
+                f"add {', '.join(left)} to update_fields, or {', '.join(sorted(moving))} to unique_fields."
+            )
         for binding in group.bindings:
             if not (names | matched) & {binding.field.name, binding.attname}:
                 raise KeyContextError(
-                    f"{group.members[0].label}: an upsert that updates encrypted values has to name {binding.attname!r} "
-                    "in unique_fields or update_fields: an existing row might belong to another key context."
+                    f"{label}: an upsert that updates encrypted values has to name {binding.attname!r} in "
+                    "unique_fields or update_fields: an existing row might belong to another key context."
                 )
         names = names | group.columns
     return names
@@ -138,17 +145,17 @@ def _writes(instance: Model, group: Group, named: frozenset[str] | None) -> bool
     """Whether a save writes this group: all of it, or none."""
     if named is None:
         return True
+    if not named & (group.columns | group.context_names):
+        return False
     data = instance.__dict__
-    if named & group.columns:
-        held = {member.attname: data.get(member.attname) for member in group.members if member.attname in data}
-        if any(value is None and name in named for name, value in held.items()):
-            return True
-        # Django names every loaded column when others are deferred. What was merely loaded may be older than what is
-        # stored by now, and half of it must not be written over the other half.
-        return needs_sealing(instance, group) or any(
-            isinstance(value, Sealed) and not value.loaded for value in held.values()
-        )
-    return bool(named & group.context_names) and is_moved(instance, group)
+    held = {member.attname: data[member.attname] for member in group.members if member.attname in data}
+    if any(value is None and name in named for name, value in held.items()):
+        return True
+    # Django names every loaded column when others are deferred. What was merely loaded may be older than what is
+    # stored by now, and half of it must not be written over the other half.
+    return needs_sealing(instance, group) or any(
+        isinstance(value, Sealed) and not value.loaded for value in held.values()
+    )
 
 
 def _require_saved_context(instance: Model, group: Group, named: frozenset[str] | None) -> None:

@@ -1,0 +1,307 @@
+"""The hooks on model classes and on QuerySet: bulk operations, upserts, fixtures, deferred loading."""
+
+import json
+from io import StringIO
+
+import pytest
+from django.core import serializers
+from django.core.exceptions import FieldError
+from django.core.management import call_command
+from django.db import connection, models, transaction
+
+from tests.testapp.models import Document, Letter, Organization, Patient, Setting, Token
+from vault_fields import companion
+from vault_fields.exceptions import KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.testing import assert_vault_calls, capture_vault_calls
+from vault_fields.vaults import vaults
+
+
+def fresh(instance):
+    return type(instance).objects.get(pk=instance.pk)
+
+
+def test_bulk_create_of_ten_thousand_rows_of_one_context_is_ten_calls(organization):
+    with assert_vault_calls(create=10):
+        Patient.objects.bulk_create(
+            [Patient(organization=organization, ssn=str(n), history=None) for n in range(10_000)], batch_size=500
+        )
+    keys = Patient.objects.values_list("ssn_keys", flat=True)
+    assert len(set(keys)) == 10
+    with assert_vault_calls(decrypt=10, cold=True):
+        assert {patient.ssn for patient in Patient.objects.all()} == {str(n) for n in range(10_000)}
+
+
+def test_bulk_create_asks_once_for_each_context(organization, other_organization):
+    rows = [
+        Patient(organization=owner, ssn=f"{owner.pk} {n}", notes="n", history=[n])
+        for n in range(20)
+        for owner in (organization, other_organization)
+    ]
+    with assert_vault_calls(create=2):
+        created = Patient.objects.bulk_create(rows)
+    assert [row.ssn for row in created] == [row.ssn for row in rows]
+    for row in Patient.objects.all():
+        assert row.ssn.startswith(f"{row.organization_id} ")
+
+
+def test_the_rows_that_share_a_key_can_be_limited_down_to_one(organization, settings):
+    settings.VAULTS = {
+        "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"max_rows_per_key": 1}}
+    }
+    with assert_vault_calls(create=5):
+        Patient.objects.bulk_create([Patient(organization=organization, ssn=str(n)) for n in range(5)])
+
+
+def test_bulk_create_follows_a_relation_with_one_query(organization, django_assert_num_queries):
+    rows = [Document(organization_id=organization.pk, body=str(n)) for n in range(5)]
+    with django_assert_num_queries(2):
+        Document.objects.bulk_create(rows)
+    assert sorted(Document.objects.values_list("body", flat=True)) == list("01234")
+
+
+def test_bulk_create_through_related_managers_and_generators(organization):
+    organization.patients.bulk_create(Patient(organization=organization, ssn=str(n)) for n in range(3))
+    assert sorted(patient.ssn for patient in organization.patients.all()) == ["0", "1", "2"]
+
+
+def test_bulk_create_writes_nothing_if_one_row_is_refused(organization):
+    rows = [Patient(organization=organization, ssn="a"), Patient(organization=organization, ssn="$vf$1$")]
+    with pytest.raises(ValueRefused), transaction.atomic():
+        Patient.objects.bulk_create(rows)
+    assert not Patient.objects.exists()
+    assert rows[0].ssn == "a"
+
+
+def upsert(rows, update_fields, unique_fields=("id",)):
+    options = {} if connection.vendor == "mysql" else {"unique_fields": list(unique_fields)}
+    return Patient.objects.bulk_create(rows, update_conflicts=True, update_fields=update_fields, **options)
+
+
+def test_an_upsert_writes_value_and_companion_together(patient, organization):
+    row = Patient(pk=patient.pk, organization=organization, ssn="new", history=["new"], name="not written")
+    upsert([row], ["organization", "ssn", "notes", "history"])
+    assert (fresh(patient).ssn, fresh(patient).notes, fresh(patient).history) == ("new", None, ["new"])
+    assert fresh(patient).name == "Ada"
+
+
+def test_an_upsert_that_may_move_a_row_has_to_write_all_that_depends_on_it(patient, organization):
+    row = Patient(pk=patient.pk, organization=organization, ssn="new")
+    with pytest.raises(KeyContextError, match="Patient.notes: an upsert that updates organization has to update .*notes"):
+        upsert([row], ["organization", "ssn"])
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_an_upsert_matched_by_the_context_updates_what_it_names(db):
+    Setting.objects.create(tenant="t", kind="k", value="old")
+    row = Setting(tenant="t", kind="k", value="new")
+    if connection.vendor == "mysql":
+        with pytest.raises(KeyContextError, match="has to name 'kind'"):
+            Setting.objects.bulk_create([row], update_conflicts=True, update_fields=["value"])
+        return
+    with pytest.raises(KeyContextError, match="has to name 'kind'"):
+        Setting.objects.bulk_create([row], update_conflicts=True, update_fields=["value"], unique_fields=["tenant"])
+    Setting.objects.bulk_create(
+        [row], update_conflicts=True, update_fields=["value", "kind"], unique_fields=["tenant"]
+    )
+    assert Setting.objects.get().value == "new"
+
+
+def test_an_upsert_of_a_row_that_was_saved_before_stays_readable(patient, organization):
+    saved = fresh(patient)
+    saved.ssn = "x"
+    saved.save()
+    other = fresh(patient)
+    other.ssn, other.notes, other.history = None, None, None
+    other.save()
+    upsert([saved], ["organization", "ssn", "notes", "history"])
+    assert fresh(patient).ssn == "x"
+
+
+def test_an_upsert_that_does_not_fix_the_context_is_refused(patient, organization, other_organization):
+    row = Patient(pk=patient.pk, organization=other_organization, ssn="new")
+    with pytest.raises(KeyContextError, match="has to name 'organization_id' in unique_fields or update_fields"):
+        upsert([row], ["ssn"])
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_an_upsert_of_other_columns_needs_nothing(patient, organization):
+    upsert([Patient(pk=patient.pk, organization=organization, name="new", ssn="not written")], ["name"])
+    assert (fresh(patient).name, fresh(patient).ssn) == ("new", "123-45-6789")
+
+
+def test_conflicts_can_be_ignored(patient, organization):
+    Patient.objects.bulk_create(
+        [Patient(pk=patient.pk, organization=organization, ssn="ignored")], ignore_conflicts=True
+    )
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_bulk_update_encrypts_with_the_rows_own_keys(organization):
+    for n in range(4):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    rows = list(Patient.objects.order_by("pk"))
+    before = [row.ssn_keys for row in rows]
+    for row in rows:
+        row.ssn = f"new {row.pk}"
+    with assert_vault_calls(decrypt=4, cold=True):
+        assert Patient.objects.bulk_update(rows, ["ssn"]) == 4
+    assert [row.ssn for row in rows] == [f"new {row.pk}" for row in rows]
+    reloaded = list(Patient.objects.order_by("pk"))
+    assert [row.ssn for row in reloaded] == [row.ssn for row in rows]
+    assert [row.ssn_keys for row in reloaded] == before
+
+
+def test_bulk_update_takes_none_json_and_batches(organization):
+    rows = Patient.objects.bulk_create(
+        [Patient(organization=organization, ssn=str(n), history=[n]) for n in range(7)]
+    )
+    rows = list(Patient.objects.order_by("pk"))
+    for n, row in enumerate(rows):
+        row.ssn = None if n % 2 else "x"
+        row.history.append("more")
+    Patient.objects.bulk_update(rows, ["ssn", "history"], batch_size=3)
+    reloaded = list(Patient.objects.order_by("pk"))
+    assert [row.ssn for row in reloaded] == ["x", None, "x", None, "x", None, "x"]
+    assert [row.history for row in reloaded] == [[n, "more"] for n in range(7)]
+
+
+def test_bulk_update_of_the_context_encrypts_again(patient, other_organization):
+    row = fresh(patient)
+    row.organization = other_organization
+    with assert_vault_calls(create=1, decrypt=1, cold=True):
+        Patient.objects.bulk_update([row], ["organization"])
+    assert (fresh(patient).ssn, fresh(patient).history) == ("123-45-6789", [1])
+    assert fresh(patient).organization == other_organization
+
+
+def test_bulk_update_refuses_a_context_that_it_does_not_save(patient, other_organization):
+    row = fresh(patient)
+    row.organization = other_organization
+    row.ssn = "new"
+    with pytest.raises(KeyContextError, match="organization_id was changed"):
+        Patient.objects.bulk_update([row], ["ssn"])
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_bulk_update_of_other_columns_is_left_alone(patient):
+    row = Patient.objects.only("name").get(pk=patient.pk)
+    row.name = "new"
+    with assert_vault_calls(cold=True):
+        Patient.objects.bulk_update([row], ["name"])
+    assert (fresh(patient).name, fresh(patient).ssn) == ("new", "123-45-6789")
+
+
+def test_bulk_update_that_fails_leaves_the_rows_readable(patient, monkeypatch):
+    row = fresh(patient)
+    row.ssn = "new"
+    monkeypatch.setattr(models.QuerySet, "update", lambda *args, **kwargs: 1 / 0)
+    with pytest.raises(ZeroDivisionError), transaction.atomic():
+        Patient.objects.bulk_update([row], ["ssn"])
+    assert row.ssn == "new"
+    monkeypatch.undo()
+    row.save()
+    assert fresh(patient).ssn == "new"
+
+
+def test_bulk_update_of_one_value_of_a_shared_companion_keeps_the_other(organization):
+    letter = Letter.objects.create(organization=organization, subject="s", text=[1])
+    row = Letter.objects.only("subject", "organization").get(pk=letter.pk)
+    row.subject = "new"
+    Letter.objects.bulk_update([row], ["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("new", [1])
+
+
+def test_bulk_update_without_a_primary_key_says_what_django_says(organization):
+    with pytest.raises(ValueError, match="must have a primary key"):
+        Patient.objects.bulk_update([Patient(organization=organization, ssn="x")], ["ssn"])
+
+
+def test_bulk_update_refuses_expressions(patient):
+    row = fresh(patient)
+    row.ssn = models.F("name")
+    with pytest.raises(FieldError, match="takes values, not expressions"):
+        Patient.objects.bulk_update([row], ["ssn"])
+
+
+@pytest.mark.parametrize("format", ["json", "xml", "jsonl"])
+def test_fixtures_hold_ciphertext_and_load_without_a_call(patient, format, stored):
+    before = stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes")
+    output = StringIO()
+    with capture_vault_calls(cold=True):
+        call_command("dumpdata", "testapp", format=format, stdout=output)
+    assert "123-45" not in output.getvalue()
+    Patient.objects.all().delete()
+    Organization.objects.all().delete()
+    with assert_vault_calls():
+        for deserialized in serializers.deserialize(format, output.getvalue()):
+            deserialized.save()
+    assert stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes") == before
+    assert (fresh(patient).ssn, fresh(patient).history) == ("123-45-6789", [1])
+
+
+def test_a_fixture_of_plaintext_is_encrypted_when_it_is_loaded(organization, stored):
+    fixture = [
+        {
+            "model": "testapp.patient",
+            "pk": 7,
+            "fields": {"organization": organization.pk, "ssn": "plain", "history": {"a": 1}},
+        }
+    ]
+    for deserialized in serializers.deserialize("json", json.dumps(fixture)):
+        deserialized.save()
+        assert deserialized.object.ssn == "plain"
+    assert stored(Patient(pk=7), "ssn")[0].startswith("$vf$1$")
+    assert (fresh(Patient(pk=7)).ssn, fresh(Patient(pk=7)).history) == ("plain", {"a": 1})
+
+
+def test_a_value_that_was_not_saved_is_not_serialized(organization):
+    with pytest.raises(ValueRefused, match="save the row before serializing it"):
+        serializers.serialize("json", [Patient(pk=1, organization=organization, ssn="secret")])
+
+
+def test_a_save_loads_deferred_values_that_go_with_a_changed_context(organization, other_organization):
+    letter = Letter.objects.create(organization=organization, subject="s", text=[1])
+    row = Letter.objects.only("organization").get(pk=letter.pk)
+    row.organization = other_organization
+    row.save()
+    with pytest.raises(KeyContextMismatch):
+        fresh(letter).subject  # noqa: B018
+
+
+def test_peers_are_fetched_sealed_and_in_one_query(organization, django_assert_num_queries):
+    if not hasattr(models, "FETCH_PEERS"):
+        # The fetch mode came with Django 6.1; before it, each row loads its own.
+        assert not hasattr(models.QuerySet, "fetch_mode")
+        return
+    for n in range(4):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    rows = list(Patient.objects.order_by("pk").defer("ssn").fetch_mode(models.FETCH_PEERS))
+    with django_assert_num_queries(1), assert_vault_calls(decrypt=4, cold=True):
+        assert [row.ssn for row in rows] == ["0", "1", "2", "3"]
+    with assert_vault_calls():
+        rows[0].save()
+
+
+def test_a_row_that_is_gone_says_so(patient):
+    row = Patient.objects.defer("ssn").get(pk=patient.pk)
+    Patient.objects.all().delete()
+    with pytest.raises(Patient.DoesNotExist):
+        row.ssn  # noqa: B018
+
+
+def test_inserts_that_go_round_the_hooks_are_encrypted_all_the_same(organization, stored):
+    row = Patient(organization=organization, ssn="x", history=[2])
+    fields = [field for field in Patient._meta.concrete_fields if not field.primary_key]
+    with capture_vault_calls() as calls:
+        Patient._base_manager._insert([row], fields, using="default")
+    assert calls == {"create": 1}
+    (loaded,) = Patient.objects.all()
+    assert (loaded.ssn, loaded.history) == ("x", [2])
+
+
+def test_a_vault_of_its_own(organization, settings):
+    memory = {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}
+    settings.VAULTS = {"default": memory, "other": memory}
+    row = Token.objects.create(tenant="00000000-0000-0000-0000-000000000001", secret="x")
+    assert companion.decode(row.secret_keys).vault == "default"
+    assert vaults["other"].calls.total() == 0
