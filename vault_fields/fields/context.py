@@ -51,9 +51,11 @@ class Binding:
         """The value as it stands in a companion: the same before saving as after loading."""
         if value is None:
             return None
-        attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
         try:
+            attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
             return attribute_text(self.field.to_python(value))
+        except KeyContextError as error:
+            raise KeyContextError(f"{self.attname!r} has {error}") from None
         except ValidationError:
             raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
 

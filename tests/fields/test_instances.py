@@ -1,0 +1,305 @@
+"""What lives in an instance: pickles, copies, caches, threads, coroutines - and where plaintext must not appear."""
+
+import asyncio
+import copy
+import pickle
+import threading
+
+import pytest
+from django.core.cache import cache
+from django.core.exceptions import SynchronousOnlyOperation
+from django.db import connection, connections, transaction
+from django.forms.models import model_to_dict
+from django.test import RequestFactory
+from django.views.debug import ExceptionReporter
+
+from tests.testapp.models import Document, Legacy, Letter, Organization, Patient
+from vault_fields.exceptions import DecryptionError, EnvelopeError, PlaintextFound, ValueRefused
+from vault_fields.fields import EncryptedTextField, aopen
+from vault_fields.testing import assert_vault_calls
+
+
+def fresh(instance):
+    return type(instance).objects.get(pk=instance.pk)
+
+
+def test_a_pickle_holds_ciphertext_and_opens_again(patient):
+    loaded = fresh(patient)
+    assert loaded.ssn == "123-45-6789"
+    data = pickle.dumps(loaded)
+    assert b"123-45" not in data
+    restored = pickle.loads(data)
+    with assert_vault_calls(decrypt=1, cold=True):
+        assert (restored.ssn, restored.history) == ("123-45-6789", [1])
+    with assert_vault_calls():
+        restored.save()
+
+
+def test_a_pickled_row_that_was_just_saved_can_be_saved_again(organization):
+    row = pickle.loads(pickle.dumps(Patient.objects.create(organization=organization, ssn="x", history=[1])))
+    row.save(update_fields=["ssn"])
+    assert (row.ssn, fresh(row).ssn) == ("x", "x")
+
+
+def test_a_value_that_was_not_saved_is_not_pickled(patient):
+    loaded = fresh(patient)
+    loaded.ssn = "unsaved"
+    with pytest.raises(TypeError, match="save it first"):
+        pickle.dumps(loaded)
+
+
+def test_a_value_changed_in_place_is_not_lost_by_pickling(patient):
+    loaded = fresh(patient)
+    loaded.history.append(2)
+    with pytest.raises(TypeError, match="changed in place"):
+        pickle.dumps(loaded)
+
+
+def test_querysets_can_be_cached(patient):
+    cache.set("patients", Patient.objects.all())
+    assert [row.ssn for row in cache.get("patients")] == ["123-45-6789"]
+
+
+def test_copies_are_independent(patient):
+    loaded = fresh(patient)
+    loaded.ssn = "unsaved"
+    assert loaded.history == [1]
+    for duplicate in (copy.copy(loaded), copy.deepcopy(loaded)):
+        assert (duplicate.ssn, duplicate.history) == ("unsaved", [1])
+    deep = copy.deepcopy(loaded)
+    deep.history.append(2)
+    assert loaded.history == [1]
+    deep.save()
+    assert (fresh(patient).ssn, fresh(patient).history) == ("unsaved", [1, 2])
+    sealed = fresh(patient).__dict__["ssn"]
+    assert copy.copy(sealed).text == copy.deepcopy(sealed).text == sealed.text
+
+
+def test_nothing_that_is_printed_holds_plaintext(patient):
+    loaded = fresh(patient)
+    assert loaded.ssn == "123-45-6789"
+    loaded.history = {"secret": "hidden"}
+    printed = repr(loaded.__dict__) + repr(loaded) + repr(loaded.__dict__["ssn"].opened)
+    assert "123-45" not in printed
+    assert "hidden" not in printed
+
+
+def shown(error):
+    """What Django's error report shows of the variables in this package's frames, with DEBUG off."""
+    reporter = ExceptionReporter(RequestFactory().get("/"), type(error), error, error.__traceback__)
+    frames = [frame for frame in reporter.get_traceback_frames() if "/vault_fields/" in frame["filename"]]
+    assert frames
+    return repr([frame["vars"] for frame in frames]) + str(error)
+
+
+def test_no_error_report_shows_plaintext(patient, execute, monkeypatch):
+    loaded = fresh(patient)
+    loaded.ssn, loaded.history = "hidden", {"k": "hidden"}
+    with monkeypatch.context() as patch:
+        patch.setattr("vault_fields.cipher.os.urandom", lambda size: 1 / 0)
+        with pytest.raises(ZeroDivisionError) as caught, transaction.atomic():
+            loaded.save()
+    assert "hidden" not in shown(caught.value)
+    loaded.history = {"hidden"}
+    with pytest.raises(ValueRefused) as caught, transaction.atomic():
+        loaded.save()
+    assert "hidden" not in shown(caught.value)
+    execute("UPDATE testapp_patient SET ssn = 'hidden'")
+    with pytest.raises(PlaintextFound) as caught:
+        fresh(patient).ssn  # noqa: B018
+    assert "hidden" not in shown(caught.value)
+
+
+def test_model_to_dict_gives_plaintext_and_no_companion(patient):
+    values = model_to_dict(fresh(patient))
+    assert values["ssn"] == "123-45-6789"
+    assert not {"ssn_keys", "history_keys"} & values.keys()
+
+
+def test_the_class_attribute_is_the_descriptor():
+    assert Patient.ssn.field is Patient._meta.get_field("ssn")
+    assert isinstance(Patient.ssn.field, EncryptedTextField)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_fifty_threads_that_read_one_cold_row_are_one_call():
+    organization = Organization.objects.create(workos_id="org_threads")
+    patient = Patient.objects.create(organization=organization, ssn="123-45-6789", history=None)
+    rows = [fresh(patient) for _ in range(50)]
+    barrier, read = threading.Barrier(50), []
+
+    def touch(row):
+        barrier.wait()
+        read.append(row.ssn)
+
+    with assert_vault_calls(decrypt=1, cold=True):
+        threads = [threading.Thread(target=touch, args=[row]) for row in rows]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert read == ["123-45-6789"] * 50
+
+
+@pytest.mark.django_db(transaction=True)
+def test_threads_that_save_and_read_different_rows_never_see_each_others_values():
+    if connection.vendor == "sqlite":
+        # An in-memory database is shared by the threads of a process through one connection.
+        assert connection.is_in_memory_db()
+    organization = Organization.objects.create(workos_id="org_threads")
+    failures = []
+
+    def work(number):
+        try:
+            for turn in range(10):
+                value = f"{number}/{turn}"
+                row = Patient(organization=organization, ssn=value, history=[value])
+                assert row.ssn == value
+                from vault_fields.fields.saving import prepare_save
+
+                prepare_save(row, Patient, None)
+                stored = pickle.loads(pickle.dumps(row))
+                assert (stored.ssn, stored.history) == (value, [value])
+        except BaseException as error:
+            failures.append(error)
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=work, args=[number]) for number in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not failures
+
+
+def test_a_coroutine_may_not_wait_for_the_vault_and_need_not(patient):
+    row, other = fresh(patient), fresh(patient)
+
+    async def read():
+        with pytest.raises(SynchronousOnlyOperation, match=r"aopen"):
+            row.ssn  # noqa: B018
+        return True
+
+    with assert_vault_calls(cold=True):
+        assert asyncio.run(read())
+
+    async def opened():
+        await aopen([row, other])
+        return row.ssn, other.history
+
+    with assert_vault_calls(decrypt=1):
+        assert asyncio.run(opened()) == ("123-45-6789", [1])
+
+
+def test_only_the_named_fields_are_opened(organization):
+    Document.objects.create(organization=organization, body="b")
+    row = Patient.objects.create(organization=organization, ssn="s", history=[1])
+    loaded = Patient.objects.defer("notes").get(pk=row.pk)
+    asyncio.run(aopen([loaded], "ssn"))
+    assert loaded.__dict__["ssn"].opened.value == "s"
+    assert loaded.__dict__["history"].opened is None
+    asyncio.run(aopen([loaded]))
+    assert loaded.__dict__["history"].opened.value == [1]
+    assert "notes" not in loaded.__dict__
+
+
+def test_a_lost_companion_is_an_error_and_never_plaintext(patient, execute):
+    execute("UPDATE testapp_patient SET ssn_keys = NULL")
+    for read in (
+        lambda: fresh(patient).ssn,
+        lambda: Patient.objects.values_list("ssn").get(),
+        lambda: Patient.objects.only("ssn").get().ssn,
+    ):
+        with pytest.raises(EnvelopeError, match=r"companion 'ssn_keys' is empty"):
+            read()
+
+
+def test_value_and_companion_of_different_writes_are_told_apart(patient, execute):
+    loaded = fresh(patient)
+    other = Patient.objects.create(organization=loaded.organization, ssn="other")
+    execute("UPDATE testapp_patient SET ssn_keys = %s", other.ssn_keys)
+    with pytest.raises(EnvelopeError, match="written with different data keys"):
+        fresh(patient).ssn  # noqa: B018
+
+
+def test_the_keys_of_a_vault_that_is_gone_are_named(patient, execute, settings):
+    keys = fresh(patient).ssn_keys.replace('"vault":"default"', '"vault":"gone"')
+    execute("UPDATE testapp_patient SET ssn_keys = %s", keys)
+    with pytest.raises(DecryptionError, match=r"in the vault 'gone', which settings.VAULTS does not name"):
+        fresh(patient).ssn  # noqa: B018
+
+
+def test_a_companion_with_another_context_does_not_prove_itself(patient, execute, other_organization):
+    from vault_fields import companion
+
+    decoded = companion.decode(fresh(patient).ssn_keys)
+    forged = companion.encode(
+        companion.Companion(
+            decoded.vault,
+            decoded.key_id,
+            decoded.encrypted_keys,
+            decoded.context,
+            {"organization_id": str(other_organization.pk)},
+            decoded.proof,
+        )
+    )
+    execute("UPDATE testapp_patient SET ssn_keys = %s, organization_id = %s", forged, other_organization.pk)
+    loaded = fresh(patient)
+    with pytest.raises(DecryptionError, match="companion does not belong to its data key"):
+        loaded.ssn  # noqa: B018
+    loaded.ssn = "new"
+    loaded.notes = loaded.history = None
+    loaded.save()
+    assert fresh(patient).ssn == "new"
+
+
+def test_plaintext_is_an_error_unless_the_column_is_migrating(organization, patient, execute):
+    execute("UPDATE testapp_patient SET ssn = 'legacy', ssn_keys = NULL")
+    with pytest.raises(PlaintextFound, match="migrating=True") as caught:
+        fresh(patient).ssn  # noqa: B018
+    assert "legacy" not in str(caught.value)
+    with pytest.raises(PlaintextFound):
+        Patient.objects.values_list("ssn").get()
+    Legacy.objects.create(organization=organization, text="x", data=None)
+    execute("""UPDATE testapp_legacy SET text = 'legacy', text_keys = NULL, data = '{"a": [1]}', data_keys = NULL""")
+    row = Legacy.objects.get()
+    assert (row.text, row.data) == ("legacy", {"a": [1]})
+    assert Legacy.objects.values_list("text", "data").get() == ("legacy", {"a": [1]})
+    row.save()
+    assert row.__dict__["text"].text.startswith("$vf$1$")
+    assert (fresh(row).text, fresh(row).data) == ("legacy", {"a": [1]})
+
+
+def test_old_code_that_writes_plaintext_into_an_encrypted_row_is_read_while_migrating(organization, execute):
+    Legacy.objects.create(organization=organization, text="x", data=[1])
+    execute("UPDATE testapp_legacy SET text = 'written by old code'")
+    row = Legacy.objects.get()
+    assert (row.text, row.data) == ("written by old code", [1])
+    row.save()
+    assert (fresh(row).text, fresh(row).data) == ("written by old code", [1])
+
+
+def test_json_that_is_no_json_says_so_without_showing_it(organization, execute):
+    Legacy.objects.create(organization=organization)
+    execute("UPDATE testapp_legacy SET data = 'hidden'")
+    with pytest.raises(DecryptionError, match=r"testapp.Legacy.data \(pk=\d+\): the value is not JSON") as caught:
+        Legacy.objects.get().data  # noqa: B018
+    assert "hidden" not in str(caught.value)
+
+
+def test_a_stored_control_character_is_not_taken_for_what_a_query_adds(organization, execute):
+    Legacy.objects.create(organization=organization)
+    execute("UPDATE testapp_legacy SET text = %s", "\x1evx")
+    with pytest.raises(EnvelopeError):
+        Legacy.objects.get().text  # noqa: B018
+
+
+def test_the_value_of_a_null_row_stays_null(organization):
+    letter = Letter.objects.create(organization=organization)
+    assert letter.vault_keys is None
+    assert fresh(letter).subject is None
+    letter = fresh(letter)
+    letter.text = []
+    letter.save()
+    assert fresh(letter).text == []
