@@ -65,7 +65,7 @@ def read_table(path: Path, *, tenant: str, secrets: Sequence[str], encoding: str
     finally:
         csv.field_size_limit(previous_limit)
     if not table.rows:
-        reasons = "; ".join(f"{count} {reason}" for reason, count in table.left_out.items())
+        reasons = "; ".join(f"{reason} in {count}" for reason, count in table.left_out.items())
         raise TableError(f"{path} has no row that can be used{f': {reasons}' if reasons else ''}.")
     return table
 
@@ -112,9 +112,9 @@ def _header(path: Path, text: str, wanted: Sequence[str]) -> tuple[str, list[str
 
 def _why_not(cells: list[str], header: list[str], tenant: int) -> str | None:
     if len(cells) != len(header):
-        return "with more or fewer cells than the first line"
+        return "too many or too few cells"
     if not cells[tenant].strip():
-        return "without a tenant"
+        return "no tenant"
     if len(cells[tenant]) > MAX_VALUE_LENGTH:
-        return f"whose tenant is longer than {MAX_VALUE_LENGTH} characters"
+        return f"a tenant of over {MAX_VALUE_LENGTH} characters"
     return None

@@ -45,7 +45,7 @@ class OwnTableStory(Story):
         self.report.fact("rows", len(self.table.rows))
         self.report.fact(f"tenants in {self.table.tenant}", len(self.table.tenants))
         for reason, count in self.table.left_out.items():
-            self.report.fact(f"left out {reason} (from line {self.table.first_line[reason]})", count)
+            self.report.fact(f"left out, from line {self.table.first_line[reason]} on: {reason}", count)
 
     def encrypt(self) -> None:
         # As a project does it: what makemigrations finds, the encrypting operations, what makemigrations finds then.

@@ -66,9 +66,9 @@ def test_rows_that_cannot_be_used_are_counted_with_their_first_line(table):
     read = table(f"org,name\nx,1\n\nx\nx,1,2\n ,3\n{'o' * 501},4\n{'o' * 500},5\n")
     assert [row[1] for row in read.rows] == ["1", "5"]
     assert read.left_out == {
-        "with more or fewer cells than the first line": 2,
-        "without a tenant": 1,
-        "whose tenant is longer than 500 characters": 1,
+        "too many or too few cells": 2,
+        "no tenant": 1,
+        "a tenant of over 500 characters": 1,
     }
     assert list(read.first_line.values()) == [4, 6, 7]
 
@@ -80,7 +80,7 @@ def test_empty_file_is_refused(table, raw):
 
 
 def test_table_without_usable_rows_says_why(table):
-    with pytest.raises(TableError, match="no row that can be used: 1 without a tenant"):
+    with pytest.raises(TableError, match="no row that can be used: no tenant in 1"):
         table("org,name\n,1\n")
 
 

@@ -101,8 +101,8 @@ def test_small_table_says_what_was_not_done_with_it(demo, sql, tmp_path):
     done = demo(tmp_path / "people.csv", "--tenant=org", "--secret=sex", "--secret=class", "--secret=Größe!")
     assert done.returncode == 0, done.stderr
     assert "only one tenant" in done.stdout
-    assert "without a tenant (from line 4)" in done.stdout
-    assert "with more or fewer cells than the first line (from line 5)" in done.stdout
+    assert "from line 4 on: no tenant" in done.stdout
+    assert "from line 5 on: too many or too few cells" in done.stdout
     assert "5 shorter values" in done.stdout
     assert sql("SELECT COUNT(*) FROM own_table") in ([(2,)], ((2,),))
 
