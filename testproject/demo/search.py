@@ -23,7 +23,7 @@ class PlaintextSearch:
     """
 
     def __init__(self, values: Iterable[str], *, readable: bytes = b"") -> None:
-        distinct = set(values)
+        distinct = set(values) - {""}
         long_enough = {value for value in distinct if len(value.encode()) >= MIN_BYTES}
         # The same bytes may stand in a column that nobody encrypts, and would be found there rightly.
         known = {value for value in long_enough if any(form in readable for form in _forms(value))}
