@@ -1,0 +1,55 @@
+"""A laboratory: models and admin classes that no other test sees, and what the system checks say about them."""
+
+import pytest
+from django.core.checks import run_checks
+from django.db import models
+from django.test.utils import isolate_apps
+
+from vault_fields.checks.models import check_models
+from vault_fields.fields import EncryptedTextField
+
+
+class Laboratory:
+    def __init__(self, apps):
+        self.apps = apps
+        self.organization = self.model("Organization", workos_id=models.CharField(max_length=100))
+
+    def model(self, name="Patient", bases=(models.Model,), /, meta=(), **attributes):
+        meta = type("Meta", (), dict(meta))
+        return type(name, bases, {"__module__": "tests.testapp.models", "Meta": meta, **attributes})
+
+    def patient(self, *, meta=(), **attributes):
+        """A model with the encrypted field ``ssn``, as it should be unless ``attributes`` say otherwise."""
+        attributes.setdefault("organization", models.ForeignKey("Organization", on_delete=models.PROTECT))
+        attributes.setdefault("ssn", EncryptedTextField(key_context=["organization_id"]))
+        return self.model(meta=meta, **attributes)
+
+    def check(self):
+        """What the checks of models say, in order."""
+        return check_models(self.apps.get_app_configs())
+
+    def ids(self):
+        return [message.id.removeprefix("vault_fields.") for message in self.check()]
+
+    def only(self):
+        """The one message that there is."""
+        (message,) = self.check()
+        assert message.hint
+        return message
+
+
+@pytest.fixture
+def lab():
+    with isolate_apps("tests.testapp") as apps:
+        yield Laboratory(apps)
+
+
+@pytest.fixture
+def own_ids():
+    """Run the checks of a whole project; return the ids of this package's messages."""
+
+    def run(**options):
+        found = run_checks(tags=["vault_fields"], **options)
+        return [message.id.removeprefix("vault_fields.") for message in found]
+
+    return run

@@ -1,0 +1,297 @@
+"""key_context and bind_to."""
+
+import functools
+import uuid
+
+import pytest
+from django.contrib.contenttypes.fields import GenericForeignKey
+from django.contrib.contenttypes.models import ContentType
+from django.db import models
+from django.db.models import Value
+
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+
+
+@context_from("organization_id")
+def declared(row):
+    return {"organization_id": str(row.organization_id)}
+
+
+def undeclared(row):
+    return {"organization_id": str(row.organization_id)}
+
+
+@context_from("organisation")
+def misspelled(row):
+    return {"organization_id": str(row.organization_id)}
+
+
+def encrypted(key_context, **options):
+    return EncryptedTextField(key_context=key_context, **options)
+
+
+@pytest.mark.parametrize(
+    "key_context",
+    [
+        ["organization_id"],
+        ["organization"],
+        {"organization_id": "organization__workos_id", "purpose": Value("care")},
+        {"organization_id": "organization__id"},
+        declared,
+    ],
+)
+def test_a_right_context_is_passed_over(lab, key_context):
+    lab.patient(ssn=encrypted(key_context))
+    assert lab.ids() == []
+
+
+def test_e001_attribute_that_is_no_column(lab):
+    lab.patient(ssn=encrypted(["organisation_id"]))
+    message = lab.only()
+    assert message.id == "vault_fields.E001"
+    assert message.msg == "key_context names 'organisation_id': testapp.Patient has no column 'organisation_id'."
+    assert message.hint == "Write 'organization_id' instead."
+    assert str(message).startswith("testapp.Patient.ssn: (vault_fields.E001)")
+
+
+def test_e001_hint_lists_the_columns_that_would_do(lab):
+    lab.patient(ssn=encrypted(["tenant"]), born=models.DateField(), ward=models.CharField(max_length=9))
+    assert lab.only().hint == "Name one of the row's own columns: ward, organization_id."
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("organization__typo", "testapp.Organization has no column 'typo'."),
+        ("organisation__workos_id", "Patient has no field named 'organisation'"),
+        ("organization_id__workos_id", "'organization_id' of testapp.Patient is not a relation to one row."),
+        ("doctors__name", "'doctors' of testapp.Patient is not a relation to one row."),
+        ("visit__id", "'visit' of testapp.Patient is not a relation to one row."),
+        ("card__id", "'card' of testapp.Patient is not a relation to one row."),
+        ("doctors", "testapp.Patient has no column 'doctors'."),
+    ],
+)
+def test_e001_path_that_leads_nowhere(lab, path, reason):
+    lab.model("Doctor", name=models.CharField(max_length=9))
+    lab.patient(ssn=encrypted({"organization_id": path}), doctors=models.ManyToManyField("Doctor"))
+    lab.model("Visit", patient=models.ForeignKey("Patient", models.CASCADE))
+    lab.model("Card", patient=models.OneToOneField("Patient", models.CASCADE))
+    message = lab.only()
+    assert message.id == "vault_fields.E001"
+    assert reason in message.msg
+
+
+def test_e001_function_that_declares_what_is_no_column(lab):
+    lab.patient(ssn=encrypted(misspelled))
+    message = lab.only()
+    assert message.id == "vault_fields.E001"
+    assert message.msg.startswith("context_from names 'organisation'")
+
+
+def test_e001_function_that_declares_a_path(lab):
+    function = context_from("organization__workos_id")(declared.__class__(declared.__code__, globals(), "declared"))
+    lab.patient(ssn=encrypted(function))
+    assert "E001" in lab.ids()
+
+
+def test_path_may_go_on_through_a_relation_to_one_row_that_is_elsewhere(lab):
+    lab.model("Card", organization=models.OneToOneField("Organization", models.CASCADE), number=models.IntegerField())
+    lab.patient(ssn=encrypted({"organization_id": "organization__card__number"}))
+    assert lab.ids() == ["W001"]  # An organization may have no card.
+
+
+def test_relation_that_leads_nowhere_is_left_to_django(lab):
+    lab.patient(
+        missing=models.ForeignKey("NoSuchModel", models.CASCADE),
+        ssn=encrypted({"a": "missing__id", "b": "missing"}),
+        notes=encrypted(["missing_id"]),
+    )
+    assert lab.ids() == []
+
+
+def test_path_through_a_generic_relation_is_left_alone(lab):
+    lab.model(
+        "Owner",
+        content_type=models.ForeignKey(ContentType, models.CASCADE),
+        object_id=models.PositiveIntegerField(),
+        of=GenericForeignKey(),
+    )
+    lab.patient(owner=models.ForeignKey("Owner", models.CASCADE), ssn=encrypted({"tenant": "owner__of__workos_id"}))
+    assert lab.ids() == []
+
+
+def test_e002_function_that_declares_no_columns(lab):
+    lab.patient(ssn=encrypted(undeclared))
+    message = lab.only()
+    assert message.id == "vault_fields.E002"
+    assert "def undeclared(" in message.hint
+
+
+@context_from("organization_id")
+class Callable:
+    def __call__(self, row):
+        return {"organization_id": str(row.organization_id)}
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        context_from("organization_id")(lambda row: {"organization_id": str(row.organization_id)}),
+        Callable(),
+    ],
+)
+def test_e003_function_that_migrations_cannot_import(lab, function):
+    lab.patient(ssn=encrypted(function))
+    message = lab.only()
+    assert message.id == "vault_fields.E003"
+    assert "@context_from" in message.hint
+
+
+def test_e003_function_inside_another(lab):
+    @context_from("organization_id")
+    @functools.wraps(declared, assigned=())
+    def nested(row):
+        return declared(row)
+
+    lab.patient(ssn=encrypted(nested))
+    assert lab.ids() == ["E003"]
+
+
+def test_e004_too_many_items(lab):
+    columns = {f"c{number}": models.IntegerField() for number in range(11)}
+    lab.patient(**columns, ssn=encrypted(list(columns)), notes=encrypted(list(columns)[:10]))
+    message = lab.only()
+    assert message.id == "vault_fields.E004"
+    assert message.msg == "key_context has 11 items; a key context has 1 to 10."
+    assert message.obj.name == "ssn"
+
+
+def test_e004_no_items(lab):
+    lab.patient(ssn=encrypted([]))
+    assert lab.ids() == ["E004"]
+
+
+@pytest.mark.parametrize(("name", "ids"), [("é" * 120, []), ("é" * 121, ["E005"]), ("", ["E005"])])
+def test_e005_name_of_a_wrong_length(lab, name, ids):
+    lab.patient(ssn=encrypted({name: "organization_id"}), notes=encrypted({name: Value("x"), "o": "organization_id"}))
+    assert lab.ids() == ids * 2
+
+
+@pytest.mark.parametrize(("constant", "ids"), [("é" * 500, []), ("é" * 501, ["E006"]), ("", ["E006"]), (7, [])])
+def test_e006_constant_of_a_wrong_length(lab, constant, ids):
+    lab.patient(ssn=encrypted({"organization_id": "organization_id", "purpose": Value(constant)}))
+    assert lab.ids() == ids
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        models.BinaryField(),
+        models.BooleanField(),
+        models.DateField(),
+        models.DateTimeField(),
+        models.DecimalField(max_digits=5, decimal_places=2),
+        models.DurationField(),
+        models.FileField(),
+        models.FloatField(),
+        models.JSONField(),
+        models.TimeField(),
+        EncryptedTextField(key_context=["organization_id"]),
+        EncryptedJSONField(key_context=["organization_id"]),
+    ],
+    ids=lambda column: type(column).__name__,
+)
+@pytest.mark.parametrize("option", ["key_context", "bind_to"])
+def test_e007_column_that_cannot_name_a_tenant(lab, column, option):
+    options = {"key_context": ["organization_id"], option: ["column"]}
+    lab.patient(column=column, ssn=EncryptedTextField(**options))
+    message = lab.only()
+    assert message.id == "vault_fields.E007"
+    assert message.msg.startswith(f"{option} leads to 'column', a {type(column).__name__}")
+    assert message.hint.endswith("tenant: organization_id.")
+
+
+def test_e007_is_found_at_the_end_of_a_path_and_behind_a_foreign_key(lab):
+    lab.model("Ward", id=models.FloatField(primary_key=True), opened=models.DateField())
+    lab.patient(
+        ward=models.ForeignKey("Ward", models.CASCADE),
+        ssn=encrypted({"ward": "ward__opened"}),
+        notes=encrypted(["ward_id"]),
+    )
+    assert lab.ids() == ["E007", "E007"]
+
+
+def test_e007_companion(lab):
+    lab.patient(ssn_keys=CompanionField(), ssn=encrypted({"keys": "ssn_keys"}))
+    assert lab.ids() == ["E007", "W001"]
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        models.BigAutoField(primary_key=True),
+        models.UUIDField(primary_key=True, db_default=Value("00000000-0000-0000-0000-000000000000")),
+    ],
+)
+@pytest.mark.parametrize("option", ["key_context", "bind_to"])
+def test_e008_column_that_only_the_database_knows(lab, column, option):
+    options = {"key_context": ["organization_id"], option: ["id"]}
+    lab.patient(id=column, ssn=EncryptedTextField(**options))
+    message = lab.only()
+    assert message.id == "vault_fields.E008"
+    assert "uuid.uuid4" in message.hint
+
+
+def test_e008_generated_column_and_key_of_a_parent(lab):
+    generated = models.GeneratedField(
+        expression=models.F("organization_id"), output_field=models.IntegerField(), db_persist=True
+    )
+    base = lab.patient(number=generated, ssn=encrypted(["number"]))
+    lab.model("Inpatient", (base,), notes=encrypted(["patient_ptr_id"]))
+    assert lab.ids() == ["E008", "E008"]
+
+
+def test_a_key_with_a_default_in_python_is_known(lab):
+    key = models.UUIDField(primary_key=True, default=uuid.uuid4, db_default=Value("0"))
+    lab.patient(id=key, ssn=encrypted({"organization_id": "organization__id"}, bind_to=["id"]))
+    assert lab.ids() == []
+
+
+@pytest.mark.parametrize("name", ["row_id", "organization__id"])
+def test_e009_bound_to_what_is_no_column(lab, name):
+    lab.patient(ssn=encrypted(["organization_id"], bind_to=[name]))
+    message = lab.only()
+    assert message.id == "vault_fields.E009"
+    assert message.msg.startswith(f"bind_to names {name!r}")
+
+
+@pytest.mark.parametrize("path", ["organization_id", "organization__workos_id"])
+def test_w001_context_that_may_be_null(lab, path):
+    lab.patient(
+        organization=models.ForeignKey("Organization", models.PROTECT, null=True),
+        ssn=encrypted({"organization_id": path}),
+    )
+    message = lab.only()
+    assert message.id == "vault_fields.W001"
+    assert message.hint.startswith("Write null=False on 'organization'")
+
+
+def test_w001_is_found_further_along_the_path(lab):
+    lab.patient(
+        organization=models.ForeignKey("Organization", models.PROTECT, null=True),
+        ssn=encrypted({"x": "ward"}),
+        ward=models.IntegerField(),
+    )
+    lab.model(
+        "Note",
+        patient=models.ForeignKey("Patient", models.CASCADE),
+        text=encrypted({"organization_id": "patient__organization__workos_id"}),
+    )
+    message = lab.only()
+    assert message.id == "vault_fields.W001"
+    assert "'organization'" in message.msg
+
+
+def test_a_function_may_read_a_column_that_may_be_null(lab):
+    lab.patient(organization=models.ForeignKey("Organization", models.PROTECT, null=True), ssn=encrypted(declared))
+    assert lab.ids() == []

@@ -1,0 +1,22 @@
+"""System checks: mistakes in declarations, settings, migrations and the admin, each with the line to type instead."""
+
+from django.core.checks import Tags, register
+
+from vault_fields.checks.admin import check_admin
+from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.migrations import check_former_labels
+from vault_fields.checks.models import check_models
+from vault_fields.checks.vaults import check_vaults
+
+__all__ = ["register_checks"]
+
+# ``manage.py check --tag vault_fields`` runs these and no others.
+TAG = "vault_fields"
+
+
+def register_checks() -> None:
+    register(check_models, TAG, Tags.models)
+    register(check_former_labels, TAG, Tags.models)
+    register(check_vaults, TAG, Tags.models)
+    register(check_admin, TAG, Tags.admin)
+    register(check_deployment, TAG, Tags.security, deploy=True)

@@ -1,0 +1,200 @@
+"""The checks of ``key_context`` and ``bind_to``: can the row always say whose keys encrypt it?"""
+
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
+from typing import Any
+
+from django.core.checks import CheckMessage, Error, Warning as CheckWarning
+from django.core.exceptions import FieldDoesNotExist
+from django.db import models
+from django.db.migrations.writer import MigrationWriter
+from django.db.models import Model
+from django.db.models.constants import LOOKUP_SEP
+
+from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.companion import CompanionField
+from vault_fields.fields.context import concrete_field
+from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH
+
+__all__ = ["check_context"]
+
+# Values of these have more than one spelling, or none: ``attribute_text`` refuses them at every save.
+_NAMELESS = (
+    models.BinaryField,
+    models.BooleanField,
+    models.DateField,
+    models.DecimalField,
+    models.DurationField,
+    models.FileField,
+    models.FloatField,
+    models.JSONField,
+    models.TimeField,
+    CompanionField,
+    EncryptedField,
+)
+
+# Values of these come from the database.
+_LATE = (models.AutoField, models.GeneratedField)
+
+
+def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
+    if field.source.function is None:
+        yield from _check_limits(field)
+        for path in field.source.paths.values():
+            yield from _check_path(field, "key_context", path)
+    else:
+        yield from _check_function(field)
+    for name in field.bind_to:
+        yield from _check_path(field, "bind_to", name)
+
+
+def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
+    source = field.source
+    if not 1 <= len(source) <= MAX_ITEMS:
+        yield Error(
+            f"key_context has {len(source)} items; a key context has 1 to {MAX_ITEMS}.",
+            hint='Name what decides whose data this is, as in key_context=["organization_id"].',
+            obj=field,
+            id="vault_fields.E004",
+        )
+    for name in (*source.paths, *source.constants):
+        if not 1 <= len(name) <= MAX_NAME_LENGTH:
+            yield Error(
+                f"key_context has a name of {len(name)} characters; names have 1 to {MAX_NAME_LENGTH}.",
+                hint='Give it a short name and keep the path: key_context={"organization_id": "path__to__attribute"}.',
+                obj=field,
+                id="vault_fields.E005",
+            )
+    for name, value in source.constants.items():
+        if not 1 <= len(value) <= MAX_VALUE_LENGTH:
+            yield Error(
+                f"key_context[{name!r:.40}] is a constant of {len(value)} characters; constants have 1 to "
+                f"{MAX_VALUE_LENGTH}.",
+                hint=f'Write a short constant, as in key_context={{{name!r:.40}: Value("care")}}, or leave it out.',
+                obj=field,
+                id="vault_fields.E006",
+            )
+
+
+def _check_function(field: EncryptedField) -> Iterator[CheckMessage]:
+    function: Any = field.source.function
+    name = getattr(function, "__name__", "key_context")
+    try:
+        MigrationWriter.serialize(function)
+    except ValueError:
+        yield Error(
+            "key_context is a function that migrations cannot import by name.",
+            hint='Move it to the top level of a module: @context_from("organization_id") def key_context(row): ...',
+            obj=field,
+            id="vault_fields.E003",
+        )
+    attributes = getattr(function, "context_attributes", None)
+    if not attributes:
+        yield Error(
+            f"key_context is the function {name}(), which does not declare the columns that it reads.",
+            hint=f'Write @context_from("organization_id") above def {name}(...), with the columns that it reads.',
+            obj=field,
+            id="vault_fields.E002",
+        )
+    for attribute in attributes or ():
+        # What the function makes of NULL is its own affair.
+        yield from _check_path(field, "context_from", attribute, nullable=True)
+
+
+def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool = False) -> Iterator[CheckMessage]:
+    try:
+        passed = list(_follow(field.model, path, one_column=option != "key_context"))
+    except FieldDoesNotExist as error:
+        yield _missing(field, option, path, error)
+        return
+    yield from _check_root(field, option, passed[0])
+    column = _value_column(passed[-1])
+    if isinstance(column, _NAMELESS):
+        yield Error(
+            f"{option} leads to {path!r}, a {type(column).__name__}, which cannot name a tenant; text, whole numbers, "
+            "UUIDs and enums of these can.",
+            hint=f"Name another column, such as the key of the tenant: {_columns(field)}.",
+            obj=field,
+            id="vault_fields.E007",
+        )
+    may_be_null = [step.name for step in passed if step.null]
+    if may_be_null and not nullable:
+        yield CheckWarning(
+            f"{option} leads through {', '.join(map(repr, may_be_null))}, which may be NULL: a row where it is cannot "
+            "be saved with a value.",
+            hint=f"Write null=False on {may_be_null[0]!r}, or take care that every row with a value has one.",
+            obj=field,
+            id="vault_fields.W001",
+        )
+
+
+def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[CheckMessage]:
+    column = root
+    while column.remote_field and column.remote_field.parent_link:
+        column = column.target_field
+    if isinstance(column, _LATE):
+        reason = "which the database gives to a row only when it is inserted"
+    elif column.has_db_default() and not column.has_default():
+        reason = "whose default only the database knows"
+    else:
+        return
+    yield Error(
+        f"{option} starts from {root.name!r}, {reason}; the value is encrypted before that.",
+        hint=f"Give {column.name!r} its value in Python, as in models.UUIDField(default=uuid.uuid4).",
+        obj=field,
+        id="vault_fields.E008",
+    )
+
+
+def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
+    columns = [name for column in field.model._meta.concrete_fields for name in (column.attname, column.name)]
+    *_, last = path.split(LOOKUP_SEP)
+    close = get_close_matches(last, columns, n=1)
+    hint = f"Write {close[0]!r} instead." if close else f"Name one of the row's own columns: {_columns(field)}."
+    number = "E009" if option == "bind_to" else "E001"
+    return Error(f"{option} names {path!r}: {error}", hint=hint, obj=field, id=f"vault_fields.{number}")
+
+
+def _columns(field: EncryptedField) -> str:
+    """The columns that would do, for hints."""
+    refused = (*_NAMELESS, *_LATE)
+    columns: Iterable[Any] = field.model._meta.concrete_fields
+    return ", ".join(
+        column.attname
+        for column in columns
+        if not isinstance(column, refused) and not isinstance(_value_column(column), _NAMELESS)
+    )
+
+
+def _follow(model: type[Model], path: str, *, one_column: bool) -> Iterator[Any]:
+    """
+    The fields that a path passes, as a save follows it.
+
+    Ends early where a relation leads nowhere, which Django reports.
+    """
+    if one_column and LOOKUP_SEP in path:
+        raise FieldDoesNotExist("it has to be a column of the row itself, not a path.")
+    current: Any = model
+    *relations, last = path.split(LOOKUP_SEP)
+    for name in relations:
+        field = _relation(current, name, must_be_column=current is model)
+        yield field
+        current = field.related_model
+        if not isinstance(current, type):
+            return
+    yield concrete_field(current, last)
+
+
+def _relation(model: type[Model], name: str, *, must_be_column: bool) -> Any:
+    field: Any = model._meta.get_field(name)
+    # Not by attname: ``organization_id`` is a number, from which no path goes on.
+    if field.name != name or not (field.many_to_one or field.one_to_one) or (must_be_column and not field.concrete):
+        raise FieldDoesNotExist(f"{name!r} of {model._meta.label} is not a relation to one row.")
+    return field
+
+
+def _value_column(field: Any) -> Any:
+    """The column whose values a foreign key has."""
+    while field.remote_field and isinstance(field.related_model, type) and field.concrete:
+        field = field.target_field
+    return field

@@ -1,0 +1,78 @@
+"""The checks of ``class Meta``: no ordering, constraint or index can be made of ciphertext."""
+
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from django.core.checks import CheckMessage, Error
+from django.db.models import GeneratedField, Model
+
+from vault_fields.fields.paths import encrypted_in
+
+__all__ = ["check_meta"]
+
+_CIPHERTEXT = "The database sees ciphertext, which is different each time"
+
+
+def check_meta(model: type[Model]) -> Iterator[CheckMessage]:
+    options: Any = model._meta
+    for option in ("ordering", "get_latest_by"):
+        yield from _check_order(model, option, getattr(options, option))
+    for names in options.unique_together:
+        yield from _check_constraint(model, f"unique_together {names!r}", names)
+    for constraint in options.constraints:
+        yield from _check_constraint(model, f"the constraint {constraint.name!r}", _parts(constraint))
+    for index in options.indexes:
+        yield from _check_index(model, index)
+    for column in options.local_fields:
+        if isinstance(column, GeneratedField):
+            yield from _check_generated(model, column)
+
+
+def _check_order(model: type[Model], option: str, value: Any) -> Iterator[CheckMessage]:
+    for field in encrypted_in(model, *([value] if isinstance(value, str) else value or ())):
+        yield Error(
+            f"Meta.{option} names the encrypted field {field.label}. {_CIPHERTEXT}: it has no order.",
+            hint=f"Take {field.name!r} out of {option} and name another field, such as 'pk'.",
+            obj=model,
+            id="vault_fields.E012",
+        )
+
+
+def _check_constraint(model: type[Model], what: str, parts: Any) -> Iterator[CheckMessage]:
+    for field in encrypted_in(model, *parts):
+        yield Error(
+            f"{what[0].upper()}{what[1:]} is over the encrypted field {field.label}. {_CIPHERTEXT}: all that a "
+            "constraint can ask is whether it is NULL.",
+            hint=f"Take {field.name!r} out of it, or write condition=Q({field.name}__isnull=False).",
+            obj=model,
+            id="vault_fields.E013",
+        )
+
+
+def _check_index(model: type[Model], index: Any) -> Iterator[CheckMessage]:
+    for field in encrypted_in(model, *_parts(index)):
+        yield Error(
+            f"The index {index.name!r} is over the encrypted field {field.label}. {_CIPHERTEXT}: it finds nothing.",
+            hint=f"Take {field.name!r} out of the index.",
+            obj=model,
+            id="vault_fields.E014",
+        )
+
+
+def _check_generated(model: type[Model], column: Any) -> Iterator[CheckMessage]:
+    for field in encrypted_in(model, column.expression):
+        yield Error(
+            f"The database would compute {column.name!r} from the encrypted field {field.label}. {_CIPHERTEXT}.",
+            hint=f"Write a property that computes it from self.{field.name} in Python.",
+            obj=column,
+            id="vault_fields.E015",
+        )
+
+
+def _parts(constraint: Any) -> Iterator[Any]:
+    """What a constraint or an index is made of, of whichever class it is."""
+    lists = (getattr(constraint, name, None) or () for name in ("fields", "expressions", "include"))
+    for part in (*chain.from_iterable(lists), getattr(constraint, "condition", None)):
+        # PostgreSQL's exclusion constraints pair each expression with an operator.
+        yield part[0] if isinstance(part, (tuple, list)) else part
