@@ -34,7 +34,10 @@ class CompanionField(TextField):
         name, path, args, kwargs = super().deconstruct()
         path = path.replace("vault_fields.fields.companion.", "vault_fields.fields.")
         del kwargs["null"], kwargs["blank"]
-        if kwargs.get("editable") is False:
+        # The default here is the opposite of Django's, which leaves its own default out.
+        if self.editable:
+            kwargs["editable"] = True
+        else:
             del kwargs["editable"]
         return name, path, args, kwargs
 

@@ -16,7 +16,7 @@ from vault_fields.keys import DataKey
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["locate", "located", "open_sealed", "open_value", "proven_key"]
+__all__ = ["locate", "located", "moved_columns", "open_sealed", "open_value", "proven_key"]
 
 
 @sensitive_variables("opened")
@@ -34,14 +34,17 @@ def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) 
 
 
 @sensitive_variables("text")
-def open_sealed(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> Opened:
+def open_sealed(
+    field: "EncryptedField", sealed: Sealed, instance: Model | None, *, accept_moved: bool = False
+) -> Opened:
     """
     Open a stored value. One Vault call for each key of its batch that is not cached.
 
-    Raises ``DecryptionError`` or ``VaultError`` that names the field and the row.
+    Raises ``DecryptionError`` or ``VaultError`` that names the field and the row. Who passes ``accept_moved`` vouches
+    that a row whose key context differs from that of its value was moved on purpose.
     """
     try:
-        text = _plaintext(field, sealed, instance)
+        text = _plaintext(field, sealed, instance, accept_moved)
         return Opened(field.from_plaintext(text), text, field.to_plaintext)
     except (DecryptionError, VaultError) as error:
         raise located(error, field, instance) from None
@@ -63,7 +66,7 @@ def locate(field: "EncryptedField", instance: Model | None) -> str:
 
 
 @sensitive_variables("plaintext")
-def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> str:
+def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None, accept_moved: bool) -> str:
     if not envelope_format.is_envelope(sealed.text):
         if field.migrating:
             return sealed.text
@@ -77,7 +80,7 @@ def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None) 
     if envelope.key_id != companion.key_id:
         raise EnvelopeError(f"the value and {field.companion_name!r} were written with different data keys.")
     group = group_of(field)
-    bound = _bound(field, group, companion, sealed, instance)
+    bound = _bound(field, group, companion, sealed, instance, accept_moved)
     key = proven_key(keys, companion, sealed.batch or Batch())
     labels = [field.label, *field.former_labels]
     candidates = [envelope_format.associated_data(label, bound) for label in labels]
@@ -105,16 +108,21 @@ def _keys(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> st
 
 
 def _bound(
-    field: "EncryptedField", group: Group, companion: Companion, sealed: Sealed, instance: Model | None
+    field: "EncryptedField",
+    group: Group,
+    companion: Companion,
+    sealed: Sealed,
+    instance: Model | None,
+    accept_moved: bool,
 ) -> list[str]:
     """Compare the row with the companion; return the texts that the value is bound to besides."""
     bindings = group.bound_columns(field)
     texts = _row_texts(bindings, sealed, instance)
-    if _moved(companion, group, texts) and instance is not None and sealed.values is None:
+    if moved_columns(companion, group, texts) and instance is not None and sealed.values is None:
         # The attribute may have been changed in memory: what counts is where the value was stored.
         sealed.values = _stored_values(bindings, instance)
         texts = _row_texts(bindings, sealed, instance)
-    if names := _moved(companion, group, texts):
+    if (names := moved_columns(companion, group, texts)) and not accept_moved:
         raise KeyContextMismatch(
             f"the value was encrypted for another key context: {', '.join(names)} of the row differs from that of the "
             "value. If the row was moved on purpose, run `manage.py vault_rekey "
@@ -131,7 +139,7 @@ def _row_texts(bindings: tuple[Binding, ...], sealed: Sealed, instance: Model | 
     return [binding.text(getattr(instance, binding.attname)) for binding in bindings]
 
 
-def _moved(companion: Companion, group: Group, texts: list[str | None]) -> list[str]:
+def moved_columns(companion: Companion, group: Group, texts: list[str | None]) -> list[str]:
     """
     The columns that differ from those the value was encrypted for.
 

@@ -1,0 +1,190 @@
+"""Declarations in migrations: stable, complete, and working on historical models."""
+
+import pytest
+from django.apps import apps
+from django.db import connection, models
+from django.db.migrations.autodetector import MigrationAutodetector
+from django.db.migrations.operations import AddField, AlterField, CreateModel, RemoveField, RenameField, RenameModel
+from django.db.migrations.questioner import MigrationQuestioner
+from django.db.migrations.state import ModelState, ProjectState
+from django.db.migrations.writer import MigrationWriter, OperationWriter
+from django.db.models import Value
+from django.test.utils import isolate_apps
+
+from tests.testapp.models import Organization, setting_context
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
+from vault_fields.testing import assert_vault_calls
+
+DECLARATIONS = [
+    EncryptedTextField(key_context=["organization_id"]),
+    EncryptedTextField(key_context={"organization_id": "organization__workos_id", "purpose": Value("care")}),
+    EncryptedJSONField(
+        key_context=setting_context,
+        keys_field="vault_keys",
+        migrating=True,
+        former_labels=["testapp.Old.name"],
+        bind_to=["id"],
+        vault="other",
+        null=True,
+        default=dict,
+    ),
+]
+
+
+class AlwaysYes(MigrationQuestioner):
+    def ask_rename(self, *args):
+        return True
+
+    def ask_rename_model(self, *args):
+        return True
+
+
+def detect(before, after):
+    changes = MigrationAutodetector(before, after, AlwaysYes())._detect_changes()
+    return [operation for migration in changes.get("testapp", []) for operation in migration.operations]
+
+
+@pytest.mark.parametrize("field", DECLARATIONS, ids=repr)
+def test_a_declaration_survives_deconstruction_and_the_migration_writer(field):
+    _, path, args, kwargs = field.deconstruct()
+    assert path == f"vault_fields.fields.{type(field).__name__}"
+    again = type(field)(*args, **kwargs)
+    assert again.deconstruct()[1:] == field.deconstruct()[1:]
+    written, imports = MigrationWriter.serialize(field)
+    namespace = {}
+    exec("\n".join(imports), namespace)
+    assert eval(written, namespace).deconstruct()[1:] == field.deconstruct()[1:]
+
+
+def test_the_companion_field_deconstructs_to_its_public_path():
+    assert CompanionField().deconstruct()[1:] == ("vault_fields.fields.CompanionField", [], {})
+    assert CompanionField(automatic=True, verbose_name="keys", editable=True).deconstruct()[3] == {
+        "verbose_name": "keys",
+        "editable": True,
+    }
+
+
+def test_the_models_of_this_suite_need_no_second_migration():
+    state = ProjectState.from_apps(apps)
+    assert detect(state, ProjectState.from_apps(state.apps)) == []
+    assert detect(ProjectState.from_apps(state.apps), state) == []
+
+
+def state_of(*classes):
+    state = ProjectState()
+    state.add_model(ModelState.from_model(Organization))
+    for model in classes:
+        state.add_model(ModelState.from_model(model))
+    return state
+
+
+def model(name="Row", meta=None, **fields):
+    fields = {"organization": models.ForeignKey("testapp.Organization", models.CASCADE), **fields}
+    with isolate_apps("tests.testapp"):
+        return type(name, (models.Model,), {"__module__": __name__, "Meta": type("Meta", (), {"app_label": "testapp"}),
+                                            **fields})  # fmt: skip
+
+
+def encrypted(**options):
+    return EncryptedTextField(key_context=["organization_id"], **options)
+
+
+def test_encrypting_a_column_adds_the_companion_first():
+    operations = detect(state_of(model(ssn=models.TextField())), state_of(model(ssn=encrypted())))
+    assert [(type(operation), operation.name) for operation in operations] == [
+        (AddField, "ssn_keys"),
+        (AlterField, "ssn"),
+    ]
+
+
+def test_renaming_a_field_renames_its_companion():
+    operations = detect(state_of(model(ssn=encrypted())), state_of(model(number=encrypted())))
+    assert {(type(operation), operation.old_name, operation.new_name) for operation in operations} == {
+        (RenameField, "ssn", "number"),
+        (RenameField, "ssn_keys", "number_keys"),
+    }
+
+
+def test_removing_a_field_removes_its_companion():
+    operations = detect(state_of(model(ssn=encrypted())), state_of(model()))
+    assert {(type(operation), operation.name) for operation in operations} == {
+        (RemoveField, "ssn"),
+        (RemoveField, "ssn_keys"),
+    }
+
+
+def test_a_new_model_lists_its_companions():
+    (operation,) = detect(state_of(), state_of(model(ssn=encrypted(), notes=encrypted())))
+    assert isinstance(operation, CreateModel)
+    assert {"ssn_keys", "notes_keys"} < {name for name, _ in operation.fields}
+    assert "CompanionField()" in OperationWriter(operation).serialize()[0]
+
+
+def test_a_declared_companion_takes_the_place_of_the_automatic_one_in_either_order():
+    for fields in (
+        {"ssn": encrypted(), "ssn_keys": CompanionField(verbose_name="mine")},
+        {"ssn_keys": CompanionField(verbose_name="mine"), "ssn": encrypted()},
+    ):
+        row = model(**fields)
+        names = [field.name for field in row._meta.local_fields]
+        assert sorted(names) == ["id", "organization", "ssn", "ssn_keys"]
+        assert row._meta.get_field("ssn_keys").verbose_name == "mine"
+
+
+def run(state, operation, backwards=False):
+    after = state.clone()
+    operation.state_forwards("testapp", after)
+    with connection.schema_editor() as editor:
+        if backwards:
+            operation.database_backwards("testapp", editor, after, state)
+        else:
+            operation.database_forwards("testapp", editor, state, after)
+    return after
+
+
+@pytest.mark.django_db(transaction=True)
+def test_historical_models_read_and_write_and_renames_open_by_their_former_label():
+    organization = Organization.objects.create(workos_id="org_1")
+    state = state_of()
+    create = CreateModel(
+        "Row",
+        [
+            ("id", models.BigAutoField(primary_key=True)),
+            ("organization", models.ForeignKey("testapp.Organization", models.CASCADE)),
+            ("ssn", EncryptedTextField(key_context={"organization_id": "organization__workos_id"})),
+            ("ssn_keys", CompanionField()),
+        ],
+    )
+    state = run(state, create)
+    try:
+        Row = state.apps.get_model("testapp", "Row")
+        historical = state.apps.get_model("testapp", "Organization").objects.get(pk=organization.pk)
+        with assert_vault_calls(create=1):
+            row = Row.objects.create(organization=historical, ssn="123")
+        Row.objects.bulk_create([Row(organization=historical, ssn="456")])
+        rows = list(Row.objects.order_by("pk"))
+        assert [row.ssn for row in rows] == ["123", "456"]
+        for row in rows:
+            row.ssn += "!"
+        Row.objects.bulk_update(rows, ["ssn"])
+
+        state = run(state, RenameField("Row", "ssn", "number"))
+        state = run(state, RenameField("Row", "ssn_keys", "number_keys"))
+        state = run(state, RenameModel("Row", "Line"))
+        Line = state.apps.get_model("testapp", "Line")
+        with pytest.raises(Exception, match="testapp.Line.number .*does not open"):
+            Line.objects.first().number  # noqa: B018
+        labelled = EncryptedTextField(
+            key_context={"organization_id": "organization__workos_id"}, former_labels=["testapp.Row.ssn"]
+        )
+        state = run(state, AlterField("Line", "number", labelled))
+        Line = state.apps.get_model("testapp", "Line")
+        assert [line.number for line in Line.objects.order_by("pk")] == ["123!", "456!"]
+        assert list(Line.objects.order_by("pk").values_list("number", flat=True)) == ["123!", "456!"]
+        line = Line.objects.first()
+        line.number = "new"
+        line.save()
+        assert Line.objects.get(pk=line.pk).number == "new"
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(next(model for model in state.apps.get_models() if model.__name__ in ("Row", "Line")))
