@@ -72,6 +72,7 @@ def decrypt_column(
     """
     group, vendor = group_of(field), connections[using].vendor
 
+    @sensitive_variables("changes")
     def convert(rows: Sequence[Row]) -> list[Change]:
         open_together(rows)
         changes: list[Change] = []

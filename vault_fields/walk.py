@@ -13,6 +13,7 @@ from typing import Any
 from django.db import connections, transaction
 from django.db.models import F, Field, Model, QuerySet, TextField
 from django.db.models.expressions import Col
+from django.views.decorators.debug import sensitive_variables
 
 from vault_fields import envelope as envelope_format
 from vault_fields.fields.base import EncryptedField
@@ -82,6 +83,7 @@ class StoredRows:
             yield batch
             batch = self._read(self._queryset.filter(pk__gt=batch[-1].instance.pk)[:size])
 
+    @sensitive_variables()
     def write(self, names: Sequence[str], changes: Sequence[Change]) -> tuple[int, list[Row]]:
         """
         Write the columns ``names`` of the rows that are still as they were read.
@@ -89,6 +91,8 @@ class StoredRows:
         Returns how many were written, and the others as they are now, without those that were deleted. One
         transaction; part of the one that is open, if there is one.
         """
+        if not changes:
+            return 0, []
         # No savepoint: an error ends the operation, and thousands of savepoints cost a PostgreSQL server dearly.
         with transaction.atomic(self.using, savepoint=False):
             self._forbid_writes()
@@ -133,9 +137,10 @@ class StoredRows:
         for start in range(0, len(pks), size):
             yield from self._read(self._queryset.filter(pk__in=pks[start : start + size]).select_for_update())
 
+    @sensitive_variables()
     def _update(self, names: Sequence[str], changes: Sequence[Change]) -> None:
         if not changes:
-            return
+            return  # All of them were written to meanwhile.
         meta = self.group.model._meta
         connection = connections[self.using]
         keys: Any = meta.pk_fields

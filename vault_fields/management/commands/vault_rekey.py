@@ -1,0 +1,54 @@
+"""``manage.py vault_rekey``: bring encrypted rows up to date with their key contexts."""
+
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+
+from vault_fields.management.columns import ColumnCommand
+from vault_fields.progress import progress_bar
+from vault_fields.rekey import rekey_group
+
+
+class Command(ColumnCommand):
+    help = (
+        "Brings encrypted rows up to date with the key context that they have now. Rows that were moved to another "
+        "context are reported and left alone, and the exit status is 1, unless --accept-moved is given."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--accept-moved",
+            action="store_true",
+            help="Re-encrypt moved rows for the context that they are in now. First look at what is reported without "
+            "it: a value that somebody pasted into a row of another tenant looks the same.",
+        )
+        parser.add_argument("--dry-run", action="store_true", help="Only count, and report what would be left alone.")
+
+    def handle(
+        self,
+        *args: Any,
+        model: str,
+        field: list[str],
+        database: str,
+        batch_size: int,
+        accept_moved: bool,
+        dry_run: bool,
+        **options: Any,
+    ) -> None:
+        left_alone = 0
+        for group in self.groups(model, field):
+            with self.failures_told():
+                report = rekey_group(
+                    group,
+                    using=database,
+                    accept_moved=accept_moved,
+                    dry_run=dry_run,
+                    batch_size=batch_size,
+                    progress=progress_bar,
+                    on_problem=self.warn,
+                )
+            self.stdout.write(str(report))
+            left_alone += report.moved + report.failed
+        if left_alone:
+            raise CommandError(f"{left_alone} rows were left alone.")

@@ -1,0 +1,265 @@
+"""
+Brings encrypted rows up to date with the key context that they have now, and gives rows new data keys.
+
+A row is *current* if its companion was made by the field's vault for the row's context. Otherwise:
+
+- Where the row's own columns are those its values were encrypted for, but lead to another context now - what lies
+  behind a relation was changed, or a constant - the row is **rekeyed**: its data key is wrapped for the new context,
+  and only the companion is written.
+- Where the declaration starts from other columns than it did, or the field has another vault, the row is
+  **re-encrypted**: new data key, new ciphertext.
+- Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
+  alone, unless the caller accepts it; then it is re-encrypted.
+
+A data key that many rows share must not be wrapped for a second tenant: that tenant's keys would then open the rows
+that stayed. This is why rows that may part from their peers get new keys; see
+``docs/decisions/0011-moved-rows-get-new-keys.md``.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+from django.db import DEFAULT_DB_ALIAS
+from django.db.models import prefetch_related_objects
+from django.views.decorators.debug import sensitive_variables
+
+from vault_fields import cipher, companion as companion_format, envelope as envelope_format
+from vault_fields.companion import Companion
+from vault_fields.exceptions import (
+    DecryptionError,
+    EnvelopeError,
+    KeyContextError,
+    KeyContextMismatch,
+    ValueRefused,
+    VaultError,
+    VaultRefused,
+)
+from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.groups import Group
+from vault_fields.fields.newkeys import NewKeys
+from vault_fields.fields.opening import locate, located, moved_columns, open_sealed
+from vault_fields.fields.sealed import Pending
+from vault_fields.fields.sealing import seal
+from vault_fields.keys import KeyContext
+from vault_fields.progress import Progress, silent
+from vault_fields.vaults import vaults
+from vault_fields.walk import Change, Row, StoredRows, open_together
+
+__all__ = ["RekeyReport", "reencrypt_group", "rekey_group"]
+
+# How many rekeyed data keys are remembered for the other rows that share them.
+_MAX_REKEYED = 10_000
+
+OnProblem = Callable[[str], object]
+
+
+@dataclass(slots=True)
+class RekeyReport:
+    """What became of the rows that have an encrypted value; in a dry run, what would become of them."""
+
+    label: str
+    dry_run: bool = False
+    encrypted: int = 0
+    rekeyed: int = 0
+    reencrypted: int = 0
+    moved: int = 0
+    failed: int = 0
+
+    @property
+    def written(self) -> int:
+        return self.rekeyed + self.reencrypted
+
+    def __str__(self) -> str:
+        would = "would be " if self.dry_run else ""
+        unchanged = "" if self.written else " Nothing was changed."
+        return (
+            f"{self.label}: of {self.encrypted} rows with encrypted values, {self.rekeyed} {would}rekeyed, "
+            f"{self.reencrypted} {would}re-encrypted, {self.moved} moved and left alone, {self.failed} failed."
+            f"{unchanged}"
+        )
+
+
+def rekey_group(
+    group: Group,
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    accept_moved: bool = False,
+    dry_run: bool = False,
+    batch_size: int = 1000,
+    progress: Progress = silent,
+    on_problem: OnProblem,
+) -> RekeyReport:
+    """
+    Bring every row up to date; ``on_problem`` is told of each that is left alone, and why.
+
+    Costs one ``rekey`` for each data key and context of rekeyed rows; for re-encrypted ones what ``reencrypt_group``
+    costs; nothing for rows that are current, and nothing in a dry run. Raises ``VaultUnavailable``; the rows before
+    stay written.
+    """
+    run = _Run(group, using, on_problem, accept_moved=accept_moved, dry_run=dry_run)
+    return run.over_all_rows(run.bring_up_to_date, "Rekeying", batch_size, progress)
+
+
+def reencrypt_group(
+    group: Group,
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    batch_size: int = 1000,
+    progress: Progress = silent,
+    on_problem: OnProblem,
+) -> RekeyReport:
+    """
+    Give every row a new data key and new ciphertext; ``on_problem`` is told of each that is left alone, and why.
+
+    Costs one ``decrypt`` for each data key that is not cached, and one ``create`` for each key context, for every
+    ``max_rows_per_key`` of its rows. Raises ``VaultUnavailable``; the rows before stay written.
+    """
+    run = _Run(group, using, on_problem)
+    return run.over_all_rows(run.reencrypt, "Re-encrypting", batch_size, progress)
+
+
+@dataclass(frozen=True, slots=True)
+class _Stale:
+    """A row that is not current: the companion that it has, and the context that it should have one for."""
+
+    row: Row
+    member: EncryptedField
+    companion: Companion
+    context: KeyContext
+
+
+class _Run:
+    """One walk over the rows of a group."""
+
+    def __init__(
+        self, group: Group, using: str, on_problem: OnProblem, *, accept_moved: bool = False, dry_run: bool = False
+    ) -> None:
+        self.group = group
+        self.accept_moved = accept_moved
+        self.report = RekeyReport(f"{group.model._meta.label}.{group.companion}", dry_run)
+        self._on_problem = on_problem
+        self._rows = StoredRows(group, using)
+        self._new_keys = NewKeys()
+        # Rows share data keys; each is asked for once.
+        self._rekey = lru_cache(_MAX_REKEYED)(vaults[group.vault].rekey_data_key)
+
+    def over_all_rows(
+        self, step: Callable[[list[Row]], list[Row]], title: str, batch_size: int, progress: Progress
+    ) -> RekeyReport:
+        """Let ``step`` deal with each batch. It returns the rows that were written to meanwhile, as they are now."""
+        with progress(f"{title} {self.report.label}", self._rows.count) as advance:
+            for batch in self._rows.batches(batch_size):
+                due = [row for row in batch if _sealed_members(row)]
+                self.report.encrypted += len(due)
+                while due:
+                    prefetch_related_objects([row.instance for row in due], *sorted(self.group.source.relations))
+                    due = [row for row in step(due) if _sealed_members(row)]
+                advance(len(batch))
+        return self.report
+
+    def bring_up_to_date(self, rows: list[Row]) -> list[Row]:
+        to_rekey: list[_Stale] = []
+        to_reencrypt: list[Row] = []
+        for row in rows:
+            with self._reporting():
+                self._sort(row, to_rekey, to_reencrypt)
+        if self.report.dry_run:
+            self.report.rekeyed += len(to_rekey)
+            self.report.reencrypted += len(to_reencrypt)
+            return []
+        changes: list[Change] = []
+        for stale in to_rekey:
+            with self._reporting():
+                changes.append((stale.row, [self._rekeyed(stale)]))
+        written, changed = self._rows.write([self.group.companion], changes)
+        self.report.rekeyed += written
+        return changed + self.reencrypt(to_reencrypt)
+
+    def reencrypt(self, rows: list[Row]) -> list[Row]:
+        open_together(rows)
+        changes: list[Change] = []
+        for row in rows:
+            with self._reporting():
+                changes.append((row, self._reencrypted(row)))
+        names = [self.group.companion, *(member.attname for member in self.group.members)]
+        written, changed = self._rows.write(names, changes)
+        self.report.reencrypted += written
+        return changed
+
+    @contextmanager
+    def _reporting(self) -> Iterator[None]:
+        """One row that fails is reported, and the others go on; an absent Vault ends the operation."""
+        try:
+            yield
+        except KeyContextMismatch as error:
+            self.report.moved += 1
+            self._on_problem(str(error))
+        except (DecryptionError, KeyContextError, ValueRefused, VaultRefused) as error:
+            self.report.failed += 1
+            self._on_problem(str(error))
+
+    def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
+        """Put the row where it belongs: in one of the two, or in neither if it is current. Asks no Vault."""
+        member, group = _sealed_members(row)[0], self.group
+        try:
+            companion = _companion(row)
+        except EnvelopeError as error:
+            raise located(error, member, row.instance) from None
+        try:
+            texts = [binding.text(getattr(row.instance, binding.attname)) for binding in group.bindings]
+            context = group.source.derive(row.instance)
+        except KeyContextError as error:
+            raise KeyContextError(f"{locate(member, row.instance)}: {error}") from None
+        names = moved_columns(companion, group, texts)
+        if names and not self.accept_moved:
+            raise KeyContextMismatch(
+                f"{locate(member, row.instance)}: {', '.join(names)} of the row differs from that of the value; it was "
+                "left alone. If the row was moved on purpose, add --accept-moved."
+            )
+        columns = {binding.name: text for binding, text in zip(group.bindings, texts, strict=True)}
+        if companion.row != columns or companion.vault != group.vault:
+            to_reencrypt.append(row)
+        elif companion.context != context:
+            to_rekey.append(_Stale(row, member, companion, context))
+
+    def _rekeyed(self, stale: _Stale) -> str:
+        """The new text of the companion, whose old one must have proved to belong to its data key."""
+        old = stale.companion
+        try:
+            key = self._rekey(old.encrypted_keys, stale.context)
+            cipher.verify_proof(key, companion_format.proof_message(old.key_id, old.context, old.row), old.proof)
+        except (DecryptionError, VaultError) as error:
+            raise located(error, stale.member, stale.row.instance) from None
+        # The id stays, though the Vault may have another by now: the envelopes name it, and are not written.
+        message = companion_format.proof_message(old.key_id, stale.context, old.row)
+        proof = cipher.prove(key, message)
+        new = replace(old, encrypted_keys=key.encrypted_keys, context=stale.context, proof=proof)
+        return companion_format.encode(new)
+
+    @sensitive_variables("opened")
+    def _reencrypted(self, row: Row) -> list[str | None]:
+        """The new texts of the companion and of every value."""
+        for member in _sealed_members(row):
+            sealed = row.instance.__dict__[member.attname]
+            opened = open_sealed(member, sealed, row.instance, accept_moved=self.accept_moved)
+            # As if it were assigned to a new row, which has no data key to keep.
+            row.instance.__dict__[member.attname] = Pending(opened.value)
+        seal([(row.instance, self.group)], self._new_keys)
+        return [row.companion, *map(row.text, self.group.members)]
+
+
+def _sealed_members(row: Row) -> list[EncryptedField]:
+    return [member for member in row.group.members if row.envelope(member) is not None]
+
+
+def _companion(row: Row) -> Companion:
+    """The companion of the row's values, or ``EnvelopeError`` if they do not belong together."""
+    if not row.companion:
+        raise EnvelopeError(f"the value is encrypted, but its companion {row.group.companion!r} is empty.")
+    companion = companion_format.decode(row.companion)
+    for member in _sealed_members(row):
+        if envelope_format.decode(row.text(member) or "").key_id != companion.key_id:
+            raise EnvelopeError(f"{member.name!r} and {row.group.companion!r} were written with different data keys.")
+    return companion
