@@ -25,7 +25,7 @@ from typing import Any
 
 from vault_fields.envelope import decode_base64, encode_base64, is_key_id
 from vault_fields.exceptions import EnvelopeError, KeyContextError
-from vault_fields.keys import MAX_ITEMS, KeyContext
+from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, KeyContext
 
 __all__ = ["MAX_ENCRYPTED_KEYS_LENGTH", "PROOF_BYTES", "Companion", "decode", "encode", "proof_message"]
 
@@ -79,6 +79,7 @@ def decode(text: str) -> Companion:
     if len(text) > _MAX_LENGTH:
         raise EnvelopeError("the companion is longer than any that is written.")
     try:
+        text.encode()  # A lone surrogate has no bytes to authenticate.
         members = json.loads(text)
     except (ValueError, RecursionError):
         raise EnvelopeError("the companion is not JSON: it is truncated or altered.") from None
@@ -100,7 +101,7 @@ def _checked(members: dict[str, Any]) -> Companion | None:
         return None
     if len(vault) > _MAX_ALIAS_LENGTH or not is_key_id(key_id) or len(encrypted_keys) > MAX_ENCRYPTED_KEYS_LENGTH:
         return None
-    if len(row) > MAX_ITEMS or not all(_is_row_text(value) for value in row.values()):
+    if len(row) > MAX_ITEMS or not all(map(_is_row_name, row)) or not all(map(_is_row_text, row.values())):
         return None
     proof_bytes = decode_base64(proof)
     if proof_bytes is None or len(proof_bytes) != PROOF_BYTES:
@@ -109,6 +110,10 @@ def _checked(members: dict[str, Any]) -> Companion | None:
         return Companion(vault, key_id, encrypted_keys, KeyContext(context), row, proof_bytes)
     except KeyContextError:
         return None
+
+
+def _is_row_name(name: str) -> bool:
+    return 1 <= len(name) <= MAX_NAME_LENGTH
 
 
 def _is_row_text(value: object) -> bool:

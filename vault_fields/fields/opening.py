@@ -84,8 +84,19 @@ def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None, 
     key = proven_key(keys, companion, sealed.batch or Batch())
     labels = [field.label, *field.former_labels]
     candidates = [envelope_format.associated_data(label, bound) for label in labels]
-    plaintext = cipher.open_sealed(key, envelope.sealed, candidates)
-    return plaintext.decode()
+    plaintext = _text(cipher.open_sealed(key, envelope.sealed, candidates))
+    if plaintext is None:
+        raise DecryptionError("the value is not UTF-8 text.")
+    return plaintext
+
+
+@sensitive_variables("plaintext")
+def _text(plaintext: bytes) -> str | None:
+    try:
+        return plaintext.decode()
+    except UnicodeDecodeError:
+        # Not raised from here: the error holds the plaintext, and would stay in the context of the next one.
+        return None
 
 
 def proven_key(keys: str, companion: Companion, batch: Batch) -> DataKey:
