@@ -1,4 +1,4 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from django.db import connection
@@ -8,11 +8,10 @@ from vault_fields.vaults import vaults
 
 
 @pytest.fixture(autouse=True)
-def cold_vault() -> Iterator[None]:
+def cold_vault() -> None:
     """No test profits from the keys that another one opened."""
     for alias in vaults:
         vaults[alias].purge()
-    yield
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
-
 from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES

@@ -78,8 +78,7 @@ def _check_name(name: object) -> None:
         raise KeyContextError("An item of a key context needs a name; this one is empty.")
     if len(name) > MAX_NAME_LENGTH:
         raise KeyContextError(
-            f"Names in a key context have at most {MAX_NAME_LENGTH} characters, not {len(name)}: "
-            f"{name[:20]!r}…"
+            f"Names in a key context have at most {MAX_NAME_LENGTH} characters, not {len(name)}: {name[:20]!r}…"
         )
     _check_encodable(name, "A name")
 

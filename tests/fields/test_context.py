@@ -99,7 +99,9 @@ def test_a_uuid_given_as_text_is_the_same_context(db):
 
 
 def test_a_relation_that_is_not_set_is_refused(db):
-    with pytest.raises(KeyContextError, match=r"testapp.Document.body .*'organization__workos_id': 'organization' is not set"):
+    with pytest.raises(
+        KeyContextError, match=r"testapp.Document.body .*'organization__workos_id': 'organization' is not set"
+    ):
         Document(body="x").save()
 
 

@@ -77,7 +77,8 @@ def test_a_form_is_no_oracle_for_ciphertext(patient, organization, stored):
     ("field", "plain"),
     [
         (EncryptedTextField(key_context=["a"], blank=True), models.TextField(blank=True)),
-        (EncryptedTextField(key_context=["a"], max_length=10, help_text="h"), models.TextField(max_length=10, help_text="h")),
+        (EncryptedTextField(key_context=["a"], max_length=10), models.TextField(max_length=10)),
+        (EncryptedTextField(key_context=["a"], help_text="h"), models.TextField(help_text="h")),
         (EncryptedTextField(key_context=["a"], choices=[("a", "A")]), models.TextField(choices=[("a", "A")])),
         (EncryptedJSONField(key_context=["a"], default=dict, blank=True), models.JSONField(default=dict, blank=True)),
     ],

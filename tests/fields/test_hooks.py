@@ -86,7 +86,9 @@ def test_an_upsert_writes_value_and_companion_together(patient, organization):
 
 def test_an_upsert_that_may_move_a_row_has_to_write_all_that_depends_on_it(patient, organization):
     row = Patient(pk=patient.pk, organization=organization, ssn="new")
-    with pytest.raises(KeyContextError, match="Patient.notes: an upsert that updates organization has to update .*notes"):
+    with pytest.raises(
+        KeyContextError, match="Patient.notes: an upsert that updates organization has to update .*notes"
+    ):
         upsert([row], ["organization", "ssn"])
     assert fresh(patient).ssn == "123-45-6789"
 
@@ -100,9 +102,7 @@ def test_an_upsert_matched_by_the_context_updates_what_it_names(db):
         return
     with pytest.raises(KeyContextError, match="has to name 'kind'"):
         Setting.objects.bulk_create([row], update_conflicts=True, update_fields=["value"], unique_fields=["tenant"])
-    Setting.objects.bulk_create(
-        [row], update_conflicts=True, update_fields=["value", "kind"], unique_fields=["tenant"]
-    )
+    Setting.objects.bulk_create([row], update_conflicts=True, update_fields=["value", "kind"], unique_fields=["tenant"])
     assert Setting.objects.get().value == "new"
 
 
@@ -152,9 +152,7 @@ def test_bulk_update_encrypts_with_the_rows_own_keys(organization):
 
 
 def test_bulk_update_takes_none_json_and_batches(organization):
-    rows = Patient.objects.bulk_create(
-        [Patient(organization=organization, ssn=str(n), history=[n]) for n in range(7)]
-    )
+    rows = Patient.objects.bulk_create([Patient(organization=organization, ssn=str(n), history=[n]) for n in range(7)])
     rows = list(Patient.objects.order_by("pk"))
     for n, row in enumerate(rows):
         row.ssn = None if n % 2 else "x"
@@ -223,17 +221,17 @@ def test_bulk_update_refuses_expressions(patient):
         Patient.objects.bulk_update([row], ["ssn"])
 
 
-@pytest.mark.parametrize("format", ["json", "xml", "jsonl"])
-def test_fixtures_hold_ciphertext_and_load_without_a_call(patient, format, stored):
+@pytest.mark.parametrize("form", ["json", "xml", "jsonl"])
+def test_fixtures_hold_ciphertext_and_load_without_a_call(patient, form, stored):
     before = stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes")
     output = StringIO()
     with capture_vault_calls(cold=True):
-        call_command("dumpdata", "testapp", format=format, stdout=output)
+        call_command("dumpdata", "testapp", format=form, stdout=output)
     assert "123-45" not in output.getvalue()
     Patient.objects.all().delete()
     Organization.objects.all().delete()
     with assert_vault_calls():
-        for deserialized in serializers.deserialize(format, output.getvalue()):
+        for deserialized in serializers.deserialize(form, output.getvalue()):
             deserialized.save()
     assert stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes") == before
     assert (fresh(patient).ssn, fresh(patient).history) == ("123-45-6789", [1])

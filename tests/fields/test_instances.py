@@ -160,7 +160,7 @@ def test_threads_that_save_and_read_different_rows_never_see_each_others_values(
                 prepare_save(row, Patient, None)
                 stored = pickle.loads(pickle.dumps(row))
                 assert (stored.ssn, stored.history) == (value, [value])
-        except BaseException as error:
+        except AssertionError as error:
             failures.append(error)
         finally:
             connections.close_all()

@@ -18,8 +18,8 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.saving import load_missing
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.sealing import seal
 
 __all__ = ["EncryptedField"]
@@ -120,7 +120,7 @@ class EncryptedField(_Field):
         return EncryptedCol(alias, self, output_field)
 
     @property
-    def cached_col(self) -> EncryptedCol:  # type: ignore[override]
+    def cached_col(self) -> EncryptedCol:
         return EncryptedCol(self.model._meta.db_table, self)
 
     def get_db_converters(self, connection: Any) -> list[Any]:
@@ -131,7 +131,7 @@ class EncryptedField(_Field):
             return EncryptedIsNull
         if lookup_name == "exact":
             return OnlyNone
-        refuse(self, f"the lookup {lookup_name!r}")
+        return refuse(self, f"the lookup {lookup_name!r}")
 
     def get_transform(self, lookup_name: str) -> NoReturn:
         refuse(self, f"the transform {lookup_name!r}")
@@ -159,8 +159,8 @@ class EncryptedField(_Field):
         if _is_sealed_case(value):
             return value
         raise FieldError(
-            f"{self.label} is encrypted for the key context of each row, which QuerySet.update() and expressions do not "
-            "know: nothing was written. Assign the value to instances and call save() or bulk_update()."
+            f"{self.label} is encrypted for the key context of each row, which QuerySet.update() and expressions do "
+            "not know: nothing was written. Assign the value to instances and call save() or bulk_update()."
         )
 
     def value_to_string(self, obj: Model) -> Any:

@@ -1,6 +1,6 @@
 """The companion field: the column that holds the wrapped data keys beside the values."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, TextField
@@ -12,7 +12,13 @@ from vault_fields.fields.sealing import seal
 __all__ = ["CompanionField"]
 
 
-class CompanionField(TextField):
+if TYPE_CHECKING:
+    _TextField = TextField[Any, Any]
+else:
+    _TextField = TextField  # Generic in the stubs only.
+
+
+class CompanionField(_TextField):
     """
     Holds the encrypted keys and the key context of the values beside it; see ``vault_fields.companion``.
 

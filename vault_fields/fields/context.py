@@ -79,7 +79,7 @@ def attribute_text(value: object) -> str:
 class ContextSource:
     """A ``key_context`` declaration, taken apart. Immutable; knows no model until it is given one."""
 
-    def __init__(self, declaration: KeyContextDeclaration) -> None:
+    def __init__(self, declaration: KeyContextDeclaration | Any) -> None:
         self.function: ContextFunction | None = None
         self.paths: dict[str, str] = {}
         self.constants: dict[str, str] = {}

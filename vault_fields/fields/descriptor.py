@@ -1,5 +1,6 @@
 """The attribute of an encrypted field on a model instance."""
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model
@@ -50,7 +51,7 @@ class EncryptedAttribute(DeferredAttribute):
                 held = held.previous
             data[name] = Pending(value, held if isinstance(held, Sealed) else None)
 
-    def fetch_many(self, instances: list[Model]) -> None:
+    def fetch_many(self, instances: Iterable[Any]) -> None:
         """Load a deferred column for all rows that were read together (Django 6.1's ``FETCH_PEERS``), sealed."""
         name = self.field.attname
         missing = [instance for instance in instances if name not in instance.__dict__ and instance._is_pk_set()]

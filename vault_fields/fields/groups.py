@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from django.db.models import Model
@@ -49,7 +49,8 @@ class Group:
 
 def encrypted_fields(model: type[Model]) -> list["EncryptedField"]:
     """The encrypted fields in the table of ``model`` itself, without those of its parents."""
-    return [field for field in model._meta.local_concrete_fields if getattr(field, "is_encrypted", False)]
+    fields: Any = model._meta.local_concrete_fields
+    return [field for field in fields if getattr(field, "is_encrypted", False)]
 
 
 def groups_of(model: type[Model]) -> tuple[Group, ...]:
@@ -66,8 +67,7 @@ def groups_of(model: type[Model]) -> tuple[Group, ...]:
 
 def all_groups_of(model: type[Model]) -> list[Group]:
     """The groups in all tables that hold a row of ``model``."""
-    concrete = model._meta.concrete_model
-    assert concrete is not None
+    concrete: Any = model._meta.concrete_model
     return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
 
 

@@ -77,8 +77,7 @@ def _refresh_from_db(
     if from_queryset is not None:
         queryset = from_queryset.all()
     queryset._iterable_class = _SealedIterable
-    result = original(self, using=using, fields=fields, from_queryset=queryset)
-    return result
+    return original(self, using=using, fields=fields, from_queryset=queryset)
 
 
 class _SealedIterable(ModelIterable):  # type: ignore[type-arg]
@@ -93,9 +92,7 @@ class _SealedIterable(ModelIterable):  # type: ignore[type-arg]
             yield instance
 
 
-def _bulk_create(
-    original: Callable[..., Any], self: Any, objs: Iterable[Model], *args: Any, **kwargs: Any
-) -> Any:
+def _bulk_create(original: Callable[..., Any], self: Any, objs: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
     if not all_groups_of(self.model):
         return original(self, objs, *args, **kwargs)
     return _bulk_create_encrypted(original, self, list(objs), *args, **kwargs)
@@ -104,7 +101,7 @@ def _bulk_create(
 def _bulk_create_encrypted(
     original: Callable[..., Any],
     self: Any,
-    objs: list[Model],
+    objs: list[Any],
     batch_size: int | None = None,
     ignore_conflicts: bool = False,
     update_conflicts: bool = False,
@@ -121,7 +118,7 @@ def _bulk_create_encrypted(
 
 
 def _bulk_update(
-    original: Callable[..., Any], self: Any, objs: Iterable[Model], fields: Iterable[str], batch_size: Any = None
+    original: Callable[..., Any], self: Any, objs: Iterable[Any], fields: Iterable[str], batch_size: Any = None
 ) -> Any:
     objs, fields = tuple(objs), list(fields)
     groups = all_groups_of(self.model)

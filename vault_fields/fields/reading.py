@@ -135,9 +135,7 @@ def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
             position += 1
 
 
-def _find(
-    compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any
-) -> int | None:
+def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any) -> int | None:
     """Where a column of the same row is selected, which may be in the joined table of a parent model."""
     for position, expression in positions:
         if isinstance(expression, Col) and expression.target == target:

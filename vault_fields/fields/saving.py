@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
 
 from django.db import connections
 from django.db.models import Model
@@ -136,9 +135,9 @@ def take_stored(instance: Model, table: type[Model]) -> None:
         keys = instance.__dict__.get(group.companion)
         for member in group.members:
             held = instance.__dict__.get(member.attname)
-            if isinstance(held, Pending) and isinstance(held.value, str) and keys:
-                if envelope_format.is_envelope(held.value):
-                    instance.__dict__[member.attname] = Sealed(held.value, keys)
+            value = held.value if isinstance(held, Pending) else None
+            if keys and isinstance(value, str) and envelope_format.is_envelope(value):
+                instance.__dict__[member.attname] = Sealed(value, keys)
 
 
 def _writes(instance: Model, group: Group, named: frozenset[str] | None) -> bool:
@@ -162,9 +161,7 @@ def _require_saved_context(instance: Model, group: Group, named: frozenset[str] 
     """Refuse to encrypt for a context that stays in memory: the stored row would not match its own values."""
     if named is None or not is_moved(instance, group):
         return
-    unsaved = [
-        binding.attname for binding in group.bindings if not named & {binding.field.name, binding.attname}
-    ]
+    unsaved = [binding.attname for binding in group.bindings if not named & {binding.field.name, binding.attname}]
     if unsaved:
         label = group.members[0].label
         raise KeyContextError(

@@ -156,7 +156,9 @@ class Batch:
 
     def _outcome(self, companion: Companion) -> Outcome:
         if companion.vault not in vaults:
-            raise DecryptionError(f"its keys are in the vault {companion.vault!r}, which settings.VAULTS does not name.")
+            raise DecryptionError(
+                f"its keys are in the vault {companion.vault!r}, which settings.VAULTS does not name."
+            )
         vault = vaults[companion.vault]
         wanted = companion.encrypted_keys
         if self._pending is None:

@@ -42,7 +42,6 @@ class _Work:
     keys: str | None
     keeps_key: bool
     changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
-    key: DataKey | None = None
 
 
 def needs_sealing(instance: Model, group: Group) -> bool:
@@ -85,9 +84,9 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
         return
     _load_relations(rows)
     works = [_plan(instance, group) for instance, group in rows]
-    _find_old_keys(works)
-    _take_keys([work for work in works if work.key is None], new_keys or NewKeys())
-    finished = [(work, _sealed_members(work)) for work in works]
+    data_keys = _find_old_keys(works)
+    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys())
+    finished = [(work, _sealed_members(work, data_keys[work])) for work in works]
     for work, members in finished:
         work.instance.__dict__.update(members)
 
@@ -195,8 +194,13 @@ def _encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
     raise ValueRefused(f"{locate(member, instance)}: the value is refused: {reason}.") from None
 
 
-def _find_old_keys(works: Sequence[_Work]) -> None:
-    """Unwrap, in one round, the keys that go on being used and those of values that have to be sealed again."""
+def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
+    """
+    The keys that go on being used.
+
+    They are unwrapped in one round with those of the values that have to be sealed again, which are opened here.
+    """
+    found: dict[_Work, DataKey] = {}
     batch = Batch([text for work in works for text in (work.keys, _sibling(work))], hold=True)
     for work in works:
         for member in work.group.members:
@@ -207,9 +211,10 @@ def _find_old_keys(works: Sequence[_Work]) -> None:
         text = work.keys if work.keeps_key else _sibling(work)
         if text:
             try:
-                work.key = proven_key(text, companion_format.decode(text), batch)
+                found[work] = proven_key(text, companion_format.decode(text), batch)
             except (DecryptionError, VaultError) as error:
                 raise located(error, work.group.members[0], work.instance) from None
+    return found
 
 
 def _stays(work: _Work, held: Sealed) -> bool:
@@ -227,9 +232,10 @@ def _sibling(work: _Work) -> str | None:
     return None
 
 
-def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> None:
+def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, DataKey]:
     """Give each row a new key for each of its contexts, shared by the groups of the row."""
     taken: dict[tuple[int, str, KeyContext], DataKey] = {}
+    found: dict[_Work, DataKey] = {}
     for work in works:
         name = (id(work.instance), work.group.vault, work.context)
         if name not in taken:
@@ -237,21 +243,21 @@ def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> None:
                 taken[name] = new_keys.take(work.group.vault, work.context)
             except VaultError as error:
                 raise located(error, work.group.members[0], work.instance) from None
-        work.key = taken[name]
+        found[work] = taken[name]
+    return found
 
 
 @sensitive_variables("opened")
-def _sealed_members(work: _Work) -> dict[str, Any]:
+def _sealed_members(work: _Work, key: DataKey) -> dict[str, Any]:
     """What the instance is to hold: its sealed values and their companion."""
-    assert work.key is not None
-    keys = _companion_text(work, work.key)
+    keys = _companion_text(work, key)
     # The Vault may name the key differently since a rekey; value and companion have to agree.
     key_id = companion_format.decode(keys).key_id
     held: dict[str, Any] = {work.group.companion: keys}
     for member, opened in work.changed.items():
         bound = [_bound_text(member, binding, work.instance) for binding in work.group.bound[member.name]]
         associated = envelope_format.associated_data(member.label, bound)
-        sealed = cipher.seal(work.key, opened.text.encode(), associated)
+        sealed = cipher.seal(key, opened.text.encode(), associated)
         text = envelope_format.encode(Envelope(key_id, sealed))
         held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened)
     return held
@@ -272,7 +278,5 @@ def _companion_text(work: _Work, key: DataKey) -> str:
         return work.keys
     message = companion_format.proof_message(key.id, work.context, work.row)
     return companion_format.encode(
-        Companion(
-            work.group.vault, key.id, key.encrypted_keys, work.context, work.row, cipher.prove(key, message)
-        )
+        Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row, cipher.prove(key, message))
     )

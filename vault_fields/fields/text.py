@@ -1,6 +1,6 @@
 """Encrypted text."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django.db.models import TextField
 
@@ -9,7 +9,13 @@ from vault_fields.fields.base import EncryptedField
 __all__ = ["EncryptedTextField"]
 
 
-class EncryptedTextField(EncryptedField, TextField):
+if TYPE_CHECKING:
+    _TextField = TextField[Any, Any]
+else:
+    _TextField = TextField  # Generic in the stubs only.
+
+
+class EncryptedTextField(EncryptedField, _TextField):
     """A ``TextField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted text"
