@@ -1,0 +1,46 @@
+"""The tables of events and of stored objects, which a keystore has besides those of its keys."""
+
+__all__ = ["EVENTS", "OBJECTS"]
+
+# The sequence is the order in which events became visible: a reader that goes on from one misses none.
+EVENTS = """
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    actor_id TEXT NOT NULL,
+    actor_name TEXT NOT NULL,
+    actor_source TEXT NOT NULL,
+    data TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX event_of_environment ON event (environment, sequence);
+CREATE INDEX event_of_time ON event (created_at);
+"""
+
+# The version that object.version_id names is the current one. Ids of both sort by the time of creation.
+OBJECTS = """
+CREATE TABLE object (
+    id TEXT NOT NULL PRIMARY KEY,
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    context TEXT NOT NULL,
+    version_id TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    UNIQUE (environment, name)
+);
+CREATE INDEX object_of_environment ON object (environment, id);
+
+CREATE TABLE object_version (
+    id TEXT NOT NULL PRIMARY KEY,
+    object_id TEXT NOT NULL REFERENCES object (id),
+    data_key_id TEXT NOT NULL,
+    encrypted_keys TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    actor_id TEXT NOT NULL,
+    actor_name TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX version_of_object ON object_version (object_id, id);
+"""
