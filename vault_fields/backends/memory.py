@@ -54,17 +54,17 @@ class InMemoryVault(EmbeddedBackend):
 class _FailingVault(EmbeddedVault):
     failure: Exception | None = None
 
-    def create(self, context: KeyContext) -> DataKey:
+    def new_data_key(self, context: KeyContext) -> DataKey:
         self._fail_if_told()
-        return super().create(context)
+        return super().new_data_key(context)
 
-    def decrypt(self, encrypted_keys: str) -> DataKey:
+    def open_data_key(self, encrypted_keys: str) -> DataKey:
         self._fail_if_told()
-        return super().decrypt(encrypted_keys)
+        return super().open_data_key(encrypted_keys)
 
-    def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+    def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         self._fail_if_told()
-        return super().rekey(encrypted_keys, context)
+        return super().rewrap_data_key(encrypted_keys, context)
 
     def _fail_if_told(self) -> None:
         if self.failure is not None:

@@ -141,10 +141,8 @@ class EventLog:
         return int(row[0])
 
     def _write(self, events: list[Event]) -> None:
-        with self._connections.use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self._connections.transaction() as connection:
             insert(connection, events)
-            connection.execute("COMMIT")
 
     def _try_to_flush(self) -> None:
         try:

@@ -2,12 +2,13 @@
 
 import os
 import uuid
+from typing import Any
 
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob, WrappedCopy, naming
 from vault_fields.embedded.keyring import Kek, KeyRing
-from vault_fields.embedded.keystore import DISABLED, ENABLED
+from vault_fields.embedded.lifecycle import Keks
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import VaultRefused
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
@@ -27,9 +28,23 @@ class EmbeddedVault:
     setting (the path, the root key) is wrong. The limits of a context are those of ``KeyContext``.
     """
 
-    def __init__(self, ring: KeyRing, *, environment: str = "default") -> None:
+    def __init__(self, ring: KeyRing, *, environment: str = "default", record_key_events: bool = False) -> None:
         self._ring = ring
         self._environment = environment
+        self._record_key_events = record_key_events
+
+    @property
+    def environment(self) -> str:
+        return self._environment
+
+    @property
+    def store(self) -> KeyStore:
+        return self._ring.store
+
+    def for_environment(self, environment: str, *, record_key_events: bool = False) -> "EmbeddedVault":
+        """The vault of another environment of the same keystore: no KEK is of both."""
+        return EmbeddedVault(self._ring, environment=environment, record_key_events=record_key_events)
+        self.keks = Keks(ring, environment)
 
     def unlock(self) -> None:
         """Open the keystore and check the root key now, rather than on first use."""
@@ -37,25 +52,43 @@ class EmbeddedVault:
 
     def create(self, context: KeyContext) -> DataKey:
         """A fresh random data key. Costs no write, except for items that have no KEK yet."""
-        keks = self._keks(context)
-        return self._wrapped(uuid.uuid4().bytes, os.urandom(DATA_KEY_BYTES), keks)
+        key = self.new_data_key(context)
+        self._note_read(key, context)
+        return key
 
     def decrypt(self, encrypted_keys: str) -> DataKey:
         """The data key, if *every* copy of it opens: one revoked KEK among several is enough to refuse."""
-        data_key_id, plaintext = self._open(encrypted_keys)
-        return DataKey(str(uuid.UUID(bytes=data_key_id)), encrypted_keys, plaintext)
+        key = self.open_data_key(encrypted_keys)
+        self._note_decrypted(key)
+        return key
 
     def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         """The same data key, with the same id, wrapped for another context."""
+        key = self.rewrap_data_key(encrypted_keys, context)
+        self._note_decrypted(key)
+        self._note_read(key, context)
+        return key
+
+    # The same three for a data key that stays in this process, and of which no event tells.
+
+    def new_data_key(self, context: KeyContext) -> DataKey:
+        keks = self._keks(context)
+        return self._wrapped(uuid.uuid4().bytes, os.urandom(DATA_KEY_BYTES), keks)
+
+    def open_data_key(self, encrypted_keys: str) -> DataKey:
+        data_key_id, plaintext = self._open(encrypted_keys)
+        return DataKey(str(uuid.UUID(bytes=data_key_id)), encrypted_keys, plaintext)
+
+    def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         keks = self._keks(context)
         return self._wrapped(*self._open(encrypted_keys), keks)
 
     def disable(self, name: str, value: str) -> None:
         """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""
-        self._ring.set_state(self._environment, name, value, DISABLED)
+        self.keks.disable(name, value)
 
     def enable(self, name: str, value: str) -> None:
-        self._ring.set_state(self._environment, name, value, ENABLED)
+        self.keks.enable(name, value)
 
     def forget(self) -> None:
         """Look at the keystore again for the state of every KEK, rather than after a few seconds."""
@@ -64,6 +97,17 @@ class EmbeddedVault:
     def close(self) -> None:
         """Let go of files and keys. The vault can be used again afterwards."""
         self._ring.close()
+
+    def _note_read(self, key: DataKey, context: KeyContext) -> None:
+        if self._record_key_events:
+            self._note("vault.dek.read", key_ids=[key.id], key_context=dict(context))
+
+    def _note_decrypted(self, key: DataKey) -> None:
+        if self._record_key_events:
+            self._note("vault.dek.decrypted", key_id=key.id)
+
+    def _note(self, name: str, **data: Any) -> None:
+        self.store.events.note(Event.now(self._environment, name, **data))
 
     def _keks(self, context: KeyContext) -> list[Kek]:
         return [self._ring.for_item(self._environment, name, value) for name, value in context.items()]
