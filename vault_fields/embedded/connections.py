@@ -28,6 +28,14 @@ class Connections(ABC):
     def use(self) -> AbstractContextManager[sqlite3.Connection]:
         """A connection for this thread alone. SQLite's errors leave the block as errors of this package."""
 
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """As ``use``, in a transaction that nobody else can write beside. An error undoes it."""
+        with self.use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
+
     @abstractmethod
     def close(self) -> None:
         """Close what is not in use; later use opens anew."""
@@ -125,6 +133,8 @@ class FileConnections(Connections):
             # A KEK that was handed out must survive a loss of power: every commit waits for the disk.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
+            # What is deleted or overwritten, a destroyed KEK above all, is not left behind in free space of the file.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
