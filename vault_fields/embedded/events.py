@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
 
-__all__ = ["IN_PROCESS", "PAYLOADS", "Actor", "Event", "acting_as", "insert", "timestamp"]
+__all__ = ["IN_PROCESS", "PAYLOADS", "Actor", "Event", "acting_as", "current_actor", "insert", "timestamp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,10 @@ def acting_as(actor: Actor) -> Iterator[None]:
         _actor.reset(token)
 
 
+def current_actor() -> Actor:
+    return _actor.get()
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """Something that happened. ``data`` is the payload without the actor; ``created_at`` is UTC, as ``timestamp``."""
@@ -85,7 +89,7 @@ class Event:
         """An event of this moment, by the actor of the ``acting_as`` that this is in."""
         if PAYLOADS[name] != set(data):
             raise TypeError(f"{name} has the fields {', '.join(sorted(PAYLOADS[name]))}.")
-        return cls(environment, name, data, _actor.get())
+        return cls(environment, name, data, current_actor())
 
     def as_json(self) -> dict[str, Any]:
         """The event as the API shows it."""
