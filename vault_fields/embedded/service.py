@@ -4,34 +4,48 @@ import os
 import uuid
 from typing import Any
 
-from cryptography.exceptions import InvalidTag
-
-from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob, WrappedCopy, naming
-from vault_fields.embedded.keyring import Kek, KeyRing
+from vault_fields.embedded.byok import Byok
+from vault_fields.embedded.copies import Copies, OpenedKey
+from vault_fields.embedded.customerkeys import CustomerKeys
+from vault_fields.embedded.events import Event
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
-from vault_fields.embedded.wrapping import framed
-from vault_fields.exceptions import VaultRefused
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 
 __all__ = ["EmbeddedVault"]
-
-# One message for every cause: a caller must not learn which check failed.
-REFUSAL = "The encrypted keys do not open in this vault."
 
 
 class EmbeddedVault:
     """
     Data keys wrapped under the KEKs of one environment of a keystore. Thread-safe; opens nothing before it is used.
 
-    Every operation raises ``VaultUnavailable`` if the keystore fails, ``KeyRevoked`` if a KEK that it needs is
-    disabled, ``VaultRefused`` for encrypted keys that this vault did not make, and ``ImproperlyConfigured`` where a
-    setting (the path, the root key) is wrong. The limits of a context are those of ``KeyContext``.
+    Every operation raises ``VaultUnavailable`` if the keystore or a customer's provider fails, ``KeyRevoked`` if a key
+    that it needs is disabled or was withdrawn, ``VaultRefused`` for encrypted keys that this vault did not make, and
+    ``ImproperlyConfigured`` where a setting (the path, the root key) is wrong. The limits of a context are those of
+    ``KeyContext``.
+
+    With ``unwrap="all"`` a data key opens if every copy of it does; with ``"first"`` it takes one copy whose key is
+    neither disabled nor withdrawn nor out of reach.
     """
 
-    def __init__(self, ring: KeyRing, *, environment: str = "default", record_key_events: bool = False) -> None:
+    def __init__(
+        self,
+        ring: KeyRing,
+        *,
+        environment: str = "default",
+        record_key_events: bool = False,
+        customer_keys: CustomerKeys | None = None,
+        unwrap: str = "all",
+    ) -> None:
         self._ring = ring
+        self._customer_keys = customer_keys or CustomerKeys(ring)
+        self._unwrap = unwrap
+        self._copies = Copies(ring, self._customer_keys, environment, unwrap=unwrap)
+        self.byok = Byok(self._customer_keys, environment)
         self._environment = environment
         self._record_key_events = record_key_events
+        self.keks = Keks(ring, environment)
 
     @property
     def environment(self) -> str:
@@ -43,8 +57,13 @@ class EmbeddedVault:
 
     def for_environment(self, environment: str, *, record_key_events: bool = False) -> "EmbeddedVault":
         """The vault of another environment of the same keystore: no KEK is of both."""
-        return EmbeddedVault(self._ring, environment=environment, record_key_events=record_key_events)
-        self.keks = Keks(ring, environment)
+        return EmbeddedVault(
+            self._ring,
+            environment=environment,
+            record_key_events=record_key_events,
+            customer_keys=self._customer_keys,
+            unwrap=self._unwrap,
+        )
 
     def unlock(self) -> None:
         """Open the keystore and check the root key now, rather than on first use."""
@@ -57,7 +76,7 @@ class EmbeddedVault:
         return key
 
     def decrypt(self, encrypted_keys: str) -> DataKey:
-        """The data key, if *every* copy of it opens: one revoked KEK among several is enough to refuse."""
+        """The data key, if as many copies of it open as ``unwrap`` demands."""
         key = self.open_data_key(encrypted_keys)
         self._note_decrypted(key)
         return key
@@ -72,16 +91,20 @@ class EmbeddedVault:
     # The same three for a data key that stays in this process, and of which no event tells.
 
     def new_data_key(self, context: KeyContext) -> DataKey:
-        keks = self._keks(context)
-        return self._wrapped(uuid.uuid4().bytes, os.urandom(DATA_KEY_BYTES), keks)
+        keys = self._copies.keys_for(context)
+        return self._copies.wrap(OpenedKey(uuid.uuid4().bytes, os.urandom(DATA_KEY_BYTES)), keys)
 
     def open_data_key(self, encrypted_keys: str) -> DataKey:
-        data_key_id, plaintext = self._open(encrypted_keys)
-        return DataKey(str(uuid.UUID(bytes=data_key_id)), encrypted_keys, plaintext)
+        opened = self._copies.open(encrypted_keys)
+        return DataKey(str(uuid.UUID(bytes=opened.id)), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        keks = self._keks(context)
-        return self._wrapped(*self._open(encrypted_keys), keks)
+        keys = self._copies.keys_for(context)
+        return self._copies.wrap(self._copies.open(encrypted_keys), keys)
+
+    def asks_providers(self, encrypted_keys: str) -> bool:
+        """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
+        return self._copies.asks_providers(encrypted_keys)
 
     def disable(self, name: str, value: str) -> None:
         """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""
@@ -91,11 +114,13 @@ class EmbeddedVault:
         self.keks.enable(name, value)
 
     def forget(self) -> None:
-        """Look at the keystore again for the state of every KEK, rather than after a few seconds."""
+        """Look at the keystore again for the state of every key, rather than after a few seconds."""
         self._ring.forget()
+        self._customer_keys.forget()
 
     def close(self) -> None:
-        """Let go of files and keys. The vault can be used again afterwards."""
+        """Let go of files, connections and keys. The vault can be used again afterwards."""
+        self._customer_keys.close()
         self._ring.close()
 
     def _note_read(self, key: DataKey, context: KeyContext) -> None:
@@ -108,49 +133,3 @@ class EmbeddedVault:
 
     def _note(self, name: str, **data: Any) -> None:
         self.store.events.note(Event.now(self._environment, name, **data))
-
-    def _keks(self, context: KeyContext) -> list[Kek]:
-        return [self._ring.for_item(self._environment, name, value) for name, value in context.items()]
-
-    # Nothing below can fail for a reason outside this process once a data key is in a variable: what debuggers and
-    # error reports show of a failed call then holds no data key.
-
-    def _wrapped(self, data_key_id: bytes, plaintext: bytes, keks: list[Kek]) -> DataKey:
-        associated = self._associated_data(naming(data_key_id, [(kek.id, kek.version) for kek in keks]), len(keks))
-        copies = tuple(
-            WrappedCopy(kek.id, kek.version, kek.wrapping.wrap(plaintext, data))
-            for kek, data in zip(keks, associated, strict=True)
-        )
-        encrypted_keys = EncryptedKeys(data_key_id, copies).encode()
-        return DataKey(str(uuid.UUID(bytes=data_key_id)), encrypted_keys, plaintext)
-
-    def _open(self, encrypted_keys: str) -> tuple[bytes, bytes]:
-        try:
-            blob = EncryptedKeys.decode(encrypted_keys)
-        except MalformedBlob:
-            raise VaultRefused(REFUSAL) from None
-        wrappings = [self._find(copy).wrapping for copy in blob.copies]
-        associated = self._associated_data(
-            naming(blob.data_key_id, [(copy.kek_id, copy.kek_version) for copy in blob.copies]), len(blob.copies)
-        )
-        try:
-            opened = {
-                wrapping.unwrap(copy.wrapped, data)
-                for wrapping, copy, data in zip(wrappings, blob.copies, associated, strict=True)
-            }
-        except InvalidTag:
-            raise VaultRefused(REFUSAL) from None
-        if len(opened) != 1:
-            del opened
-            raise VaultRefused(REFUSAL)
-        return blob.data_key_id, opened.pop()
-
-    def _find(self, copy: WrappedCopy) -> Kek:
-        kek = self._ring.find(copy.kek_id, copy.kek_version)
-        if kek is None or kek.environment != self._environment:
-            raise VaultRefused(REFUSAL)
-        return kek
-
-    def _associated_data(self, name: bytes, count: int) -> list[bytes]:
-        parts = [b"vault_fields data key", self._ring.store.vault_id().encode(), self._environment.encode(), name]
-        return [framed(*parts, bytes([position])) for position in range(count)]

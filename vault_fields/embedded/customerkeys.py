@@ -1,0 +1,189 @@
+"""The customer-managed keys that can be used now: taken out of the keystore, each with a provider to ask."""
+
+import hmac
+import os
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.embedded.blob import MAX_COPY_BYTES
+from vault_fields.embedded.cmkstore import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
+from vault_fields.embedded.eventlog import EventLog
+from vault_fields.embedded.held import Held
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.provider import Binding, KeyProvider, Providers, no_providers
+from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+
+__all__ = ["Cmk", "CustomerKeys"]
+
+# Providers hold connections; more customers than this that are asked at once share less.
+MAX_PROVIDERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Cmk:
+    """
+    A customer-managed key that can be used now.
+
+    A data key is sealed with ``wrapping``, the inner key, and what comes of that is wrapped by the provider: the
+    keystore and the provider are both needed to open it.
+    """
+
+    id: bytes
+    environment: str
+    item_name: str
+    provider: KeyProvider = field(repr=False)
+    wrapping: WrappingKey = field(repr=False)
+
+    def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
+        with self._named():
+            wrapped = self.provider.wrap(sealed, binding, timeout=timeout)
+            if not 1 <= len(wrapped) <= MAX_COPY_BYTES:
+                raise VaultRefused(f"its provider made a copy of {len(wrapped)} bytes; {MAX_COPY_BYTES} are the most.")
+            return wrapped
+
+    def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
+        with self._named():
+            return self.provider.unwrap(wrapped, binding, timeout=timeout)
+
+    def verify(self, binding: Binding, *, timeout: float) -> None:
+        """Wrap and unwrap a random probe. Raises what stands in the way; the four calls have a quarter each."""
+        probe, each = os.urandom(KEY_BYTES), timeout / 4
+        with self._named():
+            self.provider.inspect(timeout=each)
+        wrapped = self.wrap(probe, binding, timeout=each)
+        with self._named():
+            if not hmac.compare_digest(self._reopened(wrapped, binding, each) or b"", probe):
+                raise VaultRefused("its provider does not give back what it wrapped.")
+            if self._reopened(wrapped, {**binding, "purpose": "another"}, each) is not None:
+                raise VaultRefused("its provider does not authenticate what a copy is bound to.")
+
+    def _reopened(self, wrapped: bytes, binding: Binding, timeout: float) -> bytes | None:
+        try:
+            return self.provider.unwrap(wrapped, binding, timeout=timeout)
+        except InvalidTag:
+            return None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        # Providers do not know whose key theirs is.
+        try:
+            yield
+        except VaultError as error:
+            message = f"The customer-managed key for the context item {self.item_name!r}: {error.args[0]}"
+            raise type(error)(message, status=error.status, request_id=error.request_id) from error
+
+
+class CustomerKeys:
+    """
+    The customer-managed keys of a keystore, by context item and by id. Thread-safe.
+
+    The state of a key is read from the keystore each time that it is used. That an item has none is remembered for
+    ``max_age`` seconds: as long as that another process may go on with the managed KEK after a key was activated.
+    """
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        providers: Providers = no_providers,
+        *,
+        timeout: float = 5.0,
+        max_age: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.timeout = timeout
+        self.store = CmkStore(ring.store.connections)
+        self._ring = ring
+        self._build = providers
+        self._without: Held[tuple[str, str, str], bool] = Held(max_entries=10_000, max_age=max_age, clock=clock)
+        self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
+
+    @property
+    def vault_id(self) -> str:
+        return self._ring.store.vault_id()
+
+    @property
+    def log(self) -> EventLog:
+        return self._ring.store.events
+
+    def for_item(self, environment: str, name: str, value: str) -> Cmk | None:
+        """
+        The key that takes the place of the item's managed KEK; None if the item has no such key.
+
+        Raises ``KeyRevoked`` if it has one that is disabled: the managed KEK does not stand in for it.
+        """
+        item = environment, name, value
+        if self._without.get(item):
+            return None
+        record = self.store.of_item(*item)
+        if record is None or record.state in {CONFIGURED, VERIFIED}:
+            self._without.put(item, True)
+            return None
+        return self.active(record)
+
+    def active(self, record: CmkRecord) -> Cmk:
+        """The key of a record, or ``KeyRevoked`` if it is not active."""
+        if record.state != ACTIVE:
+            raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
+        return self.usable(record)
+
+    def usable(self, record: CmkRecord) -> Cmk:
+        """The key of a record that is not deleted, whatever else its state is."""
+        return Cmk(record.id, record.environment, record.item_name, self._provider(record), self._inner_key(record))
+
+    def new_record(
+        self, environment: str, name: str, value: str, provider: str, settings: str, state: str
+    ) -> CmkRecord:
+        """A record with a fresh id and inner key, which is not stored yet."""
+        root_key = self._ring.unlock().current
+        parts = uuid.uuid4().bytes, environment, name, value, provider, settings, state, root_key.id
+        associated = CmkRecord(*parts, b"").associated_data(self.vault_id)
+        return CmkRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
+
+    def build(self, kind: str, settings: Mapping[str, str]) -> KeyProvider:
+        """A provider that nobody else uses. Raises ``ValueError`` for settings that cannot be."""
+        return self._build(kind, settings)
+
+    def forget(self) -> None:
+        """Ask the keystore again for every item."""
+        self._without.clear()
+
+    def close(self) -> None:
+        self.forget()
+        for provider in self._providers.clear():
+            provider.close()
+
+    def _provider(self, record: CmkRecord) -> KeyProvider:
+        name = record.provider, record.settings
+        provider = self._providers.get(name)
+        if provider is None:
+            try:
+                provider = self._build(record.provider, record.parsed_settings())
+            except (ValueError, ImproperlyConfigured) as error:
+                # Not ImproperlyConfigured: the other keys of the vault are not affected.
+                raise VaultUnavailable(
+                    f"The customer-managed key for the context item {record.item_name!r} cannot be asked: {error}"
+                ) from error
+            # Those that must go may still be in use; they close with their last user.
+            self._providers.put(name, provider)
+        return provider
+
+    def _inner_key(self, record: CmkRecord) -> WrappingKey:
+        store = self._ring.store
+        root_key = self._ring.unlock().by_id.get(record.root_key_id)
+        if root_key is not None:
+            try:
+                return WrappingKey(root_key.wrapping.unwrap(record.wrapped, record.associated_data(self.vault_id)))
+            except InvalidTag:
+                # Told below, in one way for all causes.
+                pass
+        raise VaultUnavailable(
+            f"The keystore {store.location} is damaged or was tampered with: the customer-managed key for the context "
+            f"item {record.item_name!r} does not open. Restore it from a backup."
+        )
