@@ -7,6 +7,9 @@ from typing import Any
 from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.byok import build_provider
+from vault_fields.embedded.copies import UNWRAP_POLICIES
+from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_root_key
@@ -24,7 +27,10 @@ class LocalVault(EmbeddedBackend):
 
     ``root_key`` is what ``manage.py vault_root_key`` prints. Without it the environment variable ``VAULT_ROOT_KEY``
     counts, and without that a development key, which is generated beside the keystore. ``timeout`` is how many
-    seconds to wait for other processes that are writing.
+    seconds to wait for other processes that are writing, and for the providers of customer-managed keys.
+
+    ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither disabled
+    nor withdrawn nor out of reach, as the hosted Vault is documented to do.
     """
 
     @sensitive_variables("root_key")
@@ -35,12 +41,15 @@ class LocalVault(EmbeddedBackend):
         path: str | os.PathLike[str],
         root_key: str | None = None,
         timeout: float = 5.0,
+        unwrap: str = "all",
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
         self._require_number("timeout", timeout, minimum=0)
         if timeout > LONGEST_TIMEOUT:
             raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
+        if unwrap not in UNWRAP_POLICIES:
+            raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
@@ -48,7 +57,9 @@ class LocalVault(EmbeddedBackend):
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
         ring = KeyRing(KeyStore.at(self.path, timeout=timeout), configured or DevelopmentRootKey(self.path))
-        self.service = EmbeddedVault(ring)
+        customer_keys = CustomerKeys(ring, build_provider, timeout=timeout)
+        self.service = EmbeddedVault(ring, customer_keys=customer_keys, unwrap=unwrap)
+        self._watch_customer_keys()
 
     def _absolute(self, path: object) -> Path:
         if not isinstance(path, str | os.PathLike):

@@ -12,6 +12,7 @@ import httpx
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
+from vault_fields.client.failures import Judge, judge_vault
 from vault_fields.client.retry import Tries
 
 __all__ = ["Endpoint"]
@@ -29,11 +30,14 @@ class Endpoint:
     Redirects are not followed, and plain http is refused beyond this machine. The environment's proxies and
     certificates (``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``) count for https only: over plain http a proxy would
     read the token. ``.netrc`` is never read.
+
+    ``judge`` knows what the failures of this kind of server mean.
     """
 
     @sensitive_variables()
-    def __init__(self, base_url: str, *, alias: str, headers: Mapping[str, str]) -> None:
+    def __init__(self, base_url: str, *, alias: str, headers: Mapping[str, str], judge: Judge = judge_vault) -> None:
         self.alias = alias
+        self.judge = judge
         self._url = _checked(base_url, alias)
         self._headers = {
             **headers,

@@ -3,20 +3,25 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vault_fields.client.retry import Tries, seconds_until_retry
-from vault_fields.exceptions import VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.wire import tells_of_revocation
 
-__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Reading"]
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Judge", "Reading", "judge_vault"]
 
 logger = logging.getLogger("vault_fields.client")
 
 MAX_ANSWER_BYTES = 256 * 1024
 
 RETRIED_STATUSES = {408, 425, 429}
+
+
+# What a status that is not 200 and the JSON object with it mean, and in what words; None if the status says it all.
+Judge = Callable[[int, Mapping[str, Any]], tuple[type[VaultError], str] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +62,8 @@ class Failure:
 class Reading:
     """A response while its body arrives: bounded in size and time, then judged."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], tries: Tries) -> None:
+    def __init__(self, status: int, headers: Mapping[str, str], tries: Tries, judge: Judge | None = None) -> None:
+        self._judge = judge or judge_vault
         self._status = status
         self._headers = headers
         self._tries = tries
@@ -71,8 +77,8 @@ class Reading:
     def outcome(self, fault: Failure | None = None) -> Answer | Failure:
         """What the response means, given the fault that cut it short, if one did."""
         if self._status != 200:
-            # The status is known and says more than whatever happened to a body that nobody reads.
-            return self._failure()
+            # The status is known and says more than whatever happened to the body.
+            return self._judged() or self._failure()
         if fault is not None:
             return fault
         if len(self._body) > MAX_ANSWER_BYTES:
@@ -94,6 +100,15 @@ class Reading:
             return self._nonsense("something that is not a JSON object")
         return Answer(content, self._request_id)
 
+    def _judged(self) -> Failure | None:
+        try:
+            content = json.loads(self._body.decode())
+        except (ValueError, RecursionError):
+            # Of a proxy, or cut short.
+            content = None
+        judgement = self._judge(self._status, content) if isinstance(content, dict) else None
+        return judgement and Failure(judgement[1], judgement[0], self._status, self._request_id)
+
     def _failure(self) -> Failure:
         status = self._status
         error: type[VaultError] = VaultRefused
@@ -113,6 +128,13 @@ class Reading:
         # It goes into messages and logs, so no more of it is believed than a name needs.
         name = self._headers.get("x-request-id", "")
         return name if re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) else None
+
+
+def judge_vault(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
+    """The judge of a Vault that speaks the WorkOS API."""
+    if tells_of_revocation(status, content):
+        return KeyRevoked, f"A key that is needed for this was revoked by its owner (HTTP {status})."
+    return None
 
 
 def _meaning(status: int) -> str:

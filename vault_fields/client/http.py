@@ -35,9 +35,9 @@ class VaultClient:
         # By process id, and without a lock: one that was held during a fork would stay locked in the child.
         self._leases: dict[int, Lease[httpx.Client]] = {}
 
-    def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
-        """One operation, in as many tries as it takes and the policy allows."""
-        tries = self._policy.begin()
+    def post(self, path: str, payload: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
+        """One operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own."""
+        tries = self._policy.begin(timeout)
         while True:
             outcome = self._try(self._endpoint.request(path, payload, tries), tries)
             if isinstance(outcome, Answer):
@@ -73,7 +73,7 @@ class VaultClient:
         reading = None
         try:
             with self._client() as client, closing(client.send(request, stream=True)) as response:
-                reading = Reading(response.status_code, response.headers, tries)
+                reading = Reading(response.status_code, response.headers, tries, self._endpoint.judge)
                 for chunk in response.iter_raw():
                     if not reading.take(chunk):
                         break
@@ -162,7 +162,7 @@ class AsyncVaultClient:
                 asyncio.timeout(tries.remaining()),
                 aclosing(await client.send(request, stream=True)) as response,
             ):
-                reading = Reading(response.status_code, response.headers, tries)
+                reading = Reading(response.status_code, response.headers, tries, self._endpoint.judge)
                 async for chunk in response.aiter_raw():
                     if not reading.take(chunk):
                         break

@@ -31,16 +31,16 @@ class RetryPolicy:
     wall_clock: Callable[[], float] = field(default=time.time, repr=False)
     random: Callable[[], float] = field(default=_random, repr=False)
 
-    def begin(self) -> "Tries":
-        return Tries(self)
+    def begin(self, timeout: float | None = None) -> "Tries":
+        return Tries(self, self.timeout if timeout is None else timeout)
 
 
 class Tries:
     """The tries of one operation, from the moment it began."""
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    def __init__(self, policy: RetryPolicy, timeout: float) -> None:
         self._policy = policy
-        self._deadline = policy.clock() + policy.timeout
+        self._deadline = policy.clock() + timeout
         self.made = 1
 
     def remaining(self) -> float:

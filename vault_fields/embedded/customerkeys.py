@@ -84,8 +84,9 @@ class CustomerKeys:
     """
     The customer-managed keys of a keystore, by context item and by id. Thread-safe.
 
-    The state of a key is read from the keystore each time that it is used. That an item has none is remembered for
-    ``max_age`` seconds: as long as that another process may go on with the managed KEK after a key was activated.
+    The state of a key is read from the keystore each time that it is used. That an item has none is remembered while
+    the keystore's mark stays the same, which is looked at every ``max_age`` seconds: so long may another process go on
+    with the managed KEK after a key was activated.
     """
 
     def __init__(
@@ -97,11 +98,16 @@ class CustomerKeys:
         max_age: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.timeout = timeout
+        # 0 means "do not wait for locks"; of a network it would ask the impossible.
+        self.timeout = max(timeout, 0.01)
         self.store = CmkStore(ring.store.connections)
         self._ring = ring
         self._build = providers
-        self._without: Held[tuple[str, str, str], bool] = Held(max_entries=10_000, max_age=max_age, clock=clock)
+        self._max_age = max_age
+        self._clock = clock
+        # By item, the mark at which it had no key.
+        self._without: Held[tuple[str, str, str], str] = Held(max_entries=100_000)
+        self._mark: tuple[str, float] | None = None
         self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
 
     @property
@@ -119,11 +125,13 @@ class CustomerKeys:
         Raises ``KeyRevoked`` if it has one that is disabled: the managed KEK does not stand in for it.
         """
         item = environment, name, value
-        if self._without.get(item):
+        mark = self._current_mark()
+        if self._without.get(item) == mark:
             return None
         record = self.store.of_item(*item)
         if record is None or record.state in {CONFIGURED, VERIFIED}:
-            self._without.put(item, True)
+            # As of a mark that was read before: a key that came in between has changed it.
+            self._without.put(item, mark)
             return None
         return self.active(record)
 
@@ -152,12 +160,18 @@ class CustomerKeys:
 
     def forget(self) -> None:
         """Ask the keystore again for every item."""
-        self._without.clear()
+        self._mark = None
 
     def close(self) -> None:
         self.forget()
         for provider in self._providers.clear():
             provider.close()
+
+    def _current_mark(self) -> str:
+        now, held = self._clock(), self._mark
+        if held is None or held[1] <= now:
+            held = self._mark = self._ring.store.mark()[1], now + self._max_age
+        return held[0]
 
     def _provider(self, record: CmkRecord) -> KeyProvider:
         name = record.provider, record.settings

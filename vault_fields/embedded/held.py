@@ -1,11 +1,10 @@
-"""A small cache: bounded in number and time, for threads, and empty in a forked child."""
+"""A small cache: bounded in number, for threads, and empty in a forked child."""
 
 import os
 import threading
-import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable
 from typing import Any, Generic, TypeVar
 
 __all__ = ["Held"]
@@ -15,48 +14,37 @@ V = TypeVar("V")
 
 
 class Held(Generic[K, V]):
-    """At most ``max_entries`` values, each for at most ``max_age`` seconds; the least recently used go first."""
+    """At most ``max_entries`` values; the least recently used go first."""
 
-    def __init__(
-        self, *, max_entries: int, max_age: float = float("inf"), clock: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, *, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._max_age = max_age
-        self._clock = clock
         self._reset()
         _instances.add(self)
 
     def get(self, key: K) -> V | None:
         with self._lock:
-            if (entry := self._entries.get(key)) is None:
-                return None
-            value, expires = entry
-            if expires <= self._clock():
-                del self._entries[key]
-                return None
-            self._entries.move_to_end(key)
+            value = self._entries.get(key)
+            if value is not None:
+                self._entries.move_to_end(key)
             return value
 
-    def put(self, key: K, value: V) -> list[V]:
-        """Hold a value; return those that had to go for it."""
-        gone = []
+    def put(self, key: K, value: V) -> None:
         with self._lock:
-            self._entries[key] = value, self._clock() + self._max_age
+            self._entries[key] = value
             self._entries.move_to_end(key)
             while len(self._entries) > self._max_entries:
-                gone.append(self._entries.popitem(last=False)[1][0])
-        return gone
+                self._entries.popitem(last=False)
 
     def clear(self) -> list[V]:
         """Forget all values and return them."""
         with self._lock:
-            gone = [value for value, _ in self._entries.values()]
+            values = list(self._entries.values())
             self._entries.clear()
-        return gone
+        return values
 
     def _reset(self) -> None:
         self._lock = threading.Lock()
-        self._entries: OrderedDict[K, tuple[V, float]] = OrderedDict()
+        self._entries: OrderedDict[K, V] = OrderedDict()
 
 
 _instances: weakref.WeakSet[Held[Any, Any]] = weakref.WeakSet()

@@ -62,4 +62,10 @@ CREATE TABLE byok_key (
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 CREATE UNIQUE INDEX byok_key_of_item ON byok_key (environment, item_name, item_value) WHERE state <> 'deleted';
+CREATE TRIGGER byok_key_added AFTER INSERT ON byok_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER byok_key_updated AFTER UPDATE OF state ON byok_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
 """
