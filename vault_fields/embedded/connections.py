@@ -14,7 +14,7 @@ from vault_fields.embedded.files import publish
 from vault_fields.embedded.schema import create_schema, verify_schema
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["Connections", "FileConnections", "MemoryConnections"]
+__all__ = ["Connections", "FileConnections", "MemoryConnections", "require_no_log"]
 
 
 class Connections(ABC):
@@ -124,6 +124,7 @@ class FileConnections(Connections):
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
+            require_no_log(self._path)
             publish(self._path, _create)
         connection = _connect(self._path, self._timeout)
         try:
@@ -173,6 +174,16 @@ class MemoryConnections(Connections):
 
     def after_fork(self) -> None:
         self._lock.release()
+
+
+def require_no_log(path: Path) -> None:
+    """Before a keystore is made at ``path``: SQLite would write the pages in another one's log into the new one."""
+    log = path.with_name(f"{path.name}-wal")
+    if log.exists():
+        raise VaultUnavailable(
+            f"The keystore {path} is missing, but its write-ahead log {log.name} is there. Put the keystore back; or "
+            f"move the log away too, and restore a backup."
+        )
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:

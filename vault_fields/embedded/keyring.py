@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
 from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
-from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey, framed
+from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 
 __all__ = ["Kek", "KeyRing"]
@@ -108,15 +108,14 @@ class KeyRing:
         """The next version of a KEK: a new one, unless somebody else adds it at the same time."""
         return self._add(record.id, record.version + 1, record.environment, record.item_name, record.item_value)
 
-    def unwrap(self, record: KekRecord, root_keys: RootKeys) -> bytes:
-        """A stored KEK in the clear, in whatever state it is. For those who wrap it again, or verify it."""
-        root_key = root_keys.by_id.get(record.root_key_id)
+    def _unwrap(self, record: KekRecord) -> bytes:
+        root_keys = self.unlock()
+        if record.root_key_id not in root_keys.by_id:
+            # This says so, if the keystore was moved to a root key that is not configured here.
+            self.configured.unlock(self.store)
         try:
-            if root_key is None:
-                # This says so, if the keystore was moved to a root key that is not configured here.
-                self.configured.unlock(self.store)
-                raise InvalidTag
-            return root_key.wrapping.unwrap(record.wrapped, self.associated_data(record))
+            associated = record.associated_data(self.store.vault_id())
+            return root_keys.unwrap(record.root_key_id, record.wrapped, associated)
         except InvalidTag:
             raise VaultUnavailable(
                 f"The keystore {self.store.location} is damaged or was tampered with: the key for the context item "
@@ -174,7 +173,7 @@ class KeyRing:
         for _ in range(ATTEMPTS):
             root_key = self.unlock().current
             draft = KekRecord(kek_id, version, environment, name, value, ENABLED, root_key.id, b"")
-            wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), self.associated_data(draft))
+            wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
             stored = self.store.add(replace(draft, wrapped=wrapped))
             if stored is not None:
                 return stored
@@ -185,7 +184,7 @@ class KeyRing:
 
     def _usable(self, record: KekRecord) -> Kek:
         self._require_usable(record)
-        wrapping = WrappingKey(self.unwrap(record, self.unlock()))
+        wrapping = WrappingKey(self._unwrap(record))
         return Kek(record.id, record.version, record.environment, wrapping)
 
     def _require_usable(self, record: KekRecord | None) -> None:
@@ -198,12 +197,6 @@ class KeyRing:
                 f"Version {record.version} of the key for the context item {record.item_name!r} is retired; the oldest "
                 f"that opens is {record.minimum_version}."
             )
-
-    def associated_data(self, record: KekRecord) -> bytes:
-        """What the rows say about the key that ``record.wrapped`` is, so that they cannot be swapped or edited."""
-        item = record.environment, record.item_name, record.item_value
-        parts = ["vault_fields kek", self.store.vault_id(), *item, str(record.version)]
-        return framed(record.id, *[part.encode() for part in parts])
 
     def _after_fork_in_child(self) -> None:
         # The lock may have been held by a thread that does not exist here.

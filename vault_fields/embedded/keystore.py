@@ -8,6 +8,7 @@ from typing import Self
 from vault_fields.embedded.connections import Connections, FileConnections, MemoryConnections
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.wrapping import framed
 
 __all__ = ["DESTROYED", "DISABLED", "ENABLED", "PENDING_DESTRUCTION", "KekRecord", "KeyStore"]
 
@@ -52,6 +53,11 @@ class KekRecord:
     root_key_id: str
     wrapped: bytes = field(repr=False)
     minimum_version: int = 1
+
+    def associated_data(self, vault_id: str) -> bytes:
+        """What ``wrapped`` is bound to, so that rows cannot be swapped or edited."""
+        parts = ["vault_fields kek", vault_id, self.environment, self.item_name, self.item_value, str(self.version)]
+        return framed(self.id, *[part.encode() for part in parts])
 
 
 class KeyStore:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from sqlite3 import Connection
 from uuid import UUID
 
@@ -49,7 +49,7 @@ class Keks:
     """
 
     def __init__(
-        self, ring: KeyRing, environment: str, *, clock: Callable[[], datetime] = lambda: datetime.now(timezone.utc)
+        self, ring: KeyRing, environment: str, *, clock: Callable[[], datetime] = lambda: datetime.now(UTC)
     ) -> None:
         self._ring = ring
         self._connections = ring.store.connections
@@ -135,9 +135,7 @@ class Keks:
             self._write(connection, self._require(connection, name, value, allowed, change), state, moment)
         return self._changed(name, value)
 
-    def _require(
-        self, connection: Connection, name: str, value: str, allowed: Collection[str], change: str
-    ) -> KekInfo:
+    def _require(self, connection: Connection, name: str, value: str, allowed: Collection[str], change: str) -> KekInfo:
         row = connection.execute(_ITEM, [self._environment, name, value]).fetchone()
         if row is None:
             raise VaultRefused(f"The context item {name!r} has no key of this value in {self._environment!r}.")

@@ -22,8 +22,8 @@ __all__ = [
     "FORMER_ENVIRONMENT_VARIABLE",
     "DevelopmentRootKey",
     "RootKey",
-    "configured_root_key",
     "configured_former_root_keys",
+    "configured_root_key",
     "decode_root_key",
     "generate_root_key",
 ]

@@ -2,7 +2,9 @@
 
 import os
 import uuid
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
 
 from vault_fields.embedded.byok import Byok
 from vault_fields.embedded.copies import Copies, OpenedKey
@@ -11,6 +13,9 @@ from vault_fields.embedded.events import Event
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
+from vault_fields.embedded.restore import Losses, restore
+from vault_fields.embedded.rootrotation import RootKeyRotation, rotate_root_key
+from vault_fields.embedded.snapshot import Snapshot, back_up
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 
 __all__ = ["EmbeddedVault"]
@@ -55,9 +60,9 @@ class EmbeddedVault:
     def store(self) -> KeyStore:
         return self._ring.store
 
-    def for_environment(self, environment: str, *, record_key_events: bool = False) -> "EmbeddedVault":
+    def for_environment(self, environment: str, *, record_key_events: bool = False) -> Self:
         """The vault of another environment of the same keystore: no KEK is of both."""
-        return EmbeddedVault(
+        return type(self)(
             self._ring,
             environment=environment,
             record_key_events=record_key_events,
@@ -105,6 +110,20 @@ class EmbeddedVault:
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
         return self._copies.asks_providers(encrypted_keys)
+
+    # What concerns the keystore as a whole, with all of its environments.
+
+    def rotate_root_key(self, *, progress: Callable[[int], object] = lambda rewrapped: None) -> RootKeyRotation:
+        """As ``embedded.rootrotation.rotate_root_key``."""
+        return rotate_root_key(self._ring, progress=progress)
+
+    def back_up(self, target: Path) -> Snapshot:
+        """As ``embedded.snapshot.back_up``."""
+        return back_up(self._ring, target)
+
+    def restore(self, backup: Path, *, force: bool = False) -> tuple[Snapshot, Losses]:
+        """As ``embedded.restore.restore``."""
+        return restore(self._ring, backup, force=force)
 
     def disable(self, name: str, value: str) -> None:
         """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""

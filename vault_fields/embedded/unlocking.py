@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.keystore import KeyStore
@@ -23,6 +24,13 @@ class RootKeys:
     current: RootKey
     by_id: Mapping[str, RootKey]
 
+    def unwrap(self, root_key_id: str, wrapped: bytes, associated_data: bytes) -> bytes:
+        """A key that is wrapped under the root key of that id. Raises ``InvalidTag``."""
+        root_key = self.by_id.get(root_key_id)
+        if root_key is None:
+            raise InvalidTag
+        return root_key.wrapping.unwrap(wrapped, associated_data)
+
 
 class ConfiguredRootKeys:
     """
@@ -42,10 +50,15 @@ class ConfiguredRootKeys:
         known = store.root_key_ids()
         root_key = self.obtain(generate=not known)
         known = known or store.adopt_root_key(root_key.id)
+        return self.of(known, store.location)
+
+    def of(self, known: Sequence[str], location: str) -> RootKeys:
+        """Those of the keystore at ``location``, which has root keys of the ids ``known``, the current one last."""
+        root_key = self.obtain()
         available = {key.id: key for key in (root_key, *self._former)}
         if missing := [root_key_id for root_key_id in known if root_key_id not in available]:
-            raise ImproperlyConfigured(_explanation(store.location, known, missing, root_key.id))
-        return RootKeys(available[known[-1]], available)
+            raise ImproperlyConfigured(_explanation(location, known, missing, root_key.id))
+        return RootKeys(available[known[-1]] if known else root_key, available)
 
     def obtain(self, *, generate: bool = False) -> RootKey:
         """The configured one; a development key is read once."""
@@ -59,8 +72,8 @@ class ConfiguredRootKeys:
         self._obtained = None
 
 
-def _explanation(location: str, known: list[str], missing: list[str], configured: str) -> str:
-    if missing == known:
+def _explanation(location: str, known: Sequence[str], missing: Sequence[str], configured: str) -> str:
+    if len(missing) == len(known):
         return (
             f"wrong root key: the keystore {location} was made with the root key of id {' and '.join(known)}, and this "
             f"one has the id {configured}. Set root_key in OPTIONS or the environment variable {ENVIRONMENT_VARIABLE} "

@@ -25,6 +25,7 @@ NOT_IN_QUERY = {
     "alias": "the alias is the key of the entry in VAULTS",
     "api_key": "the API key stands before the host: workos://:KEY@HOST",
     "base_url": "the host stands after the @: workos://:KEY@HOST",
+    "former_root_keys": "root keys must not be part of a URL; give them as former_root_keys=[…] beside the URL",
     "path": "the path stands after the scheme: local:///absolute/path.sqlite3",
     "root_key": "a root key must not be part of a URL; give it as root_key=env(…) beside the URL",
 }
