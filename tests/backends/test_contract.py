@@ -18,7 +18,7 @@ from vault_fields.backends.workos import WorkOSVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import KeyContextError, VaultError, VaultRefused
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.face import Face
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -41,7 +41,7 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
                 return stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([hash_bearer("sk_test")]))))
+            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
             return stack.enter_context(closing(WorkOSVault("tested", api_key="sk_test", base_url=url, **options)))  # type: ignore[arg-type]
 
         yield make

@@ -92,7 +92,7 @@ def test_other_method_is_405(client: httpx.Client, method: str) -> None:
 
 
 def test_unknown_path_is_404(client: httpx.Client) -> None:
-    for path in ("/", "/vault/v1/keys", "/vault/v1/keys/data-key/", "//vault/v1/keys/data-key", "/vault/v1/kv"):
+    for path in ("/", "/vault/v1/keys", "/vault/v1/keys/data-key/", "//vault/v1/keys/data-key", "/vault/v1/kv/"):
         assert refused(client.post(path, json={}), 404)
 
 

@@ -9,7 +9,7 @@ import pytest
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
-from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.configuration import configured_bearers, served_vault
 from vault_fields.vaults import vaults
 
@@ -85,8 +85,8 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({}, "bearer_sha256 is missing"),
-        ({"bearer_sha256": []}, "bearer_sha256 is missing"),
+        ({}, "keys and bearer_sha256 are missing"),
+        ({"bearer_sha256": []}, "keys and bearer_sha256 are missing"),
         ({"bearer_sha256": "ab" * 32}, "bearer_sha256 must be a list"),
         ({"bearer_sha256": ["sk_in_the_clear"]}, "must be the SHA-256 of a bearer key"),
         ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
@@ -133,4 +133,4 @@ def test_vault_of_the_setting_is_served(tmp_path: Path, settings: Any) -> None:
 
 def test_hash_is_sha256_in_hex() -> None:
     assert hash_bearer("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert Bearers([hash_bearer("abc")]).admit("Bearer abc")
+    assert Bearers([ApiKey(hash_bearer("abc"))]).admit("Bearer abc")
