@@ -127,6 +127,14 @@ class BaseVault(ABC):
         """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
         return self.cache.purge(context)
 
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        """
+        Whether these are wrapped by the keys that wrap for this context now, as far as the vault can tell.
+
+        Not where encrypted keys are opaque, as those of the hosted Vault are. Raises ``VaultError``.
+        """
+        return False
+
     def close(self) -> None:
         """Let go of threads, connections and cached keys. The vault can be used again afterwards."""
         self.cache.purge()

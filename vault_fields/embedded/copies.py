@@ -88,6 +88,14 @@ class Copies:
         except InvalidTag:
             raise VaultRefused(REFUSAL) from None
 
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        """Whether these are wrapped by the keys that ``wrap`` would take for this context. Opens nothing."""
+        try:
+            copies = EncryptedKeys.decode(encrypted_keys).copies
+        except MalformedBlob:
+            raise VaultRefused(REFUSAL) from None
+        return [copy.name for copy in copies] == [_name(key) for key in self.keys_for(context)]
+
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a provider. Costs no look at the keystore."""
         try:

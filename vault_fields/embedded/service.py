@@ -107,6 +107,10 @@ class EmbeddedVault:
         keys = self._copies.keys_for(context)
         return self._copies.wrap(self._copies.open(encrypted_keys), keys)
 
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        """Whether these are wrapped by the keys that wrap for this context now."""
+        return self._copies.wraps_so(encrypted_keys, context)
+
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
         return self._copies.asks_providers(encrypted_keys)
