@@ -1,8 +1,9 @@
 """The embedded Vault itself: the three operations on data keys."""
 
+import json
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from vault_fields.embedded.events import Event
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
+from vault_fields.embedded.objectstore import ObjectStore
 from vault_fields.embedded.restore import Losses, restore
 from vault_fields.embedded.rootrotation import RootKeyRotation, rotate_root_key
 from vault_fields.embedded.snapshot import Snapshot, back_up
@@ -114,6 +116,11 @@ class EmbeddedVault:
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
         return self._copies.asks_providers(encrypted_keys)
+
+    def objects_keys(self) -> Iterator[tuple[str, Mapping[str, str]]]:
+        """The encrypted keys and the key contexts of all versions of the objects that are stored here."""
+        for version in ObjectStore(self.store.connections, self._environment).each_version():
+            yield version.encrypted_keys, json.loads(version.context)
 
     # What concerns the keystore as a whole, with all of its environments.
 

@@ -25,6 +25,9 @@ class Snapshot:
     keks: int
     keys: int
 
+    def __str__(self) -> str:
+        return f"vault {self.vault_id} with {self.keks} KEKs; {self.keys} keys were opened with the root key, all well."
+
 
 def back_up(ring: KeyRing, target: Path) -> Snapshot:
     """
