@@ -160,14 +160,19 @@ def test_state_that_this_release_does_not_know_counts_as_disabled(store: Countin
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE kek_version SET wrapped = (SELECT wrapped FROM kek_version JOIN kek ON kek_id = id "
-        "WHERE item_value = 'other')",
+        """
+        UPDATE kek_version SET wrapped = (
+            SELECT wrapped FROM kek JOIN kek_version ON kek_id = id WHERE item_value = 'other'
+        )
+        """,
         "UPDATE kek SET item_value = CASE item_value WHEN 'acme' THEN 'taken' ELSE 'acme' END",
         "UPDATE kek SET item_name = 'tenant', item_value = 'acme' WHERE item_value = 'acme'",
         "UPDATE kek SET environment = 'staging' WHERE item_value = 'acme'",
         "UPDATE kek_version SET version = 2",
-        "UPDATE kek_version SET kek_id = zeroblob(16) WHERE kek_id = (SELECT id FROM kek WHERE item_value = 'acme'); "
-        "UPDATE kek SET id = zeroblob(16) WHERE item_value = 'acme'",
+        """
+        UPDATE kek_version SET kek_id = zeroblob(16) WHERE kek_id = (SELECT id FROM kek WHERE item_value = 'acme');
+        UPDATE kek SET id = zeroblob(16) WHERE item_value = 'acme';
+        """,
         "UPDATE kek_version SET wrapped = x'00'",
         "UPDATE kek_version SET wrapped = x''",
         "UPDATE kek_version SET root_key_id = 'another'",
