@@ -332,7 +332,7 @@ def test_kill_9_at_any_step_of_erasing_leaves_the_rest_to_the_next_run(
     due = path.read_bytes()
 
     steps = 0
-    for steps in killed_at_every_step(lambda: open_vault().keks.erase_due()):  # noqa: B007, PLW0108 - a new one each.
+    for step in killed_at_every_step(lambda: open_vault().keks.erase_due()):  # noqa: PLW0108 - a new one each.
         vault = open_vault()
         assert vault.keks.get(*ITEM).state in ("pending destruction", "destroyed")
         vault.keks.erase_due()
@@ -340,6 +340,7 @@ def test_kill_9_at_any_step_of_erasing_leaves_the_rest_to_the_next_run(
         assert vault.decrypt(other.encrypted_keys).plaintext == other.plaintext
         vault.close()
         path.write_bytes(due)
+        steps = step
     assert steps > 10
 
 
