@@ -4,7 +4,6 @@ import errno
 import os
 import stat
 from collections.abc import Mapping
-from typing import NoReturn
 
 from vault_fields.byok.settings import associated_data, checked
 from vault_fields.embedded.provider import Binding, KeyProvider
@@ -44,24 +43,23 @@ class KeyFile(KeyProvider):
         try:
             # Not blocking: opening a pipe would wait for whoever writes to it.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
-        except OSError as error:
-            self._fail(error)
-        with os.fdopen(descriptor, "rb") as file:
-            # Looked at through the open file, so that no other can be put in its place in between.
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                raise VaultRefused(f"{self._path} is not a file.")
-            if status.st_mode & 0o077:
-                raise VaultRefused(f"{self._path} can be read by others than its owner. Type chmod 0400 {self._path}.")
             try:
-                material = file.read(KEY_BYTES + 1)
-            except OSError as error:
-                self._fail(error)
+                material = self._read(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            if error.errno in _WITHDRAWN:
+                raise KeyRevoked(f"{self._path} is gone or may not be read ({error.strerror}).") from error
+            raise VaultUnavailable(f"{self._path} cannot be read ({error.strerror}).") from error
         if len(material) != KEY_BYTES:
             raise VaultRefused(f"{self._path} must hold exactly {KEY_BYTES} bytes.")
         return WrappingKey(material)
 
-    def _fail(self, error: OSError) -> NoReturn:
-        if error.errno in _WITHDRAWN:
-            raise KeyRevoked(f"{self._path} is gone or may not be read ({error.strerror}).") from error
-        raise VaultUnavailable(f"{self._path} cannot be read ({error.strerror}).") from error
+    def _read(self, descriptor: int) -> bytes:
+        # Looked at through the open file, so that no other can be put in its place in between.
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise VaultRefused(f"{self._path} is not a file.")
+        if status.st_mode & 0o077:
+            raise VaultRefused(f"{self._path} can be read by others than its owner. Type chmod 0400 {self._path}.")
+        return os.read(descriptor, KEY_BYTES + 1)

@@ -43,7 +43,7 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            dest="settings",
+            dest="provider_settings",
             help="A setting of the provider, such as key_id=arn:aws:kms:…; for configure. Never a secret.",
         )
         parser.add_argument(
@@ -72,7 +72,7 @@ class Command(BaseCommand):
             elif action == "configure":
                 if options["provider"] is None:
                     raise CommandError("configure needs --provider.")
-                settings = dict(map(_pair, options["settings"]))
+                settings = dict(map(_pair, options["provider_settings"]))
                 self.tell([byok.configure(name, value, provider=options["provider"], settings=settings)])
             elif action == "delete":
                 if not options["make_data_unreadable"]:
