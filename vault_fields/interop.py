@@ -72,8 +72,8 @@ def export_value(instance: Model, name: str) -> Export | None:
     sealed = instance.__dict__[encrypted.attname]
     if not isinstance(sealed, Sealed) or (sealed.opened is not None and sealed.opened.is_changed):
         raise ValueRefused(f"{encrypted.label}: save the row before its value is exported.")
-    companion = companion_format.decode(sealed.keys or getattr(instance, encrypted.companion_name))
     envelope = envelope_format.decode(sealed.text)
+    companion = companion_format.decode(sealed.keys or getattr(instance, encrypted.companion_name))
     key = vaults[companion.vault].decrypt_data_key(companion.encrypted_keys, companion.context)
     associated_data = _associated_data(encrypted, instance, key, envelope.sealed)
     nonce, ciphertext = envelope.sealed[:NONCE_BYTES], envelope.sealed[NONCE_BYTES:-TAG_BYTES]

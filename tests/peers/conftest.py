@@ -7,9 +7,11 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.testapp.models import Organization, Patient
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.server.bearers import hash_bearer
 
@@ -69,3 +71,13 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
             yield Served(found[1])
         finally:
             process.kill()
+
+
+@pytest.fixture
+def patient(served: Served, settings: Any, db: None) -> Patient:
+    """A row whose data key is of the Vault that the SDKs call too."""
+    options = {"api_key": served.key, "base_url": served.url}
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": options}}
+    organization = Organization.objects.create(workos_id="org_1")
+    row = Patient.objects.create(organization=organization, ssn="123-45-6789", history={"grüße": [1, None, "🙂"]})
+    return Patient.objects.get(pk=row.pk)
