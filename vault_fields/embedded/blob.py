@@ -24,6 +24,7 @@ cut out so that the others open without it.
 """
 
 import base64
+import os
 import struct
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -32,7 +33,7 @@ from typing import NamedTuple, Self
 
 from vault_fields.keys import MAX_ITEMS
 
-__all__ = ["EncryptedKeys", "KeyKind", "KeyName", "MalformedBlob", "WrappedCopy", "naming"]
+__all__ = ["EncryptedKeys", "KeyKind", "KeyName", "MalformedBlob", "WrappedCopy", "id_text", "naming", "new_id"]
 
 MAGIC = b"VF.EKM.v1\x00"
 ID_BYTES = 16
@@ -117,6 +118,20 @@ class EncryptedKeys:
         if offset != len(blob):
             raise MalformedBlob
         return cls(data_key_id, tuple(copies))
+
+
+def new_id() -> bytes:
+    """A random UUID as bytes. The module of that name takes as long over one as wrapping a data key takes."""
+    random = bytearray(os.urandom(ID_BYTES))
+    random[6] = random[6] & 0x0F | 0x40
+    random[8] = random[8] & 0x3F | 0x80
+    return bytes(random)
+
+
+def id_text(id_bytes: bytes) -> str:
+    """The usual text for a UUID."""
+    text = id_bytes.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def naming(data_key_id: bytes, names: Iterable[KeyName]) -> bytes:

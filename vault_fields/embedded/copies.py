@@ -1,13 +1,12 @@
 """The copies of a data key: made under the key of every context item, and opened again."""
 
 import hashlib
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 
-from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, naming
+from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
 from vault_fields.embedded.customerkeys import Cmk, CustomerKeys
 from vault_fields.embedded.keyring import Kek, KeyRing
 from vault_fields.embedded.provider import Binding
@@ -47,6 +46,8 @@ class Copies:
         self._customer_keys = customer_keys
         self._environment = environment
         self._unwrap = unwrap
+        # What all associated data begin with, and for which vault: another one may be restored into the keystore.
+        self._prefix = "", b""
 
     def keys_for(self, context: KeyContext) -> list[Kek | Cmk]:
         """The key of each item: the customer's, or else the managed one, created if the item is new."""
@@ -67,7 +68,7 @@ class Copies:
                 copy = key.wrap(copy, self._binding(opened.id, data), timeout=timeout)  # noqa: PLW2901
             copies.append(WrappedCopy(name.id, name.version, copy, name.kind))
         encrypted_keys = EncryptedKeys(opened.id, tuple(copies)).encode()
-        return DataKey(str(uuid.UUID(bytes=opened.id)), encrypted_keys, opened.plaintext)
+        return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def open(self, encrypted_keys: str) -> OpenedKey:
         """
@@ -160,15 +161,17 @@ class Copies:
         return {
             "vault": self._ring.store.vault_id(),
             "environment": self._environment,
-            "data_key": str(uuid.UUID(bytes=data_key_id)),
+            "data_key": id_text(data_key_id),
             "entry": hashlib.sha256(associated).hexdigest(),
         }
 
     def _associated_data(self, data_key_id: bytes, names: Sequence[KeyName]) -> list[bytes]:
         vault_id = self._ring.store.vault_id()
-        name = naming(data_key_id, names)
-        parts = [b"vault_fields data key", vault_id.encode(), self._environment.encode(), name]
-        return [framed(*parts, bytes([position])) for position in range(len(names))]
+        if vault_id != self._prefix[0]:
+            parts = [b"vault_fields data key", vault_id.encode(), self._environment.encode()]
+            self._prefix = vault_id, framed(*parts)
+        common = self._prefix[1] + framed(naming(data_key_id, names))
+        return [common + framed(bytes([position])) for position in range(len(names))]
 
 
 def _name(key: Kek | Cmk) -> KeyName:

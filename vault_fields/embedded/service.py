@@ -2,11 +2,11 @@
 
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from vault_fields.embedded.blob import id_text, new_id
 from vault_fields.embedded.byok import Byok
 from vault_fields.embedded.copies import Copies, OpenedKey
 from vault_fields.embedded.customerkeys import CustomerKeys
@@ -99,11 +99,11 @@ class EmbeddedVault:
 
     def new_data_key(self, context: KeyContext) -> DataKey:
         keys = self._copies.keys_for(context)
-        return self._copies.wrap(OpenedKey(uuid.uuid4().bytes, os.urandom(DATA_KEY_BYTES)), keys)
+        return self._copies.wrap(OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), keys)
 
     def open_data_key(self, encrypted_keys: str) -> DataKey:
         opened = self._copies.open(encrypted_keys)
-        return DataKey(str(uuid.UUID(bytes=opened.id)), encrypted_keys, opened.plaintext)
+        return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         keys = self._copies.keys_for(context)
