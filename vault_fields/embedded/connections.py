@@ -20,6 +20,9 @@ __all__ = ["Connections", "FileConnections", "MemoryConnections", "require_no_lo
 class Connections(ABC):
     """Where a keystore gets its connections. They are in autocommit mode: transactions are spelled out."""
 
+    # Whether what is written outlives the process.
+    lasting = True
+
     def __init__(self, location: str) -> None:
         self.location = location
         _instances.add(self)
@@ -147,6 +150,8 @@ class FileConnections(Connections):
 
 class MemoryConnections(Connections):
     """The one connection to a keystore in memory, which threads take in turn. It ends with this object."""
+
+    lasting = False
 
     def __init__(self) -> None:
         super().__init__("in memory")

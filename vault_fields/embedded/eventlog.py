@@ -179,7 +179,8 @@ def _after_fork_in_child() -> None:
 @atexit.register
 def _at_exit() -> None:
     for log in list(_instances):
-        log.close()
+        if log._connections.lasting:
+            log.close()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
