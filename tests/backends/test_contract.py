@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +28,7 @@ PAIR = KeyContext({"organization_id": "acme", "purpose": "care"})
 MakeVault = Callable[..., BaseVault]
 
 
-@pytest.fixture(params=["memory", "local", "workos"])
+@pytest.fixture(params=["memory", "local", "local with a customer's key", "workos"])
 def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeVault]:
     """Makes vaults of one kind; each call gives one that knows nothing of the others."""
     numbers = itertools.count()
@@ -39,12 +40,25 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
                 return stack.enter_context(closing(InMemoryVault("tested", **options)))
             if request.param == "local":
                 return stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
+            if request.param == "local with a customer's key":
+                vault = stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
+                return with_customers_key(vault, tmp_path / f"{next(numbers)}.key")
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
             url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
             return stack.enter_context(closing(WorkOSVault("tested", api_key="sk_test", base_url=url, **options)))  # type: ignore[arg-type]
 
         yield make
+
+
+def with_customers_key(vault: LocalVault, path: Path) -> LocalVault:
+    """The vault, in which the item of ``ACME`` has a key of its own."""
+    path.touch(0o600)
+    path.write_bytes(secrets.token_bytes(32))
+    vault.byok.configure("organization_id", "acme", provider="file", settings={"path": str(path)})
+    vault.byok.verify("organization_id", "acme")
+    vault.byok.activate("organization_id", "acme")
+    return vault
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ from django.core.management import CommandError, call_command
 from tests.byok.conftest import ROOT_KEY
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
-from vault_fields.custody import custody_of
+from vault_fields.custody import OBJECTS, custody_of
+from vault_fields.embedded.objects import StoredObjects
 from vault_fields.storedkeys import tables
 from vault_fields.vaults import vaults
 
@@ -117,15 +118,15 @@ def test_custody_counts_this_vaults_rows_of_this_item(
     assert count(("purpose", "documents")) == (4, 0, 0)
     assert count(("purpose", "other")) == (0, 0, 0)
 
+    objects = StoredObjects(vault.service)
+    objects.create("one", "value", {"organization_id": "org_1"})
+    objects.create("other", "value", {"organization_id": "org_2"})
+    assert count(("organization_id", "org_1"), OBJECTS) == (0, 1, 0)
+    assert count(("organization_id", "org_2"), OBJECTS) == (1, 0, 0)
+
     pks = list(Document.objects.order_by("pk").values_list("pk", flat=True))
     execute("UPDATE testapp_document SET body_keys = 'damaged' WHERE id = %s", pks[0])
-    execute(
-        'UPDATE testapp_document SET body_keys = REPLACE(body_keys, \'"vault":"default"\', \'"vault":"x"\') WHERE id = %s',
-        pks[1],
-    )
-    execute(
-        'UPDATE testapp_document SET body_keys = REPLACE(body_keys, \'"keys":"\', \'"keys":"AAAA\') WHERE id = %s',
-        pks[2],
-    )
+    for pk, before, after in ((pks[1], '"vault":"default"', '"vault":"x"'), (pks[2], '"keys":"', '"keys":"AAAA')):
+        execute("UPDATE testapp_document SET body_keys = REPLACE(body_keys, %s, %s) WHERE id = %s", before, after, pk)
     assert count(("organization_id", "org_1")) == (0, 1, 2)
     assert "2 unreadable companions" in byok("status", "organization_id=org_1")

@@ -1,5 +1,6 @@
 """The life of a customer-managed key: what each step does, and which may follow which."""
 
+import os
 import secrets
 from pathlib import Path
 
@@ -9,7 +10,14 @@ from tests.byok.conftest import ACME, ITEM, OTHER, PAIR, MakeVault, activate
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind
+from vault_fields.embedded.copies import Copies
+from vault_fields.embedded.customerkeys import CustomerKeys
+from vault_fields.embedded.events import Event
+from vault_fields.embedded.held import Held
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 
@@ -347,9 +355,18 @@ def test_deleted_inner_key_is_not_left_in_the_files(vault: LocalVault, file: dic
     assert "wrapped" not in repr(record)
 
 
-def test_more_customers_than_providers_are_held_for(vault: LocalVault, file: dict, tmp_path: Path) -> None:
-    from vault_fields.embedded.held import Held
+def test_of_two_who_delete_at_once_one_does(vault: LocalVault, file: dict) -> None:
+    vault.byok.configure(*ITEM, **file)
+    store = vault.service._customer_keys.store
+    record = store.of_item("default", *ITEM)
+    assert record is not None
+    event = Event.now("default", "vault.byok_key.deleted", organization_id="acme", key_provider="LOCAL_FILE")
 
+    assert [store.delete(record.id, event) for _ in range(2)] == [True, False]
+    assert len(told(vault)) == 1
+
+
+def test_more_customers_than_providers_are_held_for(vault: LocalVault, file: dict, tmp_path: Path) -> None:
     vault.service._customer_keys._providers = Held(max_entries=2)
     for number in range(4):
         path = tmp_path / f"{number}.key"
@@ -368,3 +385,36 @@ def test_errors_of_byok_carry_the_alias_of_no_vault_but_calls_do(vault: LocalVau
 
     with pytest.raises(VaultError, match=r"^VAULTS\['tested'\]: The customer-managed key"):
         vault.create_data_key(ACME)
+
+
+def test_policy_that_does_not_exist_is_an_error(vault: LocalVault) -> None:
+    ring = vault.service._ring
+
+    with pytest.raises(ValueError, match="unwrap must be 'all' or 'first', not 'any'"):
+        Copies(ring, CustomerKeys(ring), "default", unwrap="any")
+
+
+def test_embedded_vault_without_providers_refuses_rather_than_goes_on_with_the_managed_key(
+    vault: LocalVault, file: dict, make_vault: MakeVault
+) -> None:
+    activate(vault, file)
+    ring = KeyRing(KeyStore.at(vault.path), make_vault().service._ring.configured.obtain())
+    bare = EmbeddedVault(ring)
+
+    with pytest.raises(VaultUnavailable, match="this vault has no provider 'file'"):
+        bare.create(ACME)
+    bare.close()
+
+
+def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
+    """What is held are connections, which a child must not share with its parent."""
+    held: Held[str, int] = Held(max_entries=2)
+    for number, name in enumerate("abc"):
+        held.put(name, number)
+    assert [held.get(name) for name in "abc"] == [None, 1, 2]
+    with held._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if held.get("b") is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert held.clear() == [1, 2]
