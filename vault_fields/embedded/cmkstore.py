@@ -66,6 +66,12 @@ class CmkStore:
         """The key that is configured for a context item, whatever its state; a deleted one is not."""
         return self._one(_OF_ITEM, environment, name, value)
 
+    def items_with_keys(self) -> frozenset[tuple[str, str, str]]:
+        """Environment, name and value of the items whose key was activated, whether it may be used now or not."""
+        query = "SELECT environment, item_name, item_value FROM byok_key WHERE state NOT IN (?, ?, ?)"
+        with self._connections.use() as connection:
+            return frozenset(connection.execute(query, [CONFIGURED, VERIFIED, DELETED]))
+
     def find(self, cmk_id: bytes) -> CmkRecord | None:
         return self._one("id = ?", cmk_id)
 

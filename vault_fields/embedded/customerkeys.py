@@ -4,9 +4,10 @@ import hmac
 import os
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
@@ -80,13 +81,21 @@ class Cmk:
             raise type(error)(message, status=error.status, request_id=error.request_id) from error
 
 
+class _Items(NamedTuple):
+    """Which context items had a customer-managed key at a mark of the keystore. They are few beside all items."""
+
+    mark: tuple[str, str]
+    expires: float
+    items: frozenset[tuple[str, str, str]]
+
+
 class CustomerKeys:
     """
     The customer-managed keys of a keystore, by context item and by id. Thread-safe.
 
-    The state of a key is read from the keystore each time that it is used. That an item has none is remembered while
-    the keystore's mark stays the same, which is looked at every ``max_age`` seconds: so long may another process go on
-    with the managed KEK after a key was activated.
+    The state of a key is read from the keystore each time that it is used. Which items have one at all is remembered
+    while the keystore's mark stays the same, which is looked at every ``max_age`` seconds: so long may another process
+    go on with the managed KEK after a key was activated.
     """
 
     def __init__(
@@ -105,9 +114,7 @@ class CustomerKeys:
         self._build = providers
         self._max_age = max_age
         self._clock = clock
-        # By item, the mark at which it had no key.
-        self._without: Held[tuple[str, str, str], str] = Held(max_entries=100_000)
-        self._mark: tuple[str, float] | None = None
+        self._held: _Items | None = None
         self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
 
     @property
@@ -125,19 +132,20 @@ class CustomerKeys:
         Raises ``KeyRevoked`` if it has one that is disabled: the managed KEK does not stand in for it.
         """
         item = environment, name, value
-        mark = self._current_mark()
-        if self._without.get(item) == mark:
+        if item not in self._items_with_keys():
             return None
         record = self.store.of_item(*item)
         if record is None or record.state in {CONFIGURED, VERIFIED}:
-            # As of a mark that was read before: a key that came in between has changed it.
-            self._without.put(item, mark)
-            return None
-        return self.active(record)
+            return None  # It is another one since a moment ago, and not active yet.
+        return self._require(record, {ACTIVE})
 
-    def active(self, record: CmkRecord) -> Cmk:
-        """The key of a record, or ``KeyRevoked`` if it is not active."""
-        if record.state != ACTIVE:
+    def opening(self, record: CmkRecord) -> Cmk:
+        """The key of a record, for what it has wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""
+        # Verified is also what one is that was deactivated.
+        return self._require(record, {VERIFIED, ACTIVE})
+
+    def _require(self, record: CmkRecord, states: Collection[str]) -> Cmk:
+        if record.state not in states:
             raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
         return self.usable(record)
 
@@ -160,18 +168,21 @@ class CustomerKeys:
 
     def forget(self) -> None:
         """Ask the keystore again for every item."""
-        self._mark = None
+        self._held = None
 
     def close(self) -> None:
         self.forget()
         for provider in self._providers.clear():
             provider.close()
 
-    def _current_mark(self) -> str:
-        now, held = self._clock(), self._mark
-        if held is None or held[1] <= now:
-            held = self._mark = self._ring.store.mark()[1], now + self._max_age
-        return held[0]
+    def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
+        now, held = self._clock(), self._held
+        if held is None or held.expires <= now:
+            mark = self._ring.store.mark()
+            # Read after the mark: a key that comes in between has changed it.
+            items = self.store.items_with_keys() if held is None or held.mark != mark else held.items
+            held = self._held = _Items(mark, now + self._max_age, items)
+        return held.items
 
     def _provider(self, record: CmkRecord) -> KeyProvider:
         name = record.provider, record.settings
