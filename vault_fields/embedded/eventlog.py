@@ -17,7 +17,7 @@ from vault_fields.embedded.events import Actor, Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
 from vault_fields.exceptions import VaultError
 
-__all__ = ["EventLog", "UnknownCursor"]
+__all__ = ["EventLog", "UnknownCursor", "flush_all"]
 
 logger = logging.getLogger("vault_fields.events")
 
@@ -177,7 +177,8 @@ def _after_fork_in_child() -> None:
 
 
 @atexit.register
-def _at_exit() -> None:
+def flush_all() -> None:
+    """Store what was noted anywhere in this process, which is about to end."""
     for log in list(_instances):
         if log._connections.lasting:
             log.close()

@@ -10,6 +10,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
+from vault_fields.embedded.eventlog import flush_all
 from vault_fields.server.bodies import MAX_BODY_BYTES
 from vault_fields.server.face import Face, safely
 from vault_fields.server.routes import EVENTS, VAULT, Route
@@ -65,8 +66,12 @@ class AsgiApplication:
 async def _live(receive: Receive, send: Send) -> None:
     while True:
         message = await receive()
+        ending = message["type"] == "lifespan.shutdown"
+        if ending:
+            # Servers may end by the signal that told them to, which nothing in Python is asked about.
+            await asyncio.to_thread(flush_all)
         await send({"type": f"{message['type']}.complete"})
-        if message["type"] == "lifespan.shutdown":
+        if ending:
             return
 
 
