@@ -110,7 +110,7 @@ def contents(apps):
 def raw(sql):
     with connection.cursor() as cursor:
         cursor.execute(sql)
-        return cursor.fetchall()
+        return list(cursor.fetchall())
 
 
 PAIRS = [("note", "text", "text_keys"), ("note", "data", "data_keys"), ("letter", "subject", "vault_keys")]
