@@ -18,9 +18,8 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import load_missing
+from vault_fields.fields.saving import is_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed
-from vault_fields.fields.sealing import seal
 
 __all__ = ["EncryptedField"]
 
@@ -139,9 +138,10 @@ class EncryptedField(_Field):
     # Writing.
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
-        # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
-        load_missing(model_instance, group_of(self))
-        seal([(model_instance, group_of(self))])
+        group = group_of(self)
+        if not is_sealed(model_instance, group):
+            # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
+            seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
 
     def get_prep_value(self, value: Any) -> Any:
