@@ -11,7 +11,6 @@ from django.db.models import Model
 from django.db.models.expressions import Col, ColPairs, Ref, Subquery
 from django.db.models.sql import Query
 
-from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Batch, Sealed
@@ -170,7 +169,5 @@ def _is_tagged(value: str, expression: Any) -> bool:
 
 
 def _split(value: str) -> tuple[str, str, str]:
-    parts = value[2:].split(_SEPARATOR, 2)
-    if len(parts) != 3:
-        raise EnvelopeError("the column holds a value that is neither encrypted nor text of an encrypted field.")
-    return parts[0], parts[1], parts[2]
+    columns, keys, text = value[2:].split(_SEPARATOR, 2)
+    return columns, keys, text
