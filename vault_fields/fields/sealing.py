@@ -85,7 +85,7 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     _load_relations(rows)
     works = [_plan(instance, group) for instance, group in rows]
     data_keys = _find_old_keys(works)
-    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys())
+    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
     companions = _companions(works, data_keys)
     finished = [(work, _sealed_members(work, data_keys[work], companions[work])) for work in works]
     for work, members in finished:
