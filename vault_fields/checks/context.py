@@ -46,6 +46,7 @@ def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
         yield from _check_function(field)
     for name in field.bind_to:
         yield from _check_path(field, "bind_to", name)
+        yield from _check_lasting(field, name)
 
 
 def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
@@ -144,6 +145,18 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
         obj=field,
         id="vault_fields.E008",
     )
+
+
+def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
+    for column in field.model._meta.concrete_fields:
+        if name in (column.name, column.attname) and column.editable and not column.primary_key:
+            yield CheckWarning(
+                f"bind_to names {name!r}, which can be edited. A value does not open once what it is tied to has "
+                "changed.",
+                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and never change it.",
+                obj=field,
+                id="vault_fields.W008",
+            )
 
 
 def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
