@@ -164,8 +164,12 @@ def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotE
     *_, last = path.split(LOOKUP_SEP)
     close = get_close_matches(last, columns, n=1)
     hint = f"Write {close[0]!r} instead." if close else f"Name one of the row's own columns: {_columns(field)}."
-    number = "E009" if option == "bind_to" else "E001"
-    return Error(f"{option} names {path!r}: {error}", hint=hint, obj=field, id=f"vault_fields.{number}")
+    return Error(
+        f"{option} names {path!r}: {error}",
+        hint=hint,
+        obj=field,
+        id="vault_fields.E009" if option == "bind_to" else "vault_fields.E001",
+    )
 
 
 def _columns(field: EncryptedField) -> str:
