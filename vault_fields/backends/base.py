@@ -22,8 +22,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _unsafe = async_unsafe(
-    "The Vault cannot be asked from an async context. Open the values beforehand with `await vault_fields.fields.aopen(…)`, "
-    "or use sync_to_async."
+    "The Vault cannot be asked from an async context. Open the values beforehand with "
+    "`await vault_fields.fields.aopen(…)`, or use sync_to_async."
 )
 
 

@@ -73,6 +73,8 @@ class EncryptedCol(Col):
 
     def _forbidden_use(self, compiler: Any) -> str | None:
         query = compiler.query
+        if self.alias is None:
+            return "use in constraints, indexes and generated columns"
         if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)):
             return "use in an update or in the conditions of a delete"
         if compiler.select is not None:

@@ -11,6 +11,7 @@ from django.db.models import Model
 from django.db.models.expressions import Col, ColPairs, Ref, Subquery
 from django.db.models.sql import Query
 
+from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Batch, Sealed
@@ -48,6 +49,8 @@ class Loader:
             raise FieldError(
                 f"{self.field.label} is encrypted: {type(expression).__name__}() was computed from its ciphertext."
             )
+        if not isinstance(value, str):
+            raise EnvelopeError(f"{self.field.label}: the column does not hold text. Were all migrations applied?")
         if not _is_tagged(value, expression):
             return Sealed(value, batch=self.batch, loaded=True)
         columns, keys, text = _split(value)
