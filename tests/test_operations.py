@@ -199,6 +199,20 @@ def test_a_reversal_can_be_interrupted_too(filled, execute):
     assert contents(filled(PLAIN)) == plain
 
 
+def test_old_code_goes_on_when_the_columns_have_changed(filled):
+    """Its models are those of before, and plaintext is what it reads and writes."""
+    old = filled(PLAIN)
+    plain = contents(old)
+    new = filled(MIXED)
+    assert contents(old) == plain
+    tenant = old.get_model("migrated", "Tenant").objects.first()
+    note = old.get_model("migrated", "Note").objects.create(tenant=tenant, text="old", data={"old": [1]})
+    old.get_model("migrated", "Letter").objects.update(body={"old": [2]})
+    seen = new.get_model("migrated", "Note").objects.get(pk=note.pk)
+    assert (seen.text, seen.data) == ("old", {"old": [1]})
+    assert {letter.body["old"][0] for letter in new.get_model("migrated", "Letter").objects.all()} == {2}
+
+
 def test_old_code_that_writes_plaintext_meanwhile_is_picked_up_later(filled):
     apps = filled(ENCRYPTED)
     plain = contents(apps)
