@@ -108,7 +108,11 @@ def test_any_truncation_is_refused():
         refused(TEXT[:length])
 
 
-@pytest.mark.parametrize("text", ["", "no JSON", "[" * 100_000, '{"v":' * 50_000, '{"v":1', "\ufeff" + TEXT])
+@pytest.mark.parametrize(
+    "text",
+    ["", "no JSON", "[" * 100_000, '{"v":' * 50_000, '{"v":1', "\ufeff" + TEXT],
+    ids=["empty", "text", "arrays", "objects", "cut", "byte order mark"],
+)
 def test_what_is_not_json_is_refused_as_that(text):
     assert refused(text) == "the companion is not JSON: it is truncated or altered."
 
@@ -146,6 +150,7 @@ def test_the_version_has_one_spelling(spelling):
         companion._compact({name: value for name, value in json.loads(TEXT).items() if name != "row"}),
         companion._compact(dict(reversed(json.loads(TEXT).items()))),
     ],
+    ids=range(13),
 )
 def test_there_is_one_text_for_one_companion(text):
     assert refused(text) == MALFORMED

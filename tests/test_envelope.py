@@ -58,9 +58,7 @@ def test_what_decodes_is_the_one_text_for_its_envelope(body):
     assert envelope.encode(decoded) == text
 
 
-@pytest.mark.parametrize(
-    "text", ["$vf$1$", "$vf$1$k$AAAA", "$vf$2$anything", "$vf$0$", "$vf$007$", f"$vf${'9' * 5000}$"]
-)
+@pytest.mark.parametrize("text", ["$vf$1$", "$vf$1$k$AAAA", "$vf$2$anything", "$vf$0$", "$vf$007$", "$vf$987654321$"])
 def test_an_envelope_of_any_version_counts_as_encrypted(text):
     assert envelope.is_envelope(text)
 
@@ -74,7 +72,7 @@ def test_anything_else_is_plaintext(text):
     assert refused(text) == "the value has no envelope."
 
 
-@pytest.mark.parametrize("version", ["0", "01", "2", "11", "9" * 5000])
+@pytest.mark.parametrize("version", ["0", "01", "2", "11", pytest.param("9" * 5000, id="5000 digits")])
 def test_an_unknown_version_is_refused_as_that(version):
     text = envelope.encode(Envelope("key", SEALED)).replace("$1$", f"${version}$", 1)
     assert "a version that this release of vault_fields does not know" in refused(text)
