@@ -120,6 +120,15 @@ class TestList:
         assert "Empty (1)" in facets
         assert "Not empty (2)" in facets
 
+    def test_the_filter_of_django_compares(self, admin_client, patient, monkeypatch):
+        """Why E026 lets it pass for JSON only."""
+        monkeypatch.setattr(PatientAdmin, "list_filter", [("ssn", admin.EmptyFieldListFilter)])
+        with pytest.raises(FieldError, match="does not support the lookup 'exact'"):
+            admin_client.get(changelist(Patient), {"ssn__isempty": "1"})
+        monkeypatch.setattr(PatientAdmin, "list_filter", [("history", admin.EmptyFieldListFilter)])
+        assert cells(admin_client.get(changelist(Patient), {"history__isempty": "1"}), "ssn") == []
+        assert cells(admin_client.get(changelist(Patient), {"history__isempty": "0"}), "ssn") == ["123-45-6789"]
+
     @pytest.mark.parametrize("lookup", ["ssn", "ssn__startswith", "history__pain"])
     def test_a_url_that_compares_is_turned_away(self, admin_client, hundred, rounds, lookup):
         response = admin_client.get(changelist(Patient), {lookup: "0"})

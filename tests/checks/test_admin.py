@@ -81,7 +81,7 @@ def test_e025_search(check, model, path):
     ],
 )
 def test_e026_filter(check, model, item):
-    (message,) = check(model, list_filter=["pk", item])
+    (message,) = check(model, list_filter=[item])
     assert message.id == "vault_fields.E026"
     assert "vault_fields.admin.NullFieldListFilter" in message.hint
 
@@ -182,6 +182,20 @@ def test_date_hierarchy_is_reported_by_django(check, lab):
     patient = lab.apps.get_model("testapp", "patient")
     found = type("TheAdmin", (admin.ModelAdmin,), {"date_hierarchy": "ssn"})(patient, AdminSite()).check()
     assert [message.id for message in found] == ["admin.E128"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inlines": ["PatientInline"]},
+        {"prepopulated_fields": ["slug"]},
+        {"search_fields": 7},
+        {"list_filter": [("ssn", object)]},
+        {"list_display": ["no_such_column"]},
+    ],
+)
+def test_options_of_a_wrong_kind_are_left_to_django(check, wrong):
+    assert check(**{"ordering": ["ssn"], **wrong}) == []
 
 
 def test_other_apps_are_not_asked_about(check, lab):
