@@ -42,8 +42,8 @@ def serving(tmp_path: Path, *arguments: str, **server: object) -> Iterator["subp
     path = tmp_path / "vault.sqlite3"
     (tmp_path / "served_settings.py").write_text(
         "from tests.settings import *\n"
-        "VAULTS = {'tenants': {'BACKEND': 'vault_fields.backends.local.LocalVault', "
-        f"'OPTIONS': {{'path': {str(path)!r}}}}}}}\n"
+        "VAULTS['tenants'] = {'BACKEND': 'vault_fields.backends.local.LocalVault', "
+        f"'OPTIONS': {{'path': {str(path)!r}}}}}\n"
         f"VAULT_SERVER = {server!r}\n"
     )
     environment = {
