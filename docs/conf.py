@@ -15,4 +15,3 @@ myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
 html_theme = "furo"
 html_title = f"{project} {release}"
-suppress_warnings = ["toc.empty_glob"]  # Records and check pages may be none.

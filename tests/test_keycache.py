@@ -293,3 +293,13 @@ def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog
         go.set()
         assert asking.result()["k"].id == "id-k"
     assert caplog.records == []
+
+
+def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held():
+    cache = KeyCache()
+    generation = cache.generation
+    cache.purge()
+    cache.put(key("k"), A, generation)
+    assert cache.get("k") is None
+    cache.put(key("k"), A, cache.generation)
+    assert cache.get("k") is not None

@@ -72,8 +72,9 @@ def proof_message(key_id: str, context: KeyContext, row: Mapping[str, str | None
     return _compact(["vault_fields proof", VERSION, key_id, dict(context), _sorted(row)]).encode()
 
 
-# Rows that were written together share their companion's text, and a page is read more than once.
-@lru_cache(maxsize=4096)
+# Rows that were written together share their companion's text, and a page is read more than once. As many as a vault
+# caches keys by default: what is warm there is not parsed again here.
+@lru_cache(maxsize=10_000)
 def decode(text: str) -> Companion:
     """The companion in a stored text, or ``EnvelopeError``."""
     if len(text) > _MAX_LENGTH:
@@ -124,5 +125,5 @@ def _sorted(row: Mapping[str, str | None]) -> dict[str, str | None]:
     return {name: row[name] for name in sorted(row)}
 
 
-def _compact(value: object) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+# json.dumps() would make a new encoder for each call.
+_compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

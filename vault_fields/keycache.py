@@ -59,10 +59,20 @@ class KeyCache:
         with self._lock:
             return self._get(encrypted_keys)
 
-    def put(self, key: DataKey, context: KeyContext | None) -> None:
-        """Hold a key that the Vault has just handed out for ``context`` (None where that is not known)."""
+    @property
+    def generation(self) -> int:
+        """How often the cache was purged: see ``put``."""
+        return self._purges
+
+    def put(self, key: DataKey, context: KeyContext | None, generation: int | None = None) -> None:
+        """
+        Hold a key that the Vault has just handed out for ``context`` (None where that is not known).
+
+        ``generation`` is that of the moment when the Vault was asked: what a purge has overtaken since is not held.
+        """
         with self._lock:
-            self._put(key, key.encrypted_keys, context)
+            if generation is None or generation == self._purges:
+                self._put(key, key.encrypted_keys, context)
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """

@@ -28,7 +28,7 @@ class KeyContext(Mapping[str, str]):
     their order.
     """
 
-    __slots__ = ("_canonical", "_items")
+    __slots__ = ("_hash", "_items")
 
     def __init__(self, items: Mapping[str, str]) -> None:
         if not isinstance(items, Mapping):
@@ -41,12 +41,12 @@ class KeyContext(Mapping[str, str]):
             _check_name(name)
             _check_value(name, value)
         self._items = {name: items[name] for name in sorted(items)}
-        self._canonical = json.dumps(self._items, ensure_ascii=False, separators=(",", ":")).encode()
+        self._hash = hash(tuple(self._items.items()))
 
     @property
     def canonical(self) -> bytes:
         """The one byte string for these items: compact JSON in UTF-8, names in code point order."""
-        return self._canonical
+        return json.dumps(self._items, ensure_ascii=False, separators=(",", ":")).encode()
 
     def __getitem__(self, name: str) -> str:
         return self._items[name]
@@ -59,13 +59,13 @@ class KeyContext(Mapping[str, str]):
 
     def __eq__(self, other: object) -> bool:
         if isinstance(other, KeyContext):
-            return self._canonical == other._canonical
+            return self._items == other._items
         if isinstance(other, Mapping):
             return self._items == dict(other)
         return NotImplemented
 
     def __hash__(self) -> int:
-        return hash(self._canonical)
+        return self._hash
 
     def __repr__(self) -> str:
         return f"KeyContext({self._items!r})"

@@ -1,5 +1,9 @@
 """A laboratory: models and admin classes that no other test sees, and what the system checks say about them."""
 
+import itertools
+import sys
+from textwrap import indent
+
 import pytest
 from django.core.checks import run_checks
 from django.db import models
@@ -7,6 +11,13 @@ from django.test.utils import isolate_apps
 
 from vault_fields.checks.models import check_models
 from vault_fields.fields import EncryptedTextField
+
+HEADER = """\
+from django.db import migrations, models
+from vault_fields.fields import CompanionField, EncryptedTextField
+
+class Migration(migrations.Migration):
+"""
 
 
 class Laboratory:
@@ -53,3 +64,31 @@ def own_ids():
         return [message.id.removeprefix("vault_fields.") for message in found]
 
     return run
+
+
+class Project:
+    """The migrations of an app, in a package that no other test imports."""
+
+    counter = itertools.count()
+
+    def __init__(self, path, settings):
+        self.package = f"migrations_of_a_project_{next(self.counter)}"
+        self.path = path / self.package
+        self.path.mkdir()
+        (self.path / "__init__.py").touch()
+        settings.MIGRATION_MODULES = {"testapp": self.package}
+
+    def migration(self, name, operations="", *, after=(), replaces=()):
+        attributes = f"dependencies = {[('testapp', each) for each in after]}\n"
+        attributes += f"replaces = {[('testapp', each) for each in replaces]}\n"
+        attributes += f"operations = [{operations.strip()}]\n"
+        (self.path / f"{name}.py").write_text(HEADER + indent(attributes, "    "))
+
+
+@pytest.fixture
+def project(tmp_path, settings, monkeypatch):
+    monkeypatch.syspath_prepend(tmp_path)
+    project = Project(tmp_path, settings)
+    yield project
+    for name in [name for name in sys.modules if name.partition(".")[0] == project.package]:
+        del sys.modules[name]

@@ -204,6 +204,7 @@ def test_e006_constant_of_a_wrong_length(lab, constant, ids):
 @pytest.mark.parametrize("option", ["key_context", "bind_to"])
 def test_e007_column_that_cannot_name_a_tenant(lab, column, option):
     options = {"key_context": ["organization_id"], option: ["column"]}
+    column.editable = False  # Otherwise W008 would come too.
     lab.patient(column=column, ssn=EncryptedTextField(**options))
     message = lab.only()
     assert message.id == "vault_fields.E007"
@@ -263,6 +264,23 @@ def test_e009_bound_to_what_is_no_column(lab, name):
     message = lab.only()
     assert message.id == "vault_fields.E009"
     assert message.msg.startswith(f"bind_to names {name!r}")
+
+
+@pytest.mark.parametrize("name", ["ward", "ward_id"])
+def test_w008_bound_to_what_can_be_edited(lab, name):
+    lab.model("Ward")
+    lab.patient(ward=models.ForeignKey("Ward", models.CASCADE), ssn=encrypted(["organization_id"], bind_to=[name]))
+    message = lab.only()
+    assert message.id == "vault_fields.W008"
+    assert "editable=False on 'ward'" in message.hint
+
+
+def test_bound_to_what_lasts_is_passed_over(lab):
+    lab.patient(
+        public_id=models.UUIDField(default=uuid.uuid4, editable=False),
+        ssn=encrypted(["organization_id"], bind_to=["public_id"]),
+    )
+    assert lab.ids() == []
 
 
 @pytest.mark.parametrize("path", ["organization_id", "organization__workos_id"])

@@ -56,6 +56,12 @@ def test_e012_latest(lab, latest):
     assert lab.only().msg.startswith("Meta.get_latest_by names")
 
 
+def test_options_of_a_wrong_kind_are_left_to_django(lab):
+    patient = lab.patient(meta={"ordering": 7, "get_latest_by": 7, "unique_together": [("organization", "no_such")]})
+    assert lab.ids() == []
+    assert [message.id for message in patient.check()] == ["models.E012", "models.E014"]
+
+
 @pytest.mark.parametrize(
     "meta",
     [

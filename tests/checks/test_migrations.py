@@ -1,8 +1,6 @@
 """former_labels, against the migrations of a project on disk."""
 
-import itertools
-import sys
-from textwrap import dedent, indent
+from textwrap import dedent
 
 import pytest
 from django.core.checks import run_checks
@@ -12,15 +10,10 @@ from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ModelState, ProjectState
 from django.test.utils import isolate_apps
 
+from tests.checks.conftest import HEADER
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.fields import CompanionField, EncryptedTextField
 
-HEADER = """\
-from django.db import migrations, models
-from vault_fields.fields import CompanionField, EncryptedTextField
-
-class Migration(migrations.Migration):
-"""
 CREATE = """
 migrations.CreateModel("Patient", [
     ("id", models.BigAutoField(primary_key=True)),
@@ -33,34 +26,6 @@ RENAME = """
 migrations.RenameField("patient", "number", "ssn"),
 migrations.RenameField("patient", "number_keys", "ssn_keys"),
 """
-
-
-class Project:
-    """The migrations of an app, in a package that no other test imports."""
-
-    counter = itertools.count()
-
-    def __init__(self, path, settings):
-        self.package = f"migrations_of_a_project_{next(self.counter)}"
-        self.path = path / self.package
-        self.path.mkdir()
-        (self.path / "__init__.py").touch()
-        settings.MIGRATION_MODULES = {"testapp": self.package}
-
-    def migration(self, name, operations="", *, after=(), replaces=()):
-        attributes = f"dependencies = {[('testapp', each) for each in after]}\n"
-        attributes += f"replaces = {[('testapp', each) for each in replaces]}\n"
-        attributes += f"operations = [{operations.strip()}]\n"
-        (self.path / f"{name}.py").write_text(HEADER + indent(attributes, "    "))
-
-
-@pytest.fixture
-def project(tmp_path, settings, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    project = Project(tmp_path, settings)
-    yield project
-    for name in [name for name in sys.modules if name.partition(".")[0] == project.package]:
-        del sys.modules[name]
 
 
 def check(lab):

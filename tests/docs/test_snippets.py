@@ -4,7 +4,8 @@ Every snippet of the README and of ``docs/`` runs, in the order of its page, in 
 What a fenced block is for stands in its first line:
 
 ``python``, first line ``# path/to/file.py``
-    the contents of that file of the project; for ``project/settings.py``, what is added to the settings
+    the contents of that file of the project; for ``project/settings.py``, what is added to the settings. A new file
+    means a new process, and the keys of an ``InMemoryVault`` are then gone: a page that goes on reading sets another.
 ``python``
     statements, in a shell that has all models
 ``pycon``
@@ -13,7 +14,8 @@ What a fenced block is for stands in its first line:
     commands to run, each after ``$``, all of them ``python manage.py …``
 
 Blocks in an HTML comment run too, so that a page can set up what it need not show. ``text``, ``sh`` and other languages
-are only for reading. The project has an app ``clinic``, an app ``tenants`` with a model ``Organization``, and SQLite.
+are only for reading. The project has an app ``clinic``, an app ``tenants`` with a model ``Organization``,
+SQLite, and an ``InMemoryVault``.
 """
 
 import os
@@ -88,28 +90,51 @@ from django.urls import path
 urlpatterns = [path("admin/", admin.site.urls)]
 """
 
-SHELL = """
+TENANTS_MIGRATION = """
+from django.db import migrations, models
+
+
+class Migration(migrations.Migration):
+    initial = True
+    operations = [
+        migrations.CreateModel(
+            name="Organization",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("workos_id", models.CharField(max_length=64, unique=True)),
+                ("name", models.CharField(max_length=200)),
+            ],
+        ),
+    ]
+"""
+
+# Commands and statements that follow each other share one process, as long as no file is written in between.
+STEPS = """
 import doctest
+import importlib
 import sys
 
 import django
+from django.apps import apps
+from django.core.management import ManagementUtility
 
 django.setup()
-
-from django.apps import apps
-
 names = {model.__name__: model for model in apps.get_models()}
-failed = 0
-for number, (language, source) in enumerate(BLOCKS, start=1):
-    if language == "python":
+for number, (language, source) in enumerate(steps, start=1):
+    if language == "console":
+        # A migration that was just written is to be found.
+        importlib.invalidate_caches()
+        ManagementUtility(source).execute()
+    elif language == "python":
         exec(compile(source, f"<snippet {number}>", "exec"), names)
     else:
         test = doctest.DocTestParser().get_doctest(source, names, f"snippet {number}", None, 0)
-        runner = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS)
-        failed += runner.run(test, clear_globs=False).failed
+        if doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test, clear_globs=False).failed:
+            sys.exit(1)
         names |= test.globs
-sys.exit(1 if failed else 0)
 """
+
+Step = tuple[str, str | list[str]]
 
 
 class Project:
@@ -125,8 +150,8 @@ class Project:
         self.write("tenants/__init__.py", "")
         self.write("tenants/migrations/__init__.py", "")
         self.write("tenants/models.py", TENANTS)
+        self.write("tenants/migrations/0001_initial.py", TENANTS_MIGRATION)
         (path / "manage.py").write_text((ROOT / "manage.py").read_text("utf-8").replace("testproject.", "project."))
-        self.run("manage.py", "makemigrations", "tenants")
 
     def write(self, name: str, text: str) -> None:
         path = self.path / name
@@ -135,51 +160,48 @@ class Project:
             text = path.read_text("utf-8") + text
         path.write_text(text, encoding="utf-8")
 
-    def run(self, *arguments: str) -> None:
-        # A module that was just rewritten must not be taken from a compiled copy of the same second and size.
+    def run(self, steps: list[Step]) -> None:
+        script = self.path / "steps.py"
+        script.write_text(f"steps = {steps!r}\n{STEPS}", encoding="utf-8")
         environment = os.environ | {
             "DJANGO_SETTINGS_MODULE": "project.settings",
+            # A module that was just rewritten must not be taken from a compiled copy of the same second and size.
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join([str(self.path), str(ROOT)]),
             "PYTHONUTF8": "1",
         }
         done = subprocess.run(
-            [sys.executable, *arguments], cwd=self.path, env=environment, capture_output=True, text=True, check=False
+            [sys.executable, script], cwd=self.path, env=environment, capture_output=True, text=True, check=False
         )
-        assert done.returncode == 0, f"{shlex.join(arguments[:4])}\n{done.stdout}\n{done.stderr}"
+        assert done.returncode == 0, f"{steps}\n{done.stdout}\n{done.stderr}"
 
-    def shell(self, blocks: list[tuple[str, str]]) -> None:
-        script = self.path / "snippets.py"
-        script.write_text(f"BLOCKS = {blocks!r}\n{SHELL}", encoding="utf-8")
-        self.run(script.name)
+
+def commands(block: str) -> list[Step]:
+    found: list[Step] = []
+    for line in block.splitlines():
+        if line.startswith("$ "):
+            python, *arguments = shlex.split(line[2:], comments=True)
+            assert (python, arguments[0]) == ("python", "manage.py"), f"{line} is not a command of manage.py"
+            found.append(("console", arguments))
+    return found
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_snippets_run(page, tmp_path):
-    blocks = BLOCK.findall(page.read_text("utf-8"))
-    if not blocks:
-        return
     project = Project(tmp_path)
-    pending: list[tuple[str, str]] = []
-    for language, source in blocks:
-        file = FILE.match(source)
-        if language == "pycon" or (language == "python" and not file):
-            pending.append((language, source))
-            continue
-        # Statements that follow each other share one shell; a new file or a command ends it.
-        if pending:
-            project.shell(pending)
-            pending = []
-        if file:
+    steps: list[Step] = []
+    for language, source in BLOCK.findall(page.read_text("utf-8")):
+        if language == "python" and (file := FILE.match(source)):
+            if steps:
+                project.run(steps)
+                steps = []
             project.write(file[1], source[file.end() :])
-            continue
-        for line in source.splitlines():
-            if line.startswith("$ "):
-                command = shlex.split(line[2:], comments=True)
-                assert command[:2] == ["python", "manage.py"], f"{page.name}: {line} is not a command of manage.py"
-                project.run(*command[1:])
-    if pending:
-        project.shell(pending)
+        elif language == "console":
+            steps += commands(source)
+        else:
+            steps.append((language, source))
+    if steps:
+        project.run(steps)
 
 
 def test_every_python_block_is_found():

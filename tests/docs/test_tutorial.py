@@ -33,7 +33,7 @@ sys.exit(1 if doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).fail
 """
 
 
-def run(command: list[str], directory: Path) -> str:
+def run(command: list[str], directory: Path, *, fails: bool = False) -> str:
     programs = {"python": [sys.executable], "django-admin": [sys.executable, "-m", "django"]}
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("DJANGO_", "VAULT_"))}
     environment |= {
@@ -50,7 +50,7 @@ def run(command: list[str], directory: Path) -> str:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, f"{shlex.join(command[:4])}\n{done.stdout}"
+    assert (done.returncode != 0) is fails, f"{shlex.join(command[:4])}\n{done.stdout}"
     return done.stdout
 
 
@@ -61,7 +61,7 @@ def type_in(session: str, directory: Path) -> None:
         return
     for step in re.split(r"^\$ ", session, flags=re.MULTILINE)[1:]:
         command, _, expected = step.partition("\n")
-        printed = run(shlex.split(command), directory)
+        printed = run(shlex.split(command), directory, fails="Error: " in expected)
         if expected.strip():
             assert doctest.OutputChecker().check_output(expected, printed, FLAGS), f"$ {command}\n{printed}"
 

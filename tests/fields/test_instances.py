@@ -291,8 +291,7 @@ def test_json_that_is_no_json_says_so_without_showing_it(organization, execute):
 def test_a_stored_control_character_is_not_taken_for_what_a_query_adds(organization, execute):
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET text = %s", "\x1evx")
-    with pytest.raises(EnvelopeError):
-        Legacy.objects.get().text  # noqa: B018
+    assert Legacy.objects.get().text == "\x1evx"
 
 
 def test_the_value_of_a_null_row_stays_null(organization):

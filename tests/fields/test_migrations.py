@@ -2,16 +2,19 @@
 
 import pytest
 from django.apps import apps
-from django.db import connection, models
+from django.core.exceptions import FieldError, ValidationError
+from django.db import IntegrityError, connection, models
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.operations import AddField, AlterField, CreateModel, RemoveField, RenameField, RenameModel
 from django.db.migrations.questioner import MigrationQuestioner
 from django.db.migrations.state import ModelState, ProjectState
 from django.db.migrations.writer import MigrationWriter, OperationWriter
 from django.db.models import Value
+from django.db.models.functions import Lower
 from django.test.utils import isolate_apps
 
-from tests.testapp.models import Organization, setting_context
+from tests.testapp.models import Organization, Patient, setting_context
+from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.testing import assert_vault_calls
 
@@ -188,3 +191,93 @@ def test_historical_models_read_and_write_and_renames_open_by_their_former_label
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(next(model for model in state.apps.get_models() if model.__name__ in ("Row", "Line")))
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_column_with_a_default_is_added_without_it_and_made_not_null_later():
+    organization = Organization.objects.create(workos_id="org_1")
+    state = run(
+        state_of(),
+        CreateModel(
+            "Row",
+            [
+                ("id", models.BigAutoField(primary_key=True)),
+                ("organization", models.ForeignKey("testapp.Organization", models.CASCADE)),
+            ],
+        ),
+    )
+    try:
+        state.apps.get_model("testapp", "Row").objects.create(organization_id=organization.pk)
+        state = run(state, AddField("Row", "data_keys", CompanionField()))
+        options = {"key_context": ["organization_id"], "default": dict}
+        state = run(state, AddField("Row", "data", EncryptedJSONField(null=True, **options)))
+        Row = state.apps.get_model("testapp", "Row")
+        row = Row.objects.get()
+        assert row.data is None
+        assert Row(organization_id=organization.pk).data == {}
+        row.data = {"a": 1}
+        row.save()
+        state = run(state, AlterField("Row", "data", EncryptedJSONField(**options)))
+        assert state.apps.get_model("testapp", "Row").objects.get().data == {"a": 1}
+        with pytest.raises(FieldError, match="add a column to a table that has rows with null=True"):
+            run(state, AddField("Row", "ssn", encrypted(blank=True)))
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(state.apps.get_model("testapp", "Row"))
+
+
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.testapp")
+def test_a_check_constraint_may_ask_for_null():
+    class Row(models.Model):
+        organization = models.ForeignKey(Organization, models.CASCADE)
+        ssn = encrypted(null=True)
+        notes = encrypted(null=True, blank=True)
+
+        class Meta:
+            app_label = "testapp"
+            constraints = [
+                models.CheckConstraint(
+                    condition=models.Q(ssn__isnull=False) | models.Q(notes__isnull=False), name="one_of_them"
+                )
+            ]
+
+    organization = Organization.objects.create(workos_id="org_1")
+    with connection.schema_editor() as editor:
+        editor.create_model(Row)
+    try:
+        row = Row(organization=organization, ssn="x")
+        row.full_clean()
+        row.save()
+        assert Row.objects.get().ssn == "x"
+        with pytest.raises(ValidationError, match="one_of_them"):
+            Row(organization=organization).validate_constraints()
+        with pytest.raises(IntegrityError):
+            Row.objects.create(organization=organization)
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Row)
+
+
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.testapp")
+def test_a_generated_column_is_not_made_from_ciphertext():
+    class Row(models.Model):
+        organization = models.ForeignKey(Organization, models.CASCADE)
+        ssn = encrypted()
+        lower = models.GeneratedField(expression=Lower("ssn"), output_field=models.TextField(), db_persist=True)
+
+        class Meta:
+            app_label = "testapp"
+
+    with (
+        pytest.raises(FieldError, match="use in constraints, indexes and generated columns"),
+        connection.schema_editor() as editor,
+    ):
+        editor.create_model(Row)
+
+
+def test_a_column_that_does_not_hold_text_yet_asks_for_the_migrations(patient):
+    rows = Patient.objects.raw("SELECT id, organization_id, 7 AS ssn FROM testapp_patient")
+    with pytest.raises(EnvelopeError, match=r"testapp.Patient.ssn: the column does not hold text"):
+        list(rows)

@@ -14,6 +14,7 @@ from django.utils.asyncio import async_unsafe
 from vault_fields.exceptions import VaultError
 from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.keyshare import KeyShare
 
 __all__ = ["BaseVault"]
 
@@ -21,8 +22,8 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _unsafe = async_unsafe(
-    "The Vault cannot be asked from an async context. Open the values beforehand with `await vault_fields.fields.aopen(…)`, "
-    "or use sync_to_async."
+    "The Vault cannot be asked from an async context. Open the values beforehand with "
+    "`await vault_fields.fields.aopen(…)`, or use sync_to_async."
 )
 
 
@@ -33,7 +34,8 @@ class BaseVault(ABC):
     Its options are its constructor's keywords, which are also the ``OPTIONS`` of its entry in ``VAULTS``:
     ``max_cached_keys`` and ``key_max_age`` (seconds) bound the cache of opened data keys; ``max_concurrency`` is how
     many calls may be under way for one batch; ``max_rows_per_key`` how many new rows of one bulk operation may share a
-    data key.
+    data key. Separate saves share one only if ``data_key_max_uses`` is above 1: that many of one context, within
+    ``data_key_max_age`` seconds.
 
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
@@ -47,6 +49,8 @@ class BaseVault(ABC):
         key_max_age: float = 60.0,
         max_concurrency: int = 16,
         max_rows_per_key: int = 1000,
+        data_key_max_uses: int = 1,
+        data_key_max_age: float = 60.0,
         **unknown: Any,
     ) -> None:
         self.alias = alias
@@ -56,7 +60,10 @@ class BaseVault(ABC):
         self._require_number("key_max_age", key_max_age, minimum=0)
         self._require_number("max_concurrency", max_concurrency, minimum=1, integral=True)
         self._require_number("max_rows_per_key", max_rows_per_key, minimum=1, integral=True)
+        self._require_number("data_key_max_uses", data_key_max_uses, minimum=1, integral=True)
+        self._require_number("data_key_max_age", data_key_max_age, minimum=0)
         self.max_rows_per_key = max_rows_per_key
+        self._share = KeyShare(max_uses=data_key_max_uses, max_age=data_key_max_age)
         self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)
         self.calls: Counter[str] = Counter()
         self._max_concurrency = max_concurrency
@@ -69,9 +76,18 @@ class BaseVault(ABC):
     def create_data_key(self, context: KeyContext) -> DataKey:
         """A fresh random data key, wrapped under every item of ``context``. One call."""
         self._count("create")
+        generation = self.cache.generation
         key = self._create(context)
-        self.cache.put(key, context)
+        self.cache.put(key, context, generation)
         return key
+
+    def shared_data_key(self, context: KeyContext) -> DataKey:
+        """
+        A data key for one save: a fresh one, or the latest if ``data_key_max_uses`` and ``data_key_max_age`` allow.
+
+        One call, or none for a key that is used again.
+        """
+        return self._share.take(context, self.create_data_key)
 
     def decrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
         """The data key behind ``encrypted_keys``. One call, or none while it is cached."""
@@ -97,8 +113,9 @@ class BaseVault(ABC):
     def rekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         """The same data key wrapped for another context; its id may change with the wrapping. One call."""
         self._count("rekey")
+        generation = self.cache.generation
         key = self._rekey(encrypted_keys, context)
-        self.cache.put(key, context)
+        self.cache.put(key, context, generation)
         return key
 
     async def acreate_data_key(self, context: KeyContext) -> DataKey:
@@ -125,6 +142,7 @@ class BaseVault(ABC):
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
+        self._share.purge(context)
         return self.cache.purge(context)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
@@ -137,7 +155,7 @@ class BaseVault(ABC):
 
     def close(self) -> None:
         """Let go of threads, connections and cached keys. The vault can be used again afterwards."""
-        self.cache.purge()
+        self.purge()
         with self._calls_lock:
             pool, self._pool = self._pool, None
         if pool is not None:

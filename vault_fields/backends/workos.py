@@ -54,8 +54,9 @@ class WorkOSVault(BaseVault):
 
     async def acreate_data_key(self, context: KeyContext) -> DataKey:
         self._count("create")
+        generation = self.cache.generation
         key = await self._aask(KeyCall.create(context))
-        self.cache.put(key, context)
+        self.cache.put(key, context, generation)
         return key
 
     async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
@@ -63,8 +64,9 @@ class WorkOSVault(BaseVault):
 
     async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         self._count("rekey")
+        generation = self.cache.generation
         key = await self._aask(KeyCall.rekey(encrypted_keys, context))
-        self.cache.put(key, context)
+        self.cache.put(key, context, generation)
         return key
 
     def close(self) -> None:

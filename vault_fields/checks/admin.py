@@ -24,10 +24,15 @@ def check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         message
         for site in all_sites
         for model_admin in site._registry.values()
-        if app_configs is None or model_admin.model._meta.app_config in app_configs
+        if (app_configs is None or model_admin.model._meta.app_config in app_configs) and _is_sound(model_admin)
         for check in (_check_search, _check_filters, _check_ordering, _check_columns, _check_prepopulated)
         for message in check(model_admin)
     ]
+
+
+def _is_sound(admin: Any) -> bool:
+    """Whether Django finds the options to be of the right kinds; where it does not, it says so first."""
+    return not any(message.is_serious() for message in admin.check())
 
 
 def _check_search(admin: Any) -> Iterator[CheckMessage]:

@@ -46,6 +46,7 @@ def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
         yield from _check_function(field)
     for name in field.bind_to:
         yield from _check_path(field, "bind_to", name)
+        yield from _check_lasting(field, name)
 
 
 def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
@@ -146,13 +147,29 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
     )
 
 
+def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
+    for column in field.model._meta.concrete_fields:
+        if name in (column.name, column.attname) and column.editable and not column.primary_key:
+            yield CheckWarning(
+                f"bind_to names {name!r}, which can be edited. A value does not open once what it is tied to has "
+                "changed.",
+                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and never change it.",
+                obj=field,
+                id="vault_fields.W008",
+            )
+
+
 def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
     columns = [name for column in field.model._meta.concrete_fields for name in (column.attname, column.name)]
     *_, last = path.split(LOOKUP_SEP)
     close = get_close_matches(last, columns, n=1)
     hint = f"Write {close[0]!r} instead." if close else f"Name one of the row's own columns: {_columns(field)}."
-    number = "E009" if option == "bind_to" else "E001"
-    return Error(f"{option} names {path!r}: {error}", hint=hint, obj=field, id=f"vault_fields.{number}")
+    return Error(
+        f"{option} names {path!r}: {error}",
+        hint=hint,
+        obj=field,
+        id="vault_fields.E009" if option == "bind_to" else "vault_fields.E001",
+    )
 
 
 def _columns(field: EncryptedField) -> str:

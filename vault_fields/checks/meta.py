@@ -30,7 +30,7 @@ def check_meta(model: type[Model]) -> Iterator[CheckMessage]:
 
 
 def _check_order(model: type[Model], option: str, value: Any) -> Iterator[CheckMessage]:
-    for field in encrypted_in(model, *([value] if isinstance(value, str) else value or ())):
+    for field in encrypted_in(model, *(value if isinstance(value, (list, tuple)) else [value])):
         yield Error(
             f"Meta.{option} names the encrypted field {field.label}. {_CIPHERTEXT}: it has no order.",
             hint=f"Take {field.name!r} out of {option} and name another field, such as 'pk'.",

@@ -63,11 +63,8 @@ class LabelHistory:
         state = self.models.get(model)
         if state is None or state.columns.get(column) is None:
             return []
-        labels = state.labels(column)
-        for left in self._left:
-            if state.state_only and left.name.lower() == state.name.lower():
-                labels = [*left.labels(column), *labels]
-        return list(dict.fromkeys(labels))
+        moved = [left for left in self._left if state.state_only and left.name.lower() == state.name.lower()]
+        return list(dict.fromkeys(label for each in (*moved, state) for label in each.labels(column)))
 
     def apply(self, app_label: str, operation: Operation, *, state_only: bool = False) -> None:
         if isinstance(operation, ops.SeparateDatabaseAndState):

@@ -18,9 +18,8 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import load_missing
+from vault_fields.fields.saving import is_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed
-from vault_fields.fields.sealing import seal
 
 __all__ = ["EncryptedField"]
 
@@ -95,6 +94,20 @@ class EncryptedField(_Field):
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
         install_hooks(cls)
 
+    def has_default(self) -> bool:
+        # Of a historical model only the schema editor asks: for a value to put into existing rows, where it would
+        # stand unencrypted. Instances get theirs all the same.
+        return super().has_default() and not self._is_historical
+
+    def get_default(self) -> Any:
+        if self._is_historical and super().has_default():
+            return self.default() if callable(self.default) else self.default
+        return super().get_default()
+
+    @property
+    def _is_historical(self) -> bool:
+        return getattr(getattr(self, "model", None), "__module__", None) == _HISTORICAL_MODULE
+
     @property
     def companion_name(self) -> str:
         return self.keys_field or f"{self.name}_keys"
@@ -139,9 +152,10 @@ class EncryptedField(_Field):
     # Writing.
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
-        # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
-        load_missing(model_instance, group_of(self))
-        seal([(model_instance, group_of(self))])
+        group = group_of(self)
+        if not is_sealed(model_instance, group):
+            # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
+            seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
 
     def get_prep_value(self, value: Any) -> Any:
@@ -159,8 +173,9 @@ class EncryptedField(_Field):
         if _is_sealed_case(value):
             return value
         raise FieldError(
-            f"{self.label} is encrypted for the key context of each row, which QuerySet.update() and expressions do "
-            "not know: nothing was written. Assign the value to instances and call save() or bulk_update()."
+            f"{self.label} is encrypted for the key context of each row, which QuerySet.update(), expressions and "
+            "column defaults do not know: nothing was written. Assign the value to instances and call save() or "
+            "bulk_update(); add a column to a table that has rows with null=True."
         )
 
     def value_to_string(self, obj: Model) -> Any:

@@ -38,6 +38,9 @@ class EncryptedCol(Col):
     """
 
     target: "EncryptedField"
+    # Whether the value is selected together with what opens it. The text itself does not tell: whoever writes to the
+    # column could make it look so, and bring along the row's columns that it is to be compared with.
+    is_tagged = False
 
     def plain(self) -> Col:
         """The bare column, for ``IS NULL``."""
@@ -53,6 +56,7 @@ class EncryptedCol(Col):
             refuse(self.target, "ordering")
         look_ahead(compiler)
         mode = self._mode(compiler.query)
+        self.is_tagged = mode is not None
         if mode is None:
             return sql, params
         return _with_companion(self, compiler, sql, mode), params
@@ -69,6 +73,8 @@ class EncryptedCol(Col):
 
     def _forbidden_use(self, compiler: Any) -> str | None:
         query = compiler.query
+        if self.alias is None:
+            return "use in constraints, indexes and generated columns"
         if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)):
             return "use in an update or in the conditions of a delete"
         if compiler.select is not None:

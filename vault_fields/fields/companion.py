@@ -6,8 +6,7 @@ from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, TextField
 
 from vault_fields.fields.groups import groups_of
-from vault_fields.fields.saving import companion_of, load_missing
-from vault_fields.fields.sealing import seal
+from vault_fields.fields.saving import companion_of, is_sealed, seal_rows
 
 __all__ = ["CompanionField"]
 
@@ -60,10 +59,9 @@ class CompanionField(_TextField):
         group = next((group for group in groups_of(self.model) if group.companion == self.name), None)
         if group is None:
             return super().pre_save(model_instance, add)
-        load_missing(model_instance, group)
-        seal([(model_instance, group)])
-        model_instance.__dict__[self.attname] = keys = companion_of(model_instance, group)
-        return keys
+        if not is_sealed(model_instance, group):
+            seal_rows([(model_instance, group)])
+        return companion_of(model_instance, group)
 
 
 def _declared(cls: type[Model], name: str) -> Any:

@@ -66,6 +66,8 @@ def attribute_text(value: object) -> str:
 
     Anything else has more than one spelling, or none, and is refused.
     """
+    if value.__class__ is int or value.__class__ is str:
+        return str(value)
     if isinstance(value, Enum):
         value = value.value
     if isinstance(value, str):

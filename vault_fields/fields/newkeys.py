@@ -16,10 +16,12 @@ class NewKeys:
     The fresh data keys of one operation: one for each context, shared by as many rows as its vault allows.
 
     An operation over many rows that keeps one of these from batch to batch asks for as few keys as if it sealed them
-    all at once, however its tenants' rows are interleaved. Not thread-safe.
+    all at once, however its tenants' rows are interleaved. With ``shared`` they may be those of earlier saves, if the
+    vault is configured so. Not thread-safe.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, shared: bool = False) -> None:
+        self._shared = shared
         self._ready: OrderedDict[tuple[str, KeyContext], tuple[DataKey, int]] = OrderedDict()
 
     def take(self, alias: str, context: KeyContext) -> DataKey:
@@ -27,7 +29,8 @@ class NewKeys:
         key, rows = self._ready.pop((alias, context), (None, 0))
         vault = vaults[alias]
         if key is None or rows >= vault.max_rows_per_key:
-            key, rows = vault.create_data_key(context), 0
+            key = vault.shared_data_key(context) if self._shared else vault.create_data_key(context)
+            rows = 0
         self._ready[alias, context] = key, rows + 1
         if len(self._ready) > MAX_CONTEXTS:
             self._ready.popitem(last=False)

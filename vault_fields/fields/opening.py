@@ -129,11 +129,13 @@ def _bound(
     """Compare the row with the companion; return the texts that the value is bound to besides."""
     bindings = group.bound_columns(field)
     texts = _row_texts(bindings, sealed, instance)
-    if moved_columns(companion, group, texts) and instance is not None and sealed.values is None:
+    names = moved_columns(companion, group, texts)
+    if names and instance is not None and sealed.values is None:
         # The attribute may have been changed in memory: what counts is where the value was stored.
         sealed.values = _stored_values(bindings, instance)
         texts = _row_texts(bindings, sealed, instance)
-    if (names := moved_columns(companion, group, texts)) and not accept_moved:
+        names = moved_columns(companion, group, texts)
+    if names and not accept_moved:
         raise KeyContextMismatch(
             f"the value was encrypted for another key context: {', '.join(names)} of the row differs from that of the "
             "value. If the row was moved on purpose, run `manage.py vault_rekey "
@@ -159,6 +161,8 @@ def moved_columns(companion: Companion, group: Group, texts: list[str | None]) -
     """
     row = companion.row
     current = {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
+    if current == row:
+        return []
     common = row.keys() & current.keys()
     if (row or current) and not common:
         return sorted(current) or sorted(row)

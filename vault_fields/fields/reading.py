@@ -49,7 +49,9 @@ class Loader:
             raise FieldError(
                 f"{self.field.label} is encrypted: {type(expression).__name__}() was computed from its ciphertext."
             )
-        if not value.startswith(_TAG):
+        if not isinstance(value, str):
+            raise EnvelopeError(f"{self.field.label}: the column does not hold text. Were all migrations applied?")
+        if not _is_tagged(value, expression):
             return Sealed(value, batch=self.batch, loaded=True)
         columns, keys, text = _split(value)
         sealed = Sealed(text, keys, self._values(columns), self.batch, loaded=True)
@@ -69,14 +71,23 @@ def look_ahead(compiler: Any) -> None:
 class _Column:
     """An encrypted column of a query, and where in its rows the columns are that it depends on."""
 
-    def __init__(self, loader: Loader, position: int, companion: int | None, bound: tuple[int, ...] | None) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        expression: Any,
+        position: int,
+        companion: int | None,
+        bound: tuple[int, ...] | None,
+    ) -> None:
         self.loader = loader
+        self.expression = expression
         self.position = position
         self.companion = companion
         self.bound = bound
 
     def prepare(self, rows: list[Any]) -> None:
-        tagged = [value for row in rows if (value := row[self.position]) and value.startswith(_TAG)]
+        values = [row[self.position] for row in rows]
+        tagged = [value for value in values if value and _is_tagged(value, self.expression)]
         if tagged:
             texts = [_split(value)[1] for value in tagged]
             self.loader.batch = Batch(texts, hold=tagged[0].startswith(_EAGER))
@@ -121,7 +132,7 @@ def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
             ]
             if None not in found:
                 bound = tuple(index for index in found if index is not None)
-        yield _Column(loader, position, companion, bound)
+        yield _Column(loader, expression, position, companion, bound)
 
 
 def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
@@ -155,8 +166,11 @@ def _joined_from(compiler: Any, alias: str, child: str) -> bool:
     return False
 
 
+def _is_tagged(value: str, expression: Any) -> bool:
+    # A subquery, and a reference to an annotation, always are.
+    return getattr(expression, "is_tagged", True) and value.startswith(_TAG)
+
+
 def _split(value: str) -> tuple[str, str, str]:
-    parts = value[2:].split(_SEPARATOR, 2)
-    if len(parts) != 3:
-        raise EnvelopeError("the column holds a value that is neither encrypted nor text of an encrypted field.")
-    return parts[0], parts[1], parts[2]
+    columns, keys, text = value[2:].split(_SEPARATOR, 2)
+    return columns, keys, text

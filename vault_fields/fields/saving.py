@@ -12,7 +12,7 @@ from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.sealed import Handover, Pending, Sealed
 from vault_fields.fields.sealing import is_moved, needs_sealing, seal
 
-__all__ = ["companion_of", "handed_over", "load_missing", "prepare_rows", "prepare_save", "take_stored"]
+__all__ = ["companion_of", "handed_over", "is_sealed", "load_missing", "prepare_rows", "prepare_save", "take_stored"]
 
 
 def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[str] | None) -> frozenset[str] | None:
@@ -63,6 +63,15 @@ def seal_rows(rows: Sequence[tuple[Model, Group]]) -> None:
     seal(rows)
     for instance, group in rows:
         instance.__dict__[group.companion] = companion_of(instance, group)
+
+
+def is_sealed(instance: Model, group: Group) -> bool:
+    """Whether everything in the group was sealed a moment ago, or is NULL: told at a glance."""
+    data = instance.__dict__
+    return all(
+        value is None or (isinstance(value, Sealed) and not value.loaded)
+        for value in (data.get(member.attname, instance) for member in group.members)
+    )
 
 
 def require_matched_context(model: type[Model], names: set[str], matched: Iterable[str]) -> set[str]:

@@ -3,13 +3,12 @@
 import copy
 import weakref
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused
-from vault_fields.keycache import Outcome
+from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 
@@ -135,13 +134,14 @@ class Batch:
     ``hold`` it keeps the opened keys itself, for rows that are all opened at once.
     """
 
-    __slots__ = ("_held", "_peers", "_pending", "_texts")
+    __slots__ = ("_held", "_peers", "_settled", "_texts")
 
     def __init__(self, texts: Iterable[str | None] = (), *, hold: bool = False) -> None:
         self._texts = texts
         self._peers: list[tuple[weakref.ref[Model], str]] = []
-        # vault alias → encrypted keys → context; what nobody has touched yet.
-        self._pending: dict[str, dict[str, KeyContext]] | None = None
+        # The encrypted keys that are not worth asking for again on behalf of another row: that of a row that was
+        # touched has been used, and one that was refused would be refused again each time.
+        self._settled: set[str] = set()
         self._held: dict[str, Outcome] | None = {} if hold else None
 
     def add_peer(self, instance: "Model", companion_name: str) -> None:
@@ -161,40 +161,34 @@ class Batch:
             )
         vault = vaults[companion.vault]
         wanted = companion.encrypted_keys
-        if self._pending is None:
-            self._pending = self._gather()
-        pending = self._pending.setdefault(companion.vault, {})
-        pending.pop(wanted, None)
+        self._settled.add(wanted)
         if self._held is not None and wanted in self._held:
             return self._held[wanted]
         key = vault.cache.get(wanted)
         if key is not None:
             return key
-        peers: Iterable[tuple[str, KeyContext]] = pending.items()
-        if self._held is None:
-            # What the cache cannot hold would be gone again before it is used.
-            peers = islice(peers, max(vault.cache.max_keys - 1, 0) if vault.cache.keeps_keys else 0)
-        outcomes = vault.decrypt_data_keys({wanted: companion.context, **dict(peers)})
+        outcomes = vault.decrypt_data_keys({wanted: companion.context, **self._peers_of(companion, vault.cache)})
         if self._held is not None:
             self._held.update(outcomes)
-        for encrypted_keys, outcome in outcomes.items():
-            if isinstance(outcome, VaultRefused):
-                # It would be refused again each time that another row is touched.
-                pending.pop(encrypted_keys, None)
+        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, VaultRefused))
         return outcomes[wanted]
 
-    def _gather(self) -> dict[str, dict[str, KeyContext]]:
-        pending: dict[str, dict[str, KeyContext]] = {}
+    def _peers_of(self, companion: Companion, cache: KeyCache) -> dict[str, KeyContext]:
+        """What to ask for along with one key: the others of its vault, as far as they can be kept until used."""
+        peers: dict[str, KeyContext] = {}
+        room = cache.max_keys - 1 if cache.keeps_keys else 0
         for text in {*self._texts, *self._peer_texts()}:
+            if self._held is None and len(peers) >= room:
+                break
             if not text:
                 continue
             try:
-                companion = companion_format.decode(text)
+                peer = companion_format.decode(text)
             except EnvelopeError:
                 continue  # The row that has it will say so, if it is touched.
-            pending.setdefault(companion.vault, {})[companion.encrypted_keys] = companion.context
-        self._texts, self._peers = (), []
-        return pending
+            if peer.vault == companion.vault and peer.encrypted_keys not in self._settled:
+                peers[peer.encrypted_keys] = peer.context
+        return peers
 
     def _peer_texts(self) -> Iterable[str | None]:
         for reference, name in self._peers:

@@ -85,8 +85,9 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     _load_relations(rows)
     works = [_plan(instance, group) for instance, group in rows]
     data_keys = _find_old_keys(works)
-    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys())
-    finished = [(work, _sealed_members(work, data_keys[work])) for work in works]
+    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
+    companions = _companions(works, data_keys)
+    finished = [(work, _sealed_members(work, data_keys[work], companions[work])) for work in works]
     for work, members in finished:
         work.instance.__dict__.update(members)
 
@@ -248,9 +249,8 @@ def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, DataKey
 
 
 @sensitive_variables("opened")
-def _sealed_members(work: _Work, key: DataKey) -> dict[str, Any]:
+def _sealed_members(work: _Work, key: DataKey, keys: str) -> dict[str, Any]:
     """What the instance is to hold: its sealed values and their companion."""
-    keys = _companion_text(work, key)
     # The Vault may name the key differently since a rekey; value and companion have to agree.
     key_id = companion_format.decode(keys).key_id
     held: dict[str, Any] = {work.group.companion: keys}
@@ -273,10 +273,20 @@ def _bound_text(member: "EncryptedField", binding: Binding, instance: Model) -> 
     return text
 
 
-def _companion_text(work: _Work, key: DataKey) -> str:
-    if work.keeps_key and work.keys:
-        return work.keys
-    message = companion_format.proof_message(key.id, work.context, work.row)
-    return companion_format.encode(
-        Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row, cipher.prove(key, message))
-    )
+def _companions(works: Sequence[_Work], data_keys: Mapping[_Work, DataKey]) -> dict[_Work, str]:
+    """The companion's text for each piece of work; rows of one context that share a key share it too."""
+    companions: dict[_Work, str] = {}
+    made: dict[tuple[Any, ...], str] = {}
+    for work in works:
+        if work.keeps_key and work.keys:
+            companions[work] = work.keys
+            continue
+        key = data_keys[work]
+        name = (work.group.vault, key.id, work.context, tuple(work.row.items()))
+        if name not in made:
+            proof = cipher.prove(key, companion_format.proof_message(key.id, work.context, work.row))
+            made[name] = companion_format.encode(
+                Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row, proof)
+            )
+        companions[work] = made[name]
+    return companions

@@ -1,8 +1,8 @@
 """What the commands share that work on the encrypted columns of one model."""
 
+from argparse import ArgumentTypeError
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
@@ -34,7 +34,9 @@ class ColumnCommand(BaseCommand):
         try:
             model = apps.get_model(label)
             found = [model._meta.get_field(name) for name in names]
-        except (LookupError, ValueError, FieldDoesNotExist) as error:
+        except ValueError as error:
+            raise CommandError(f"A model is written as app_label.Model, not {label!r}.") from error
+        except (LookupError, FieldDoesNotExist) as error:
             raise CommandError(str(error)) from error
         fields = [field for field in found if isinstance(field, EncryptedField)]
         if plain := sorted({field.name for field in found} - {field.name for field in fields}):
@@ -60,8 +62,7 @@ class ColumnCommand(BaseCommand):
             raise CommandError(f"{error} What was written before stays; the command can be run again.") from error
 
 
-def _positive(text: str) -> Any:
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError("must be a whole number of at least 1.")
+    return int(text)

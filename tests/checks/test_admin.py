@@ -1,0 +1,209 @@
+"""Admin classes."""
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin import filters
+from django.contrib.admin.sites import AdminSite, all_sites
+from django.db import models
+from django.db.models import F
+from django.db.models.functions import Lower
+from django.test import modify_settings
+
+from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
+from vault_fields.checks.admin import check_admin
+from vault_fields.fields import EncryptedJSONField
+
+
+@pytest.fixture
+def check(lab):
+    """Register an admin class with these attributes for ``Patient``, or for another model; return the messages."""
+    lab.patient(
+        history=EncryptedJSONField(key_context=["organization_id"], null=True),
+        digest=EncryptedJSONField(key_context=["organization_id"]),
+        born=models.DateField(),
+        slug=models.SlugField(),
+    )
+    lab.model("Visit", patient=models.ForeignKey("Patient", models.CASCADE), at=models.DateTimeField())
+    site = AdminSite()
+
+    def check(model="patient", bases=(admin.ModelAdmin,), **attributes):
+        site.register(lab.apps.get_model("testapp", model), type("TheAdmin", bases, attributes))
+        messages = check_admin(lab.apps.get_app_configs())
+        assert all(message.obj.__name__ == "TheAdmin" and message.hint for message in messages)
+        return messages
+
+    yield check
+    all_sites.discard(site)
+
+
+def ids(messages):
+    return [message.id.removeprefix("vault_fields.") for message in messages]
+
+
+def test_a_right_admin_is_passed_over(check):
+    assert (
+        check(
+            list_display=["pk", "born", "organization__workos_id", "ssn"],
+            sortable_by=["born"],
+            search_fields=["organization__workos_id", "^slug", "ssn__isnull"],
+            list_filter=["organization", ("born", filters.DateFieldListFilter)],
+            ordering=["-organization__workos_id", F("born").desc()],
+            prepopulated_fields={"slug": ["organization"], "ssn": ["slug"]},
+        )
+        == []
+    )
+
+
+@pytest.mark.parametrize(
+    ("model", "path"),
+    [
+        ("patient", "ssn"),
+        ("patient", "=ssn"),
+        ("patient", "ssn__icontains"),
+        ("patient", "history__pain"),
+        ("visit", "@patient__ssn"),
+        ("organization", "patient__ssn"),
+    ],
+)
+def test_e025_search(check, model, path):
+    (message,) = check(model, search_fields=["pk", path])
+    assert message.id == "vault_fields.E025"
+    assert message.hint == f"Take {path!r} out of search_fields."
+
+
+@pytest.mark.parametrize(
+    ("model", "item"),
+    [
+        ("patient", "ssn"),
+        ("visit", "patient__ssn"),
+        ("patient", ("ssn", filters.AllValuesFieldListFilter)),
+        ("patient", ("ssn", filters.EmptyFieldListFilter)),
+    ],
+)
+def test_e026_filter(check, model, item):
+    (message,) = check(model, list_filter=[item])
+    assert message.id == "vault_fields.E026"
+    assert "vault_fields.admin.NullFieldListFilter" in message.hint
+
+
+class OwnFilter(admin.SimpleListFilter):
+    title = parameter_name = "own"
+
+
+class OwnFieldFilter(admin.FieldListFilter):
+    pass
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        ("ssn", NullFieldListFilter),
+        ("history", NullFieldListFilter),
+        ("history", filters.EmptyFieldListFilter),  # There is no empty string among JSON values.
+        ("ssn", OwnFieldFilter),
+        OwnFilter,
+        "ssn_keys",
+    ],
+)
+def test_filters_that_ask_for_null_and_those_of_the_project_are_passed_over(check, item):
+    assert check(list_filter=[item]) == []
+
+
+@pytest.mark.parametrize("order", ["ssn", "-ssn", F("ssn").desc(), Lower("ssn")])
+def test_e027_ordering(check, order):
+    (message,) = check(ordering=["born", order])
+    assert message.id == "vault_fields.E027"
+    assert message.msg.startswith("The ordering names the encrypted field testapp.Patient.ssn")
+
+
+def test_e027_ordering_of_an_inline(check, lab):
+    inline = type(
+        "PatientInline",
+        (admin.TabularInline,),
+        {"model": lab.apps.get_model("testapp", "patient"), "ordering": ["ssn"]},
+    )
+    (message,) = check("organization", inlines=[inline])
+    assert message.id == "vault_fields.E027"
+    assert message.msg.startswith("The ordering of PatientInline names")
+
+
+@admin.display(ordering="-ssn")
+def masked(patient):
+    return "***"
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        {"list_display": [masked]},
+        {"list_display": ["masked"], "masked": lambda self, patient: "***"},
+    ],
+)
+def test_e027_order_of_a_column_that_is_computed(check, attributes):
+    if "masked" in attributes:
+        attributes["masked"].admin_order_field = F("ssn")
+    (message,) = check(**attributes)
+    assert message.id == "vault_fields.E027"
+    assert message.msg.startswith("The admin_order_field of ")
+
+
+def test_e027_order_of_a_property_of_the_model(check, lab):
+    lab.apps.get_model("testapp", "patient").masked = property(masked)
+    assert ids(check(list_display=["masked", "__str__"])) == ["E027"]
+
+
+def test_w006_header_that_offers_to_sort(check):
+    (message,) = check(list_display=["born", "ssn", "history"])
+    assert message.id == "vault_fields.W006"
+    assert message.msg.startswith("The list shows 'ssn', 'history' under")
+    assert message.hint.startswith("Write class TheAdmin(vault_fields.admin.EncryptedFieldsMixin, admin.ModelAdmin)")
+
+
+def test_w006_through_a_relation(check):
+    assert ids(check("visit", list_display=["patient__ssn"])) == ["W006"]
+
+
+def test_w006_is_settled_by_the_mixin(check):
+    assert check(bases=(EncryptedFieldsMixin, admin.ModelAdmin), list_display=["ssn"]) == []
+
+
+def test_w006_is_settled_by_a_method_that_says_what_can_be_sorted(check):
+    assert check(list_display=["ssn"], get_sortable_by=lambda self, request: []) == []
+
+
+def test_w007_plaintext_that_the_form_copies(check):
+    (message,) = check(prepopulated_fields={"slug": ["organization", "ssn"]})
+    assert message.id == "vault_fields.W007"
+    assert message.hint == "Take 'ssn' out of prepopulated_fields['slug']."
+
+
+def test_date_hierarchy_is_reported_by_django(check, lab):
+    """There is no encrypted date, and Django takes nothing else."""
+    patient = lab.apps.get_model("testapp", "patient")
+    found = type("TheAdmin", (admin.ModelAdmin,), {"date_hierarchy": "ssn"})(patient, AdminSite()).check()
+    assert [message.id for message in found] == ["admin.E128"]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"inlines": ["PatientInline"]},
+        {"prepopulated_fields": ["slug"]},
+        {"search_fields": 7},
+        {"list_filter": [("ssn", object)]},
+        {"list_display": ["no_such_column"]},
+    ],
+)
+def test_options_of_a_wrong_kind_are_left_to_django(check, wrong):
+    assert check(**{"ordering": ["ssn"], **wrong}) == []
+
+
+def test_other_apps_are_not_asked_about(check, lab):
+    check(ordering=["ssn"])
+    assert check_admin([]) == []
+    assert ids(check_admin(None)) == ["E027"]
+
+
+def test_a_project_without_the_admin_is_passed_over():
+    with modify_settings(INSTALLED_APPS={"remove": "django.contrib.admin"}):
+        assert check_admin(None) == []

@@ -1,0 +1,122 @@
+"""Ids in the code, pages in the documentation and tests agree, and the examples of the pages do what they say."""
+
+import functools
+import re
+import uuid
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin.sites import AdminSite, all_sites
+from django.db import models
+from django.db.models import Q, Value
+from django.db.models.functions import Length
+
+from tests.checks.conftest import HEADER
+from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
+from vault_fields.checks.admin import check_admin
+from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.migrations import check_former_labels
+from vault_fields.checks.models import check_models
+from vault_fields.checks.vaults import check_vaults
+from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
+from vault_fields.fields import CompanionField, EncryptedTextField, context_from
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/checks/[EW]*.md")}
+CHECKS = [check_models, check_former_labels, check_vaults, check_admin, check_deployment]
+BLOCK = re.compile(r"^```py\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+NAMES = {
+    "CompanionField": CompanionField,
+    "EncryptedFieldsMixin": EncryptedFieldsMixin,
+    "EncryptedTextField": EncryptedTextField,
+    "Length": Length,
+    "NullFieldListFilter": NullFieldListFilter,
+    "Q": Q,
+    "Value": Value,
+    "context_from": context_from,
+    "env": lambda name: generate_root_key(),
+    "models": models,
+    "uuid": uuid,
+}
+
+
+def found_in(pattern, directory, expression):
+    texts = (path.read_text("utf-8") for path in (ROOT / directory).glob(pattern))
+    return {match for text in texts for match in re.findall(expression, text)}
+
+
+def test_ids_pages_and_tests_agree():
+    ids = found_in("*.py", "vault_fields/checks", r'"vault_fields\.([EW]\d{3})"')
+    assert ids == PAGES.keys()
+    assert {name.upper() for name in found_in("test_*.py", "tests/checks", r"def test_([ew]\d{3})_")} == ids
+
+
+def test_numbers_have_no_gaps():
+    for kind in "EW":
+        numbers = sorted(int(name[1:]) for name in PAGES if name[0] == kind)
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+def test_the_index_lists_every_page_with_its_title():
+    index = (ROOT / "docs/checks/README.md").read_text("utf-8")
+    titles = dict(re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (.+) \|$", index, re.MULTILINE))
+    assert titles == {name: re.match(rf"# {name}: (.+)\n", text)[1] for name, text in PAGES.items()}
+
+
+class Example:
+    """What the blocks of a section set up: each stands for the file that its first line names."""
+
+    def __init__(self, lab, project, settings, tmp_path):
+        self.lab, self.project, self.settings = lab, project, settings
+        self.site = AdminSite()
+        stand_in = SimpleNamespace(
+            ModelAdmin=admin.ModelAdmin, register=functools.partial(admin.register, site=self.site)
+        )
+        self.names = NAMES | {"__name__": "tests.testapp.models", "admin": stand_in, "BASE_DIR": tmp_path}
+
+    def run(self, section):
+        blocks = BLOCK.findall(section)
+        assert len(blocks) == section.count("```py")
+        for path, text in blocks:
+            # The app of the pages is the one of the suite here.
+            source = re.sub(r"\bclinic\b", "testapp", text)
+            if path.startswith("clinic/migrations/"):
+                imports = HEADER.partition("class")[0]
+                (self.project.path / Path(path).name).write_text(imports + source, "utf-8")
+                continue
+            exec(compile(source, path, "exec"), self.names)
+            if path == "project/settings.py":
+                self.settings.VAULTS = self.names["VAULTS"]
+        configs = self.lab.apps.get_app_configs()
+        return {message.id.removeprefix("vault_fields.") for check in CHECKS for message in check(configs)}
+
+
+@pytest.fixture
+def example(lab, project, settings, tmp_path, monkeypatch):
+    monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
+    (tmp_path / "settings").mkdir()
+    example = Example(lab, project, settings, tmp_path / "settings")
+    yield example
+    all_sites.discard(example.site)
+
+
+def section(page, title):
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", PAGES[page], re.MULTILINE | re.DOTALL)[1]
+
+
+# The suite itself keeps its keys in memory, except where an example says otherwise.
+HERE = {"E024"}
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_wrong_example_is_reported(page, example):
+    assert page in example.run(section(page, "Wrong"))
+
+
+@pytest.mark.parametrize("page", sorted(PAGES))
+def test_the_right_example_is_passed_over(page, example):
+    found = example.run(section(page, "Right"))
+    assert found <= HERE - {page}

@@ -1,0 +1,89 @@
+"""The page on errors has every exception, and shows the messages that are really raised."""
+
+import re
+from pathlib import Path
+
+import pytest
+from django.db import transaction
+
+from tests.testapp.models import Patient
+from vault_fields import exceptions
+from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError, VaultUnavailable
+from vault_fields.vaults import vaults
+
+PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")
+
+
+def test_the_tree_is_that_of_the_classes():
+    tree = re.findall(r"^(?:([│├└ ─]*)[├└]── )?(\w+)", PAGE.partition("```text\n")[2].partition("```")[0], re.MULTILINE)
+    path: list[str] = []
+    shown = {}
+    for prefix, name in tree:
+        depth = 0 if name == "VaultFieldsError" else len(prefix) // 4 + 1
+        shown[name] = path[depth - 1] if depth else "Exception"
+        path[depth:] = [name]
+    classes = {name: getattr(exceptions, name) for name in exceptions.__all__}
+    assert shown == {name: cls.__bases__[0].__name__ for name, cls in classes.items()}
+
+
+@pytest.mark.parametrize("name", sorted({*exceptions.__all__} - {"VaultFieldsError"}))
+def test_every_exception_has_a_section(name):
+    assert re.search(rf"^##+ `{name}`$", PAGE, re.MULTILINE)
+
+
+def test_the_messages_are_those_that_are_raised(patient, other_organization, execute):
+    vault, told = vaults["default"], set()
+
+    def tell(kind, function):
+        with pytest.raises(kind) as caught, transaction.atomic():
+            function()
+        message = str(caught.value).replace("testapp.", "clinic.")
+        told.add(re.sub(r"pk=\d+", "pk=1", message))
+
+    def read():
+        return Patient.objects.get(pk=patient.pk).ssn
+
+    loaded = Patient.objects.get(pk=patient.pk)
+    assert loaded.ssn
+    text, keys, owner = loaded.__dict__["ssn"].text, loaded.ssn_keys, loaded.organization
+    other = Patient.objects.create(organization=owner, ssn="other")
+
+    def put(text, keys, organization):
+        execute(
+            "UPDATE testapp_patient SET ssn = %s, ssn_keys = %s, organization_id = %s WHERE id = %s",
+            *(text, keys, organization.pk, patient.pk),
+        )
+
+    def move_half():
+        row = Patient.objects.get(pk=patient.pk)
+        row.organization, row.ssn = other_organization, "new"
+        row.save(update_fields=["ssn"])
+
+    tell(KeyContextError, Patient(ssn="x").save)
+    tell(KeyContextError, move_half)
+    tell(ValueRefused, Patient(organization=owner, ssn="$vf$1$").save)
+    for stored in (
+        (text[:-8] + "AAAA" + text[-4:], keys, owner),
+        (text, keys.replace('"vault":"default"', '"vault":"gone"'), owner),
+        (text[:-3], keys, owner),
+        (text, None, owner),
+        (text, other.ssn_keys, owner),
+        (text, keys, other_organization),
+        ("plaintext", keys, owner),
+    ):
+        put(*stored)
+        tell(DecryptionError, read)
+    put(text, keys, owner)
+    vault.purge()
+    with vault.fail_with(VaultUnavailable("no answer before the deadline.", alias="default")):
+        tell(VaultError, read)
+    vault.revoke("organization_id", str(owner.pk))
+    tell(VaultError, read)
+    vault.restore("organization_id", str(owner.pk))
+    encrypted_keys = re.search(r'"keys":"([^"]+)"', keys)[1]
+    put(text, keys.replace(encrypted_keys, "AAAA" + encrypted_keys[4:]), owner)
+    tell(VaultError, read)
+    put(text, keys, owner)
+
+    shown = {line for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[1:] for line in block.splitlines()}
+    assert shown == told

@@ -1,0 +1,44 @@
+"""Every link of the documentation inside the repository leads to a file, and to a heading of it."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
+DOCS = ROOT / "docs"
+
+LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def prose(page: Path) -> str:
+    """The page without code."""
+    text = re.sub(r"^(\s*)```.*?^\1```$", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    return re.sub(r"`([^`\n]*)`", lambda code: re.sub(r"[\[\]()#]", "", code[1]), text)
+
+
+def anchors(page: Path) -> set[str]:
+    """The fragments of a page's headings, as GitHub and MyST make them."""
+    headings = re.findall(r"^#{1,6} (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-") for heading in headings}
+
+
+@pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
+def test_links_lead_somewhere(page):
+    for link in LINK.findall(prose(page)):
+        if re.match(r"[a-z]+:", link):
+            continue
+        path, _, fragment = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        assert ROOT in (target, *target.parents), f"{link} leads out of the repository"
+        if fragment:
+            assert fragment in anchors(target), link
+
+
+def test_the_index_leads_to_every_page():
+    linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(prose(DOCS / "README.md"))}
+    pages = {page for page in DOCS.glob("*.md") if page.name not in ("README.md", "index.md")}
+    pages |= set(DOCS.glob("*/README.md"))
+    assert pages <= linked
