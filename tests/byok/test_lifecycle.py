@@ -13,7 +13,7 @@ from vault_fields.embedded.blob import EncryptedKeys, KeyKind
 from vault_fields.embedded.copies import Copies
 from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.events import Event
-from vault_fields.embedded.held import Held
+from vault_fields.embedded.held import Held, _after_fork_in_child
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.provider import Binding, KeyProvider
@@ -308,6 +308,9 @@ def test_other_processes_follow_within_a_second(make_vault: MakeVault, file: dic
     one.byok.disable(*ITEM)
     with pytest.raises(KeyRevoked):
         other.create_data_key(ACME)
+    one.byok.enable(*ITEM)
+    one.byok.deactivate(*ITEM)
+    assert kinds(other, ACME) == [MANAGED], "what ends the use of a key is followed at once"
 
 
 def test_row_that_was_edited_is_unavailable(vault: LocalVault, file: dict) -> None:
@@ -439,4 +442,6 @@ def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
         if child == 0:
             os._exit(0 if held.get("b") is None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert held.clear() == [1, 2]
+    assert [held.get(name) for name in "bc"] == [1, 2]
+    _after_fork_in_child()
+    assert held.clear() == []
