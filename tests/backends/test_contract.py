@@ -107,6 +107,13 @@ def test_rekey_keeps_the_data_key(vault: BaseVault) -> None:
     assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
 
 
+def test_vault_tells_whether_a_key_is_wrapped_as_it_would_be_now_if_it_can(vault: BaseVault) -> None:
+    key = vault.create_data_key(ACME)
+
+    assert vault.wraps_so(key.encrypted_keys, ACME) is not isinstance(vault, WorkOSVault)
+    assert not vault.wraps_so(key.encrypted_keys, PAIR)
+
+
 @pytest.mark.parametrize("text", ["", "nonsense", "A" * 400, "ключи", "V09TLkVLTS52MQBhYmM="])
 def test_what_is_no_blob_is_refused_with_the_alias(vault: BaseVault, text: str) -> None:
     for call in (lambda: vault.decrypt_data_key(text), lambda: vault.rekey_data_key(text, ACME)):

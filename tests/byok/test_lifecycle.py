@@ -13,7 +13,7 @@ from vault_fields.embedded.blob import EncryptedKeys, KeyKind
 from vault_fields.embedded.copies import Copies
 from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.events import Event
-from vault_fields.embedded.held import Held
+from vault_fields.embedded.held import Held, _after_fork_in_child
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.provider import Binding, KeyProvider
@@ -128,13 +128,34 @@ def test_rekey_moves_a_data_key_between_managed_and_customers_keys(vault: LocalV
         vault.wraps_so("nonsense", ACME)
 
 
+def test_data_can_be_given_back_to_the_managed_key(vault: LocalVault, customer: dict) -> None:
+    activate(vault, customer)
+    key = vault.create_data_key(ACME)
+
+    assert vault.byok.deactivate(*ITEM).state == "verified"
+    assert kinds(vault, ACME) == [MANAGED]
+    vault.purge()
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+    assert not vault.wraps_so(key.encrypted_keys, ACME)
+    back = vault.rekey_data_key(key.encrypted_keys, ACME)
+    assert vault.byok.disable(*ITEM).state == "disabled"
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(key.encrypted_keys)
+    vault.byok.delete(*ITEM)
+
+    vault.purge()
+    assert vault.decrypt_data_key(back.encrypted_keys).plaintext == key.plaintext
+
+
 @pytest.mark.parametrize(
     ("steps", "wrong", "message"),
     [
         ([], "activate", "cannot be activated: it is configured; verify it first"),
         ([], "disable", "cannot be disabled: it is configured; verify it first"),
         ([], "enable", "cannot be enabled: it is configured; verify it first"),
-        (["verify"], "disable", "cannot be disabled: it is verified; activate it first"),
+        (["verify"], "deactivate", "cannot be deactivated: it is verified."),
+        (["verify"], "enable", "cannot be enabled: it is verified; activate it first"),
+        (["verify", "activate", "disable"], "deactivate", "cannot be deactivated: it is disabled; enable it first"),
         (["verify", "activate"], "activate", "cannot be activated: it is active."),
         (["verify", "activate"], "enable", "cannot be enabled: it is active."),
         (["verify", "activate", "disable"], "activate", "cannot be activated: it is disabled; enable it first"),
@@ -154,7 +175,7 @@ def test_wrong_step_is_refused_and_changes_nothing(
     assert vault.byok.get(*ITEM) == before
 
 
-@pytest.mark.parametrize("step", ["verify", "activate", "disable", "enable", "delete"])
+@pytest.mark.parametrize("step", ["verify", "activate", "deactivate", "disable", "enable", "delete"])
 def test_item_without_a_key_is_refused(vault: LocalVault, step: str) -> None:
     with pytest.raises(VaultRefused, match="no customer-managed key of this value"):
         getattr(vault.byok, step)(*ITEM)
@@ -287,6 +308,9 @@ def test_other_processes_follow_within_a_second(make_vault: MakeVault, file: dic
     one.byok.disable(*ITEM)
     with pytest.raises(KeyRevoked):
         other.create_data_key(ACME)
+    one.byok.enable(*ITEM)
+    one.byok.deactivate(*ITEM)
+    assert kinds(other, ACME) == [MANAGED], "what ends the use of a key is followed at once"
 
 
 def test_row_that_was_edited_is_unavailable(vault: LocalVault, file: dict) -> None:
@@ -406,6 +430,7 @@ def test_embedded_vault_without_providers_refuses_rather_than_goes_on_with_the_m
     bare.close()
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
 def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
     """What is held are connections, which a child must not share with its parent."""
     held: Held[str, int] = Held(max_entries=2)
@@ -417,4 +442,6 @@ def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
         if child == 0:
             os._exit(0 if held.get("b") is None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert held.clear() == [1, 2]
+    assert [held.get(name) for name in "bc"] == [1, 2]
+    _after_fork_in_child()
+    assert held.clear() == []

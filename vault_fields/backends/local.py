@@ -32,7 +32,8 @@ class LocalVault(EmbeddedBackend):
     many seconds to wait for other processes that are writing, and for the providers of customer-managed keys.
 
     ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither disabled
-    nor withdrawn nor out of reach, as the hosted Vault is documented to do.
+    nor withdrawn nor out of reach, as the hosted Vault is documented to do. ``record_key_events`` keeps an event of
+    every data key that this process makes or opens; those of KEKs and stored objects are kept anyhow.
     """
 
     @sensitive_variables("root_key", "former_root_keys")
@@ -45,6 +46,7 @@ class LocalVault(EmbeddedBackend):
         former_root_keys: Sequence[str] | None = None,
         timeout: float = 5.0,
         unwrap: str = "all",
+        record_key_events: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
@@ -53,6 +55,8 @@ class LocalVault(EmbeddedBackend):
             raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
         if unwrap not in UNWRAP_POLICIES:
             raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+        if not isinstance(record_key_events, bool):
+            raise self.misconfigured(f"record_key_events must be True or False, not {record_key_events!r}.")
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
@@ -63,7 +67,9 @@ class LocalVault(EmbeddedBackend):
         store = KeyStore.at(self.path, timeout=timeout)
         ring = KeyRing(store, configured or DevelopmentRootKey(self.path), former_root_keys=former)
         customer_keys = CustomerKeys(ring, build_provider, timeout=timeout)
-        self.service = EmbeddedVault(ring, customer_keys=customer_keys, unwrap=unwrap)
+        self.service = EmbeddedVault(
+            ring, customer_keys=customer_keys, unwrap=unwrap, record_key_events=record_key_events
+        )
         self._watch_customer_keys()
 
     def _absolute(self, path: object) -> Path:

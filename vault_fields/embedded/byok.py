@@ -18,7 +18,6 @@ __all__ = ["Byok", "CustomerKey"]
 _NEXT = {
     CONFIGURED: "verify it first",
     VERIFIED: "activate it first",
-    ACTIVE: "disable it first",
     DISABLED: "enable it first",
 }
 
@@ -107,9 +106,17 @@ class Byok:
         """From now on the key, and not the managed KEK, wraps new data keys of this item. Old data stay as they are."""
         return self._move(name, value, "activated", {VERIFIED}, ACTIVE)
 
+    def deactivate(self, name: str, value: str) -> CustomerKey:
+        """
+        Undo ``activate``: the managed KEK wraps new data keys again. What the key wrapped still opens with it.
+
+        For giving data back to the managed KEK, with ``vault_rekey --rewrap``, before the key is deleted.
+        """
+        return self._move(name, value, "deactivated", {ACTIVE}, VERIFIED)
+
     def disable(self, name: str, value: str) -> CustomerKey:
         """Refuse everything that the key has a part in, with ``KeyRevoked``, until it is enabled again."""
-        record = self._move(name, value, "disabled", {ACTIVE}, DISABLED)
+        record = self._move(name, value, "disabled", {VERIFIED, ACTIVE}, DISABLED)
         self.withdrawn(name, value)
         return record
 

@@ -147,7 +147,7 @@ class Copies:
             record = self._customer_keys.store.find(copy.kek_id)
             if record is None or record.environment != self._environment:
                 raise VaultRefused(REFUSAL)
-            return self._customer_keys.active(record)
+            return self._customer_keys.opening(record)
         kek = self._ring.find(copy.kek_id, copy.kek_version)
         if kek is None or kek.environment != self._environment:
             raise VaultRefused(REFUSAL)

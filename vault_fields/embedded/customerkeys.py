@@ -144,11 +144,6 @@ class CustomerKeys:
         # Verified is also what one is that was deactivated.
         return self._require(record, {VERIFIED, ACTIVE})
 
-    def _require(self, record: CmkRecord, states: Collection[str]) -> Cmk:
-        if record.state not in states:
-            raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
-        return self.usable(record)
-
     def usable(self, record: CmkRecord) -> Cmk:
         """The key of a record that is not deleted, whatever else its state is."""
         return Cmk(record.id, record.environment, record.item_name, self._provider(record), self._inner_key(record))
@@ -174,6 +169,11 @@ class CustomerKeys:
         self.forget()
         for provider in self._providers.clear():
             provider.close()
+
+    def _require(self, record: CmkRecord, states: Collection[str]) -> Cmk:
+        if record.state not in states:
+            raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
+        return self.usable(record)
 
     def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
         now, held = self._clock(), self._held

@@ -40,9 +40,10 @@ class KeyRing:
     """
     The usable KEKs of a keystore, by context item and by id.
 
-    At most ``max_keks`` are held, the least recently used go first. They are held for as long as the keystore's mark
-    stays the same, which is looked at every ``max_age`` seconds: a KEK that another process disables, rotates or
-    destroys is not used for longer than that. Thread-safe; a forked child starts with an empty one.
+    At most ``max_keks`` are held, the least recently used go first; one that is used both ways counts twice, and takes
+    about 900 bytes. They are held while the keystore's mark stays the same, which is looked at every ``max_age``
+    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. Thread-safe; a
+    forked child starts with an empty one.
     """
 
     def __init__(
@@ -51,7 +52,7 @@ class KeyRing:
         root_key: RootKey | DevelopmentRootKey,
         *,
         former_root_keys: Sequence[RootKey] = (),
-        max_keks: int = 100_000,
+        max_keks: int = 200_000,
         max_age: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -22,6 +22,7 @@ ACTIONS = {
     "configure": "say which key is the item's",
     "verify": "wrap and unwrap a probe with it",
     "activate": "wrap new data keys with it from now on",
+    "deactivate": "undo activate; what it wrapped still opens, and can be rekeyed",
     "disable": "refuse what it has a part in, for the time being",
     "enable": "undo disable",
     "delete": "refuse what it has a part in, for ever",
