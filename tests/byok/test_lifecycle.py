@@ -343,6 +343,8 @@ def test_provider_that_this_process_cannot_build_is_unavailable(vault: LocalVaul
     with pytest.raises(VaultUnavailable, match="'organization_id' cannot be asked: no such provider"):
         vault.create_data_key(ACME)
     assert kinds(vault, OTHER) == [MANAGED]
+    vault.byok.delete(*ITEM)
+    assert told(vault)[-1] == ("vault.byok_key.deleted", {"organization_id": "acme", "key_provider": "file"})
 
 
 def test_environments_share_no_key(vault: LocalVault, file: dict) -> None:

@@ -98,6 +98,16 @@ def test_token_that_may_create_keys_fails_inspection(
     provider.close()
 
 
+def test_token_that_is_not_valid_fails_inspection(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("INVALID", "s.invalid")
+    provider = OpenBaoTransit(bao.settings(token_env="INVALID"))
+
+    with pytest.raises(VaultRefused, match="the token is not valid, or may not look") as caught:
+        provider.inspect(timeout=5)
+    assert not isinstance(caught.value, KeyRevoked)
+    provider.close()
+
+
 def test_token_in_a_file_may_be_renewed(bao: Bao, tmp_path: Path) -> None:
     path = tmp_path / "token"
     settings = bao.settings(token_file=str(path))
@@ -171,10 +181,10 @@ def test_answers_are_told_apart(
 def test_answer_about_capabilities_that_makes_no_sense_fails_inspection(
     server: FaultyServer, scripted: OpenBaoTransit
 ) -> None:
-    server.usual = Reply(content={"capabilities": "update"})
-
-    with pytest.raises(VaultRefused):
-        scripted.inspect(timeout=1)
+    for content in ({"capabilities": "update"}, {}):
+        server.usual = Reply(content=content)
+        with pytest.raises(VaultRefused, match="may create keys"):
+            scripted.inspect(timeout=1)
 
 
 def test_version_that_never_was_does_not_open(provider: OpenBaoTransit) -> None:

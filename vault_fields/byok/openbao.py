@@ -89,8 +89,14 @@ class OpenBaoTransit(KeyProvider):
     def inspect(self, *, timeout: float) -> None:
         """A token that may create keys would have a deleted one made anew, silently and under the same name."""
         path = f"{self._mount}/encrypt/{self._settings['key']}"
-        answer = self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout).content
-        capabilities = answer.get("capabilities")
+        try:
+            capabilities = (
+                self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout).content["capabilities"]
+            )
+        except KeyRevoked:
+            raise VaultRefused("the token is not valid, or may not look at its capabilities in sys/.") from None
+        except KeyError:
+            capabilities = None
         if not isinstance(capabilities, list) or {"create", "root", "sudo"} & set(map(str, capabilities)):
             raise VaultRefused(f"the token may create keys. Give it only the capability 'update' on {path}.")
 
@@ -121,7 +127,9 @@ class OpenBaoTransit(KeyProvider):
         headers = {"X-Vault-Token": token}
         if "namespace" in self._settings:
             headers["X-Vault-Namespace"] = self._settings["namespace"]
-        return Endpoint(self._settings["address"], alias="byok", headers=headers, judge=_judge)
+        return Endpoint(
+            self._settings["address"], alias=f"{self._mount}/{self._settings['key']}", headers=headers, judge=_judge
+        )
 
     @sensitive_variables()
     def _token(self) -> str:

@@ -135,8 +135,7 @@ class Byok:
                 raise self._missing(name)
             self._keys.store.scrub()
             return
-        provider = self._keys.build(record.provider, record.parsed_settings())
-        self._keys.store.delete(record.id, self._event("deleted", record, provider.name))
+        self._keys.store.delete(record.id, self._event("deleted", record, self._keys.provider_name(record)))
         self._withdraw(record)
 
     def _move(self, name: str, value: str, change: str, states: set[str], state: str) -> CustomerKey:
