@@ -7,7 +7,7 @@ import uuid
 import pytest
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tests.testapp.models import Legacy, Patient, Token
+from tests.testapp.models import Legacy, Patient, Setting, Token
 from vault_fields.embedded.blob import MAX_COPY_BYTES
 from vault_fields.exceptions import (
     DecryptionError,
@@ -57,6 +57,24 @@ def test_payload_of_each_layout_opens(layout, told, plaintext, associated_data):
     payload = text(sealed(plaintext.encode(), layout, associated_data.encode()))
 
     assert import_value(payload, associated_data=associated_data, layout=layout if told else None) == plaintext
+
+
+@pytest.mark.parametrize("items", [1, 2, 10])
+@pytest.mark.parametrize("layout", Layout)
+def test_keys_of_any_length(layout, items):
+    """Their length takes one byte, or two."""
+    context = KeyContext({f"item {number}": "x" for number in range(items)})
+    payload = text(sealed(b"value", layout, key=vaults["default"].create_data_key(context)))
+
+    assert import_value(payload) == "value"
+
+
+def test_export_with_long_keys(db):
+    setting = Setting.objects.create(tenant="acme", value="s3cr3t")
+
+    exported = export_value(Setting.objects.get(pk=setting.pk), "value")
+
+    assert import_value(exported.payload, associated_data=exported.associated_data) == "s3cr3t"
 
 
 @pytest.mark.parametrize("layout", Layout)

@@ -207,6 +207,15 @@ def test_forked_child_leaves_to_its_parent_what_that_noted(path: Path) -> None:
     assert [event.data["kv_name"] for event in log.page("default").items] == ["2", "1"]
 
 
+def test_child_starts_with_nothing(path: Path) -> None:
+    """What runs in a forked child, run here: a child leaves no trace of which lines it ran."""
+    log = EventLog(FileConnections(path), flush_after=3600)
+    log.note(listed())
+    eventlog._after_fork_in_child()
+
+    assert log.page("default").items == []
+
+
 def test_pages(log: EventLog) -> None:
     for number in range(5):
         log.add(listed(number))
