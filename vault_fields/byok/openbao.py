@@ -90,13 +90,10 @@ class OpenBaoTransit(KeyProvider):
         """A token that may create keys would have a deleted one made anew, silently and under the same name."""
         path = f"{self._mount}/encrypt/{self._settings['key']}"
         try:
-            capabilities = (
-                self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout).content["capabilities"]
-            )
+            answer = self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout)
         except KeyRevoked:
             raise VaultRefused("the token is not valid, or may not look at its capabilities in sys/.") from None
-        except KeyError:
-            capabilities = None
+        capabilities = answer.content.get("capabilities")
         if not isinstance(capabilities, list) or {"create", "root", "sudo"} & set(map(str, capabilities)):
             raise VaultRefused(f"the token may create keys. Give it only the capability 'update' on {path}.")
 
@@ -127,9 +124,8 @@ class OpenBaoTransit(KeyProvider):
         headers = {"X-Vault-Token": token}
         if "namespace" in self._settings:
             headers["X-Vault-Namespace"] = self._settings["namespace"]
-        return Endpoint(
-            self._settings["address"], alias=f"{self._mount}/{self._settings['key']}", headers=headers, judge=_judge
-        )
+        alias = f"{self._mount}/{self._settings['key']}"
+        return Endpoint(self._settings["address"], alias=alias, headers=headers, judge=_judge)
 
     @sensitive_variables()
     def _token(self) -> str:

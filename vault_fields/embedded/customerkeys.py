@@ -162,7 +162,7 @@ class CustomerKeys:
         return self._build(kind, settings)
 
     def provider_name(self, record: CmkRecord) -> str:
-        """As events name its provider. One that cannot be built here any more must not keep a key from being deleted."""
+        """As events name its provider, one that cannot be built here any more too: its key can still be deleted."""
         try:
             return self._build(record.provider, record.parsed_settings()).name
         except (ValueError, ImproperlyConfigured):
