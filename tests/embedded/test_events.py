@@ -216,6 +216,17 @@ def test_child_starts_with_nothing(path: Path) -> None:
     assert log.page("default").items == []
 
 
+def test_what_is_flushed_at_the_end_is_what_lasts(path: Path) -> None:
+    in_memory, on_disk = KeyStore.in_memory().events, KeyStore.at(path).events
+    for log in (in_memory, on_disk):
+        log.note(listed())
+
+    eventlog.flush_all()
+
+    assert len(_stored(path)) == 1
+    assert len(in_memory.page("default").items) == 1
+
+
 def test_pages(log: EventLog) -> None:
     for number in range(5):
         log.add(listed(number))
