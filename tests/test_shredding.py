@@ -4,6 +4,7 @@ import pytest
 from django.db import connection
 
 from tests.testapp.models import Letter, Organization, Patient, Setting
+from vault_fields.backends.base import BaseVault
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.shredding import prove_shredded
@@ -136,7 +137,6 @@ def test_vault_that_is_not_embedded_is_asked_just_the_same(
     default, rows, organization: Organization, other_organization: Organization
 ) -> None:
     """Of what it hands out nothing can be read, so that all refusals count alike."""
-    from vault_fields.backends.base import BaseVault
 
     class Remote(BaseVault):
         def _create(self, context):

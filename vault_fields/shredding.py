@@ -12,7 +12,7 @@ from functools import lru_cache
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
+from vault_fields.embedded.blob import EncryptedKeys
 from vault_fields.exceptions import KeyRevoked, VaultRefused
 from vault_fields.fields.groups import Group
 from vault_fields.progress import Progress, silent
@@ -123,7 +123,4 @@ class _Prover:
         """Known of an embedded vault only: what another one hands out is opaque."""
         if self._kek_id is None:
             return False
-        try:
-            return self._kek_id in {copy.kek_id for copy in EncryptedKeys.decode(encrypted_keys).copies}
-        except MalformedBlob:
-            return False
+        return self._kek_id in {copy.kek_id for copy in EncryptedKeys.decode(encrypted_keys).copies}

@@ -13,7 +13,7 @@ from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import KeyRevoked, VaultRefused
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -285,6 +285,24 @@ def test_state_forbids(vault: EmbeddedVault, keks: Keks, after: timedelta | None
     with pytest.raises(VaultRefused, match=reason):
         getattr(keks, refused)(*ITEM, **more)
     assert keks.get(*ITEM) == before
+
+
+def test_log_that_others_read_is_emptied_by_the_next_run(
+    path: Path, keks: Keks, open_vault: Callable[..., EmbeddedVault], clock: Clock
+) -> None:
+    """The key is refused in any case; what is not certain is said."""
+    impatient = open_vault(timeout=0.05)
+    impatient.create(ACME)
+    [material] = wrapped(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM kek").fetchall()
+        with pytest.raises(VaultUnavailable, match="is in use by another process and could not be emptied.*Run this"):
+            impatient.keks.destroy(*ITEM, after=timedelta(0))
+        assert keks.get(*ITEM).state == "destroyed"
+
+    assert keks.erase_due() == 0
+    assert material not in stored(path)
 
 
 def test_disabled_key_is_not_rotated(vault: EmbeddedVault, keks: Keks) -> None:

@@ -144,6 +144,34 @@ def test_key_that_does_not_open_stops_the_rotation(path: Path, open_with: Open, 
         open_with(NEW, OLD).rotate_root_key()
 
 
+def test_inner_keys_of_customers_are_wrapped_again_too(path: Path, open_with: Open) -> None:
+    """Only their record is looked at here: what a provider wraps does not change."""
+    vault = open_with(OLD)
+    record = vault._customer_keys.new_record("default", "organization_id", "acme", "keyfile", "{}", "active")
+    assert vault._customer_keys.store.add(record)
+
+    assert open_with(NEW, OLD).rotate_root_key().rewrapped == 1
+
+    moved = open_with(NEW)
+    after = moved._customer_keys.store.find(record.id)
+    assert after is not None
+    assert after.root_key_id == NEW.id
+    vault_id = moved.store.vault_id()
+    assert NEW.wrapping.unwrap(after.wrapped, after.associated_data(vault_id)) == OLD.wrapping.unwrap(
+        record.wrapped, record.associated_data(vault_id)
+    )
+
+
+def test_key_is_not_made_under_a_root_key_that_keeps_changing(
+    open_with: Open, keys: list[DataKey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = open_with(OLD)
+    monkeypatch.setattr(vault.store, "add", lambda record: None)
+
+    with pytest.raises(VaultUnavailable, match="root key of the keystore .* is being changed. Try again"):
+        vault.create(KeyContext({"organization_id": "new"}))
+
+
 def test_development_key_can_be_replaced(path: Path, open_with: Open) -> None:
     development = DevelopmentRootKey(path)
     with pytest.warns(RuntimeWarning, match="development root key"):

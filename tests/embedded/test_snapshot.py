@@ -105,6 +105,25 @@ def test_damaged_keystore_is_not_backed_up(path: Path, vault: EmbeddedVault, bac
     assert refused > 5
 
 
+def test_keystore_with_a_broken_index_is_not_backed_up(path: Path, vault: EmbeddedVault, backup: Path) -> None:
+    """Every page can be read, and every key opens; but a look by item would miss one."""
+    vault.create(ACME)
+    vault.close()
+    with closing(sqlite3.connect(path)) as connection:
+        [table, index] = connection.execute(
+            "SELECT sql, rootpage FROM sqlite_schema WHERE name IN ('kek', 'sqlite_autoindex_kek_2') ORDER BY type DESC"
+        ).fetchall()
+        assert "UNIQUE (environment" in table[0]
+    content = bytearray(path.read_bytes())
+    # The number of entries in the index.
+    start = (index[1] - 1) * 4096
+    content[start + 3 : start + 5] = b"\x00\x00"
+    path.write_bytes(content)
+
+    with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 is damaged: "):
+        vault.back_up(backup)
+
+
 def test_key_that_does_not_open_is_no_backup(path: Path, vault: EmbeddedVault, backup: Path) -> None:
     vault.create(ACME)
     with closing(sqlite3.connect(path)) as connection:

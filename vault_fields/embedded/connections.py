@@ -184,7 +184,8 @@ class MemoryConnections(Connections):
 def require_no_log(path: Path) -> None:
     """Before a keystore is made at ``path``: SQLite would write the pages in another one's log into the new one."""
     log = path.with_name(f"{path.name}-wal")
-    if log.exists():
+    # In this order: if another process has just made the keystore, its log came after it.
+    if log.exists() and not path.exists():
         raise VaultUnavailable(
             f"The keystore {path} is missing, but its write-ahead log {log.name} is there. Put the keystore back; or "
             f"move the log away too, and restore a backup."
