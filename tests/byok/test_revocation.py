@@ -148,6 +148,23 @@ def test_old_data_stay_under_the_managed_key_until_they_are_rekeyed(
     assert "is disabled" in problems[0]
 
 
+def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
+    configure: Callable[..., LocalVault], organization: Organization, key_file: Path
+) -> None:
+    from vault_fields.custody import custody_of
+    from vault_fields.storedkeys import tables
+
+    vault = configure(data_key_max_uses=100, data_key_max_age=600)
+    Patient.objects.create(organization=organization, ssn="1")
+    item = bring_your_own_key(vault, organization, {"provider": "file", "settings": {"path": str(key_file)}})
+    Patient.objects.create(organization=organization, ssn="2")
+    vault.byok.deactivate(*item)
+    Patient.objects.create(organization=organization, ssn="3")
+
+    found = custody_of(vault, *item, tables())["testapp.Patient.ssn_keys"]
+    assert (found.managed, found.customer) == (2, 1)
+
+
 def test_revocation_is_told_over_http(configure: Callable[..., LocalVault], key_file: Path) -> None:
     from tests.byok.conftest import ACME, ITEM, OTHER
     from tests.server.conftest import running

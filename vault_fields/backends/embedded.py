@@ -29,7 +29,7 @@ class EmbeddedBackend(BaseVault):
 
     @property
     def byok(self) -> Byok:
-        """The customer-managed keys of this vault. What is withdrawn here is purged from this process's cache."""
+        """The customer-managed keys of this vault. What changes here is purged from this process's cache."""
         return self.service.byok
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
@@ -60,7 +60,7 @@ class EmbeddedBackend(BaseVault):
         return {each: outcomes.get(each) or self._attempt(each) for each in encrypted_keys}
 
     def _watch_customer_keys(self) -> None:
-        self.byok.withdrawn = lambda name, value: self.purge({name: value})
+        self.byok.changed = lambda name, value: self.purge({name: value})
 
     def _ask(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         # The embedded Vault does not know by what alias it is called; its errors are completed here.

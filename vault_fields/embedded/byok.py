@@ -39,15 +39,15 @@ class Byok:
     The customer-managed keys of one environment, by context item: an exact name and an exact value.
 
     Changes raise ``VaultRefused``, and change nothing, where the item has no such key or one in a state that forbids
-    them. All calls raise ``VaultUnavailable`` if the keystore fails. ``withdrawn`` is called with an item whose key
-    must not be used any longer, so that what was cached of it can be dropped.
+    them. All calls raise ``VaultUnavailable`` if the keystore fails. ``changed`` is called with an item for which
+    another key is in use from now on, or none, so that what is cached of it can be dropped.
     """
 
     # The organization's item: only this one has a place in the events of the specification.
     ORGANIZATION: ClassVar[str] = "organization_id"
 
     def __init__(self, keys: CustomerKeys, environment: str) -> None:
-        self.withdrawn: Callable[[str, str], object] = lambda name, value: None
+        self.changed: Callable[[str, str], object] = lambda name, value: None
         self._keys = keys
         self._environment = environment
 
@@ -95,7 +95,7 @@ class Byok:
             cmk.verify(binding, timeout=self._keys.timeout)
         except VaultError:
             self._keys.log.add(self._event("verification_completed", record, cmk.provider.name, verified=False))
-            self._withdraw(record)
+            self._tell(record)
             raise
         event = self._event("verification_completed", record, cmk.provider.name, verified=True)
         if not self._keys.store.move(record.id, {CONFIGURED}, VERIFIED, event):
@@ -116,9 +116,7 @@ class Byok:
 
     def disable(self, name: str, value: str) -> CustomerKey:
         """Refuse everything that the key has a part in, with ``KeyRevoked``, until it is enabled again."""
-        record = self._move(name, value, "disabled", {VERIFIED, ACTIVE}, DISABLED)
-        self.withdrawn(name, value)
-        return record
+        return self._move(name, value, "disabled", {VERIFIED, ACTIVE}, DISABLED)
 
     def enable(self, name: str, value: str) -> CustomerKey:
         return self._move(name, value, "enabled", {DISABLED}, ACTIVE)
@@ -136,7 +134,7 @@ class Byok:
             self._keys.store.scrub()
             return
         self._keys.store.delete(record.id, self._event("deleted", record, self._keys.provider_name(record)))
-        self._withdraw(record)
+        self._tell(record)
 
     def _move(self, name: str, value: str, change: str, states: set[str], state: str) -> CustomerKey:
         record = self._required(name, value)
@@ -146,12 +144,12 @@ class Byok:
                 f"The customer-managed key for the context item {name!r} cannot be {change}: it is {now}"
                 f"{'' if now not in _NEXT or now == state else '; ' + _NEXT[now]}."
             )
-        self._keys.forget()
+        self._tell(record)
         return self._now(record)
 
-    def _withdraw(self, record: CmkRecord) -> None:
+    def _tell(self, record: CmkRecord) -> None:
         self._keys.forget()
-        self.withdrawn(record.item_name, record.item_value)
+        self.changed(record.item_name, record.item_value)
 
     def _required(self, name: str, value: str) -> CmkRecord:
         record = self._keys.store.of_item(self._environment, name, value)
