@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.openbao import new_vault
 from tests.server.conftest import running
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
+from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import KeyContextError, VaultError, VaultRefused
@@ -28,7 +30,7 @@ PAIR = KeyContext({"organization_id": "acme", "purpose": "care"})
 MakeVault = Callable[..., BaseVault]
 
 
-@pytest.fixture(params=["memory", "local", "local with a customer's key", "workos"])
+@pytest.fixture(params=["memory", "local", "local with a customer's key", "workos", "openbao"])
 def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeVault]:
     """Makes vaults of one kind; each call gives one that knows nothing of the others."""
     numbers = itertools.count()
@@ -43,6 +45,10 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
             if request.param == "local with a customer's key":
                 vault = stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
                 return with_customers_key(vault, tmp_path / f"{next(numbers)}.key")
+            if request.param == "openbao":
+                return with_known_item(
+                    stack.enter_context(closing(new_vault(request.getfixturevalue("bao"), **options)))
+                )
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
             url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
@@ -58,6 +64,14 @@ def with_customers_key(vault: LocalVault, path: Path) -> LocalVault:
     vault.byok.configure("organization_id", "acme", provider="file", settings={"path": str(path)})
     vault.byok.verify("organization_id", "acme")
     vault.byok.activate("organization_id", "acme")
+    return vault
+
+
+def with_known_item(vault: BaseVault) -> BaseVault:
+    """The vault, in which the item of ``ACME`` is not new: making the key of an item takes calls of its own."""
+    vault.create_data_key(ACME)
+    vault.purge()
+    vault.calls.clear()
     return vault
 
 
@@ -200,7 +214,7 @@ def test_coroutines_do_the_same(vault: BaseVault) -> None:
         assert moved.plaintext == key.plaintext
         with pytest.raises(VaultRefused):
             await vault.adecrypt_data_key("nonsense")
-        if isinstance(vault, WorkOSVault):
+        if isinstance(vault, (WorkOSVault, OpenBaoVault)):
             await vault.aclose()
 
     asyncio.run(story())

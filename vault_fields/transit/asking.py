@@ -34,14 +34,14 @@ class Ask:
         """Within the mount."""
         return f"{self.operation}/{self.key}"
 
-    @property
-    def rule(self) -> str:
-        """The path, within the mount, that the policies of a token must have ``capability`` for."""
-        return f"{self.operation}/+"
-
-    @property
-    def capability(self) -> str:
-        return "read" if self.payload is None else "update"
+    def rule(self, mount: str) -> str:
+        """What the policies of a token must have in them for this."""
+        if self.payload is None:
+            capabilities = '"read"'
+        else:
+            # Where its key does not exist yet, the engine makes it and takes the request for a creation.
+            capabilities = '"create", "update"' if self.operation == "encrypt" else '"update"'
+        return f'path "{mount}/{self.operation}/+" {{ capabilities = [{capabilities}] }}'
 
 
 Reply = Answer | VaultError

@@ -127,8 +127,8 @@ class Dialogue:
     def _completed(self, ask: Ask, error: VaultError) -> VaultError:
         if error.status == 403:
             return VaultRefused(
-                f"permission denied (HTTP 403): the token is not valid any more, or its policies lack "
-                f'path "{self._mount}/{ask.rule}" with the capability "{ask.capability}".',
+                "permission denied (HTTP 403): the token is not valid any more, or its policies lack "
+                f"{ask.rule(self._mount)}.",
                 alias=self._alias,
                 status=403,
             )
