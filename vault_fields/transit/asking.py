@@ -11,7 +11,7 @@ from vault_fields.keys import DATA_KEY_BYTES
 from vault_fields.transit.blob import WrappedCopy
 from vault_fields.transit.meaning import meaning
 
-__all__ = ["Ask", "Payload", "Reply", "batch_results", "copy_in", "data_in", "plaintext_in"]
+__all__ = ["Ask", "Payload", "Reply", "Round", "batch_results", "copy_in", "data_in", "plaintext_in"]
 
 
 class Payload(dict[str, Any]):
@@ -45,6 +45,14 @@ class Ask:
 
 
 Reply = Answer | VaultError
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """What can be asked side by side, ``after`` a pause of so many seconds."""
+
+    asks: list[Ask]
+    after: float = 0.0
 
 
 def data_in(reply: Answer) -> Mapping[str, Any]:

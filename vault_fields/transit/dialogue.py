@@ -52,11 +52,12 @@ class Dialogue:
         """What the steps return. The first ``counted`` requests are counted already."""
         ends = time.monotonic() + self._timeout
         try:
-            asks = next(steps)
+            step = next(steps)
             while True:
-                self._count(operation, len(asks) - counted)
+                self._count(operation, len(step.asks) - counted)
                 counted = 0
-                asks = steps.send(self._replies(asks, ends))
+                time.sleep(min(step.after, _left(ends)))
+                step = steps.send(self._replies(step.asks, ends))
         except StopIteration as done:
             result: T = done.value
             return result
@@ -66,11 +67,12 @@ class Dialogue:
         ends = time.monotonic() + self._timeout
         turns = asyncio.Semaphore(self._concurrency)
         try:
-            asks = next(steps)
+            step = next(steps)
             while True:
-                self._count(operation, len(asks) - counted)
+                self._count(operation, len(step.asks) - counted)
                 counted = 0
-                asks = steps.send(await asyncio.gather(*(self._areply(ask, ends, turns) for ask in asks)))
+                await asyncio.sleep(min(step.after, _left(ends)))
+                step = steps.send(await asyncio.gather(*(self._areply(ask, ends, turns) for ask in step.asks)))
         except StopIteration as done:
             result: T = done.value
             return result

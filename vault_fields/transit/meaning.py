@@ -5,15 +5,24 @@ from typing import Any
 
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 
-__all__ = ["TransitKeyMissing", "is_batch", "judge_openbao", "meaning"]
+__all__ = ["NOT_KNOWN_YET", "TransitKeyMissing", "TransitVersionMissing", "is_batch", "judge_openbao", "meaning"]
 
 
 class TransitKeyMissing(KeyRevoked):
     """The engine has no key of that name: it was never made, or it was deleted."""
 
 
+class TransitVersionMissing(VaultRefused):
+    """The engine has no such version of the key."""
+
+
+# What a standby node says as well of a key that was made, or rotated, so recently that it has not heard of it.
+NOT_KNOWN_YET = (TransitKeyMissing, TransitVersionMissing)
+
+
 # What the engine says, with a status that means many things, and our words for it: its own could hold anything.
 _MISSING = "encryption key not found"
+_TOO_NEW = "version is too new"
 _WITHDRAWN = {
     "disallowed by policy": "a version of the transit key that is needed for this was retired",
     "soft-deleted key": "the transit key that is needed for this was soft-deleted",
@@ -25,6 +34,8 @@ def meaning(said: str) -> tuple[type[VaultError], str] | None:
     """What the engine says about one key, or one ciphertext."""
     if _MISSING in said:
         return TransitKeyMissing, "the transit key that is needed for this does not exist"
+    if _TOO_NEW in said:
+        return TransitVersionMissing, "the transit key that is needed for this has no such version"
     for text, reason in _WITHDRAWN.items():
         if text in said:
             return KeyRevoked, reason
@@ -47,6 +58,8 @@ def judge_openbao(status: int, content: Mapping[str, Any]) -> tuple[type[VaultEr
         return VaultUnavailable, "the server is sealed (HTTP 503) and must be unsealed by its operators."
     if status >= 500 and ("node not active" in said or "standby" in said or "leader" in said):
         return VaultUnavailable, f"the cluster has no active node at the moment (HTTP {status})."
+    if status == 404 and errors == []:
+        return TransitKeyMissing, "there is no such transit key (HTTP 404)."
     if status == 404 and "no handler for route" in said:
         return VaultRefused, "there is no such engine (HTTP 404). Check mount and namespace."
     if status == 404 and "namespace not found" in said:

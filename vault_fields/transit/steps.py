@@ -1,8 +1,8 @@
 """
 The operations of a vault over a transit engine, as steps. No I/O.
 
-Each is a generator: it yields what may be asked side by side, is sent the replies in the same order, and returns an
-outcome. Errors are replies and outcomes and are not raised here: a traceback would have data keys in its frames.
+Each is a generator: it yields a round of what to ask, is sent the replies in the same order, and returns an outcome.
+Errors are replies and outcomes and are not raised here: a traceback would have data keys in its frames.
 """
 
 import base64
@@ -14,21 +14,24 @@ from uuid import UUID, uuid4
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.transit.asking import Ask, Payload, Reply, batch_results, copy_in, data_in, plaintext_in
+from vault_fields.transit.asking import Ask, Payload, Reply, Round, batch_results, copy_in, data_in, plaintext_in
 from vault_fields.transit.blob import EncryptedKeys, MalformedBlob, WrappedCopy
-from vault_fields.transit.meaning import TransitKeyMissing
+from vault_fields.transit.meaning import NOT_KNOWN_YET, TransitKeyMissing
 from vault_fields.transit.names import key_name
 
 __all__ = ["Steps", "Transit"]
 
 T = TypeVar("T")
-Steps = Generator[list[Ask], list[Reply], T]
+Steps = Generator[Round, list[Reply], T]
 
 # What the answer to a batch may grow to is bounded by the client.
 BATCH_SIZE = 500
 
 # Keys that nobody can take out of the engine, nor delete by a single call.
 NEW_KEY = {"type": "aes256-gcm96", "exportable": False, "allow_plaintext_backup": False}
+
+# How long to wait for a standby node to hear of a key before what it says is believed.
+PAUSES = (0.05, 0.1, 0.2, 0.4)
 
 
 class Transit:
@@ -107,7 +110,7 @@ class Transit:
 
     def versions(self, names: Sequence[str]) -> Steps[dict[str, int | VaultError]]:
         """The newest version of each of these keys."""
-        replies = yield [Ask("keys", name) for name in names]
+        replies = yield Round([Ask("keys", name) for name in names])
         return {name: _version(reply) for name, reply in zip(names, replies, strict=True)}
 
     def _wrap(
@@ -127,17 +130,21 @@ class Transit:
 
 def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
     """Ask, and where a key does not exist yet, make it and ask again."""
-    replies = list((yield asks))
+    replies = list((yield Round(asks)))
     missing = [index for index, reply in enumerate(replies) if isinstance(reply, TransitKeyMissing)]
     if not missing:
         return replies
-    made = yield [Ask("keys", asks[index].key, Payload(NEW_KEY)) for index in missing]
+    made = yield Round([Ask("keys", asks[index].key, Payload(NEW_KEY)) for index in missing])
     for index, reply in zip(missing, made, strict=True):
         replies[index] = reply
-    ready = [index for index in missing if not isinstance(replies[index], VaultError)]
-    again = (yield [asks[index] for index in ready]) if ready else []
-    for index, reply in zip(ready, again, strict=True):
-        replies[index] = reply
+    again = [index for index in missing if not isinstance(replies[index], VaultError)]
+    for pause in (0.0, *PAUSES):
+        if not again:
+            break
+        found = yield Round([asks[index] for index in again], after=pause)
+        for index, reply in zip(again, found, strict=True):
+            replies[index] = reply
+        again = [index for index in again if isinstance(replies[index], TransitKeyMissing)]
     return replies
 
 
@@ -160,26 +167,33 @@ def _in_batches(
     operation: str, copies: Iterable[WrappedCopy], read: Callable[[WrappedCopy, Mapping[str, Any]], T | VaultError]
 ) -> Steps[dict[WrappedCopy, T | VaultError]]:
     """All of them in as few requests as there are keys, or a few more if there are very many copies."""
-    by_key: defaultdict[str, dict[WrappedCopy, None]] = defaultdict(dict)
-    for copy in copies:
-        by_key[copy.key][copy] = None
-    batches = [
-        (key, list(wanted)[start : start + BATCH_SIZE])
-        for key, wanted in by_key.items()
-        for start in range(0, len(wanted), BATCH_SIZE)
-    ]
-    if not batches:
-        return {}
-    replies = yield [Ask(operation, key, _batch(operation, batch)) for key, batch in batches]
     outcomes: dict[WrappedCopy, T | VaultError] = {}
-    for (_, batch), reply in zip(batches, replies, strict=True):
-        results = batch_results(reply, len(batch))
-        for index, copy in enumerate(batch):
-            outcomes[copy] = results if isinstance(results, VaultError) else read(copy, results[index])
+    wanted = list(dict.fromkeys(copies))
+    for pause in (0.0, *PAUSES):
+        batches = _batches(wanted)
+        if not batches:
+            break
+        replies = yield Round(
+            [Ask(operation, batch[0].key, _payload(operation, batch)) for batch in batches], after=pause
+        )
+        for batch, reply in zip(batches, replies, strict=True):
+            results = batch_results(reply, len(batch))
+            for index, copy in enumerate(batch):
+                outcomes[copy] = results if isinstance(results, VaultError) else read(copy, results[index])
+        wanted = [copy for copy in wanted if isinstance(outcomes[copy], NOT_KNOWN_YET)]
     return outcomes
 
 
-def _batch(operation: str, copies: Sequence[WrappedCopy]) -> Payload:
+def _batches(copies: Iterable[WrappedCopy]) -> list[list[WrappedCopy]]:
+    by_key: defaultdict[str, list[WrappedCopy]] = defaultdict(list)
+    for copy in copies:
+        by_key[copy.key].append(copy)
+    return [
+        found[start : start + BATCH_SIZE] for found in by_key.values() for start in range(0, len(found), BATCH_SIZE)
+    ]
+
+
+def _payload(operation: str, copies: Sequence[WrappedCopy]) -> Payload:
     payload = Payload(batch_input=[{"ciphertext": copy.ciphertext} for copy in copies])
     if operation == "decrypt":
         # Without it one copy that does not open would hide the others.
