@@ -97,12 +97,12 @@ def rekey_group(
     """
     Bring every row up to date; ``on_problem`` is told of each that is left alone, and why.
 
-    With ``rewrap`` data keys that are not wrapped by the keys of today are rekeyed for the context that they have. A
-    vault that cannot tell rekeys all of them, each time.
+    With ``rewrap`` data keys that are not wrapped by the keys of today are wrapped anew for the context that they
+    have. A vault that cannot tell rewraps all of them, each time.
 
-    Costs one ``rekey`` for each data key and context of rekeyed rows; for re-encrypted ones what ``reencrypt_group``
-    costs; nothing for rows that are current, and nothing in a dry run. Raises ``VaultUnavailable``; the rows before
-    stay written.
+    Costs one ``rekey`` for each data key and context of rekeyed rows, or what the vault needs to rewrap them; for
+    re-encrypted ones what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run.
+    Raises ``VaultUnavailable``; the rows before stay written.
     """
     run = _Run(group, using, on_problem, accept_moved=accept_moved, rewrap=rewrap, dry_run=dry_run)
     return run.over_all_rows(run.bring_up_to_date, "Rekeying", batch_size, progress)
@@ -135,6 +135,10 @@ class _Stale:
     companion: Companion
     context: KeyContext
 
+    @property
+    def is_of_same_context(self) -> bool:
+        return self.companion.context == self.context
+
 
 class _Run:
     """One walk over the rows of a group."""
@@ -158,6 +162,7 @@ class _Run:
         self._new_keys = NewKeys()
         # Rows share data keys; each is asked for once.
         self._rekey = lru_cache(_MAX_REKEYED)(vaults[group.vault].rekey_data_key)
+        self._new_wrappings: dict[str, str | VaultError] = {}
 
     def over_all_rows(
         self, step: Callable[[list[Row]], list[Row]], title: str, batch_size: int, progress: Progress
@@ -183,10 +188,12 @@ class _Run:
             self.report.rekeyed += len(to_rekey)
             self.report.reencrypted += len(to_reencrypt)
             return []
+        self._rewrap([stale for stale in to_rekey if stale.is_of_same_context])
         changes: list[Change] = []
         for stale in to_rekey:
             with self._reporting():
-                changes.append((stale.row, [self._rekeyed(stale)]))
+                text = self._rewrapped(stale) if stale.is_of_same_context else self._rekeyed(stale)
+                changes.append((stale.row, [text]))
         written, changed = self._rows.write([self.group.companion], changes)
         self.report.rekeyed += written
         return changed + self.reencrypt(to_reencrypt)
@@ -240,6 +247,23 @@ class _Run:
 
     def _must_be_rewrapped(self, companion: Companion) -> bool:
         return self.rewrap and not vaults[self.group.vault].wraps_so(companion.encrypted_keys, companion.context)
+
+    def _rewrap(self, stale: list[_Stale]) -> None:
+        """Ask for the new wrappings of these together, which some vaults do in few calls."""
+        if len(self._new_wrappings) > _MAX_REKEYED:
+            self._new_wrappings.clear()
+        wanted = {each.companion.encrypted_keys: each.context for each in stale}
+        for text in self._new_wrappings.keys() & wanted:
+            del wanted[text]
+        if wanted:
+            self._new_wrappings |= vaults[self.group.vault].rewrap_data_keys(wanted)
+
+    def _rewrapped(self, stale: _Stale) -> str:
+        """The new text of the companion, whose proof stays what it is: it does not say how the data key is wrapped."""
+        found = self._new_wrappings[stale.companion.encrypted_keys]
+        if isinstance(found, VaultError):
+            raise located(found, stale.member, stale.row.instance) from None
+        return companion_format.encode(replace(stale.companion, encrypted_keys=found))
 
     def _rekeyed(self, stale: _Stale) -> str:
         """The new text of the companion, whose old one must have proved to belong to its data key."""
