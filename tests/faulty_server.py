@@ -89,8 +89,13 @@ class Handler(BaseHTTPRequestHandler):
         with self.server.lock:
             self.server.closed += 1
 
+    def do_GET(self) -> None:
+        self.answer(None)
+
     def do_POST(self) -> None:
-        sent = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.answer(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+
+    def answer(self, sent: Any) -> None:
         with self.server.lock:
             self.server.seen.append(Seen(self.path, dict(self.headers), sent))
         reply = self.server.next_reply()
