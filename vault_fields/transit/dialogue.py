@@ -86,14 +86,13 @@ class Dialogue:
         try:
             self._session.prepare(self._client, _left(ends))
             held = self._session.held
-            try:
-                return self._call(ask, ends)
-            except VaultRefused as error:
-                if error.status != 403 or not self._session.replace(held, self._client, _left(ends)):
-                    raise
-            return self._call(ask, ends)
+            reply = self._call(ask, ends)
+            if _is_forbidden(reply) and self._session.replace(held, self._client, _left(ends)):
+                reply = self._call(ask, ends)
         except VaultError as error:
-            return self._completed(ask, error)
+            error.alias = self._alias
+            return error
+        return self._told(ask) if _is_forbidden(reply) else reply
 
     async def _areply(self, ask: Ask, ends: float, turns: asyncio.Semaphore) -> Reply:
         async with turns:
@@ -101,41 +100,45 @@ class Dialogue:
                 if not self._session.is_ready:
                     await asyncio.to_thread(self._session.prepare, self._client, _left(ends))
                 held = self._session.held
-                try:
-                    return await self._acall(ask, ends)
-                except VaultRefused as error:
-                    if error.status != 403:
-                        raise
-                    if not await asyncio.to_thread(self._session.replace, held, self._client, _left(ends)):
-                        raise
-                return await self._acall(ask, ends)
+                reply = await self._acall(ask, ends)
+                if _is_forbidden(reply) and await asyncio.to_thread(
+                    self._session.replace, held, self._client, _left(ends)
+                ):
+                    reply = await self._acall(ask, ends)
             except VaultError as error:
-                return self._completed(ask, error)
-
-    # The answer gets no name here, so that no frame of a traceback has it as a local variable.
+                error.alias = self._alias
+                return error
+        return self._told(ask) if _is_forbidden(reply) else reply
 
     def _call(self, ask: Ask, ends: float) -> Reply:
         path = f"/v1/{self._mount}/{ask.path}"
-        if ask.payload is None:
-            return self._client.get(path, timeout=_left(ends))
-        return self._client.post(path, ask.payload, timeout=_left(ends))
+        try:
+            if ask.payload is None:
+                return self._client.get(path, timeout=_left(ends))
+            return self._client.post(path, ask.payload, timeout=_left(ends))
+        except VaultError as error:
+            return error
 
     async def _acall(self, ask: Ask, ends: float) -> Reply:
         path = f"/v1/{self._mount}/{ask.path}"
-        if ask.payload is None:
-            return await self._async_client.get(path, within=_left(ends))
-        return await self._async_client.post(path, ask.payload, within=_left(ends))
+        try:
+            if ask.payload is None:
+                return await self._async_client.get(path, within=_left(ends))
+            return await self._async_client.post(path, ask.payload, within=_left(ends))
+        except VaultError as error:
+            return error
 
-    def _completed(self, ask: Ask, error: VaultError) -> VaultError:
-        if error.status == 403:
-            return VaultRefused(
-                "permission denied (HTTP 403): the token is not valid any more, or its policies lack "
-                f"{ask.rule(self._mount)}.",
-                alias=self._alias,
-                status=403,
-            )
-        error.alias = self._alias
-        return error
+    def _told(self, ask: Ask) -> VaultError:
+        return VaultRefused(
+            "permission denied (HTTP 403): the token is not valid any more, or its policies lack "
+            f"{ask.rule(self._mount)}.",
+            alias=self._alias,
+            status=403,
+        )
+
+
+def _is_forbidden(reply: Reply) -> bool:
+    return isinstance(reply, VaultError) and reply.status == 403
 
 
 def _left(ends: float) -> float:
