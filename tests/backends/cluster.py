@@ -60,6 +60,9 @@ class Cluster:
     def leader(self) -> Node:
         return next(node for node in self.alive() if self.health(node) == 200)
 
+    def standbys(self) -> list[Node]:
+        return [node for node in self.alive() if self.health(node) == 429]
+
     def alive(self) -> list[Node]:
         return [node for node in self.nodes if node.process.poll() is None]
 

@@ -225,6 +225,14 @@ def test_versions_are_asked_for_once_a_minute(vault: OpenBaoVault) -> None:
     assert vault.calls["version"] == 2
 
 
+def test_every_step_can_be_asked_by_coroutines(vault: OpenBaoVault) -> None:
+    key = vault.create_data_key(ACME)
+    names = [vault.key_name("organization_id", "acme")]
+
+    assert vault._decrypt(key.encrypted_keys).plaintext == key.plaintext
+    assert asyncio.run(vault._dialogue.arun("version", vault._transit.versions(names))) == {names[0]: 1}
+
+
 def test_whether_a_deleted_key_wraps_so_cannot_be_told(vault: OpenBaoVault, keys: Keys) -> None:
     key = vault.create_data_key(ACME)
     keys.delete("organization_id", "acme")

@@ -17,7 +17,8 @@ from tests.backends.openbao import new_mount, new_token
 from tests.byok.peers import Bao, Gate
 from tests.faulty_server import FaultyServer, Reply, faulty_server, our_local_variables
 from vault_fields.backends.openbao import OpenBaoVault
-from vault_fields.exceptions import VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.client import RetryPolicy
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
 from vault_fields.keys import KeyContext
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -197,6 +198,27 @@ def test_a_key_that_was_made_may_answer_with_nothing(
 
     assert vault.create_data_key(ACME).plaintext == PLAINTEXT
     assert vault.calls == {"create": 5}
+
+
+def test_a_key_that_nobody_hears_of_is_not_waited_for_without_end(
+    server: FaultyServer, make_vault: Callable[..., OpenBaoVault]
+) -> None:
+    missing = Reply(status=400, content={"errors": ["encryption key not found"]})
+    server.usual = missing
+    server.will(missing, Reply(status=204, raw=b""))
+    vault = make_vault(server.url)
+
+    with pytest.raises(KeyRevoked, match="does not exist"):
+        vault.create_data_key(ACME)
+    assert vault.calls == {"create": 7}
+
+
+def test_two_threads_that_turn_from_an_address_turn_once(make_vault: Callable[..., OpenBaoVault]) -> None:
+    endpoint = make_vault("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")._endpoint
+    requests = [endpoint.request("/", {}, RetryPolicy().begin()) for _ in range(2)]
+    for request in requests:
+        endpoint.turn_from(request)
+    assert endpoint._first == 1
 
 
 def test_second_item_that_fails_fails_the_whole(server: FaultyServer, make_vault: Callable[..., OpenBaoVault]) -> None:

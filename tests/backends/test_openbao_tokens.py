@@ -135,6 +135,21 @@ def test_revoked_token_is_replaced_by_another_login(
     asyncio.run(scene())
 
 
+def test_many_threads_that_are_refused_log_in_once(
+    make_vault: MakeVault, role: Role, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vault = make_vault(**role.options())
+    vault.create_data_key(ACME)
+    refused = logged_in(vault).held
+    monkeypatch.setattr(session, "PAUSE", 0.0)
+    role.revoke_all()
+
+    with ThreadPoolExecutor(10) as pool:
+        assert all(future.result() for future in [pool.submit(vault.create_data_key, ACME) for _ in range(10)])
+    assert len(role.tokens()) == 1
+    assert logged_in(vault).replace(refused, vault._client, 1.0), "another thread has done it"
+
+
 def test_fresh_token_that_is_refused_is_not_replaced_again_and_again(
     make_vault: MakeVault, bao: Bao, mount: str
 ) -> None:

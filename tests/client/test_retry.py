@@ -114,5 +114,30 @@ def test_retry_after_that_makes_no_sense_or_is_past_asks_for_nothing(header):
     assert seconds_until_retry(header, NOW) == 0.0
 
 
+def test_a_retry_begins_when_all_places_were_tried():
+    tries = policy(Clock(), timeout=100, max_retries=1).begin(places=3)
+    assert [tries.pause() for _ in range(6)] == [0.0, 0.0, 0.1, 0.0, 0.0, None]
+
+
+def test_places_are_all_tried_without_retries():
+    tries = policy(Clock(), max_retries=0).begin(places=2)
+    assert [tries.pause(), tries.pause()] == [0.0, None]
+
+
+def test_the_first_of_several_places_leaves_time_to_the_others():
+    clock = Clock()
+    tries = policy(clock, timeout=6.0).begin(places=3)
+    shares = []
+    for _ in range(3):
+        shares.append(tries.remaining())
+        clock.time += 1.0
+        tries.pause()
+    assert shares == pytest.approx([2.0, 2.5, 4.0])
+
+
+def test_what_a_place_asks_for_is_waited_for_before_the_next():
+    assert policy(Clock()).begin(places=2).pause(at_least=3.0) == 3.0
+
+
 def test_repr_shows_numbers_only():
     assert repr(RetryPolicy()) == "RetryPolicy(timeout=5.0, max_retries=3, first_pause=0.1, longest_pause=2.0)"
