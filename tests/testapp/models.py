@@ -107,7 +107,7 @@ class Share(models.Model):
 
     pk = models.CompositePrimaryKey("organization", "number")
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
-    number = models.IntegerField()
+    number = models.IntegerField(editable=False)
     note = EncryptedTextField(key_context=["organization_id"], bind_to=["number"])
 
 
@@ -116,7 +116,7 @@ class Bookmark(models.Model):
 
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
     region = models.CharField(max_length=10)
-    slug = models.SlugField()
+    slug = models.SlugField(editable=False)
     url = EncryptedTextField(key_context=["organization_id", "region"], bind_to=["slug"])
 
 
