@@ -153,7 +153,7 @@ def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
             yield CheckWarning(
                 f"bind_to names {name!r}, which can be edited. A value does not open once QuerySet.update() or SQL has "
                 "changed what it is tied to.",
-                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and change it by save() only.",
+                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and only save() it.",
                 obj=field,
                 id="vault_fields.W008",
             )
