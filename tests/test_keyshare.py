@@ -79,3 +79,20 @@ def test_a_purge_ends_the_sharing(organization, settings):
 def test_wrong_options_are_refused(options):
     with pytest.raises(ImproperlyConfigured, match=r"VAULTS\['default'\]: data_key_max_(uses|age) must be"):
         InMemoryVault(**options)
+
+
+def test_a_key_that_was_being_made_during_a_purge_is_not_shared():
+    """Else one that was made just before its owner withdrew the key would go on being used for new rows."""
+    vault = InMemoryVault()
+    share = KeyShare(max_uses=5, max_age=60)
+
+    def create(context: KeyContext) -> object:
+        made = vault.create_data_key(context)
+        share.purge({"tenant": "a"})
+        return made
+
+    first = share.take(A, create)
+    second = share.take(A, vault.create_data_key)
+
+    assert first is not second
+    assert share.take(A, vault.create_data_key) is second

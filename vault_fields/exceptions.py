@@ -12,7 +12,9 @@ Every exception this package raises at run time, in one tree.
         ├── VaultUnavailable        it did not answer in time: retrying may help
         │   └── VaultThrottled      it asked for fewer calls
         └── VaultRefused            it answered no: somebody has to act
-            └── KeyRevoked          the customer's key was withdrawn
+            ├── KeyRevoked          the customer's key was withdrawn
+            ├── ObjectConflict      another object has the name, or the object another version
+            └── ObjectMissing       it holds no such object
 
 Wrong settings are Django's ``ImproperlyConfigured``; what an encrypted column cannot do is Django's ``FieldError``.
 No message holds plaintext, a key, a token or ciphertext.
@@ -26,6 +28,8 @@ __all__ = [
     "KeyContextError",
     "KeyContextMismatch",
     "KeyRevoked",
+    "ObjectConflict",
+    "ObjectMissing",
     "PlaintextFound",
     "ValueRefused",
     "VaultError",
@@ -107,6 +111,14 @@ class VaultRefused(VaultError):
 
 class KeyRevoked(VaultRefused):
     """A key that the data key is wrapped under was disabled, destroyed or withdrawn by its owner."""
+
+
+class ObjectConflict(VaultRefused):
+    """The name of a stored object is taken, or its version is not the one that was to be replaced."""
+
+
+class ObjectMissing(VaultRefused):
+    """There is no such stored object, or no such version of it."""
 
 
 def _restore(

@@ -34,12 +34,14 @@ class KeyShare:
         self._clock = clock
         self._lock = threading.Lock()
         self._entries: OrderedDict[KeyContext, _Entry] = OrderedDict()
+        self._purges = 0
 
     def take(self, context: KeyContext, create: Callable[[KeyContext], DataKey]) -> DataKey:
         """A data key for one operation: one that may be used once more, or a new one."""
         if self._max_uses == 1:
             return create(context)
         with self._lock:
+            purges = self._purges
             entry = self._entries.get(context)
             if entry is not None and entry.uses < self._max_uses and self._clock() < entry.expires:
                 entry.uses += 1
@@ -47,6 +49,8 @@ class KeyShare:
                 return entry.key
         key = create(context)
         with self._lock:
+            if purges != self._purges:
+                return key  # Of before a purge, which is to leave nothing behind.
             self._entries[context] = _Entry(key, 1, self._clock() + self._max_age)
             self._entries.move_to_end(context)
             if len(self._entries) > MAX_CONTEXTS:
@@ -57,5 +61,6 @@ class KeyShare:
         """Forget the keys whose context has every item of ``context``, or all."""
         wanted = (context or {}).items()
         with self._lock:
+            self._purges += 1
             for held in [held for held in self._entries if wanted <= held.items()]:
                 del self._entries[held]

@@ -6,6 +6,8 @@ A row is *current* if its companion was made by the field's vault for the row's 
 - Where the row's own columns are those its values were encrypted for, but lead to another context now - what lies
   behind a relation was changed, or a constant - the row is **rekeyed**: its data key is wrapped for the new context,
   and only the companion is written.
+- On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
+  it are others - a KEK was rotated, or a customer-managed key took its place.
 - Where the declaration starts from other columns than it did, or the field has another vault, the row is
   **re-encrypted**: new data key, new ciphertext.
 - Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
@@ -86,6 +88,7 @@ def rekey_group(
     *,
     using: str = DEFAULT_DB_ALIAS,
     accept_moved: bool = False,
+    rewrap: bool = False,
     dry_run: bool = False,
     batch_size: int = 1000,
     progress: Progress = silent,
@@ -94,11 +97,14 @@ def rekey_group(
     """
     Bring every row up to date; ``on_problem`` is told of each that is left alone, and why.
 
+    With ``rewrap`` data keys that are not wrapped by the keys of today are rekeyed for the context that they have. A
+    vault that cannot tell rekeys all of them, each time.
+
     Costs one ``rekey`` for each data key and context of rekeyed rows; for re-encrypted ones what ``reencrypt_group``
     costs; nothing for rows that are current, and nothing in a dry run. Raises ``VaultUnavailable``; the rows before
     stay written.
     """
-    run = _Run(group, using, on_problem, accept_moved=accept_moved, dry_run=dry_run)
+    run = _Run(group, using, on_problem, accept_moved=accept_moved, rewrap=rewrap, dry_run=dry_run)
     return run.over_all_rows(run.bring_up_to_date, "Rekeying", batch_size, progress)
 
 
@@ -134,10 +140,18 @@ class _Run:
     """One walk over the rows of a group."""
 
     def __init__(
-        self, group: Group, using: str, on_problem: OnProblem, *, accept_moved: bool = False, dry_run: bool = False
+        self,
+        group: Group,
+        using: str,
+        on_problem: OnProblem,
+        *,
+        accept_moved: bool = False,
+        rewrap: bool = False,
+        dry_run: bool = False,
     ) -> None:
         self.group = group
         self.accept_moved = accept_moved
+        self.rewrap = rewrap
         self.report = RekeyReport(f"{group.model._meta.label}.{group.companion}", dry_run)
         self._on_problem = on_problem
         self._rows = StoredRows(group, using)
@@ -221,8 +235,11 @@ class _Run:
         columns = {binding.name: text for binding, text in zip(group.bindings, texts, strict=True)}
         if companion.row != columns or companion.vault != group.vault:
             to_reencrypt.append(row)
-        elif companion.context != context:
+        elif companion.context != context or self._must_be_rewrapped(companion):
             to_rekey.append(_Stale(row, member, companion, context))
+
+    def _must_be_rewrapped(self, companion: Companion) -> bool:
+        return self.rewrap and not vaults[self.group.vault].wraps_so(companion.encrypted_keys, companion.context)
 
     def _rekeyed(self, stale: _Stale) -> str:
         """The new text of the companion, whose old one must have proved to belong to its data key."""

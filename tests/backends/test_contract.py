@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import secrets
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,15 +11,17 @@ from pathlib import Path
 
 import pytest
 
+from tests.backends.openbao import new_vault
 from tests.server.conftest import running
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
+from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import KeyContextError, VaultError, VaultRefused
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.face import Face
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -27,7 +30,7 @@ PAIR = KeyContext({"organization_id": "acme", "purpose": "care"})
 MakeVault = Callable[..., BaseVault]
 
 
-@pytest.fixture(params=["memory", "local", "workos"])
+@pytest.fixture(params=["memory", "local", "local with a customer's key", "workos", "openbao"])
 def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeVault]:
     """Makes vaults of one kind; each call gives one that knows nothing of the others."""
     numbers = itertools.count()
@@ -39,12 +42,37 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
                 return stack.enter_context(closing(InMemoryVault("tested", **options)))
             if request.param == "local":
                 return stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
+            if request.param == "local with a customer's key":
+                vault = stack.enter_context(closing(LocalVault("tested", **local, **options)))  # type: ignore[arg-type]
+                return with_customers_key(vault, tmp_path / f"{next(numbers)}.key")
+            if request.param == "openbao":
+                return with_known_item(
+                    stack.enter_context(closing(new_vault(request.getfixturevalue("bao"), **options)))
+                )
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([hash_bearer("sk_test")]))))
+            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
             return stack.enter_context(closing(WorkOSVault("tested", api_key="sk_test", base_url=url, **options)))  # type: ignore[arg-type]
 
         yield make
+
+
+def with_customers_key(vault: LocalVault, path: Path) -> LocalVault:
+    """The vault, in which the item of ``ACME`` has a key of its own."""
+    path.touch(0o600)
+    path.write_bytes(secrets.token_bytes(32))
+    vault.byok.configure("organization_id", "acme", provider="file", settings={"path": str(path)})
+    vault.byok.verify("organization_id", "acme")
+    vault.byok.activate("organization_id", "acme")
+    return vault
+
+
+def with_known_item(vault: BaseVault) -> BaseVault:
+    """The vault, in which the item of ``ACME`` is not new: making the key of an item takes calls of its own."""
+    vault.create_data_key(ACME)
+    vault.purge()
+    vault.calls.clear()
+    return vault
 
 
 @pytest.fixture
@@ -91,6 +119,13 @@ def test_rekey_keeps_the_data_key(vault: BaseVault) -> None:
     assert moved.encrypted_keys != key.encrypted_keys
     assert vault.decrypt_data_key(moved.encrypted_keys).plaintext == key.plaintext
     assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_vault_tells_whether_a_key_is_wrapped_as_it_would_be_now_if_it_can(vault: BaseVault) -> None:
+    key = vault.create_data_key(ACME)
+
+    assert vault.wraps_so(key.encrypted_keys, ACME) is not isinstance(vault, WorkOSVault)
+    assert not vault.wraps_so(key.encrypted_keys, PAIR)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "A" * 400, "ключи", "V09TLkVLTS52MQBhYmM="])
@@ -179,7 +214,7 @@ def test_coroutines_do_the_same(vault: BaseVault) -> None:
         assert moved.plaintext == key.plaintext
         with pytest.raises(VaultRefused):
             await vault.adecrypt_data_key("nonsense")
-        if isinstance(vault, WorkOSVault):
+        if isinstance(vault, (WorkOSVault, OpenBaoVault)):
             await vault.aclose()
 
     asyncio.run(story())

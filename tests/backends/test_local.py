@@ -50,6 +50,8 @@ def test_path_may_be_a_string(path: Path) -> None:
         ({"root_key": ""}, "root_key cannot be used"),
         ({"root_key": b"nonsense"}, "root_key cannot be used: it must be a string, not bytes"),
         ({"timeout": -1}, "timeout must be a number of at least 0"),
+        ({"unwrap": "any"}, "unwrap must be 'all' or 'first', not 'any'"),
+        ({"record_key_events": 1}, "record_key_events must be True or False, not 1"),
         ({"timeout": float("inf")}, "timeout must be at most 300 seconds"),
         ({"tiemout": 1}, "unknown OPTIONS: tiemout"),
         ({"service": 1}, "unknown OPTIONS: service"),

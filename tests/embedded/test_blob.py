@@ -3,7 +3,15 @@ import uuid
 
 import pytest
 
-from vault_fields.embedded.blob import MAX_COPY_BYTES, EncryptedKeys, MalformedBlob, WrappedCopy, naming
+from vault_fields.embedded.blob import (
+    MAX_COPY_BYTES,
+    EncryptedKeys,
+    KeyKind,
+    KeyName,
+    MalformedBlob,
+    WrappedCopy,
+    naming,
+)
 
 ID = uuid.UUID("00112233-4455-6677-8899-aabbccddeeff").bytes
 KEK = uuid.UUID("ffeeddcc-bbaa-9988-7766-554433221100").bytes
@@ -18,11 +26,18 @@ def text(*parts: bytes) -> str:
 
 
 HEADER = b"VF.EKM.v1\x00" + ID
-ENTRY = KEK + b"\x00\x00\x00\x07" + b"\x00\x03" + b"abc"
+ENTRY = b"\x01" + KEK + b"\x00\x00\x00\x07" + b"\x00\x03" + b"abc"
 
 
 def test_bytes_are_those_of_the_diagram() -> None:
     assert blob_of(WrappedCopy(KEK, 7, b"abc")).encode() == text(HEADER, b"\x01", ENTRY)
+
+
+def test_copy_under_a_customers_key_says_so() -> None:
+    copy = WrappedCopy(KEK, 0, b"abc", KeyKind.CUSTOMER)
+
+    assert blob_of(copy).encode() == text(HEADER, b"\x01", b"\x02", KEK, b"\x00\x00\x00\x00", b"\x00\x03abc")
+    assert EncryptedKeys.decode(blob_of(copy).encode()).copies == (copy,)
 
 
 @pytest.mark.parametrize("count", [1, 2, 10])
@@ -57,9 +72,12 @@ def test_longest_copy_decodes_and_a_longer_one_does_not() -> None:
         text(HEADER, b"\x01"),
         text(HEADER, b"\x02", ENTRY),
         text(HEADER, b"\x01", ENTRY, b"\x00"),
-        text(HEADER, b"\x01", KEK, b"\x00\x00\x00\x00", b"\x00\x03abc"),
-        text(HEADER, b"\x01", KEK, b"\x00\x00\x00\x01", b"\x00\x00"),
-        text(HEADER, b"\x01", KEK, b"\x00\x00\x00\x01", b"\xff\xff", b"abc"),
+        text(HEADER, b"\x01", b"\x01", KEK, b"\x00\x00\x00\x00", b"\x00\x03abc"),
+        text(HEADER, b"\x01", b"\x01", KEK, b"\x00\x00\x00\x01", b"\x00\x00"),
+        text(HEADER, b"\x01", b"\x01", KEK, b"\x00\x00\x00\x01", b"\xff\xff", b"abc"),
+        text(HEADER, b"\x01", b"\x00", KEK, b"\x00\x00\x00\x01", b"\x00\x03abc"),
+        text(HEADER, b"\x01", b"\x03", KEK, b"\x00\x00\x00\x01", b"\x00\x03abc"),
+        text(HEADER, b"\x01", b"\x02", KEK, b"\x00\x00\x00\x01", b"\x00\x03abc"),
         text(HEADER, b"\x01", ENTRY) + "\n",
         " " + text(HEADER, b"\x01", ENTRY),
         text(HEADER, b"\x01", ENTRY).rstrip("="),
@@ -73,9 +91,9 @@ def test_malformed_text_is_refused(malformed: str) -> None:
 
 
 def test_bits_that_base64_ignores_do_not_make_a_second_text_for_a_blob() -> None:
-    canonical = blob_of(WrappedCopy(KEK, 7, b"abcd")).encode()
-    assert canonical.endswith("Y2Q=")
-    alias = canonical.removesuffix("Q=") + "R="
+    canonical = blob_of(WrappedCopy(KEK, 7, b"abc")).encode()
+    assert canonical.endswith("YmM=")
+    alias = canonical.removesuffix("M=") + "N="
     assert base64.b64decode(alias, validate=True) == base64.b64decode(canonical)
 
     with pytest.raises(MalformedBlob):
@@ -88,14 +106,16 @@ def test_repr_shows_no_wrapped_copy() -> None:
 
 def test_naming_depends_on_every_entry_and_their_order() -> None:
     other = bytes(16)
+    kek, second = KeyName(KeyKind.MANAGED, KEK, 1), KeyName(KeyKind.MANAGED, other, 1)
     names = {
-        naming(ID, [(KEK, 1)]),
-        naming(other, [(KEK, 1)]),
-        naming(ID, [(KEK, 2)]),
-        naming(ID, [(other, 1)]),
-        naming(ID, [(KEK, 1), (other, 1)]),
-        naming(ID, [(other, 1), (KEK, 1)]),
-        naming(ID, [(KEK, 1), (KEK, 1)]),
+        naming(ID, [kek]),
+        naming(other, [kek]),
+        naming(ID, [kek._replace(version=2)]),
+        naming(ID, [kek._replace(kind=KeyKind.CUSTOMER)]),
+        naming(ID, [second]),
+        naming(ID, [kek, second]),
+        naming(ID, [second, kek]),
+        naming(ID, [kek, kek]),
     }
 
-    assert len(names) == 7
+    assert len(names) == 8

@@ -8,7 +8,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded import keyring
 from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import DISABLED, KeyStore
+from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.lifecycle import Keks
 from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
@@ -17,12 +18,25 @@ from vault_fields.keys import KeyContext
 ITEM = ("default", "organization_id", "acme")
 
 
+def disable(ring: KeyRing) -> None:
+    Keks(ring, "default").disable(*ITEM[1:])
+
+
 class CountingStore(KeyStore):
-    reads = 0
+    reads = looks = 0
+    after_reading: Callable[[], None] | None = None
 
     def current(self, *item: str):  # type: ignore[no-untyped-def, override]
         self.reads += 1
-        return super().current(*item)
+        record = super().current(*item)
+        after_reading, self.after_reading = self.after_reading, None
+        if after_reading is not None:
+            after_reading()
+        return record
+
+    def mark(self):  # type: ignore[no-untyped-def, override]
+        self.looks += 1
+        return super().mark()
 
     def find(self, *name):  # type: ignore[no-untyped-def, override]
         self.reads += 1
@@ -35,18 +49,42 @@ def store(path: Path) -> Iterator[CountingStore]:
         yield store
 
 
-def test_kek_is_read_once_in_max_age(store: CountingStore, root_key: RootKey) -> None:
+def test_kek_is_read_once_while_the_keystore_stays_as_it_is(store: CountingStore, root_key: RootKey) -> None:
+    """That it does is looked at every max_age seconds. KEKs of other items, however many are made, change nothing."""
     now = 100.0
+    store.adopt_root_key(root_key.id)
     ring = KeyRing(store, root_key, max_age=10, clock=lambda: now)
     kek = ring.for_item(*ITEM)
-    assert store.reads == 1
+    assert store.reads == store.looks == 1
 
     now = 109.9
     assert ring.for_item(*ITEM) is kek
-    assert store.reads == 1
-    now = 110.0
-    assert ring.for_item(*ITEM).id == kek.id
-    assert store.reads == 2
+    ring.for_item("default", "organization_id", "other")
+    now = 110.1
+    assert ring.for_item(*ITEM) is kek
+    assert store.reads == store.looks == 2
+
+
+def test_kek_that_was_read_before_a_change_is_not_held_after_it(
+    path: Path, store: CountingStore, root_key: RootKey
+) -> None:
+    """Between reading a KEK and holding it another process disables it, and another thread notices that."""
+    now = 0.0
+    ring = KeyRing(store, root_key, max_age=10, clock=lambda: now)
+    ring.for_item(*ITEM)
+    ring.forget()
+
+    def meanwhile() -> None:
+        nonlocal now
+        with closing(KeyStore.at(path)) as other:
+            disable(KeyRing(other, root_key))
+        now += 10
+        ring.for_item("default", "organization_id", "other")
+
+    store.after_reading = meanwhile
+    assert ring.for_item(*ITEM), "this call began before"
+    with pytest.raises(KeyRevoked):
+        ring.for_item(*ITEM)
 
 
 def test_kek_by_id_is_held_too(store: CountingStore, root_key: RootKey) -> None:
@@ -86,7 +124,7 @@ def test_other_process_that_disables_is_noticed_after_max_age(
     ring.for_item(*ITEM)
 
     with closing(KeyStore.at(path)) as other:
-        KeyRing(other, root_key).set_state(*ITEM, DISABLED)
+        disable(KeyRing(other, root_key))
 
     assert ring.for_item(*ITEM)
     now = 10.0
@@ -100,7 +138,7 @@ def test_other_process_that_disables_is_noticed_at_once_after_forget(
     ring = KeyRing(store, root_key)
     ring.for_item(*ITEM)
     with closing(KeyStore.at(path)) as other:
-        other.set_state(*ITEM, DISABLED)
+        disable(KeyRing(other, root_key))
 
     ring.forget()
 
@@ -110,22 +148,34 @@ def test_other_process_that_disables_is_noticed_at_once_after_forget(
 
 def test_state_that_this_release_does_not_know_counts_as_disabled(store: CountingStore, root_key: RootKey) -> None:
     ring = KeyRing(store, root_key)
-    ring.set_state(*ITEM, "pending destruction")
+    ring.for_item(*ITEM)
+    with store.connections.use() as connection:
+        connection.execute("UPDATE kek SET state = 'quarantined'")
+    ring.forget()
 
-    with pytest.raises(KeyRevoked, match="is pending destruction"):
+    with pytest.raises(KeyRevoked, match="is quarantined"):
         ring.for_item(*ITEM)
 
 
 @pytest.mark.parametrize(
     "statement",
     [
-        "UPDATE kek SET wrapped = (SELECT wrapped FROM kek WHERE item_value = 'other') WHERE item_value = 'acme'",
+        """
+        UPDATE kek_version SET wrapped = (
+            SELECT wrapped FROM kek JOIN kek_version ON kek_id = id WHERE item_value = 'other'
+        )
+        """,
         "UPDATE kek SET item_value = CASE item_value WHEN 'acme' THEN 'taken' ELSE 'acme' END",
         "UPDATE kek SET item_name = 'tenant', item_value = 'acme' WHERE item_value = 'acme'",
         "UPDATE kek SET environment = 'staging' WHERE item_value = 'acme'",
-        "UPDATE kek SET version = 2 WHERE item_value = 'acme'",
-        "UPDATE kek SET id = zeroblob(16) WHERE item_value = 'acme'",
-        "UPDATE kek SET wrapped = x'00'",
+        "UPDATE kek_version SET version = 2",
+        """
+        UPDATE kek_version SET kek_id = zeroblob(16) WHERE kek_id = (SELECT id FROM kek WHERE item_value = 'acme');
+        UPDATE kek SET id = zeroblob(16) WHERE item_value = 'acme';
+        """,
+        "UPDATE kek_version SET wrapped = x'00'",
+        "UPDATE kek_version SET wrapped = x''",
+        "UPDATE kek_version SET root_key_id = 'another'",
         "UPDATE vault SET id = 'another'",
     ],
 )
@@ -135,8 +185,7 @@ def test_rows_cannot_be_swapped_or_edited(path: Path, open_vault: Callable[..., 
         before.create(KeyContext({"organization_id": value}))
     before.close()
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(statement)
-        connection.commit()
+        connection.executescript(statement)
         environment, name = connection.execute(
             "SELECT environment, item_name FROM kek WHERE item_value = 'acme'"
         ).fetchone()

@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.embedded import failures
 from vault_fields.embedded.connections import FileConnections
 from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
+from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
@@ -41,6 +42,13 @@ def store(path: Path) -> Iterator[KeyStore]:
         yield store
 
 
+@pytest.fixture
+def rooted(store: KeyStore) -> KeyStore:
+    """With the root key that the records here name."""
+    store.adopt_root_key("root")
+    return store
+
+
 def sql(path: Path, *statements: str) -> list[tuple[object, ...]]:
     rows: list[tuple[object, ...]] = []
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
@@ -58,33 +66,33 @@ def test_building_a_store_opens_nothing(path: Path) -> None:
     assert not path.exists()
 
 
-def test_second_kek_of_an_item_is_the_first(store: KeyStore) -> None:
-    first = store.add(record(1))
+def test_second_kek_of_an_item_is_the_first(rooted: KeyStore) -> None:
+    first = rooted.add(record(1))
 
-    assert store.add(record(2)) == first == record(1)
-    assert store.current("default", "organization_id", "acme") == first
-    assert store.find(bytes([2]) * 16, 1) is None
-
-
-def test_versions_of_a_kek_stand_side_by_side(store: KeyStore) -> None:
-    store.add(record(1))
-    store.add(record(1, version=2))
-
-    assert store.current("default", "organization_id", "acme") == record(1, version=2)
-    assert store.find(bytes([1]) * 16, 1) == record(1)
+    assert rooted.add(record(2)) == first == record(1)
+    assert rooted.current("default", "organization_id", "acme") == first
+    assert rooted.find(bytes([2]) * 16, 1) is None
 
 
-def test_unknown_item_has_no_kek(store: KeyStore) -> None:
-    store.add(record(1))
+def test_versions_of_a_kek_stand_side_by_side(rooted: KeyStore) -> None:
+    rooted.add(record(1))
+    rooted.add(record(1, version=2))
 
-    assert store.current("default", "organization_id", "ACME") is None
-    assert store.current("staging", "organization_id", "acme") is None
+    assert rooted.current("default", "organization_id", "acme") == record(1, version=2)
+    assert rooted.find(bytes([1]) * 16, 1) == record(1)
+
+
+def test_unknown_item_has_no_kek(rooted: KeyStore) -> None:
+    rooted.add(record(1))
+
+    assert rooted.current("default", "organization_id", "ACME") is None
+    assert rooted.current("staging", "organization_id", "acme") is None
 
 
 def test_first_root_key_is_adopted_and_no_other(store: KeyStore) -> None:
-    assert store.root_key_ids() == set()
-    assert store.adopt_root_key("first") == {"first"}
-    assert store.adopt_root_key("second") == {"first"}
+    assert store.root_key_ids() == []
+    assert store.adopt_root_key("first") == ["first"]
+    assert store.adopt_root_key("second") == ["first"]
 
 
 def test_vault_id_stays(path: Path, store: KeyStore) -> None:
@@ -108,10 +116,10 @@ def test_no_key_material_is_in_the_file(path: Path, vault: EmbeddedVault) -> Non
     assert repr(kek) == f"Kek(id={kek.id!r}, version=1, environment='default')"
 
 
-def test_files_are_for_their_owner_only_whatever_the_umask(path: Path, store: KeyStore) -> None:
+def test_files_are_for_their_owner_only_whatever_the_umask(path: Path, rooted: KeyStore) -> None:
     umask = os.umask(0)
     try:
-        store.add(record())
+        rooted.add(record())
         modes = {file.name: oct(stat.S_IMODE(file.stat().st_mode)) for file in path.parent.iterdir()}
     finally:
         os.umask(umask)
@@ -120,32 +128,32 @@ def test_files_are_for_their_owner_only_whatever_the_umask(path: Path, store: Ke
 
 
 def test_commits_wait_for_the_disk(path: Path, store: KeyStore) -> None:
-    with store._connections.use() as connection:
+    with store.connections.use() as connection:
         assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
-def test_restored_backup_goes_back_to_the_write_ahead_log(path: Path, store: KeyStore) -> None:
-    store.add(record())
+def test_restored_backup_goes_back_to_the_write_ahead_log(path: Path, rooted: KeyStore) -> None:
+    rooted.add(record())
     sql(path, f"VACUUM INTO '{path}.backup'")
-    store.close()
+    rooted.close()
     Path(f"{path}.backup").replace(path)
 
-    assert store.current("default", "organization_id", "acme") == record()
+    assert rooted.current("default", "organization_id", "acme") == record()
     assert sql(path, "PRAGMA journal_mode") == [("wal",)]
 
 
 # What goes wrong with the file. Each says so, names the file and leaves it as it was.
 
 
-def test_newer_schema_is_refused_and_nothing_is_written(path: Path, store: KeyStore) -> None:
-    store.add(record())
-    store.close()
-    sql(path, "PRAGMA user_version = 2", "PRAGMA wal_checkpoint(TRUNCATE)")
+def test_newer_schema_is_refused_and_nothing_is_written(path: Path, rooted: KeyStore) -> None:
+    rooted.add(record())
+    rooted.close()
+    sql(path, f"PRAGMA user_version = {SCHEMA_VERSION + 1}", "PRAGMA wal_checkpoint(TRUNCATE)")
     before = path.read_bytes()
 
-    with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 has schema version 2; this release .* works with 1"):
-        store.current("default", "organization_id", "acme")
+    with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 has schema version \d; this release .* works with \d"):
+        rooted.current("default", "organization_id", "acme")
 
     assert path.read_bytes() == before
 
@@ -170,15 +178,15 @@ def test_database_of_the_project_is_refused_and_stays(path: Path, store: KeyStor
     assert path.read_bytes() == before
 
 
-def test_damaged_keystore_says_so(path: Path, store: KeyStore) -> None:
-    store.add(record())
-    store.close()
+def test_damaged_keystore_says_so(path: Path, rooted: KeyStore) -> None:
+    rooted.add(record())
+    rooted.close()
     content = bytearray(path.read_bytes())
     content[4096:] = os.urandom(len(content) - 4096)
     path.write_bytes(content)
 
     with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 is damaged. Restore it from a backup"):
-        store.current("default", "organization_id", "acme")
+        rooted.current("default", "organization_id", "acme")
 
 
 def test_missing_directory_is_a_wrong_setting(tmp_path: Path) -> None:
@@ -209,6 +217,7 @@ def test_dangling_link_in_place_of_the_file_says_so(path: Path, store: KeyStore)
 
 def test_locked_keystore_says_so_after_the_timeout(path: Path) -> None:
     with closing(KeyStore.at(path, timeout=0.05)) as store:
+        store.adopt_root_key("root")
         store.add(record(1))
         other = sqlite3.connect(path)
         other.execute("BEGIN IMMEDIATE")
@@ -220,25 +229,25 @@ def test_locked_keystore_says_so_after_the_timeout(path: Path) -> None:
         assert store.add(record(2, item_value="other")) == record(2, item_value="other")
 
 
-def test_full_disk_says_so_and_nothing_is_written(path: Path, store: KeyStore) -> None:
-    store.add(record(1))
-    with store._connections.use() as connection:
+def test_full_disk_says_so_and_nothing_is_written(path: Path, rooted: KeyStore) -> None:
+    rooted.add(record(1))
+    with rooted.connections.use() as connection:
         pages = connection.execute("PRAGMA page_count").fetchone()[0]
         connection.execute(f"PRAGMA max_page_count = {pages}")
 
     with pytest.raises(VaultUnavailable, match=r"is on a full disk; nothing was written. Free some space"):
-        store.add(record(2, item_value="other", wrapped=bytes(100_000)))
+        rooted.add(record(2, item_value="other", wrapped=bytes(100_000)))
 
     # The connection that failed was dropped, and with it the transaction and the limit.
-    assert store.current("default", "organization_id", "other") is None
-    assert store.add(record(2, item_value="other")) == record(2, item_value="other")
+    assert rooted.current("default", "organization_id", "other") is None
+    assert rooted.add(record(2, item_value="other")) == record(2, item_value="other")
 
 
-def test_write_that_is_refused_for_another_reason_quotes_sqlite(store: KeyStore) -> None:
-    store.add(record(1))
+def test_write_that_is_refused_for_another_reason_quotes_sqlite(rooted: KeyStore) -> None:
+    rooted.add(record(1))
 
     with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 failed: UNIQUE constraint failed"):
-        store.add(record(1, item_value="other"))
+        rooted.add(record(1, item_value="other"))
 
 
 def test_error_of_the_module_itself_is_translated_too(path: Path) -> None:
@@ -294,15 +303,15 @@ def public(path: Path) -> Iterator[Path]:
         parent.chmod(mode | 0o700)
 
 
-def test_read_only_file_says_so(path: Path, store: KeyStore, public: Path) -> None:
-    store.add(record())
-    store.close()
+def test_read_only_file_says_so(path: Path, rooted: KeyStore, public: Path) -> None:
+    rooted.add(record())
+    rooted.close()
     path.chmod(0o444)
     public.chmod(0o777)
 
     assert "VaultUnavailable The keystore" in (said := as_nobody(READ_OR_ADD, str(path)))
     assert "is read-only for this process. Give it write access" in said
-    assert store.current("default", "organization_id", "other") is None
+    assert rooted.current("default", "organization_id", "other") is None
 
 
 def test_read_only_directory_says_so(path: Path, public: Path) -> None:
@@ -343,15 +352,15 @@ def test_keystore_that_was_replaced_is_refused_until_the_vault_is_opened_again(
     assert vault.decrypt(key.encrypted_keys).plaintext == key.plaintext
 
 
-def test_draft_of_a_killed_process_is_in_nobodys_way(path: Path, store: KeyStore) -> None:
+def test_draft_of_a_killed_process_is_in_nobodys_way(path: Path, rooted: KeyStore) -> None:
     path.with_name(".vault.sqlite3.0123456789abcdef").write_bytes(b"half a keystore")
 
-    assert store.add(record()) == record()
+    assert rooted.add(record()) == record()
 
 
-def test_only_one_file_is_left_after_creation(path: Path, store: KeyStore) -> None:
-    store.add(record())
-    store.close()
+def test_only_one_file_is_left_after_creation(path: Path, rooted: KeyStore) -> None:
+    rooted.add(record())
+    rooted.close()
 
     assert [file.name for file in path.parent.iterdir()] == ["vault.sqlite3"]
 
@@ -369,11 +378,12 @@ def test_idle_connections_are_used_again(path: Path) -> None:
 
 def test_in_memory_store_survives_an_error_and_close() -> None:
     store = KeyStore.in_memory()
+    store.adopt_root_key("root")
     store.add(record(1))
 
     with pytest.raises(sqlite3.IntegrityError):
         store.add(record(1, item_value="other"))
-    with pytest.raises(RuntimeError), store._connections.use():
+    with pytest.raises(RuntimeError), store.connections.use():
         raise RuntimeError
     store.close()
 

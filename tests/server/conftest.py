@@ -6,11 +6,16 @@ import httpx
 import pytest
 
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.face import Face
 from vault_fields.server.serving import bind
 
 KEY = "sk_test"
+KEYS = [
+    ApiKey(hash_bearer("sk_another")),
+    ApiKey(hash_bearer(KEY)),
+    ApiKey(hash_bearer("sk_staging"), "Staging", "staging"),
+]
 
 
 @contextmanager
@@ -33,7 +38,7 @@ def vault() -> InMemoryVault:
 
 @pytest.fixture
 def client(vault: InMemoryVault) -> Iterator[httpx.Client]:
-    face = Face(vault.service, Bearers([hash_bearer("sk_another"), hash_bearer(KEY)]))
+    face = Face(vault.service, Bearers(KEYS))
     headers = {"Authorization": f"Bearer {KEY}"}
     with running(face) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
         yield client

@@ -92,7 +92,7 @@ def test_other_method_is_405(client: httpx.Client, method: str) -> None:
 
 
 def test_unknown_path_is_404(client: httpx.Client) -> None:
-    for path in ("/", "/vault/v1/keys", "/vault/v1/keys/data-key/", "//vault/v1/keys/data-key", "/vault/v1/kv"):
+    for path in ("/", "/vault/v1/keys", "/vault/v1/keys/data-key/", "//vault/v1/keys/data-key", "/vault/v1/kv/"):
         assert refused(client.post(path, json={}), 404)
 
 
@@ -202,12 +202,14 @@ def test_keys_that_do_not_open_are_400_with_one_text(client: httpx.Client) -> No
     assert texts == {"The encrypted keys do not open in this vault."}
 
 
-def test_revoked_key_is_400_and_says_so(client: httpx.Client, vault: InMemoryVault) -> None:
+def test_revoked_key_is_403_and_says_so(client: httpx.Client, vault: InMemoryVault) -> None:
     key = client.post(CREATE, json={"context": ACME}).json()
     vault.revoke("organization_id", "acme")
 
-    assert "was revoked" in refused(client.post(DECRYPT, json={"keys": key["encrypted_keys"]}), 400)
-    assert "was revoked" in refused(client.post(CREATE, json={"context": ACME}), 400)
+    for path, body in [(DECRYPT, {"keys": key["encrypted_keys"]}), (CREATE, {"context": ACME})]:
+        response = client.post(path, json=body)
+        assert response.status_code == 403
+        assert response.json() == {"error": "A key that is needed for this was revoked.", "code": "key_revoked"}
 
 
 def test_body_beyond_the_limit_is_413(client: httpx.Client) -> None:

@@ -9,7 +9,7 @@ import pytest
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
-from vault_fields.server.bearers import Bearers, hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.configuration import configured_bearers, served_vault
 from vault_fields.vaults import vaults
 
@@ -18,6 +18,7 @@ urlpatterns = [path("secrets/", include("vault_fields.server.urls"))]
 CREATE = "/secrets/vault/v1/keys/data-key"
 BEARER = "Bearer sk_test"
 SERVER = {"bearer_sha256": [hash_bearer("sk_test")]}
+NAMED = {"name": "Billing", "environment": "production", "sha256": hash_bearer("sk_test")}
 
 
 @pytest.fixture(autouse=True)
@@ -85,12 +86,20 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ({}, "bearer_sha256 is missing"),
-        ({"bearer_sha256": []}, "bearer_sha256 is missing"),
+        ({}, "keys and bearer_sha256 are missing"),
+        ({"bearer_sha256": []}, "keys and bearer_sha256 are missing"),
         ({"bearer_sha256": "ab" * 32}, "bearer_sha256 must be a list"),
         ({"bearer_sha256": ["sk_in_the_clear"]}, "must be the SHA-256 of a bearer key"),
         ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
         ({**SERVER, "bearer": 1}, "unknown keys: bearer"),
+        ({"bearer_sha256": [hash_bearer("sk_x")] * 2}, "the same key is there twice"),
+        ({"keys": {}}, "keys must be a list"),
+        ({"keys": [{"sha256": "sk_in_the_clear"}]}, "keys[0] must be a dict of name, environment and sha256"),
+        ({"keys": ["sk_in_the_clear"]}, "keys[0] must be a dict of name, environment and sha256"),
+        ({"keys": [{**NAMED, "sha256": "sk_in_the_clear"}]}, "keys[0]: each entry must be the SHA-256"),
+        ({"keys": [{**NAMED, "name": ""}]}, "keys[0]: the name of a key has 1 to 200 characters"),
+        ({"keys": [{**NAMED, "environment": "a b"}]}, "keys[0]: an environment has 1 to 64 letters"),
+        ({**SERVER, "record_key_events": "no"}, "record_key_events must be True or False"),
         ({**SERVER, "vault": "missing"}, "VAULTS['missing']: there is no such vault"),
         ({**SERVER, "vault": "hosted"}, "only an embedded vault can be served, and 'hosted' is a WorkOSVault"),
         (None, "VAULT_SERVER: must be a dict"),
@@ -133,4 +142,28 @@ def test_vault_of_the_setting_is_served(tmp_path: Path, settings: Any) -> None:
 
 def test_hash_is_sha256_in_hex() -> None:
     assert hash_bearer("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert Bearers([hash_bearer("abc")]).admit("Bearer abc")
+    assert Bearers([ApiKey(hash_bearer("abc"))]).admit("Bearer abc")
+
+
+def test_named_keys_are_of_their_environments(settings: Any) -> None:
+    other = {"name": "Staging", "environment": "staging", "sha256": hash_bearer("sk_staging")}
+    settings.VAULT_SERVER = {"keys": [NAMED, other]}
+
+    blob = create().json()["encrypted_keys"]
+
+    for bearer, status in [("sk_test", 200), ("sk_staging", 400)]:
+        response = Client().post(
+            "/secrets/vault/v1/keys/decrypt",
+            {"keys": blob},
+            "application/json",
+            headers={"Authorization": f"Bearer {bearer}"},
+        )
+        assert response.status_code == status
+
+
+def test_objects_are_served_too_but_not_the_events_of_the_platform() -> None:
+    headers = {"Authorization": BEARER}
+    body = {"name": "a/b", "value": "x", "key_context": {"a": "b"}}
+    assert Client().post("/secrets/vault/v1/kv", body, "application/json", headers=headers).status_code == 201
+    assert Client().get("/secrets/vault/v1/kv/name/a%2Fb", headers=headers).json()["value"] == "x"
+    assert Client().get("/secrets/events", headers=headers).status_code == 404

@@ -39,6 +39,7 @@ class BaseVault(ABC):
 
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
+    ``calls`` is counted for it, except by a ``_decrypt_many`` of its own, and beyond the first call of an operation.
     """
 
     def __init__(
@@ -107,7 +108,7 @@ class BaseVault(ABC):
         ``wanted`` maps encrypted keys to the context they were made for (None if unknown), by which they can be
         purged. One call for each that is neither cached nor already being asked for by another thread.
         """
-        return self.cache.resolve(wanted, self._fetch)
+        return self.cache.resolve(wanted, self._decrypt_many)
 
     @_unsafe
     def rekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
@@ -145,6 +146,29 @@ class BaseVault(ABC):
         self._share.purge(context)
         return self.cache.purge(context)
 
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        """
+        Whether these are wrapped by the keys that wrap for this context now, as far as the vault can tell.
+
+        Not where encrypted keys are opaque, as those of the hosted Vault are. Raises ``VaultError``.
+        """
+        return False
+
+    def rewrap_data_keys(self, wanted: Mapping[str, KeyContext]) -> dict[str, str | VaultError]:
+        """
+        The same data keys wrapped by the keys that wrap for their contexts now: their new encrypted keys, or an error.
+
+        Encrypted keys that are wrapped so already may stay as they are. One call for each, unless the backend does
+        better.
+        """
+        rewrapped: dict[str, str | VaultError] = {}
+        for encrypted_keys, context in wanted.items():
+            try:
+                rewrapped[encrypted_keys] = self.rekey_data_key(encrypted_keys, context).encrypted_keys
+            except VaultError as error:
+                rewrapped[encrypted_keys] = error
+        return rewrapped
+
     def close(self) -> None:
         """Let go of threads, connections and cached keys. The vault can be used again afterwards."""
         self.purge()
@@ -179,6 +203,7 @@ class BaseVault(ABC):
         return ImproperlyConfigured(f"VAULTS[{self.alias!r}]: {reason}")
 
     def _attempt(self, encrypted_keys: str) -> Outcome:
+        self._count("decrypt")
         try:
             return self._decrypt(encrypted_keys)
         except VaultError as error:
@@ -190,10 +215,6 @@ class BaseVault(ABC):
         if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum:
             kind = "a whole number" if integral else "a number"
             raise self.misconfigured(f"{name} must be {kind} of at least {minimum}, not {value!r}.")
-
-    def _fetch(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
-        self._count("decrypt", len(encrypted_keys))
-        return self._decrypt_many(encrypted_keys)
 
     def _count(self, operation: str, calls: int = 1) -> None:
         with self._calls_lock:

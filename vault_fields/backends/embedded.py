@@ -6,6 +6,7 @@ from typing import ParamSpec, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.embedded.byok import Byok
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import VaultError
 from vault_fields.keycache import Outcome
@@ -26,10 +27,18 @@ class EmbeddedBackend(BaseVault):
 
     service: EmbeddedVault
 
+    @property
+    def byok(self) -> Byok:
+        """The customer-managed keys of this vault. What changes here is purged from this process's cache."""
+        return self.service.byok
+
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """As for every vault; the state of KEKs is looked at anew as well."""
         self.service.forget()
         return super().purge(context)
+
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        return self._ask(self.service.wraps_so, encrypted_keys, context)
 
     def close(self) -> None:
         super().close()
@@ -45,8 +54,13 @@ class EmbeddedBackend(BaseVault):
         return self._ask(self.service.rekey, encrypted_keys, context)
 
     def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
-        # There is no network to wait for, so threads would only cost.
-        return {each: self._attempt(each) for each in encrypted_keys}
+        # Threads would only cost where there is no network to wait for.
+        remote = [each for each in encrypted_keys if self.service.asks_providers(each)] if encrypted_keys[1:] else []
+        outcomes = super()._decrypt_many(remote) if remote else {}
+        return {each: outcomes.get(each) or self._attempt(each) for each in encrypted_keys}
+
+    def _watch_customer_keys(self) -> None:
+        self.byok.changed = lambda name, value: self.purge({name: value})
 
     def _ask(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         # The embedded Vault does not know by what alias it is called; its errors are completed here.

@@ -1,15 +1,19 @@
 """The embedded Vault over a keystore file: the default, with nothing to install and no network."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.byok import build_provider
+from vault_fields.embedded.copies import UNWRAP_POLICIES
+from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_root_key
+from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_former_root_keys, configured_root_key
 from vault_fields.embedded.service import EmbeddedVault
 
 __all__ = ["LocalVault"]
@@ -23,32 +27,50 @@ class LocalVault(EmbeddedBackend):
     The embedded Vault. ``path`` is the absolute path of its keystore, an SQLite file that is created on first use.
 
     ``root_key`` is what ``manage.py vault_root_key`` prints. Without it the environment variable ``VAULT_ROOT_KEY``
-    counts, and without that a development key, which is generated beside the keystore. ``timeout`` is how many
-    seconds to wait for other processes that are writing.
+    counts, and without that a development key, which is generated beside the keystore. ``former_root_keys``, or else
+    ``VAULT_FORMER_ROOT_KEYS``, are those that ``manage.py vault_root_key rotate`` replaces by it. ``timeout`` is how
+    many seconds to wait for other processes that are writing, and for the providers of customer-managed keys.
+
+    ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither disabled
+    nor withdrawn nor out of reach, as the hosted Vault is documented to do. ``record_key_events`` keeps an event of
+    every data key that this process makes or opens; those of KEKs and stored objects are kept anyhow.
     """
 
-    @sensitive_variables("root_key")
+    @sensitive_variables("root_key", "former_root_keys")
     def __init__(
         self,
         alias: str = "default",
         *,
         path: str | os.PathLike[str],
         root_key: str | None = None,
+        former_root_keys: Sequence[str] | None = None,
         timeout: float = 5.0,
+        unwrap: str = "all",
+        record_key_events: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
         self._require_number("timeout", timeout, minimum=0)
         if timeout > LONGEST_TIMEOUT:
             raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
+        if unwrap not in UNWRAP_POLICIES:
+            raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+        if not isinstance(record_key_events, bool):
+            raise self.misconfigured(f"record_key_events must be True or False, not {record_key_events!r}.")
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
+            former = configured_former_root_keys(former_root_keys)
         except ValueError as error:
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
-        ring = KeyRing(KeyStore.at(self.path, timeout=timeout), configured or DevelopmentRootKey(self.path))
-        self.service = EmbeddedVault(ring)
+        store = KeyStore.at(self.path, timeout=timeout)
+        ring = KeyRing(store, configured or DevelopmentRootKey(self.path), former_root_keys=former)
+        customer_keys = CustomerKeys(ring, build_provider, timeout=timeout)
+        self.service = EmbeddedVault(
+            ring, customer_keys=customer_keys, unwrap=unwrap, record_key_events=record_key_events
+        )
+        self._watch_customer_keys()
 
     def _absolute(self, path: object) -> Path:
         if not isinstance(path, str | os.PathLike):

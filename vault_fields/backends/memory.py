@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.byok import build_provider
+from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
@@ -25,7 +27,9 @@ class InMemoryVault(EmbeddedBackend):
 
     def __init__(self, alias: str = "default", **options: Any) -> None:
         super().__init__(alias, **options)
-        self.service = _FailingVault(KeyRing(KeyStore.in_memory(), decode_root_key(generate_root_key())))
+        ring = KeyRing(KeyStore.in_memory(), decode_root_key(generate_root_key()))
+        self.service = _FailingVault(ring, customer_keys=CustomerKeys(ring, build_provider))
+        self._watch_customer_keys()
 
     @contextmanager
     def fail_with(self, failure: Exception) -> Iterator[None]:
@@ -54,17 +58,22 @@ class InMemoryVault(EmbeddedBackend):
 class _FailingVault(EmbeddedVault):
     failure: Exception | None = None
 
-    def create(self, context: KeyContext) -> DataKey:
-        self._fail_if_told()
-        return super().create(context)
+    def for_environment(self, environment: str, *, record_key_events: bool = False) -> Self:
+        vault = super().for_environment(environment, record_key_events=record_key_events)
+        vault.failure = self.failure
+        return vault
 
-    def decrypt(self, encrypted_keys: str) -> DataKey:
+    def new_data_key(self, context: KeyContext) -> DataKey:
         self._fail_if_told()
-        return super().decrypt(encrypted_keys)
+        return super().new_data_key(context)
 
-    def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+    def open_data_key(self, encrypted_keys: str) -> DataKey:
         self._fail_if_told()
-        return super().rekey(encrypted_keys, context)
+        return super().open_data_key(encrypted_keys)
+
+    def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        self._fail_if_told()
+        return super().rewrap_data_key(encrypted_keys, context)
 
     def _fail_if_told(self) -> None:
         if self.failure is not None:

@@ -4,7 +4,7 @@ import functools
 import ipaddress
 import json
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any, TypeVar
 
@@ -12,6 +12,7 @@ import httpx
 from django.core.exceptions import ImproperlyConfigured
 from django.views.decorators.debug import sensitive_variables
 
+from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
 from vault_fields.client.retry import Tries
 
 __all__ = ["Endpoint"]
@@ -29,14 +30,34 @@ class Endpoint:
     Redirects are not followed, and plain http is refused beyond this machine. The environment's proxies and
     certificates (``HTTPS_PROXY``, ``NO_PROXY``, ``SSL_CERT_FILE``) count for https only: over plain http a proxy would
     read the token. ``.netrc`` is never read.
+
+    Several addresses are those of one Vault: the one that answered last is asked first. ``headers`` may be a function,
+    which is asked for each try. ``judge`` knows what the failures of this kind of server mean, and ``answers`` which of
+    them are none. ``ca_file`` has the certificates to trust instead of the system's. ``option`` is how messages call
+    the address.
     """
 
     @sensitive_variables()
-    def __init__(self, base_url: str, *, alias: str, headers: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        base_url: str | Sequence[str],
+        *,
+        alias: str,
+        headers: Mapping[str, str] | Callable[[], Mapping[str, str]],
+        judge: Judge = judge_vault,
+        answers: Answers = only_200,
+        ca_file: str | None = None,
+        option: str = "base_url",
+    ) -> None:
         self.alias = alias
-        self._url = _checked(base_url, alias)
+        self._judge = judge
+        self._answers = answers
+        addresses = [base_url] if isinstance(base_url, str) or not isinstance(base_url, Sequence) else base_url
+        self._urls = [_checked(address, alias, option) for address in addresses]
+        self._first = 0
+        self._ca_file = ca_file
+        self._credentials = headers if callable(headers) else lambda: headers
         self._headers = {
-            **headers,
             "Accept": "application/json",
             # A compressed answer could grow far beyond the bytes that are counted as they arrive.
             "Accept-Encoding": "identity",
@@ -46,28 +67,54 @@ class Endpoint:
 
     @property
     def host(self) -> str:
-        return self._url.host
+        """The host of the first address."""
+        return self._urls[0].host
+
+    @property
+    def places(self) -> int:
+        """How many addresses there are."""
+        return len(self._urls)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.alias!r} at {self.host}>"
 
-    def request(self, path: str, payload: Mapping[str, Any], tries: Tries) -> httpx.Request:
+    @sensitive_variables("headers")
+    def request(self, path: str, payload: Mapping[str, Any] | None, tries: Tries) -> httpx.Request:
+        """A POST of the payload, or a GET if that is None."""
+        headers = {**self._credentials(), **self._headers}
+        if payload is None:
+            del headers["Content-Type"]
         return httpx.Request(
-            "POST",
-            f"{str(self._url).rstrip('/')}{path}",
-            headers=self._headers,
-            content=json.dumps(payload).encode(),
+            "POST" if payload is not None else "GET",
+            f"{str(self._urls[self._first]).rstrip('/')}{path}",
+            headers=headers,
+            content=json.dumps(payload).encode() if payload is not None else None,
             extensions={"timeout": _TimeLeft(tries)},
         )
 
+    def reading(self, response: httpx.Response, tries: Tries) -> Reading:
+        """What to read the body of the response into."""
+        return Reading(response.status_code, response.headers, tries, self._judge, self._answers)
+
+    def turn_from(self, request: httpx.Request) -> None:
+        """Ask the next address from now on, unless another thread has turned from the one of this request already."""
+        first = self._first
+        # Two threads at once do it once: both assign the same.
+        if request.url.netloc == self._urls[first].netloc:
+            self._first = (first + 1) % len(self._urls)
+
     def connect(self, kind: type[C]) -> C:
-        """A client for this endpoint. It opens no connection yet, but reads the environment's certificates."""
-        trust_env = self._url.scheme == "https"
+        """A client for this endpoint. It opens no connection yet, but reads the certificates to trust."""
+        # One address over plain http, which is on this machine, is enough for no proxy to be asked for any.
+        trust_env = all(url.scheme == "https" for url in self._urls)
         try:
-            return kind(verify=_ssl_context(trust_env), trust_env=trust_env, follow_redirects=False, limits=LIMITS)
+            context = _ssl_context(trust_env, self._ca_file)
+            return kind(verify=context, trust_env=trust_env, follow_redirects=False, limits=LIMITS)
         except (ImportError, OSError, ValueError, httpx.InvalidURL):
             # What is wrong is not quoted: a proxy's URL may hold a password.
-            reason = "the proxies or certificates named in the environment (HTTPS_PROXY, SSL_CERT_FILE…) are unusable."
+            also = "" if self._ca_file is None else "in ca_file or "
+            named = f"{also}named in the environment (HTTPS_PROXY, SSL_CERT_FILE…)"
+            reason = f"the proxies or certificates {named} are unusable."
         raise _misconfigured(self.alias, reason)
 
 
@@ -88,8 +135,10 @@ class _TimeLeft(dict[str, float]):
 
 
 @functools.cache
-def _ssl_context(trust_env: bool) -> ssl.SSLContext:
+def _ssl_context(trust_env: bool, ca_file: str | None = None) -> ssl.SSLContext:
     # Reading the certificates takes 20 ms, which is too long for the start of every event loop.
+    if ca_file is not None:
+        return ssl.create_default_context(cafile=ca_file)
     return httpx.create_ssl_context(trust_env=trust_env)
 
 
@@ -101,7 +150,7 @@ def _version(distribution: str) -> str:
 
 
 @sensitive_variables()
-def _checked(base_url: str, alias: str) -> httpx.URL:
+def _checked(base_url: str, alias: str, option: str) -> httpx.URL:
     # No message quotes the URL: it may hold a key by mistake.
     try:
         url = httpx.URL(base_url)
@@ -110,7 +159,7 @@ def _checked(base_url: str, alias: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
     if fault := _fault(url):
-        raise _misconfigured(alias, f"base_url {fault}")
+        raise _misconfigured(alias, f"{option} {fault}")
     return url
 
 

@@ -3,14 +3,15 @@
 import json
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from vault_fields.client.retry import Tries, seconds_until_retry
-from vault_fields.exceptions import VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.wire import tells_of_revocation
 
-__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Reading"]
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Judge", "Reading", "judge_vault", "only_200"]
 
 logger = logging.getLogger("vault_fields.client")
 
@@ -19,9 +20,21 @@ MAX_ANSWER_BYTES = 256 * 1024
 RETRIED_STATUSES = {408, 425, 429}
 
 
+# What a status that is not 200 and the JSON object with it mean, and in what words; None if the status says it all.
+# Redirects are judged without their bodies.
+Judge = Callable[[int, Mapping[str, Any]], tuple[type[VaultError], str] | None]
+
+# Whether a status that is not 200 comes with an answer all the same. A 204 is asked about with an empty object.
+Answers = Callable[[int, Mapping[str, Any]], bool]
+
+
+def only_200(status: int, content: Mapping[str, Any]) -> bool:
+    return False
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The JSON object of a 200. It may hold a plaintext key, and so does not show in ``repr``."""
+    """The JSON object of an answer. It may hold a plaintext key, and so does not show in ``repr``."""
 
     content: Mapping[str, Any] = field(repr=False)
     request_id: str | None
@@ -57,7 +70,16 @@ class Failure:
 class Reading:
     """A response while its body arrives: bounded in size and time, then judged."""
 
-    def __init__(self, status: int, headers: Mapping[str, str], tries: Tries) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Mapping[str, str],
+        tries: Tries,
+        judge: Judge,
+        answers: Answers = only_200,
+    ) -> None:
+        self._judge = judge
+        self._answers = answers
         self._status = status
         self._headers = headers
         self._tries = tries
@@ -71,8 +93,8 @@ class Reading:
     def outcome(self, fault: Failure | None = None) -> Answer | Failure:
         """What the response means, given the fault that cut it short, if one did."""
         if self._status != 200:
-            # The status is known and says more than whatever happened to a body that nobody reads.
-            return self._failure()
+            # The status is known and says more than whatever happened to the body.
+            return self._judged()
         if fault is not None:
             return fault
         if len(self._body) > MAX_ANSWER_BYTES:
@@ -94,6 +116,20 @@ class Reading:
             return self._nonsense("something that is not a JSON object")
         return Answer(content, self._request_id)
 
+    def _judged(self) -> Answer | Failure:
+        empty = self._status == 204 or 300 <= self._status < 400
+        try:
+            content = {} if empty else json.loads(self._body.decode())
+        except (ValueError, RecursionError):
+            # Of a proxy, or cut short.
+            content = None
+        if not isinstance(content, dict):
+            return self._failure()
+        if self._answers(self._status, content):
+            return Answer(content, self._request_id)
+        judgement = self._judge(self._status, content)
+        return Failure(judgement[1], judgement[0], self._status, self._request_id) if judgement else self._failure()
+
     def _failure(self) -> Failure:
         status = self._status
         error: type[VaultError] = VaultRefused
@@ -113,6 +149,13 @@ class Reading:
         # It goes into messages and logs, so no more of it is believed than a name needs.
         name = self._headers.get("x-request-id", "")
         return name if re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) else None
+
+
+def judge_vault(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
+    """The judge of a Vault that speaks the WorkOS API."""
+    if tells_of_revocation(status, content):
+        return KeyRevoked, f"A key that is needed for this was revoked by its owner (HTTP {status})."
+    return None
 
 
 def _meaning(status: int) -> str:

@@ -35,14 +35,13 @@ class VaultClient:
         # By process id, and without a lock: one that was held during a fork would stay locked in the child.
         self._leases: dict[int, Lease[httpx.Client]] = {}
 
-    def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
-        """One operation, in as many tries as it takes and the policy allows."""
-        tries = self._policy.begin()
-        while True:
-            outcome = self._try(self._endpoint.request(path, payload, tries), tries)
-            if isinstance(outcome, Answer):
-                return outcome
-            self._sleep(outcome.pause(self._endpoint.alias, tries))
+    def post(self, path: str, payload: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
+        """One operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own."""
+        return self._send(path, payload, timeout)
+
+    def get(self, path: str, *, timeout: float | None = None) -> Answer:
+        """As ``post``, but a GET."""
+        return self._send(path, None, timeout)
 
     def close(self) -> None:
         """Close the connections: those in use when their call ends. A later call makes new ones."""
@@ -69,11 +68,22 @@ class VaultClient:
         lease = self._leases.get(os.getpid())
         return lease or self._leases.setdefault(os.getpid(), Lease(self._endpoint.connect(httpx.Client)))
 
+    def _send(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
+        tries = self._policy.begin(timeout, places=self._endpoint.places)
+        while True:
+            request = self._endpoint.request(path, payload, tries)
+            outcome = self._try(request, tries)
+            if isinstance(outcome, Answer):
+                return outcome
+            pause = outcome.pause(self._endpoint.alias, tries)
+            self._endpoint.turn_from(request)
+            self._sleep(pause)
+
     def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None
         try:
             with self._client() as client, closing(client.send(request, stream=True)) as response:
-                reading = Reading(response.status_code, response.headers, tries)
+                reading = self._endpoint.reading(response, tries)
                 for chunk in response.iter_raw():
                     if not reading.take(chunk):
                         break
@@ -103,14 +113,13 @@ class AsyncVaultClient:
         self._leases: dict[asyncio.AbstractEventLoop, Lease[httpx.AsyncClient]] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
 
-    async def post(self, path: str, payload: Mapping[str, Any]) -> Answer:
-        """One operation, in as many tries as it takes and the policy allows."""
-        tries = self._policy.begin()
-        while True:
-            outcome = await self._try(self._endpoint.request(path, payload, tries), tries)
-            if isinstance(outcome, Answer):
-                return outcome
-            await self._sleep(outcome.pause(self._endpoint.alias, tries))
+    async def post(self, path: str, payload: Mapping[str, Any], *, within: float | None = None) -> Answer:
+        """One operation, in as many tries as it takes and the policy allows; within so many seconds, if given."""
+        return await self._send(path, payload, within)
+
+    async def get(self, path: str, *, within: float | None = None) -> Answer:
+        """As ``post``, but a GET."""
+        return await self._send(path, None, within)
 
     async def aclose(self) -> None:
         """Close the connections of the running loop: those in use when their call ends. A later call makes new ones."""
@@ -154,6 +163,17 @@ class AsyncVaultClient:
                 self._leases.pop(loop, None)
                 self._lifetimes.pop(loop, None)
 
+    async def _send(self, path: str, payload: Mapping[str, Any] | None, within: float | None) -> Answer:
+        tries = self._policy.begin(within, places=self._endpoint.places)
+        while True:
+            request = self._endpoint.request(path, payload, tries)
+            outcome = await self._try(request, tries)
+            if isinstance(outcome, Answer):
+                return outcome
+            pause = outcome.pause(self._endpoint.alias, tries)
+            self._endpoint.turn_from(request)
+            await self._sleep(pause)
+
     async def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None
         try:
@@ -162,7 +182,7 @@ class AsyncVaultClient:
                 asyncio.timeout(tries.remaining()),
                 aclosing(await client.send(request, stream=True)) as response,
             ):
-                reading = Reading(response.status_code, response.headers, tries)
+                reading = self._endpoint.reading(response, tries)
                 async for chunk in response.aiter_raw():
                     if not reading.take(chunk):
                         break

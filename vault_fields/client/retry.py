@@ -31,21 +31,30 @@ class RetryPolicy:
     wall_clock: Callable[[], float] = field(default=time.time, repr=False)
     random: Callable[[], float] = field(default=_random, repr=False)
 
-    def begin(self) -> "Tries":
-        return Tries(self)
+    def begin(self, timeout: float | None = None, *, places: int = 1) -> "Tries":
+        """``places`` is how many servers can be asked in turn; the first try asks one of them."""
+        return Tries(self, self.timeout if timeout is None else timeout, places)
 
 
 class Tries:
-    """The tries of one operation, from the moment it began."""
+    """
+    The tries of one operation, from the moment it began.
 
-    def __init__(self, policy: RetryPolicy) -> None:
+    Where several servers can be asked, a retry begins when all of them have been tried: they follow each other without
+    a pause, and share the time, so that one that does not answer leaves some to the others.
+    """
+
+    def __init__(self, policy: RetryPolicy, timeout: float, places: int = 1) -> None:
         self._policy = policy
-        self._deadline = policy.clock() + policy.timeout
+        self._places = places
+        begins = policy.clock()
+        self._deadline = begins + timeout
         self.made = 1
+        self._allot_time(begins)
 
     def remaining(self) -> float:
-        """Seconds to the deadline; not positive after it."""
-        return self._deadline - self._policy.clock()
+        """Seconds that the current try may take; not positive after them."""
+        return self._ends - self._policy.clock()
 
     def now(self) -> float:
         """The wall clock, which dates in headers are measured by."""
@@ -54,15 +63,22 @@ class Tries:
     def pause(self, at_least: float = 0.0) -> float | None:
         """Count another try and say how long to wait before it; None if the operation has to end instead."""
         policy = self._policy
-        if self.made > policy.max_retries:
+        retries, untried = divmod(self.made, self._places)
+        if not untried and retries > policy.max_retries:
             return None
-        longest = min(policy.longest_pause, policy.first_pause * 2.0 ** (self.made - 1))
+        longest = 0.0 if untried else min(policy.longest_pause, policy.first_pause * 2.0 ** (retries - 1))
         pause = max(at_least, policy.random() * longest)
-        if pause >= self.remaining():
+        begins = policy.clock() + pause
+        if begins >= self._deadline:
             # Sleeping first would only delay the bad news.
             return None
         self.made += 1
+        self._allot_time(begins)
         return pause
+
+    def _allot_time(self, begins: float) -> None:
+        untried = self._places - (self.made - 1) % self._places
+        self._ends = begins + (self._deadline - begins) / untried
 
 
 def seconds_until_retry(header: str | None, now: float) -> float:

@@ -1,5 +1,5 @@
 """
-The encrypted keys of the embedded Vault: one data key, wrapped under every KEK of its context.
+The encrypted keys of the embedded Vault: one data key, wrapped once for every item of its context.
 
 Standard base64, with padding, of
 
@@ -8,12 +8,15 @@ Standard base64, with padding, of
         10     16   id of the data key, a UUID
         26      1   number of entries, 1 to 10
         27          entries, one after the other:
-                      16   id of the KEK, a UUID
-                       4   version of the KEK, from 1, big-endian
-                       2   length of the wrapped copy, 1 to 8,192, big-endian
+                       1   kind of the key that wrapped it: 1 a managed KEK, 2 a customer-managed key
+                      16   id of that key, a UUID
+                       4   version of a managed KEK, from 1, big-endian; 0 for a customer-managed key
+                       2   length of the wrapped copy, 1 to 4,096, big-endian
                        …   wrapped copy of the data key
 
-and nothing after it. A copy under a managed KEK has 72 bytes, so one item makes 121 bytes and each further one 94.
+and nothing after it. A copy under a managed KEK has 72 bytes, so one item makes 122 bytes and each further one 95. A
+copy under a customer-managed key is as long as its provider makes it: 112 bytes for a key file, about 140 for a
+transit key, about 230 for AWS KMS.
 
 Each copy is wrapped with associated data that names the vault, the environment, the data key and *all* entries in
 their order. No entry can be moved to another blob, and none can be taken away: a copy whose KEK is revoked cannot be
@@ -21,20 +24,24 @@ cut out so that the others open without it.
 """
 
 import base64
+import os
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Self
+from enum import IntEnum
+from typing import NamedTuple, Self
 
 from vault_fields.keys import MAX_ITEMS
 
-__all__ = ["EncryptedKeys", "MalformedBlob", "WrappedCopy", "naming"]
+__all__ = ["EncryptedKeys", "KeyKind", "KeyName", "MalformedBlob", "WrappedCopy", "id_text", "naming", "new_id"]
 
 MAGIC = b"VF.EKM.v1\x00"
 ID_BYTES = 16
-MAX_COPY_BYTES = 8192
+# Ten of them make 55 kB of text, which the companion column and the client's bounds hold.
+MAX_COPY_BYTES = 4096
 
 _HEADER = struct.Struct(f">{len(MAGIC)}s{ID_BYTES}sB")
-_ENTRY = struct.Struct(f">{ID_BYTES}sIH")
+_ENTRY = struct.Struct(f">B{ID_BYTES}sIH")
 _MAX_BYTES = _HEADER.size + MAX_ITEMS * (_ENTRY.size + MAX_COPY_BYTES)
 _MAX_TEXT = -(-_MAX_BYTES // 3) * 4
 
@@ -43,11 +50,34 @@ class MalformedBlob(ValueError):
     """The text is not the encrypted keys of an embedded Vault."""
 
 
+class KeyKind(IntEnum):
+    MANAGED = 1
+    CUSTOMER = 2
+
+
+_KINDS = frozenset(KeyKind)
+
+
+class KeyName(NamedTuple):
+    """Which key a copy is wrapped under."""
+
+    kind: KeyKind
+    id: bytes
+    version: int
+
+
 @dataclass(frozen=True, slots=True)
 class WrappedCopy:
+    """A copy of the data key. Customer-managed keys are KEKs without versions: ``kek_version`` is 0."""
+
     kek_id: bytes
     kek_version: int
     wrapped: bytes = field(repr=False)
+    kind: KeyKind = KeyKind.MANAGED
+
+    @property
+    def name(self) -> KeyName:
+        return KeyName(self.kind, self.kek_id, self.kek_version)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +90,7 @@ class EncryptedKeys:
     def encode(self) -> str:
         parts = [_HEADER.pack(MAGIC, self.data_key_id, len(self.copies))]
         for copy in self.copies:
-            parts += _ENTRY.pack(copy.kek_id, copy.kek_version, len(copy.wrapped)), copy.wrapped
+            parts += _ENTRY.pack(*copy.name, len(copy.wrapped)), copy.wrapped
         return base64.b64encode(b"".join(parts)).decode()
 
     @classmethod
@@ -77,20 +107,37 @@ class EncryptedKeys:
         for _ in range(count):
             if len(blob) - offset < _ENTRY.size:
                 raise MalformedBlob
-            kek_id, kek_version, length = _ENTRY.unpack_from(blob, offset)
+            kind, kek_id, kek_version, length = _ENTRY.unpack_from(blob, offset)
             offset += _ENTRY.size
-            if not 1 <= length <= MAX_COPY_BYTES or len(blob) - offset < length or kek_version < 1:
+            if not 1 <= length <= MAX_COPY_BYTES or len(blob) - offset < length:
                 raise MalformedBlob
-            copies.append(WrappedCopy(kek_id, kek_version, blob[offset : offset + length]))
+            if kind not in _KINDS or (kek_version == 0) != (kind == KeyKind.CUSTOMER):
+                raise MalformedBlob
+            copies.append(WrappedCopy(kek_id, kek_version, blob[offset : offset + length], KeyKind(kind)))
             offset += length
         if offset != len(blob):
             raise MalformedBlob
         return cls(data_key_id, tuple(copies))
 
 
-def naming(data_key_id: bytes, keks: list[tuple[bytes, int]]) -> bytes:
+def new_id() -> bytes:
+    """A random UUID as bytes. The module of that name takes as long over one as wrapping a data key takes."""
+    random = bytearray(os.urandom(ID_BYTES))
+    random[6] = random[6] & 0x0F | 0x40
+    random[8] = random[8] & 0x3F | 0x80
+    return bytes(random)
+
+
+def id_text(id_bytes: bytes) -> str:
+    """The usual text for a UUID."""
+    text = id_bytes.hex()
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
+
+
+def naming(data_key_id: bytes, names: Iterable[KeyName]) -> bytes:
     """All of a blob but the wrapped copies, for their associated data: what they are copies of, and under what."""
-    return _HEADER.pack(MAGIC, data_key_id, len(keks)) + b"".join([_ENTRY.pack(*kek, 0) for kek in keks])
+    entries = [_ENTRY.pack(*name, 0) for name in names]
+    return _HEADER.pack(MAGIC, data_key_id, len(entries)) + b"".join(entries)
 
 
 def _from_base64(text: str) -> bytes:

@@ -14,11 +14,14 @@ from vault_fields.embedded.files import publish
 from vault_fields.embedded.schema import create_schema, verify_schema
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["Connections", "FileConnections", "MemoryConnections"]
+__all__ = ["Connections", "FileConnections", "MemoryConnections", "require_no_log"]
 
 
 class Connections(ABC):
     """Where a keystore gets its connections. They are in autocommit mode: transactions are spelled out."""
+
+    # Whether what is written outlives the process.
+    lasting = True
 
     def __init__(self, location: str) -> None:
         self.location = location
@@ -27,6 +30,14 @@ class Connections(ABC):
     @abstractmethod
     def use(self) -> AbstractContextManager[sqlite3.Connection]:
         """A connection for this thread alone. SQLite's errors leave the block as errors of this package."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """As ``use``, in a transaction that nobody else can write beside. An error undoes it."""
+        with self.use() as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            yield connection
+            connection.execute("COMMIT")
 
     @abstractmethod
     def close(self) -> None:
@@ -116,6 +127,7 @@ class FileConnections(Connections):
 
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
+            require_no_log(self._path)
             publish(self._path, _create)
         connection = _connect(self._path, self._timeout)
         try:
@@ -125,6 +137,8 @@ class FileConnections(Connections):
             # A KEK that was handed out must survive a loss of power: every commit waits for the disk.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
+            # What is deleted or overwritten, a destroyed KEK above all, is not left behind in free space of the file.
+            connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
@@ -136,6 +150,8 @@ class FileConnections(Connections):
 
 class MemoryConnections(Connections):
     """The one connection to a keystore in memory, which threads take in turn. It ends with this object."""
+
+    lasting = False
 
     def __init__(self) -> None:
         super().__init__("in memory")
@@ -163,6 +179,17 @@ class MemoryConnections(Connections):
 
     def after_fork(self) -> None:
         self._lock.release()
+
+
+def require_no_log(path: Path) -> None:
+    """Before a keystore is made at ``path``: SQLite would write the pages in another one's log into the new one."""
+    log = path.with_name(f"{path.name}-wal")
+    # In this order: if another process has just made the keystore, its log came after it.
+    if log.exists() and not path.exists():
+        raise VaultUnavailable(
+            f"The keystore {path} is missing, but its write-ahead log {log.name} is there. Put the keystore back; or "
+            f"move the log away too, and restore a backup."
+        )
 
 
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:

@@ -18,7 +18,8 @@ _SQLITE = {
     sqlite3.SQLITE_BUSY: "is locked by another process for longer than the timeout. Find out which, and try again.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened. It must be a file that this process can read and write, in a directory "
     "where it can create files.",
-    sqlite3.SQLITE_CORRUPT: "is damaged. Restore it from a backup.",
+    sqlite3.SQLITE_CORRUPT: "is damaged. Restore it from a backup: move its files away, and run "
+    "`manage.py vault_keystore restore`.",
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: "failed on reading or writing. Look at the disk and at the system's log.",
     sqlite3.SQLITE_PERM: _READ_ONLY,

@@ -2,10 +2,11 @@
 
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["publish"]
+__all__ = ["drafted", "publish"]
 
 
 def publish(path: Path, write: Callable[[Path], None]) -> bool:
@@ -14,19 +15,27 @@ def publish(path: Path, write: Callable[[Path], None]) -> bool:
 
     Of several processes one wins, and the others leave its file alone. Durable on return. Raises ``OSError``.
     """
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
-    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    try:
+    with drafted(path) as draft:
         write(draft)
         _sync(draft)
         # A link appears at once and is refused where the name is taken; a rename would replace the winner's file.
-        os.link(draft, path)
-    except FileExistsError:
-        return False
-    finally:
-        draft.unlink()
+        try:
+            os.link(draft, path)
+        except FileExistsError:
+            return False
     _sync(path.parent)
     return True
+
+
+@contextmanager
+def drafted(path: Path) -> Iterator[Path]:
+    """An empty file beside ``path``, for its owner only, that is gone after the block. Raises ``OSError``."""
+    draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+    try:
+        yield draft
+    finally:
+        draft.unlink()
 
 
 def _sync(path: Path) -> None:

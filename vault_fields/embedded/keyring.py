@@ -1,23 +1,27 @@
-"""The keyring: KEKs taken out of the keystore, unwrapped, and held for a few seconds."""
+"""The keyring: KEKs taken out of the keystore, unwrapped, and held until the keystore says that they changed."""
 
+import math
 import os
 import threading
 import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 
 from cryptography.exceptions import InvalidTag
-from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
-from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE, DevelopmentRootKey, RootKey
-from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey, framed
+from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
+from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 
 __all__ = ["Kek", "KeyRing"]
+
+# Between two of them another process would have to change the root key once more.
+ATTEMPTS = 3
 
 _Name = tuple[str, str, str] | tuple[bytes, int]
 
@@ -36,8 +40,10 @@ class KeyRing:
     """
     The usable KEKs of a keystore, by context item and by id.
 
-    At most ``max_keks`` are held, each for at most ``max_age`` seconds, so that one that another process disables or
-    rotates is not used for longer than that. Thread-safe; a forked child starts with an empty one.
+    At most ``max_keks`` are held, the least recently used go first; one that is used both ways counts twice, and takes
+    about 900 bytes. They are held while the keystore's mark stays the same, which is looked at every ``max_age``
+    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. Thread-safe; a
+    forked child starts with an empty one.
     """
 
     def __init__(
@@ -45,37 +51,31 @@ class KeyRing:
         store: KeyStore,
         root_key: RootKey | DevelopmentRootKey,
         *,
-        max_keks: int = 10_000,
-        max_age: float = 10.0,
+        former_root_keys: Sequence[RootKey] = (),
+        max_keks: int = 200_000,
+        max_age: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.store = store
-        self._root_key_source = root_key
-        self._root_key: RootKey | None = None
+        self.configured = ConfiguredRootKeys(root_key, former_root_keys)
         self._max_keks = max_keks
         self._max_age = max_age
         self._clock = clock
-        self._reset()
+        self._lock = threading.Lock()
+        self._keks: OrderedDict[_Name, Kek] = OrderedDict()
+        self._turn = 0
+        self._mark: tuple[str, str] | None = None
+        self._trusted_until = -math.inf
+        self._root_keys: RootKeys | None = None
         _instances.add(self)
 
-    def unlock(self) -> RootKey:
-        """The root key, once it is known to be the keystore's. Raises ``ImproperlyConfigured`` if it is not."""
-        # Two threads may both come here at first. They get the same key, so nothing is gained by a lock.
-        if self._root_key is None:
-            known = self.store.root_key_ids()
-            if isinstance(self._root_key_source, RootKey):
-                root_key = self._root_key_source
-            else:
-                root_key = self._root_key_source.obtain(generate=not known)
-            known = known or self.store.adopt_root_key(root_key.id)
-            if root_key.id not in known:
-                raise ImproperlyConfigured(
-                    f"wrong root key: the keystore {self.store.location} was made with the root key of id "
-                    f"{', '.join(sorted(known))}, and this one has the id {root_key.id}. Set root_key in OPTIONS or "
-                    f"the environment variable {ENVIRONMENT_VARIABLE} to the one that it was made with."
-                )
-            self._root_key = root_key
-        return self._root_key
+    def unlock(self) -> RootKeys:
+        """The root keys, once they are known to be the keystore's. Raises ``ImproperlyConfigured`` if they are not."""
+        # Two threads may both come here at first. They get the same keys, so nothing is gained by a lock.
+        root_keys = self._root_keys
+        if root_keys is None:
+            root_keys = self._root_keys = self.configured.unlock(self.store)
+        return root_keys
 
     def for_item(self, environment: str, name: str, value: str) -> Kek:
         """
@@ -83,97 +83,134 @@ class KeyRing:
 
         Raises ``KeyRevoked`` if it is disabled.
         """
-        kek = self._held((environment, name, value))
+        kek, turn = self._held((environment, name, value))
         if kek is None:
-            record = self.store.current(environment, name, value) or self._create(environment, name, value)
-            kek = self._hold((environment, name, value), record)
+            kek = self._hold((environment, name, value), self.record_for(environment, name, value), turn)
         return kek
 
     def find(self, kek_id: bytes, version: int) -> Kek | None:
-        """The KEK of that id and version, if this keystore has it. Raises ``KeyRevoked`` if it is disabled."""
-        kek = self._held((kek_id, version))
+        """
+        The KEK of that id and version, if this keystore has it.
+
+        Raises ``KeyRevoked`` if it is disabled, or the version is below the minimum.
+        """
+        kek, turn = self._held((kek_id, version))
         if kek is None and (record := self.store.find(kek_id, version)) is not None:
-            kek = self._hold((kek_id, version), record)
+            kek = self._hold((kek_id, version), record, turn)
         return kek
 
-    def set_state(self, environment: str, name: str, value: str, state: str) -> None:
-        """Enable or disable an item's KEK, creating it if the item is new. Other processes follow in ``max_age``."""
-        if self.store.current(environment, name, value) is None:
-            self._create(environment, name, value)
-        self.store.set_state(environment, name, value, state)
-        self.forget()
-
-    def forget(self) -> None:
-        """Ask the keystore again for every KEK."""
-        with self._lock:
-            self._keks.clear()
-
-    def close(self) -> None:
-        """Forget the KEKs and the root key, and close the keystore; later use reads them anew."""
-        self.forget()
-        self._root_key = None
-        self.store.close()
-
-    def _held(self, name: _Name) -> Kek | None:
-        with self._lock:
-            if (entry := self._keks.get(name)) is None:
-                return None
-            kek, expires = entry
-            if expires <= self._clock():
-                del self._keks[name]
-                return None
-            self._keks.move_to_end(name)
-            return kek
-
-    def _hold(self, name: _Name, record: KekRecord) -> Kek:
-        kek = self._unwrap(record)
-        with self._lock:
-            self._keks[name] = kek, self._clock() + self._max_age
-            self._keks.move_to_end(name)
-            while len(self._keks) > self._max_keks:
-                self._keks.popitem(last=False)
-        return kek
-
-    def _create(self, environment: str, name: str, value: str) -> KekRecord:
-        root_key = self.unlock()
-        kek_id, version = uuid.uuid4().bytes, 1
-        associated = self._associated_data(kek_id, version, environment, name, value)
-        wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated)
-        return self.store.add(KekRecord(kek_id, version, environment, name, value, ENABLED, root_key.id, wrapped))
-
-    def _unwrap(self, record: KekRecord) -> Kek:
-        if record.state != ENABLED:
-            raise KeyRevoked(f"The key for the context item {record.item_name!r} is {record.state}.")
-        root_key = self.unlock()
-        associated = self._associated_data(
-            record.id, record.version, record.environment, record.item_name, record.item_value
+    def record_for(self, environment: str, name: str, value: str) -> KekRecord:
+        """The stored KEK of an item, in whatever state, created if the item is new."""
+        return self.store.current(environment, name, value) or self._add(
+            uuid.uuid4().bytes, 1, environment, name, value
         )
+
+    def rotate(self, record: KekRecord) -> KekRecord:
+        """The next version of a KEK: a new one, unless somebody else adds it at the same time."""
+        return self._add(record.id, record.version + 1, record.environment, record.item_name, record.item_value)
+
+    def _unwrap(self, record: KekRecord) -> bytes:
+        root_keys = self.unlock()
+        if record.root_key_id not in root_keys.by_id:
+            # This says so, if the keystore was moved to a root key that is not configured here.
+            self.configured.unlock(self.store)
         try:
-            wrapping = WrappingKey(root_key.wrapping.unwrap(record.wrapped, associated))
+            associated = record.associated_data(self.store.vault_id())
+            return root_keys.unwrap(record.root_key_id, record.wrapped, associated)
         except InvalidTag:
             raise VaultUnavailable(
                 f"The keystore {self.store.location} is damaged or was tampered with: the key for the context item "
                 f"{record.item_name!r} does not open. Restore it from a backup."
             ) from None
+
+    def forget(self) -> None:
+        """Ask the keystore again for every KEK."""
+        with self._lock:
+            self._clear()
+
+    def close(self) -> None:
+        """Forget the KEKs and the root keys, and close the keystore; later use reads them anew."""
+        self.forget()
+        self.configured.forget()
+        self.store.close()
+
+    def _held(self, name: _Name) -> tuple[Kek | None, int]:
+        """The KEK, if it is held; and the turn, in which one may be put there that is read from now on."""
+        now = self._clock()
+        if now >= self._trusted_until:
+            self._look(now)
+        with self._lock:
+            kek = self._keks.get(name)
+            if kek is not None:
+                self._keks.move_to_end(name)
+            return kek, self._turn
+
+    def _look(self, now: float) -> None:
+        mark = self.store.mark()
+        with self._lock:
+            if mark != self._mark:
+                self._clear()
+                self._mark = mark
+            self._trusted_until = now + self._max_age
+
+    def _hold(self, name: _Name, record: KekRecord, turn: int) -> Kek:
+        kek = self._usable(record)
+        with self._lock:
+            # What was read in an earlier turn may be what the mark changed for.
+            if turn == self._turn:
+                self._keks[name] = kek
+                while len(self._keks) > self._max_keks:
+                    self._keks.popitem(last=False)
+        return kek
+
+    def _clear(self) -> None:
+        self._turn += 1
+        self._keks.clear()
+        self._mark = None
+        self._trusted_until = -math.inf
+        self._root_keys = None
+
+    def _add(self, kek_id: bytes, version: int, environment: str, name: str, value: str) -> KekRecord:
+        for _ in range(ATTEMPTS):
+            root_key = self.unlock().current
+            draft = KekRecord(kek_id, version, environment, name, value, ENABLED, root_key.id, b"")
+            wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
+            stored = self.store.add(replace(draft, wrapped=wrapped))
+            if stored is not None:
+                return stored
+            # Another process has just moved the keystore to another root key, or disabled this KEK.
+            self.forget()
+            self._require_usable(self.store.current(environment, name, value))
+        raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
+
+    def _usable(self, record: KekRecord) -> Kek:
+        self._require_usable(record)
+        wrapping = WrappingKey(self._unwrap(record))
         return Kek(record.id, record.version, record.environment, wrapping)
 
-    def _associated_data(self, kek_id: bytes, version: int, environment: str, name: str, value: str) -> bytes:
-        # What the row says about the key, so that rows cannot be swapped or edited.
-        parts = ["vault_fields kek", self.store.vault_id(), environment, name, value, str(version)]
-        return framed(kek_id, *[part.encode() for part in parts])
+    def _require_usable(self, record: KekRecord | None) -> None:
+        if record is None:
+            return
+        if record.state != ENABLED:
+            raise KeyRevoked(f"The key for the context item {record.item_name!r} is {record.state}.")
+        if record.version < record.minimum_version:
+            raise KeyRevoked(
+                f"Version {record.version} of the key for the context item {record.item_name!r} is retired; the oldest "
+                f"that opens is {record.minimum_version}."
+            )
 
-    def _reset(self) -> None:
+    def _after_fork_in_child(self) -> None:
+        # The lock may have been held by a thread that does not exist here.
         self._lock = threading.Lock()
-        self._keks: OrderedDict[_Name, tuple[Kek, float]] = OrderedDict()
+        self._clear()
 
 
 _instances: weakref.WeakSet[KeyRing] = weakref.WeakSet()
 
 
 def _after_fork_in_child() -> None:
-    # The lock may have been held by a thread that does not exist here.
     for ring in list(_instances):
-        ring._reset()
+        ring._after_fork_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.

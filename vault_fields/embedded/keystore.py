@@ -1,30 +1,48 @@
 """The keystore: every key-encrypting key (KEK), wrapped at rest, in one SQLite file of its own."""
 
-from dataclasses import astuple, dataclass, field
+import uuid
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
 from vault_fields.embedded.connections import Connections, FileConnections, MemoryConnections
+from vault_fields.embedded.eventlog import EventLog
+from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.wrapping import framed
 
-__all__ = ["DISABLED", "ENABLED", "KekRecord", "KeyStore"]
+__all__ = ["DESTROYED", "DISABLED", "ENABLED", "PENDING_DESTRUCTION", "KekRecord", "KeyStore"]
 
 ENABLED = "enabled"
 DISABLED = "disabled"
+PENDING_DESTRUCTION = "pending destruction"
+DESTROYED = "destroyed"
 
-_SELECT = "SELECT id, version, environment, item_name, item_value, state, root_key_id, wrapped FROM kek WHERE "
+_SELECT = (
+    "SELECT id, version, environment, item_name, item_value, state, root_key_id, wrapped, minimum_version"
+    " FROM kek JOIN kek_version ON kek_id = id WHERE "
+)
 _BY_ID = _SELECT + "id = ? AND version = ?"
 _BY_ITEM = _SELECT + "environment = ? AND item_name = ? AND item_value = ? AND version = ?"
 _CURRENT = _SELECT + "environment = ? AND item_name = ? AND item_value = ? ORDER BY version DESC LIMIT 1"
-_INSERT = (
-    "INSERT INTO kek (id, version, environment, item_name, item_value, state, root_key_id, wrapped)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    " ON CONFLICT (environment, item_name, item_value, version) DO NOTHING"
+_INSERT_KEK = (
+    "INSERT INTO kek (id, environment, item_name, item_value, state) VALUES (?, ?, ?, ?, ?)"
+    " ON CONFLICT (environment, item_name, item_value) DO NOTHING"
+)
+# Not for a KEK of the same item but another id, which somebody else was faster to add.
+_INSERT_VERSION = (
+    "INSERT INTO kek_version (kek_id, version, root_key_id, wrapped)"
+    " SELECT id, ?, ?, ? FROM kek WHERE id = ? AND environment = ? AND item_name = ? AND item_value = ? AND state = ?"
+    " ON CONFLICT (kek_id, version) DO NOTHING"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class KekRecord:
-    """One version of a KEK as it is stored. ``id`` is a UUID as bytes, the same for all versions."""
+    """
+    One version of a KEK as it is stored. ``id`` is a UUID as bytes, the same for all versions.
+
+    State and minimum version are the KEK's and not the version's. ``wrapped`` is empty once it is destroyed.
+    """
 
     id: bytes
     version: int
@@ -34,6 +52,12 @@ class KekRecord:
     state: str
     root_key_id: str
     wrapped: bytes = field(repr=False)
+    minimum_version: int = 1
+
+    def associated_data(self, vault_id: str) -> bytes:
+        """What ``wrapped`` is bound to, so that rows cannot be swapped or edited."""
+        parts = ["vault_fields kek", vault_id, self.environment, self.item_name, self.item_value, str(self.version)]
+        return framed(self.id, *[part.encode() for part in parts])
 
 
 class KeyStore:
@@ -45,7 +69,8 @@ class KeyStore:
     """
 
     def __init__(self, connections: Connections) -> None:
-        self._connections = connections
+        self.connections = connections
+        self.events = EventLog(connections)
         self._vault_id: str | None = None
 
     @classmethod
@@ -61,28 +86,30 @@ class KeyStore:
     @property
     def location(self) -> str:
         """The path of the file, for messages."""
-        return self._connections.location
+        return self.connections.location
 
     def vault_id(self) -> str:
         """A random name for this keystore, made with it; everything wrapped is bound to it."""
-        if self._vault_id is None:
-            with self._connections.use() as connection:
-                (self._vault_id,) = connection.execute("SELECT id FROM vault").fetchone()
-        return self._vault_id
+        return self._vault_id or self.mark()[0]
 
-    def root_key_ids(self) -> set[str]:
-        """The ids of the root keys that KEKs are wrapped under; empty for a new keystore."""
-        with self._connections.use() as connection:
-            return {root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key")}
+    def mark(self) -> tuple[str, str]:
+        """The id of the vault, and a text that is another one as soon as a KEK that somebody holds is out of date."""
+        with self.connections.use() as connection:
+            vault_id, mark = connection.execute("SELECT id, mark FROM vault").fetchone()
+        self._vault_id = vault_id
+        return vault_id, mark
 
-    def adopt_root_key(self, root_key_id: str) -> set[str]:
+    def root_key_ids(self) -> list[str]:
+        """The ids of the root keys that KEKs are wrapped under, the current one last; none for a new keystore."""
+        with self.connections.use() as connection:
+            return [root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key ORDER BY number")]
+
+    def adopt_root_key(self, root_key_id: str) -> list[str]:
         """Make it the root key of a keystore that has none yet; return the ids that the keystore has now."""
-        with self._connections.use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+        with self.connections.transaction() as connection:
             connection.execute(
                 "INSERT INTO root_key (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM root_key)", [root_key_id]
             )
-            connection.execute("COMMIT")
         return self.root_key_ids()
 
     def current(self, environment: str, item_name: str, item_value: str) -> KekRecord | None:
@@ -92,34 +119,40 @@ class KeyStore:
     def find(self, kek_id: bytes, version: int) -> KekRecord | None:
         return self._one(_BY_ID, kek_id, version)
 
-    def add(self, record: KekRecord) -> KekRecord:
+    def add(self, record: KekRecord) -> KekRecord | None:
         """
-        Store a KEK; return the stored one, which is another if somebody was faster with the same item and version.
+        Store a new KEK, or a new version of an enabled one; return what is stored under its item and version.
 
-        One of any number of racing processes creates the KEK, and all of them get that one.
+        One of any number of racing processes stores its own, and all of them get that one. None if nothing is there
+        and nothing was stored: the record's root key is not the current one any more, or the KEK is not enabled.
         """
-        with self._connections.use() as connection:
-            connection.execute("BEGIN IMMEDIATE")
-            connection.execute(_INSERT, astuple(record))
-            item = record.environment, record.item_name, record.item_value, record.version
-            row = connection.execute(_BY_ITEM, item).fetchone()
-            connection.execute("COMMIT")
-        return KekRecord(*row)
-
-    def set_state(self, environment: str, item_name: str, item_value: str, state: str) -> None:
-        """Set the state of every version of an item's KEK."""
-        with self._connections.use() as connection:
-            connection.execute(
-                "UPDATE kek SET state = ? WHERE environment = ? AND item_name = ? AND item_value = ?",
-                [state, environment, item_name, item_value],
-            )
+        item = record.environment, record.item_name, record.item_value
+        with self.connections.transaction() as connection:
+            latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
+            if latest == (record.root_key_id,):
+                if record.version == 1 and connection.execute(_INSERT_KEK, [record.id, *item, record.state]).rowcount:
+                    insert(connection, [_created(record)])
+                version = record.version, record.root_key_id, record.wrapped
+                connection.execute(_INSERT_VERSION, [*version, record.id, *item, record.state])
+            row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
+        return None if row is None else KekRecord(*row)
 
     def close(self) -> None:
         """Close the connections that are not in use; later use opens new ones."""
-        self._connections.close()
+        self.events.close()
+        self.connections.close()
         self._vault_id = None
 
     def _one(self, query: str, *parameters: str | bytes | int) -> KekRecord | None:
-        with self._connections.use() as connection:
+        with self.connections.use() as connection:
             row = connection.execute(query, parameters).fetchone()
         return None if row is None else KekRecord(*row)
+
+
+def _created(record: KekRecord) -> Event:
+    return Event.now(
+        record.environment,
+        "vault.kek.created",
+        key_name=f"{record.item_name}={record.item_value}",
+        key_id=str(uuid.UUID(bytes=record.id)),
+    )

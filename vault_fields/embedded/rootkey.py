@@ -6,6 +6,7 @@ import logging
 import os
 import secrets
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,8 +19,10 @@ from vault_fields.embedded.wrapping import WrappingKey
 
 __all__ = [
     "ENVIRONMENT_VARIABLE",
+    "FORMER_ENVIRONMENT_VARIABLE",
     "DevelopmentRootKey",
     "RootKey",
+    "configured_former_root_keys",
     "configured_root_key",
     "decode_root_key",
     "generate_root_key",
@@ -28,6 +31,7 @@ __all__ = [
 logger = logging.getLogger(__name__)
 
 ENVIRONMENT_VARIABLE = "VAULT_ROOT_KEY"
+FORMER_ENVIRONMENT_VARIABLE = "VAULT_FORMER_ROOT_KEYS"
 ROOT_KEY_BYTES = 32
 COMMAND = "python manage.py vault_root_key"
 
@@ -91,6 +95,27 @@ def configured_root_key(option: str | None) -> RootKey | None:
         return decode_root_key(text)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{source} cannot be used: {error} `{COMMAND}` prints a fresh one.") from None
+
+
+@sensitive_variables()
+def configured_former_root_keys(option: Sequence[str] | None) -> list[RootKey]:
+    """
+    The former root keys of the option, or else of the environment, where commas or spaces part them.
+
+    Raises ``ValueError`` for one that is no root key.
+    """
+    texts: Sequence[str]
+    if option is None:
+        texts = os.environ.get(FORMER_ENVIRONMENT_VARIABLE, "").replace(",", " ").split()
+        source = f"the environment variable {FORMER_ENVIRONMENT_VARIABLE}"
+    elif isinstance(option, list | tuple):
+        texts, source = option, "former_root_keys"
+    else:
+        raise ValueError(f"former_root_keys must be a list, not {type(option).__name__}.")
+    try:
+        return [decode_root_key(text) for text in texts]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{source} cannot be used: {error}") from None
 
 
 class DevelopmentRootKey:

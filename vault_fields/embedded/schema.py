@@ -5,48 +5,78 @@ import sqlite3
 
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.embedded.tables import BYOK, EVENTS, OBJECTS
 from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["create_schema", "verify_schema"]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # "VFks", in the header field that SQLite keeps for the owner of a file format.
 APPLICATION_ID = 0x56466B73
 
-# A KEK keeps its id through all of its versions; new data keys are wrapped under the highest one. State is open-ended
-# text: a state that a release does not know counts as not enabled.
+# A KEK keeps its id through all of its versions; new data keys are wrapped under the highest one, and none below the
+# minimum opens. State is open-ended text: a state that a release does not know counts as not enabled. The versions of
+# a destroyed KEK are left without root key and material, so that what hangs on them is told from a stranger's.
+#
+# "mark" changes with everything that makes a KEK other than a process may hold it, whoever writes it and with what.
+# Another KEK, and another root key around the same one, are nothing of that kind.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 
 CREATE TABLE vault (
-    id TEXT NOT NULL
+    id TEXT NOT NULL,
+    mark TEXT NOT NULL
 );
 
 CREATE TABLE root_key (
-    id TEXT NOT NULL PRIMARY KEY,
+    number INTEGER NOT NULL PRIMARY KEY,
+    id TEXT NOT NULL UNIQUE,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
 );
 
 CREATE TABLE kek (
-    id BLOB NOT NULL,
-    version INTEGER NOT NULL,
+    id BLOB NOT NULL PRIMARY KEY,
     environment TEXT NOT NULL,
     item_name TEXT NOT NULL,
     item_value TEXT NOT NULL,
     state TEXT NOT NULL,
-    root_key_id TEXT NOT NULL REFERENCES root_key (id),
+    minimum_version INTEGER NOT NULL DEFAULT 1,
+    destroy_at TEXT,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    UNIQUE (environment, item_name, item_value)
+);
+
+CREATE TABLE kek_version (
+    kek_id BLOB NOT NULL REFERENCES kek (id),
+    version INTEGER NOT NULL,
+    root_key_id TEXT NOT NULL,
     wrapped BLOB NOT NULL,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
-    PRIMARY KEY (id, version),
-    UNIQUE (environment, item_name, item_value, version)
-);
+    PRIMARY KEY (kek_id, version)
+) WITHOUT ROWID;
+
+CREATE TRIGGER kek_updated AFTER UPDATE ON kek BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER kek_deleted AFTER DELETE ON kek BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER kek_rotated AFTER INSERT ON kek_version WHEN new.version > 1 BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER root_key_added AFTER INSERT ON root_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER root_key_removed AFTER DELETE ON root_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
 """
 
 
 def create_schema(connection: sqlite3.Connection) -> None:
     """Turn an empty database into a keystore with an id of its own."""
-    connection.executescript(_SCHEMA)
-    connection.execute("INSERT INTO vault (id) VALUES (?)", [secrets.token_hex(16)])
+    connection.executescript(_SCHEMA + EVENTS + OBJECTS + BYOK)
+    connection.execute("INSERT INTO vault (id, mark) VALUES (?, '')", [secrets.token_hex(16)])
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     connection.execute("COMMIT")

@@ -25,6 +25,8 @@ OVERHEAD = NONCE_BYTES + TAG_BYTES
 _FIRST_BLOCK = int.from_bytes(b"\x00\x01X\x00" + bytes(12))
 _SECOND_BLOCK = int.from_bytes(b"\x00\x02X\x00" + bytes(12))
 _BLOCK_MASK = (1 << 128) - 1
+# The bare block cipher, of which the derivation is made; nothing is encrypted with it.
+_BLOCKWISE = modes.ECB()  # noqa: S305
 
 
 class WrappingKey:
@@ -35,8 +37,7 @@ class WrappingKey:
     def __init__(self, key: bytes) -> None:
         if len(key) != KEY_BYTES:
             raise ValueError(f"A wrapping key has {KEY_BYTES} bytes, not {len(key)}.")
-        # The bare block cipher, of which the derivation is made; nothing is encrypted with it.
-        self._block_cipher = Cipher(algorithms.AES(key), modes.ECB())  # noqa: S305
+        self._block_cipher = Cipher(algorithms.AES(key), _BLOCKWISE)
         doubled = int.from_bytes(self._encrypt_blocks(bytes(16))) << 1
         # The reduction of CMAC's subkey: the bit that is shifted out is folded in again.
         subkey = (doubled & _BLOCK_MASK) ^ (0b10000111 if doubled > _BLOCK_MASK else 0)

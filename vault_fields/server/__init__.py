@@ -1,1 +1,1 @@
-"""The embedded Vault over HTTP: the three key calls of the WorkOS Vault API, for ``include()`` and ``vault_serve``."""
+"""The embedded Vault over HTTP, as the WorkOS Vault's API: for ``include()``, WSGI or ASGI servers, ``vault_serve``."""

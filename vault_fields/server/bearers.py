@@ -1,31 +1,60 @@
-"""Bearer keys: generated once, shown once, known to the server only by their hashes."""
+"""API keys: generated once, shown once, known to the server only by their hashes."""
 
 import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-__all__ = ["Bearers", "generate_bearer", "hash_bearer"]
+from vault_fields.embedded.events import Actor
+
+__all__ = ["DEFAULT_ENVIRONMENT", "ApiKey", "Bearers", "generate_bearer", "hash_bearer"]
+
+DEFAULT_ENVIRONMENT = "default"
+
+
+@dataclass(frozen=True, slots=True)
+class ApiKey:
+    """A key that may call, for one environment. Raises ``ValueError`` for what cannot be one."""
+
+    sha256: str
+    name: str = "API key"
+    environment: str = DEFAULT_ENVIRONMENT
+
+    def __post_init__(self) -> None:
+        if not _is_text(self.sha256, r"[0-9a-f]{64}"):
+            # What stands there is not shown: it may be a key that was written in place of its hash.
+            raise ValueError("each entry must be the SHA-256 of a bearer key, as 64 lowercase hex digits.")
+        if not _is_text(self.name, r".{1,200}"):
+            raise ValueError("the name of a key has 1 to 200 characters, in one line.")
+        if not _is_text(self.environment, r"[A-Za-z0-9_.-]{1,64}"):
+            raise ValueError("an environment has 1 to 64 letters, digits, dots, hyphens and underscores.")
+
+    @property
+    def actor(self) -> Actor:
+        # The key is random and long, so that a part of its hash tells nothing about it.
+        return Actor(f"key_{self.sha256[:26]}", self.name)
 
 
 class Bearers:
-    """The keys that may call, by the SHA-256 of each in hex. Raises ``ValueError`` for anything else."""
+    """The API keys that may call. Raises ``ValueError`` if two of them are one."""
 
-    def __init__(self, hashes: Sequence[object]) -> None:
-        self._hashes = [each for each in hashes if isinstance(each, str) and re.fullmatch(r"[0-9a-f]{64}", each)]
-        if len(self._hashes) != len(hashes):
-            # What stands there is not shown: it may be a key that was written in place of its hash.
-            raise ValueError("each entry must be the SHA-256 of a bearer key, as 64 lowercase hex digits.")
+    def __init__(self, keys: Iterable[ApiKey]) -> None:
+        self._keys = tuple(keys)
+        if len({key.sha256 for key in self._keys}) != len(self._keys):
+            # In which environment would it be?
+            raise ValueError("the same key is there twice.")
 
-    def admit(self, authorization: str | None) -> bool:
-        """Whether an ``Authorization`` header carries one of the keys."""
-        scheme, _, key = (authorization or "").partition(" ")
+    def admit(self, authorization: str | None) -> ApiKey | None:
+        """The key that an ``Authorization`` header carries, if it is one of these."""
+        scheme, _, bearer = (authorization or "").partition(" ")
         if scheme.lower() != "bearer":
-            return False
-        presented = hash_bearer(key.strip())
+            return None
+        presented = hash_bearer(bearer.strip())
         # Hashes are compared in constant time and all of them each time; what they hash is random and long.
-        return sum(hmac.compare_digest(presented, known) for known in self._hashes) > 0
+        matches = [hmac.compare_digest(presented, key.sha256) for key in self._keys]
+        return self._keys[matches.index(True)] if any(matches) else None
 
 
 def generate_bearer() -> str:
@@ -36,3 +65,7 @@ def hash_bearer(key: str) -> str:
     """The SHA-256 in hex, as the setting takes it."""
     # A key is ASCII; whatever else a header holds becomes something that no hash in the setting is of.
     return hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()
+
+
+def _is_text(value: object, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None

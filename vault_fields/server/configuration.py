@@ -1,10 +1,16 @@
 """
-``settings.VAULT_SERVER``: which vault the URLs serve, and to whom.
+``settings.VAULT_SERVER``: which vault is served, and to whom.
 
-    VAULT_SERVER = {"vault": "default", "bearer_sha256": ["9f86d081884c7d65…"]}
+    VAULT_SERVER = {
+        "vault": "default",
+        "keys": [{"name": "Billing", "environment": "production", "sha256": "9f86d081884c7d65…"}],
+        "record_key_events": True,
+    }
+
+``"bearer_sha256": ["9f86d081884c7d65…"]`` is short for keys without a name in the environment ``default``.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from django.conf import settings
@@ -12,32 +18,40 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.server.bearers import Bearers
+from vault_fields.server.bearers import ApiKey, Bearers
 from vault_fields.server.face import Face
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["configured_bearers", "configured_face", "served_vault"]
+__all__ = ["configured_bearers", "configured_face", "face_for", "served_vault"]
+
+_KEYS = frozenset({"bearer_sha256", "keys", "record_key_events", "vault"})
 
 
 def configured_face() -> Face:
     """The face that the setting describes, built anew for each request: vaults may be replaced under their alias."""
     bearers = configured_bearers()
     if bearers is None:
-        raise ImproperlyConfigured("VAULT_SERVER: bearer_sha256 is missing; without it nobody may call.")
-    return Face(served_vault(), bearers)
+        raise ImproperlyConfigured("VAULT_SERVER: keys and bearer_sha256 are missing; without them nobody may call.")
+    return face_for(served_vault(), bearers)
+
+
+def face_for(vault: EmbeddedVault, bearers: Bearers) -> Face:
+    """A face for these, and with everything else as the setting says."""
+    record_key_events = _setting().get("record_key_events", True)
+    if not isinstance(record_key_events, bool):
+        raise ImproperlyConfigured("VAULT_SERVER: record_key_events must be True or False.")
+    return Face(vault, bearers, record_key_events=record_key_events)
 
 
 def configured_bearers() -> Bearers | None:
-    """The bearers of the setting; None if it names none."""
-    hashes = _setting().get("bearer_sha256")
-    if not hashes:
+    """The API keys of the setting; None if it names none."""
+    keys = [*_api_keys(_setting())]
+    if not keys:
         return None
-    if not isinstance(hashes, list | tuple):
-        raise ImproperlyConfigured("VAULT_SERVER: bearer_sha256 must be a list.")
     try:
-        return Bearers(hashes)
+        return Bearers(keys)
     except ValueError as error:
-        raise ImproperlyConfigured(f"VAULT_SERVER: bearer_sha256: {error}") from None
+        raise ImproperlyConfigured(f"VAULT_SERVER: {error}") from None
 
 
 def served_vault(alias: str | None = None) -> EmbeddedVault:
@@ -51,10 +65,35 @@ def served_vault(alias: str | None = None) -> EmbeddedVault:
     return backend.service
 
 
+def _api_keys(setting: Mapping[str, Any]) -> Iterator[ApiKey]:
+    for sha256 in _list(setting, "bearer_sha256"):
+        yield _api_key("bearer_sha256", {"sha256": sha256})
+    for number, entry in enumerate(_list(setting, "keys")):
+        where = f"keys[{number}]"
+        if not isinstance(entry, Mapping) or not {"name", "environment", "sha256"} == set(entry):
+            # What stands there is not shown: it may be a key.
+            raise ImproperlyConfigured(f"VAULT_SERVER: {where} must be a dict of name, environment and sha256.")
+        yield _api_key(where, entry)
+
+
+def _api_key(where: str, entry: Mapping[str, Any]) -> ApiKey:
+    try:
+        return ApiKey(**entry)
+    except ValueError as error:
+        raise ImproperlyConfigured(f"VAULT_SERVER: {where}: {error}") from None
+
+
+def _list(setting: Mapping[str, Any], name: str) -> list[Any] | tuple[Any, ...]:
+    found = setting.get(name, [])
+    if not isinstance(found, list | tuple):
+        raise ImproperlyConfigured(f"VAULT_SERVER: {name} must be a list.")
+    return found
+
+
 def _setting() -> Mapping[str, Any]:
     setting = getattr(settings, "VAULT_SERVER", {})
     if not isinstance(setting, Mapping):
         raise ImproperlyConfigured("VAULT_SERVER: must be a dict.")
-    if unknown := set(setting) - {"bearer_sha256", "vault"}:
+    if unknown := set(setting) - _KEYS:
         raise ImproperlyConfigured(f"VAULT_SERVER: unknown keys: {', '.join(sorted(map(str, unknown)))}.")
     return setting

@@ -1,85 +1,96 @@
-"""The HTTP face of one embedded Vault: who may call it, and what each of the three key calls answers."""
+"""The HTTP face of an embedded Vault: who may call it, in which environment, and what becomes of failures."""
 
-import base64
 import logging
+import time
 import uuid
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, JsonResponse
 
+from vault_fields.embedded.events import acting_as
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultRefused, VaultUnavailable
-from vault_fields.keys import DataKey, KeyContext
-from vault_fields.server.bearers import Bearers
-from vault_fields.server.bodies import Rejected, read_body, text_field
+from vault_fields.exceptions import (
+    KeyContextError,
+    KeyRevoked,
+    ObjectConflict,
+    ObjectMissing,
+    ValueRefused,
+    VaultRefused,
+    VaultUnavailable,
+)
+from vault_fields.server.accesslog import log_access
+from vault_fields.server.bearers import ApiKey, Bearers
+from vault_fields.server.bodies import Rejected
+from vault_fields.server.calls import Answer, Call
+from vault_fields.server.routes import Route
+from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
 
-__all__ = ["PATHS", "Face", "refusal", "safely"]
+__all__ = ["Face", "refusal", "safely"]
 
 logger = logging.getLogger("vault_fields.server")
 
-Operation = Callable[[EmbeddedVault, Mapping[str, Any]], dict[str, Any]]
-
 
 class Face:
-    """An embedded Vault and the bearers that may call it. ``answer`` is the whole of a view."""
+    """
+    An embedded Vault and the API keys that may call it, each in its environment.
 
-    def __init__(self, vault: EmbeddedVault, bearers: Bearers) -> None:
+    ``record_key_events`` is whether there are events of every data key that is handed out.
+    """
+
+    def __init__(self, vault: EmbeddedVault, bearers: Bearers, *, record_key_events: bool = True) -> None:
         self._vault = vault
         self._bearers = bearers
+        self._record_key_events = record_key_events
 
-    def answer(self, request: HttpRequest, operation: Operation) -> JsonResponse:
-        # Before anything else: who has no key learns nothing about what is here.
-        if not self._bearers.admit(request.headers.get("Authorization")):
-            content = {"message": "Unauthorized", "code": "unauthorized"}
-            return respond(content, 401, {"WWW-Authenticate": "Bearer"})
-        if request.method != "POST":
-            return refusal(405, "Only POST is allowed here.", {"Allow": "POST"})
+    def admit(self, request: HttpRequest) -> ApiKey | None:
+        return self._bearers.admit(request.headers.get("Authorization"))
+
+    def answer(self, request: HttpRequest, key: ApiKey, route: Route, path: Mapping[str, str]) -> JsonResponse:
+        operation = route.operations.get(request.method or "")
+        if operation is None:
+            allowed = ", ".join(sorted(route.operations))
+            return refusal(405, f"Only {allowed.replace(', ', ' and ')} is allowed here.", {"Allow": allowed})
+        vault = self._vault.for_environment(key.environment, record_key_events=self._record_key_events)
         try:
-            return respond(operation(self._vault, read_body(request)))
+            with acting_as(key.actor):
+                return respond(operation(Call(vault, request, path)))
         except Rejected as rejected:
             return refusal(rejected.status, rejected.reason)
-        except KeyContextError as error:
+        except (KeyContextError, ValueRefused) as error:
             return refusal(422, str(error))
-        # What the hosted Vault answers here is not public. 400 is what it documents for keys that do not open.
+        except ObjectMissing:
+            return refusal(404, "There is no such object.")
+        except ObjectConflict as error:
+            return refusal(409, str(error))
         except KeyRevoked:
-            return refusal(400, "A key that is needed for this was revoked.")
+            return respond(Answer(REVOKED_BODY, REVOKED_STATUS))
         except VaultRefused:
             return refusal(400, "The encrypted keys do not open in this vault.")
 
 
-def create_data_key(vault: EmbeddedVault, body: Mapping[str, Any]) -> dict[str, Any]:
-    context = _context(body)
-    return _described(vault.create(context), context)
-
-
-def decrypt_data_key(vault: EmbeddedVault, body: Mapping[str, Any]) -> dict[str, Any]:
-    return _opened(vault.decrypt(text_field(body, "keys")))
-
-
-def rekey_data_key(vault: EmbeddedVault, body: Mapping[str, Any]) -> dict[str, Any]:
-    encrypted_keys = text_field(body, "encrypted_keys")
-    context = _context(body)
-    return _described(vault.rekey(encrypted_keys, context), context)
-
-
-PATHS: Mapping[str, Operation] = {
-    "vault/v1/keys/data-key": create_data_key,
-    "vault/v1/keys/decrypt": decrypt_data_key,
-    "vault/v1/keys/rekey": rekey_data_key,
-}
-
-
-def safely(face: Callable[[], Face], request: HttpRequest, operation: Operation) -> JsonResponse:
+def safely(
+    face: Callable[[], Face], request: HttpRequest, route: Route | None, path: Mapping[str, str]
+) -> JsonResponse:
     """
     The answer of a face, whatever happens: a failure on this side is logged here and only its kind leaves.
 
     Without this Django's debug page would show the local variables, and with them data keys.
     """
+    started = time.perf_counter()
     request_id = f"req_{uuid.uuid4().hex}"
+    key: ApiKey | None = None
     try:
-        response = face().answer(request, operation)
+        built = face()
+        key = built.admit(request)
+        # Before anything else: who has no key learns nothing about what is here.
+        if key is None:
+            content = {"message": "Unauthorized", "code": "unauthorized"}
+            response = respond(Answer(content, 401), {"WWW-Authenticate": "Bearer"})
+        elif route is None:
+            response = refusal(404, "There is nothing here.")
+        else:
+            response = built.answer(request, key, route, path)
     except (VaultUnavailable, ImproperlyConfigured) as error:
         logger.error("The vault cannot answer (request %s): %s", request_id, error)  # noqa: TRY400 - it says it all.
         response = refusal(503, "The vault is not available.")
@@ -87,30 +98,23 @@ def safely(face: Callable[[], Face], request: HttpRequest, operation: Operation)
         logger.exception("The vault failed (request %s).", request_id)
         response = refusal(500, "The vault failed.")
     response["X-Request-ID"] = request_id
+    log_access(
+        request_id=request_id,
+        method=request.method,
+        template="" if route is None else route.template,
+        key=key,
+        status=response.status_code,
+        seconds=time.perf_counter() - started,
+    )
     return response
 
 
 def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JsonResponse:
-    return respond({"error": reason}, status, headers)
+    return respond(Answer({"error": reason}, status), headers)
 
 
-def respond(content: Mapping[str, Any], status: int = 200, headers: Mapping[str, str] | None = None) -> JsonResponse:
-    response = JsonResponse(content, status=status, headers=dict(headers or {}))
+def respond(answer: Answer, headers: Mapping[str, str] | None = None) -> JsonResponse:
+    response = JsonResponse(answer.content, status=answer.status, headers=dict(headers or {}))
     response["Content-Length"] = str(len(response.content))
     response["Cache-Control"] = "no-store"
     return response
-
-
-def _context(body: Mapping[str, Any]) -> KeyContext:
-    context = body.get("context")
-    if not isinstance(context, Mapping):
-        raise Rejected(400, "context must be an object.")
-    return KeyContext(context)
-
-
-def _opened(key: DataKey) -> dict[str, Any]:
-    return {"id": key.id, "data_key": base64.b64encode(key.plaintext).decode()}
-
-
-def _described(key: DataKey, context: KeyContext) -> dict[str, Any]:
-    return {**_opened(key), "encrypted_keys": key.encrypted_keys, "context": dict(context)}

@@ -2,46 +2,25 @@
 
 import ipaddress
 import socket
-from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import Any
 
-from django.core.handlers.wsgi import WSGIRequest
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
-from vault_fields.server.face import PATHS, Face, refusal, safely
+from vault_fields.server.application import WsgiApplication
+from vault_fields.server.face import Face
 
-if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
-
-__all__ = ["FaceApplication", "bind", "is_loopback"]
+__all__ = ["bind", "is_loopback"]
 
 # Beyond what a face answers as too long itself, the connection is closed without reading on.
 MAX_ANNOUNCED_BYTES = 1024 * 1024
-
-
-class FaceApplication:
-    """A WSGI application that serves one face and nothing else."""
-
-    def __init__(self, face: Face) -> None:
-        self._face = face
-
-    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        request = WSGIRequest(environ)
-        operation = PATHS.get(request.path_info.removeprefix("/"))
-        if operation is None:
-            response = refusal(404, "There is nothing here.")
-        else:
-            response = safely(lambda: self._face, request, operation)
-        start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
-        return [response.content]
 
 
 def bind(face: Face, host: str, port: int) -> ThreadedWSGIServer:
     """A server that is bound and listening; ``server_port`` is the port it got (for port 0), ``serve_forever`` it."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     server = ThreadedWSGIServer((host, port), _RequestHandler, ipv6=family == socket.AF_INET6)
-    server.set_app(FaceApplication(face))
+    server.set_app(WsgiApplication(lambda: face))
     return server
 
 
@@ -54,6 +33,9 @@ def is_loopback(host: str) -> bool:
 class _RequestHandler(WSGIRequestHandler):
     # Headers and body leave in two writes; the second would wait for the client's delayed acknowledgement (40 ms).
     disable_nagle_algorithm = True
+
+    def log_request(self, *args: Any) -> None:
+        """Nothing: there is the access log of the face, which does not show paths with names in them."""
 
     def parse_request(self) -> bool:
         if not super().parse_request():

@@ -9,20 +9,21 @@ from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
 from vault_fields.server.configuration import configured_face
-from vault_fields.server.face import PATHS, Operation, safely
+from vault_fields.server.face import safely
+from vault_fields.server.routes import VAULT, Route
 
 __all__ = ["urlpatterns"]
 
 
-def _view(operation: Operation) -> Callable[[HttpRequest], HttpResponse]:
-    # Bearers stand in for sessions, and the keystore is outside of Django's transactions.
+def _view(route: Route) -> Callable[..., HttpResponse]:
+    # API keys stand in for sessions, and the keystore is outside of Django's transactions.
     @csrf_exempt
     @login_not_required
     @transaction.non_atomic_requests
-    def view(request: HttpRequest) -> HttpResponse:
-        return safely(configured_face, request, operation)
+    def view(request: HttpRequest, **parameters: str) -> HttpResponse:
+        return safely(configured_face, request, route, parameters)
 
     return view
 
 
-urlpatterns = [path(route, _view(operation)) for route, operation in PATHS.items()]
+urlpatterns = [path(route.pattern, _view(route)) for route in VAULT]

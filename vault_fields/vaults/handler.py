@@ -68,6 +68,12 @@ class VaultHandler:
     def __len__(self) -> int:
         return len(_setting())
 
+    def purge(self, context: Mapping[str, str] | None = None) -> int:
+        """As ``BaseVault.purge``, for every vault of this process; one that was not built yet has nothing cached."""
+        with self._lock:
+            built = list(self._vaults.values())
+        return sum(vault.purge(context) for vault in built)
+
     def reset(self) -> None:
         """Close the vaults that were built; the next use builds them anew."""
         with self._lock:

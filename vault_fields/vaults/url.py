@@ -16,17 +16,24 @@ __all__ = ["vault_config"]
 
 LOCAL = "vault_fields.backends.local.LocalVault"
 MEMORY = "vault_fields.backends.memory.InMemoryVault"
+OPENBAO = "vault_fields.backends.openbao.OpenBaoVault"
 WORKOS = "vault_fields.backends.workos.WorkOSVault"
 
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
 
 # What has its own place in a URL, or must not stand in one: query strings end up in logs and process lists.
 NOT_IN_QUERY = {
+    "addresses": "the host stands after the @, and several go beside the URL as addresses=[…]",
     "alias": "the alias is the key of the entry in VAULTS",
     "api_key": "the API key stands before the host: workos://:KEY@HOST",
     "base_url": "the host stands after the @: workos://:KEY@HOST",
+    "former_root_keys": "root keys must not be part of a URL; give them as former_root_keys=[…] beside the URL",
+    "mount": "the mount stands after the host: openbao://TOKEN@HOST:8200/transit",
     "path": "the path stands after the scheme: local:///absolute/path.sqlite3",
+    "role_id": "AppRole credentials stand before the host: openbao://ROLE_ID:SECRET_ID@HOST:8200",
     "root_key": "a root key must not be part of a URL; give it as root_key=env(…) beside the URL",
+    "secret_id": "AppRole credentials stand before the host: openbao://ROLE_ID:SECRET_ID@HOST:8200",
+    "token": "the token stands before the host: openbao://TOKEN@HOST:8200",
 }
 
 
@@ -35,9 +42,10 @@ def vault_config(url: str, **options: Any) -> dict[str, Any]:
     """
     The entry of ``VAULTS`` that a URL stands for; ``options`` are added to its ``OPTIONS``.
 
-    ``local:///absolute/path.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com`` (https; the host may be left
-    out) or ``workos+http://:sk_KEY@127.0.0.1:8000``, with further options as a query string: ``?timeout=2.5``.
-    Characters that mean something in a URL are percent-encoded where they belong to a key or a path.
+    ``local:///absolute/path.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com`` (the host may be left out),
+    ``openbao://TOKEN@HOST:8200/mount`` or ``openbao://ROLE_ID:SECRET_ID@HOST:8200``; over https, or with ``+http``
+    behind the name over plain http. Further options follow as a query string: ``?timeout=2.5``. Characters that mean
+    something in a URL are percent-encoded where they belong to a key or a path.
 
     A URL that cannot be used raises ``ImproperlyConfigured``, which never quotes it: it may hold a key.
     """
@@ -99,18 +107,39 @@ def _read_workos(parts: SplitResult) -> dict[str, Any]:
     if parts.password:
         options["api_key"] = unquote(parts.password)
     if parts.hostname:
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        port = "" if parts.port is None else f":{parts.port}"
-        scheme = "http" if parts.scheme == "workos+http" else "https"
-        options["base_url"] = f"{scheme}://{host}{port}{parts.path.rstrip('/')}"
+        options["base_url"] = f"{_origin(parts)}{parts.path.rstrip('/')}"
     elif parts.scheme == "workos+http" or parts.port is not None or parts.path.strip("/"):
         raise _invalid("the host is missing.")
     return options
 
 
+@sensitive_variables()
+def _read_openbao(parts: SplitResult) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    if parts.password:
+        options |= {"role_id": unquote(parts.username or ""), "secret_id": unquote(parts.password)}
+    elif parts.username:
+        options["token"] = unquote(parts.username)
+    if parts.hostname:
+        options["addresses"] = [_origin(parts)]
+    elif parts.scheme == "openbao+http" or parts.port is not None:
+        raise _invalid("the host is missing.")
+    if mount := unquote(parts.path).strip("/"):
+        options["mount"] = mount
+    return options
+
+
+def _origin(parts: SplitResult) -> str:
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    port = "" if parts.port is None else f":{parts.port}"
+    return f"{'http' if parts.scheme.endswith('+http') else 'https'}://{host}{port}"
+
+
 SCHEMES: Mapping[str, tuple[str, Callable[[SplitResult], dict[str, Any]]]] = {
     "local": (LOCAL, _read_local),
     "memory": (MEMORY, _read_memory),
+    "openbao": (OPENBAO, _read_openbao),
+    "openbao+http": (OPENBAO, _read_openbao),
     "workos": (WORKOS, _read_workos),
     "workos+http": (WORKOS, _read_workos),
 }

@@ -23,6 +23,12 @@ class Command(ColumnCommand):
             help="Re-encrypt moved rows for the context that they are in now. First look at what is reported without "
             "it: a value that somebody pasted into a row of another tenant looks the same.",
         )
+        parser.add_argument(
+            "--rewrap",
+            action="store_true",
+            help="Rekey also what is current but wrapped by other keys than today's: after a KEK was rotated, or a "
+            "customer-managed key was activated.",
+        )
         parser.add_argument("--dry-run", action="store_true", help="Only count, and report what would be left alone.")
 
     def handle(
@@ -33,6 +39,7 @@ class Command(ColumnCommand):
         database: str,
         batch_size: int,
         accept_moved: bool,
+        rewrap: bool,
         dry_run: bool,
         **options: Any,
     ) -> None:
@@ -43,6 +50,7 @@ class Command(ColumnCommand):
                     group,
                     using=database,
                     accept_moved=accept_moved,
+                    rewrap=rewrap,
                     dry_run=dry_run,
                     batch_size=batch_size,
                     progress=progress_bar,

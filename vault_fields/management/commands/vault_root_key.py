@@ -1,19 +1,41 @@
-"""``manage.py vault_root_key``: print a fresh root key for the embedded Vault."""
+"""``manage.py vault_root_key``: print a fresh root key for the embedded Vault, or let it replace the former one."""
 
 from typing import Any
 
-from django.core.management.base import BaseCommand
+from django.core.management.base import CommandParser
 
 from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.management.keystores import KeystoreCommand
 
 
-class Command(BaseCommand):
+class Command(KeystoreCommand):
     help = (
-        "Prints a fresh random root key for the embedded Vault. Keep it outside the machine too: without it the "
-        "keystore, and everything encrypted with it, cannot be read."
+        "new (the default): prints a fresh random root key for the embedded Vault. Keep it outside the machine too: "
+        "without it the keystore, and everything encrypted with it, cannot be read. rotate: wraps the keys of the "
+        "keystore under the configured root key instead of the one that former_root_keys has. If it is interrupted, "
+        "run it again."
     )
     # The command is what one types because the settings lack a root key.
     requires_system_checks: list[str] = []
 
-    def handle(self, *args: Any, **options: Any) -> None:
-        self.stdout.write(generate_root_key())
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", nargs="?", choices=["new", "rotate"], default="new")
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, action: str, vault: str, **options: Any) -> None:
+        if action == "new":
+            self.stdout.write(generate_root_key())
+            return
+        with self.failures_told(vault):
+            done = self.embedded(vault).service.rotate_root_key(progress=self.progress)
+        if done.former:
+            self.stdout.write(
+                f"{done.rewrapped} keys are wrapped under the root key of id {done.current} now. That of id "
+                f"{' and '.join(done.former)} opens nothing here any more: take it out of the settings. Backups from "
+                f"before still need it."
+            )
+        else:
+            self.stdout.write(f"Nothing to do: the keystore has the root key of id {done.current}.")
+
+    def progress(self, rewrapped: int) -> None:
+        self.stderr.write(f"{rewrapped} keys wrapped again")

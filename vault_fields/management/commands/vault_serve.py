@@ -5,16 +5,15 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.server.bearers import Bearers, generate_bearer, hash_bearer
-from vault_fields.server.configuration import configured_bearers, served_vault
-from vault_fields.server.face import Face
+from vault_fields.server.bearers import ApiKey, Bearers, generate_bearer, hash_bearer
+from vault_fields.server.configuration import configured_bearers, face_for, served_vault
 from vault_fields.server.serving import bind, is_loopback
 
 
 class Command(BaseCommand):
     help = (
-        "Serves an embedded Vault over plain HTTP, for development and tests. In production include "
-        "vault_fields.server.urls in a project behind TLS."
+        "Serves an embedded Vault over plain HTTP, for development and tests. In production serve "
+        "vault_fields.server.wsgi:application with gunicorn or the like, behind TLS."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,7 +35,7 @@ class Command(BaseCommand):
         bearers, key = configured_bearers(), None
         if bearers is None:
             key = generate_bearer()
-            bearers = Bearers([hash_bearer(key)])
+            bearers = Bearers([ApiKey(hash_bearer(key))])
         try:
             if not allow_plain_http and not is_loopback(host):
                 raise CommandError(
@@ -44,7 +43,7 @@ class Command(BaseCommand):
                     f"--allow-plain-http."
                 )
             served.unlock()
-            server = bind(Face(served, bearers), host, port)
+            server = bind(face_for(served, bearers), host, port)
         except VaultUnavailable as error:
             raise CommandError(str(error)) from error
         except OSError as error:

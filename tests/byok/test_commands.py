@@ -1,0 +1,132 @@
+"""``vault_byok`` and ``vault_rekey --rewrap``: what they say and what they refuse."""
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.byok.conftest import ROOT_KEY
+from tests.testapp.models import Document, Organization, Patient
+from vault_fields.backends.local import LocalVault
+from vault_fields.custody import OBJECTS, custody_of
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.storedkeys import tables
+from vault_fields.vaults import vaults
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture(autouse=True)
+def vault(settings, tmp_path: Path) -> Iterator[LocalVault]:
+    hosted = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_x"}}
+    local = {
+        "BACKEND": "vault_fields.backends.local.LocalVault",
+        "OPTIONS": {"path": tmp_path / "vault.sqlite3", "root_key": ROOT_KEY},
+    }
+    settings.VAULTS = {"default": local, "hosted": hosted}
+    vault = vaults["default"]
+    assert isinstance(vault, LocalVault)
+    yield vault
+    vaults.reset()
+
+
+def byok(*arguments: str) -> str:
+    out = io.StringIO()
+    call_command("vault_byok", *arguments, stdout=out)
+    return out.getvalue()
+
+
+def configure(item: str, path: Path) -> str:
+    return byok("configure", item, "--provider", "file", "--set", f"path={path}")
+
+
+def test_life_by_command(organization: Organization, key_file: Path) -> None:
+    item = f"organization_id={organization.pk}"
+    old = Patient.objects.create(organization=organization, ssn="123-45-6789", history=[1])
+    assert byok("list") == "No customer-managed key.\n"
+
+    assert configure(item, key_file).startswith(f"{item}: configured file path={key_file} (id ")
+    assert ": verified file" in byok("verify", item)
+    assert ": active file" in byok("activate", item)
+    new = Patient.objects.create(organization=organization, ssn="123-45-6780", notes="n")
+    status = byok("status", item)
+    assert "testapp.Patient.ssn_keys: 1 under the managed key, 1 under a customer's key\n" in status
+    assert "testapp.Patient.history_keys: 2 under" in status or "testapp.Patient.history_keys: 1 under" in status
+    assert "testapp.Document.body_keys: 0 under the managed key, 0 under a customer's key\n" in status
+    assert "stored objects: 0 under the managed key, 0 under a customer's key\n" in status
+
+    call_command("vault_rekey", "testapp.Patient", "--rewrap", stdout=io.StringIO())
+    status = byok("status", item, "--database", "default")
+    assert "testapp.Patient.ssn_keys: 0 under the managed key, 2 under a customer's key\n" in status
+    assert ": disabled file" in byok("disable", item)
+    assert ": active file" in byok("enable", item)
+    assert {Patient.objects.get(pk=each.pk).ssn for each in (old, new)} == {"123-45-6789", "123-45-6780"}
+
+    with pytest.raises(CommandError, match="becomes unreadable for ever"):
+        byok("delete", item)
+    assert byok("delete", item, "--make-data-unreadable") == f"{item}: deleted.\n"
+    assert ": deleted file" in byok("list")
+    assert byok("status", item).startswith("No customer-managed key.\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["verify"], "verify needs the context item"),
+        (["verify", "organization_id"], "not of the form NAME=VALUE"),
+        (["verify", "=1"], "not of the form NAME=VALUE"),
+        (["configure", "organization_id=1"], "configure needs --provider"),
+        (["configure", "organization_id=1", "--provider", "file", "--set", "path"], "not of the form NAME=VALUE"),
+        (["configure", "organization_id=1", "--provider", "file"], "settings are missing: path"),
+        (["verify", "organization_id=1"], "no customer-managed key of this value"),
+        (["list", "--vault", "hosted"], "Only an embedded vault has keys to manage here"),
+        (["list", "--vault", "missing"], "there is no such vault"),
+    ],
+)
+def test_what_cannot_be_is_an_error_in_words(arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        byok(*arguments)
+
+
+def test_failed_verification_is_an_error(key_file: Path) -> None:
+    configure("organization_id=1", key_file)
+    key_file.unlink()
+
+    with pytest.raises(CommandError, match="gone or may not be read"):
+        byok("verify", "organization_id=1")
+
+
+def test_custody_counts_this_vaults_rows_of_this_item(
+    vault: LocalVault, organization: Organization, other_organization: Organization, key_file: Path, execute
+) -> None:
+    for each in (organization, other_organization):
+        Document.objects.create(organization=each, body="text")
+    configure("organization_id=org_1", key_file)
+    byok("verify", "organization_id=org_1")
+    byok("activate", "organization_id=org_1")
+    for _ in range(2):
+        Document.objects.create(organization=organization, body="text")
+
+    def count(item: tuple[str, str], model: str = "testapp.Document.body_keys") -> tuple[int, int, int]:
+        found = custody_of(vault, *item, tables())[model]
+        return found.managed, found.customer, found.unreadable
+
+    assert count(("organization_id", "org_1")) == (1, 2, 0)
+    assert count(("organization_id", "org_2")) == (1, 0, 0)
+    assert count(("purpose", "documents")) == (4, 0, 0)
+    assert count(("purpose", "other")) == (0, 0, 0)
+
+    objects = StoredObjects(vault.service)
+    objects.create("one", "value", {"organization_id": "org_1"})
+    objects.create("other", "value", {"organization_id": "org_2"})
+    assert count(("organization_id", "org_1"), OBJECTS) == (0, 1, 0)
+    assert count(("organization_id", "org_2"), OBJECTS) == (1, 0, 0)
+
+    pks = list(Document.objects.order_by("pk").values_list("pk", flat=True))
+    execute("UPDATE testapp_document SET body_keys = 'damaged' WHERE id = %s", pks[0])
+    for pk, before, after in ((pks[1], '"vault":"default"', '"vault":"x"'), (pks[2], '"keys":"', '"keys":"AAAA')):
+        execute("UPDATE testapp_document SET body_keys = REPLACE(body_keys, %s, %s) WHERE id = %s", before, after, pk)
+    assert count(("organization_id", "org_1")) == (0, 1, 2)
+    assert "2 unreadable companions" in byok("status", "organization_id=org_1")

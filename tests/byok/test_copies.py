@@ -1,0 +1,256 @@
+"""Several items: which copies must open, in what order keys are asked, and what a failure leaves behind."""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.byok.conftest import ACME, ITEM, OTHER, PAIR, ROOT_KEY, MakeVault, activate, forms_of
+from tests.byok.peers import AWS_ENVIRONMENT, Bao, Gate, Kms, running_kms
+from tests.faulty_server import our_local_variables
+from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
+from vault_fields.embedded.copies import Copies
+from vault_fields.embedded.provider import KeyProvider
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.keys import DataKey, KeyContext
+
+BOTH = KeyContext({"organization_id": "acme", "region": "eu"})
+
+
+def key_file_at(path: Path) -> dict[str, Any]:
+    path.touch(0o600)
+    path.write_bytes(secrets.token_bytes(32))
+    return {"provider": "file", "settings": {"path": str(path)}}
+
+
+@pytest.fixture
+def first(make_vault: MakeVault) -> LocalVault:
+    return make_vault(unwrap="first")
+
+
+def opens(vault: LocalVault, key: DataKey) -> bool:
+    vault.purge()
+    return vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_all_copies_must_open_unless_first_is_chosen(vault: LocalVault, first: LocalVault, tmp_path: Path) -> None:
+    """The item that is first in the blob is revoked, then the other one, then both."""
+    activate(vault, key_file_at(tmp_path / "one.key"), "organization_id", "acme")
+    activate(vault, key_file_at(tmp_path / "two.key"), "region", "eu")
+    key = vault.create_data_key(BOTH)
+    assert opens(vault, key)
+    assert opens(first, key)
+
+    for name, value in (("organization_id", "acme"), ("region", "eu")):
+        vault.byok.disable(name, value)
+        with pytest.raises(KeyRevoked, match=f"'{name}' is disabled"):
+            opens(vault, key)
+        assert opens(first, key)
+        vault.byok.enable(name, value)
+    for path in ("one.key", "two.key"):
+        (tmp_path / path).unlink()
+        with pytest.raises(KeyRevoked):
+            opens(vault, key)
+    with pytest.raises(KeyRevoked, match="'organization_id'"):
+        opens(first, key)
+
+
+def test_first_wraps_under_every_key_all_the_same(first: LocalVault, tmp_path: Path) -> None:
+    """Else a row that was written while a key was revoked would never come under it."""
+    activate(first, key_file_at(tmp_path / "one.key"))
+    first.byok.disable(*ITEM)
+
+    with pytest.raises(KeyRevoked):
+        first.create_data_key(PAIR)
+
+
+def test_managed_kek_that_is_disabled_is_passed_over_too(vault: LocalVault, first: LocalVault) -> None:
+    key = vault.create_data_key(PAIR)
+    vault.service.disable(*ITEM)
+
+    with pytest.raises(KeyRevoked):
+        opens(vault, key)
+    assert opens(first, key)
+
+
+def test_with_first_an_unreachable_key_may_come_back(
+    vault: LocalVault, first: LocalVault, kms: Kms, gate: Callable[[str], Gate], tmp_path: Path
+) -> None:
+    before = gate(kms.url)
+    activate(vault, key_file_at(tmp_path / "one.key"), "organization_id", "acme")
+    activate(vault, {"provider": "aws", "settings": kms.settings(endpoint_url=before.url)}, "region", "eu")
+    key = vault.create_data_key(BOTH)
+
+    before.shut()
+    assert opens(first, key)
+    with pytest.raises(VaultUnavailable, match="'region'"):
+        opens(vault, key)
+    (tmp_path / "one.key").unlink()
+    with pytest.raises(VaultUnavailable, match="'region'"):
+        opens(first, key)
+    with pytest.raises(KeyRevoked, match="'organization_id'"):
+        opens(vault, key)
+    before.unlock()
+    assert opens(first, key)
+
+
+@pytest.mark.parametrize("unwrap", ["all", "first"])
+def test_altered_blob_is_refused_with_either(make_vault: MakeVault, key_file: Path, unwrap: str) -> None:
+    vault = make_vault(unwrap=unwrap)
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    key, sibling = vault.create_data_key(PAIR), vault.create_data_key(PAIR)
+    blob = EncryptedKeys.decode(key.encrypted_keys)
+    [one, two], [other, _] = blob.copies, EncryptedKeys.decode(sibling.encrypted_keys).copies
+    flipped = WrappedCopy(one.kek_id, 0, bytes([one.wrapped[0] ^ 1]) + one.wrapped[1:], one.kind)
+    stranger = WrappedCopy(bytes(16), 0, one.wrapped, one.kind)
+
+    for copies in ([one], [two], [two, one], [other, two], [flipped, two], [stranger, two], [one, one]):
+        with pytest.raises(VaultRefused, match="do not open in this vault") as caught:
+            vault.decrypt_data_key(EncryptedKeys(blob.data_key_id, tuple(copies)).encode())
+        assert type(caught.value) is VaultRefused
+
+
+def test_revoked_copy_cannot_be_cut_out(vault: LocalVault, first: LocalVault, key_file: Path) -> None:
+    """With ``first`` neither: the copies that are left still name the one that is gone."""
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    blob = EncryptedKeys.decode(vault.create_data_key(PAIR).encrypted_keys)
+    vault.byok.disable(*ITEM)
+
+    for each in (vault, first):
+        with pytest.raises(VaultRefused, match="do not open in this vault"):
+            each.decrypt_data_key(EncryptedKeys(blob.data_key_id, blob.copies[1:]).encode())
+
+
+def test_key_that_is_known_to_be_revoked_costs_no_call_to_the_others(
+    vault: LocalVault, bao: Bao, gate: Callable[[str], Gate], key_file: Path
+) -> None:
+    before = gate(bao.url)
+    activate(vault, {"provider": "openbao", "settings": bao.settings(address=before.url)}, "organization_id", "acme")
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}}, "region", "eu")
+    key = vault.create_data_key(BOTH)
+    vault.byok.disable("region", "eu")
+    before.shut()
+
+    with pytest.raises(KeyRevoked):
+        opens(vault, key)
+
+
+def test_providers_of_one_operation_share_its_timeout(
+    make_vault: MakeVault, bao: Bao, gate: Callable[[str], Gate]
+) -> None:
+    vault = make_vault(timeout=1.0)
+    gates = [gate(bao.url), gate(bao.url)]
+    for before, item in zip(gates, (ITEM, ("region", "eu")), strict=True):
+        activate(vault, {"provider": "openbao", "settings": bao.settings(address=before.url)}, *item)
+    key = vault.create_data_key(BOTH)
+    for before in gates:
+        before.hang()
+
+    for call in (lambda: opens(vault, key), lambda: vault.create_data_key(BOTH)):
+        started = time.monotonic()
+        with pytest.raises(VaultUnavailable):
+            call()
+        assert time.monotonic() - started < 1.3
+
+
+def test_page_of_keys_is_asked_for_at_once(vault: LocalVault, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    keys = [vault.create_data_key(ACME if number % 2 else OTHER) for number in range(16)]
+    original = Copies.open
+
+    def slow(copies: Copies, encrypted_keys: str) -> Any:
+        if copies.asks_providers(encrypted_keys):
+            time.sleep(0.2)
+        return original(copies, encrypted_keys)
+
+    monkeypatch.setattr(Copies, "open", slow)
+    vault.purge()
+    started = time.monotonic()
+    outcomes = vault.decrypt_data_keys({**{key.encrypted_keys: None for key in keys}, "nonsense": None})
+
+    assert time.monotonic() - started < 0.2 * 4
+    assert [outcomes[key.encrypted_keys].plaintext for key in keys] == [key.plaintext for key in keys]  # type: ignore[union-attr]
+    assert isinstance(outcomes["nonsense"], VaultRefused)
+
+
+def test_provider_that_dies_midway_is_unavailable(make_vault: MakeVault, tmp_path: Path) -> None:
+    """Its process is killed between two calls on one connection."""
+    vault = make_vault(timeout=2.0)
+    with pytest.MonkeyPatch.context() as patch, running_kms(tmp_path) as kms:
+        for name, value in AWS_ENVIRONMENT.items():
+            patch.setenv(name, value)
+        activate(vault, {"provider": "aws", "settings": kms.settings()})
+        key, other = vault.create_data_key(PAIR), vault.create_data_key(OTHER)
+        kms.process.kill()
+        kms.process.wait()
+
+        started = time.monotonic()
+        for call in (lambda: opens(vault, key), lambda: vault.create_data_key(PAIR)):
+            with pytest.raises(VaultUnavailable, match="'organization_id': AWS KMS cannot be asked"):
+                call()
+        assert time.monotonic() - started < 4
+        assert opens(vault, other), "what has no part in it goes on"
+
+
+def test_failed_rekey_leaves_no_data_key_in_the_traceback(vault: LocalVault, customer: dict) -> None:
+    """The data key is open while its provider is asked to wrap it anew. Error reports show local variables."""
+    activate(vault, customer)
+    key = vault.create_data_key(OTHER)
+    provider = vault.service._customer_keys._provider(vault.service._customer_keys.store.of_item("default", *ITEM))  # type: ignore[arg-type]
+
+    def fail(*args: object, **kwargs: object) -> bytes:
+        raise VaultUnavailable("away")
+
+    provider.wrap = fail  # type: ignore[method-assign]
+    with pytest.raises(VaultUnavailable) as caught:
+        vault.rekey_data_key(key.encrypted_keys, PAIR)
+
+    shown = our_local_variables(caught.value)
+    assert "OpenedKey(" in shown
+    for form in forms_of(key.plaintext):
+        assert form.decode("latin-1") not in shown
+
+
+def test_no_log_and_no_answer_of_a_provider_ever_holds_a_data_key(
+    vault: LocalVault, kms: Kms, bao: Bao, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    activate(vault, {"provider": "aws", "settings": kms.settings()}, "organization_id", "acme")
+    activate(vault, {"provider": "openbao", "settings": bao.settings()}, "region", "eu")
+    exchanged: list[bytes] = []
+    for kind in {type(vault.service._customer_keys._provider(record)) for record in _records(vault)}:
+        _record_traffic(monkeypatch, kind, exchanged)
+    with caplog.at_level(logging.DEBUG):
+        key = vault.create_data_key(BOTH)
+        assert opens(vault, key)
+
+    logged = caplog.text.encode() + kms.log.read_bytes() + bao.log.read_bytes() + _audit(bao)
+    assert len(exchanged) == 8
+    for form in forms_of(key.plaintext):
+        assert form not in logged
+        assert not any(form in each for each in exchanged)
+    assert ROOT_KEY.encode() not in logged
+
+
+def _records(vault: LocalVault) -> list[Any]:
+    return vault.service._customer_keys.store.of_environment("default")
+
+
+def _audit(bao: Bao) -> bytes:
+    return (bao.log.parent / "audit.log").read_bytes()
+
+
+def _record_traffic(patch: pytest.MonkeyPatch, kind: type[KeyProvider], exchanged: list[bytes]) -> None:
+    for operation in ("wrap", "unwrap"):
+        original = getattr(kind, operation)
+
+        def recorded(self: Any, sent: bytes, binding: Any, *, timeout: float, original: Any = original) -> bytes:
+            received: bytes = original(self, sent, binding, timeout=timeout)
+            exchanged.extend([sent, received])
+            return received
+
+        patch.setattr(kind, operation, recorded)

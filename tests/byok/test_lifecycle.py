@@ -1,0 +1,449 @@
+"""The life of a customer-managed key: what each step does, and which may follow which."""
+
+import os
+import secrets
+from pathlib import Path
+
+import pytest
+
+from tests.byok.conftest import ACME, ITEM, OTHER, PAIR, MakeVault, activate
+from vault_fields.backends.local import LocalVault
+from vault_fields.backends.memory import InMemoryVault
+from vault_fields.embedded.blob import EncryptedKeys, KeyKind
+from vault_fields.embedded.copies import Copies
+from vault_fields.embedded.customerkeys import CustomerKeys
+from vault_fields.embedded.events import Event
+from vault_fields.embedded.held import Held, _after_fork_in_child
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.keys import KeyContext
+
+MANAGED, CUSTOMER = KeyKind.MANAGED, KeyKind.CUSTOMER
+
+
+@pytest.fixture
+def file(key_file: Path) -> dict[str, object]:
+    return {"provider": "file", "settings": {"path": str(key_file)}}
+
+
+def kinds(vault: LocalVault | InMemoryVault, context: KeyContext) -> list[KeyKind]:
+    key = vault.create_data_key(context)
+    return [copy.kind for copy in EncryptedKeys.decode(key.encrypted_keys).copies]
+
+
+def told(vault: LocalVault) -> list[tuple[str, dict]]:
+    events = vault.service.store.events.page("default").items
+    return [(event.name, dict(event.data)) for event in events if "byok" in event.name]
+
+
+def test_whole_life(vault: LocalVault, customer: dict) -> None:
+    """Configured → verified → active → disabled → active → deleted, and what new data keys are wrapped under."""
+    states = []
+    old = vault.create_data_key(ACME)
+    states.append(vault.byok.configure(*ITEM, **customer).state)
+    assert kinds(vault, ACME) == [MANAGED]
+    states.append(vault.byok.verify(*ITEM).state)
+    assert kinds(vault, ACME) == [MANAGED]
+    states.append(vault.byok.activate(*ITEM).state)
+    assert kinds(vault, ACME) == [CUSTOMER]
+    new = vault.create_data_key(PAIR)
+    vault.purge()
+    assert vault.decrypt_data_key(new.encrypted_keys).plaintext == new.plaintext
+    assert vault.decrypt_data_key(old.encrypted_keys).plaintext == old.plaintext
+
+    states.append(vault.byok.disable(*ITEM).state)
+    for call in (lambda: vault.create_data_key(PAIR), lambda: vault.decrypt_data_key(new.encrypted_keys)):
+        with pytest.raises(KeyRevoked, match="'organization_id' is disabled"):
+            call()
+    states.append(vault.byok.enable(*ITEM).state)
+    assert vault.decrypt_data_key(new.encrypted_keys).plaintext == new.plaintext
+    vault.byok.delete(*ITEM)
+
+    assert states == ["configured", "verified", "active", "disabled", "active"]
+    with pytest.raises(KeyRevoked, match="'organization_id' is deleted"):
+        vault.decrypt_data_key(new.encrypted_keys)
+    assert vault.byok.get(*ITEM) is None
+    assert [key.state for key in vault.byok.all()] == ["deleted"]
+    assert kinds(vault, ACME) == [MANAGED]
+    provider = {"file": "LOCAL_FILE", "aws": "AWS_KMS", "openbao": "OPENBAO_TRANSIT"}[customer["provider"]]
+    assert told(vault) == [
+        (
+            "vault.byok_key.verification_completed",
+            {"organization_id": "acme", "key_provider": provider, "verified": True},
+        ),
+        ("vault.byok_key.deleted", {"organization_id": "acme", "key_provider": provider}),
+    ]
+
+
+def test_exact_item_alone_has_the_key(vault: LocalVault, file: dict) -> None:
+    activate(vault, file)
+
+    assert kinds(vault, PAIR) == [CUSTOMER, MANAGED]
+    for context in (
+        OTHER,
+        KeyContext({"organization_id": "ACME"}),
+        KeyContext({"organization_id": "acme "}),
+        KeyContext({"organization": "acme"}),
+        KeyContext({"purpose": "acme"}),
+    ):
+        assert kinds(vault, context) == [MANAGED]
+
+
+def test_two_items_of_one_context_may_have_keys_of_two_customers(vault: LocalVault, file: dict, tmp_path: Path) -> None:
+    second = tmp_path / "second.key"
+    second.touch(0o600)
+    second.write_bytes(secrets.token_bytes(32))
+    activate(vault, file)
+    activate(vault, {"provider": "file", "settings": {"path": str(second)}}, "purpose", "care")
+    key = vault.create_data_key(PAIR)
+    vault.purge()
+
+    assert kinds(vault, PAIR) == [CUSTOMER, CUSTOMER]
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+    second.unlink()
+    vault.purge()
+    with pytest.raises(KeyRevoked, match="'purpose'"):
+        vault.decrypt_data_key(key.encrypted_keys)
+
+
+def test_rekey_moves_a_data_key_between_managed_and_customers_keys(vault: LocalVault, customer: dict) -> None:
+    key = vault.create_data_key(ACME)
+    activate(vault, customer)
+    assert not vault.wraps_so(key.encrypted_keys, ACME)
+
+    moved = vault.rekey_data_key(key.encrypted_keys, ACME)
+    back = vault.rekey_data_key(moved.encrypted_keys, OTHER)
+    vault.purge()
+
+    assert vault.wraps_so(moved.encrypted_keys, ACME)
+    assert moved.id == key.id
+    for each in (key, moved, back):
+        assert vault.decrypt_data_key(each.encrypted_keys).plaintext == key.plaintext
+    vault.byok.delete(*ITEM)
+    assert vault.decrypt_data_key(back.encrypted_keys).plaintext == key.plaintext
+    with pytest.raises(VaultRefused):
+        vault.wraps_so("nonsense", ACME)
+
+
+def test_data_can_be_given_back_to_the_managed_key(vault: LocalVault, customer: dict) -> None:
+    activate(vault, customer)
+    key = vault.create_data_key(ACME)
+
+    assert vault.byok.deactivate(*ITEM).state == "verified"
+    assert kinds(vault, ACME) == [MANAGED]
+    vault.purge()
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+    assert not vault.wraps_so(key.encrypted_keys, ACME)
+    back = vault.rekey_data_key(key.encrypted_keys, ACME)
+    assert vault.byok.disable(*ITEM).state == "disabled"
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(key.encrypted_keys)
+    vault.byok.delete(*ITEM)
+
+    vault.purge()
+    assert vault.decrypt_data_key(back.encrypted_keys).plaintext == key.plaintext
+
+
+@pytest.mark.parametrize(
+    ("steps", "wrong", "message"),
+    [
+        ([], "activate", "cannot be activated: it is configured; verify it first"),
+        ([], "disable", "cannot be disabled: it is configured; verify it first"),
+        ([], "enable", "cannot be enabled: it is configured; verify it first"),
+        (["verify"], "deactivate", "cannot be deactivated: it is verified."),
+        (["verify"], "enable", "cannot be enabled: it is verified; activate it first"),
+        (["verify", "activate", "disable"], "deactivate", "cannot be deactivated: it is disabled; enable it first"),
+        (["verify", "activate"], "activate", "cannot be activated: it is active."),
+        (["verify", "activate"], "enable", "cannot be enabled: it is active."),
+        (["verify", "activate", "disable"], "activate", "cannot be activated: it is disabled; enable it first"),
+        (["verify", "activate", "disable"], "disable", "cannot be disabled: it is disabled."),
+    ],
+)
+def test_wrong_step_is_refused_and_changes_nothing(
+    vault: LocalVault, file: dict, steps: list[str], wrong: str, message: str
+) -> None:
+    vault.byok.configure(*ITEM, **file)
+    for step in steps:
+        getattr(vault.byok, step)(*ITEM)
+    before = vault.byok.get(*ITEM)
+
+    with pytest.raises(VaultRefused, match=message.replace(".", r"\.")):
+        getattr(vault.byok, wrong)(*ITEM)
+    assert vault.byok.get(*ITEM) == before
+
+
+@pytest.mark.parametrize("step", ["verify", "activate", "deactivate", "disable", "enable", "delete"])
+def test_item_without_a_key_is_refused(vault: LocalVault, step: str) -> None:
+    with pytest.raises(VaultRefused, match="no customer-managed key of this value"):
+        getattr(vault.byok, step)(*ITEM)
+
+
+def test_item_has_one_key_at_a_time(vault: LocalVault, file: dict) -> None:
+    vault.byok.configure(*ITEM, **file)
+
+    with pytest.raises(VaultRefused, match="has a customer-managed key already, which is configured"):
+        vault.byok.configure(*ITEM, **file)
+    vault.byok.delete(*ITEM)
+    vault.byok.delete(*ITEM)
+    activate(vault, file)
+    assert [key.state for key in vault.byok.all()] == ["deleted", "active"]
+    assert [name for name, _ in told(vault)].count("vault.byok_key.deleted") == 1
+
+
+def test_key_of_a_former_configuration_opens_nothing_of_the_next(vault: LocalVault, file: dict) -> None:
+    """Though the customer's key is the same: the inner key of the deleted one is gone."""
+    activate(vault, file)
+    key = vault.create_data_key(ACME)
+    vault.byok.delete(*ITEM)
+    activate(vault, file)
+
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(key.encrypted_keys)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "settings", "error"),
+    [
+        ("", "acme", {"path": "/x"}, KeyContextError),
+        ("n" * 121, "acme", {"path": "/x"}, KeyContextError),
+        ("organization_id", "v" * 501, {"path": "/x"}, KeyContextError),
+        ("organization_id", "acme", {}, ValueError),
+    ],
+)
+def test_what_cannot_be_is_not_configured(
+    vault: LocalVault, name: str, value: str, settings: dict, error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        vault.byok.configure(name, value, provider="file", settings=settings)
+    assert vault.byok.all() == []
+
+
+def test_failed_verification_is_an_event_and_leaves_the_state(vault: LocalVault, file: dict, key_file: Path) -> None:
+    key = vault.byok.configure(*ITEM, **file)
+    material = key_file.read_bytes()
+    key_file.unlink()
+    with pytest.raises(KeyRevoked, match="customer-managed key for the context item 'organization_id'"):
+        vault.byok.verify(*ITEM)
+    assert vault.byok.get(*ITEM) == key
+
+    key_file.touch(0o600)
+    key_file.write_bytes(material)
+    vault.byok.verify(*ITEM)
+    vault.byok.activate(*ITEM)
+    assert vault.byok.verify(*ITEM).state == "active"
+    assert [data["verified"] for _, data in told(vault)] == [False, True, True]
+
+
+def test_failed_verification_drops_what_is_cached(vault: LocalVault, file: dict, key_file: Path) -> None:
+    activate(vault, file)
+    key = vault.create_data_key(ACME)
+    other = vault.create_data_key(OTHER)
+    key_file.unlink()
+    with pytest.raises(KeyRevoked):
+        vault.byok.verify(*ITEM)
+
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(key.encrypted_keys)
+    vault.decrypt_data_key(other.encrypted_keys)
+    assert vault.calls["decrypt"] == 1, "another tenant's keys stay cached"
+
+
+class Careless(KeyProvider):
+    """Does not authenticate its binding, or does not give back what it got."""
+
+    name = "CARELESS"
+
+    def __init__(self, returned: bytes | None, length: int = 1) -> None:
+        self.returned = returned
+        self.length = length
+
+    def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
+        self.sealed = sealed
+        return b"w" * self.length
+
+    def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
+        return self.returned if self.returned is not None else self.sealed
+
+
+@pytest.mark.parametrize(
+    ("provider", "message"),
+    [
+        (Careless(None), "does not authenticate what a copy is bound to"),
+        (Careless(b"something else"), "does not give back what it wrapped"),
+        (Careless(None, 4097), "made a copy of 4097 bytes; 4096 are the most"),
+        (Careless(None, 0), "made a copy of 0 bytes"),
+    ],
+)
+def test_careless_provider_does_not_verify(provider: KeyProvider, message: str) -> None:
+    vault = InMemoryVault()
+    vault.service._customer_keys._build = lambda kind, settings: provider
+    vault.byok.configure(*ITEM, provider="any", settings={})
+
+    with pytest.raises(VaultRefused, match=message):
+        vault.byok.verify(*ITEM)
+    vault.close()
+
+
+def test_events_of_other_items_name_no_organization(vault: LocalVault, file: dict) -> None:
+    vault.byok.configure("region", "eu", **file)
+    vault.byok.verify("region", "eu")
+
+    assert told(vault)[0][1]["organization_id"] == ""
+
+
+def test_other_processes_follow_within_a_second(make_vault: MakeVault, file: dict) -> None:
+    now = 100.0
+    one, other = make_vault(), make_vault()
+    other.service._customer_keys._clock = lambda: now
+    other.service._ring._clock = lambda: now
+    assert kinds(other, ACME) == [MANAGED]
+
+    activate(one, file)
+    assert kinds(other, ACME) == [MANAGED]
+    now += 1.1
+    assert kinds(other, ACME) == [CUSTOMER]
+    one.byok.disable(*ITEM)
+    with pytest.raises(KeyRevoked):
+        other.create_data_key(ACME)
+    one.byok.enable(*ITEM)
+    one.byok.deactivate(*ITEM)
+    assert kinds(other, ACME) == [MANAGED], "what ends the use of a key is followed at once"
+
+
+def test_row_that_was_edited_is_unavailable(vault: LocalVault, file: dict) -> None:
+    """Else whoever can write the keystore could lead new data keys to a key of their own."""
+    activate(vault, file)
+    key = vault.create_data_key(ACME)
+    with vault.service.store.connections.use() as connection:
+        connection.execute('UPDATE byok_key SET settings = \'{"path":"/tmp/mine"}\'')
+    vault.purge()
+
+    for call in (lambda: vault.create_data_key(ACME), lambda: vault.decrypt_data_key(key.encrypted_keys)):
+        with pytest.raises(VaultUnavailable, match="damaged or was tampered with"):
+            call()
+    with vault.service.store.connections.use() as connection:
+        connection.execute("UPDATE byok_key SET root_key_id = 'another'")
+    with pytest.raises(VaultUnavailable, match="damaged or was tampered with"):
+        vault.create_data_key(ACME)
+
+
+def test_provider_that_this_process_cannot_build_is_unavailable(vault: LocalVault, file: dict) -> None:
+    """As where a library is missing. The vault's other keys go on."""
+    activate(vault, file)
+    vault.close()
+
+    def refuse(kind: str, settings: object) -> KeyProvider:
+        raise ValueError("no such provider.")
+
+    vault.service._customer_keys._build = refuse
+
+    with pytest.raises(VaultUnavailable, match="'organization_id' cannot be asked: no such provider"):
+        vault.create_data_key(ACME)
+    assert kinds(vault, OTHER) == [MANAGED]
+    vault.byok.delete(*ITEM)
+    assert told(vault)[-1] == ("vault.byok_key.deleted", {"organization_id": "acme", "key_provider": "file"})
+
+
+def test_environments_share_no_key(vault: LocalVault, file: dict) -> None:
+    activate(vault, file)
+    key = vault.create_data_key(ACME)
+    staging = vault.service.for_environment("staging")
+
+    assert staging.byok.all() == []
+    with pytest.raises(VaultRefused) as caught:
+        staging.decrypt(key.encrypted_keys)
+    assert not isinstance(caught.value, KeyRevoked)
+
+
+def test_root_key_may_be_changed_meanwhile(vault: LocalVault, file: dict, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key is not stored under a root key that has just been replaced."""
+    monkeypatch.setattr(vault.service._customer_keys.store, "add", lambda record: False)
+
+    with pytest.raises(VaultUnavailable, match="root key of the keystore is being changed"):
+        vault.byok.configure(*ITEM, **file)
+
+
+def test_deleted_inner_key_is_not_left_in_the_files(vault: LocalVault, file: dict) -> None:
+    vault.byok.configure(*ITEM, **file)
+    store = vault.service._customer_keys.store
+    record = store.of_item("default", *ITEM)
+    assert record is not None
+    files = [vault.path, vault.path.with_name(vault.path.name + "-wal")]
+    assert any(record.wrapped in path.read_bytes() for path in files if path.exists())
+
+    vault.byok.delete(*ITEM)
+
+    assert not any(record.wrapped in path.read_bytes() for path in files if path.exists())
+    assert store.find(record.id).wrapped == b""  # type: ignore[union-attr]
+    assert "wrapped" not in repr(record)
+
+
+def test_of_two_who_delete_at_once_one_does(vault: LocalVault, file: dict) -> None:
+    vault.byok.configure(*ITEM, **file)
+    store = vault.service._customer_keys.store
+    record = store.of_item("default", *ITEM)
+    assert record is not None
+    event = Event.now("default", "vault.byok_key.deleted", organization_id="acme", key_provider="LOCAL_FILE")
+
+    assert [store.delete(record.id, event) for _ in range(2)] == [True, False]
+    assert len(told(vault)) == 1
+
+
+def test_more_customers_than_providers_are_held_for(vault: LocalVault, file: dict, tmp_path: Path) -> None:
+    vault.service._customer_keys._providers = Held(max_entries=2)
+    for number in range(4):
+        path = tmp_path / f"{number}.key"
+        path.touch(0o600)
+        path.write_bytes(secrets.token_bytes(32))
+        activate(vault, {"provider": "file", "settings": {"path": str(path)}}, "organization_id", str(number))
+    keys = [vault.create_data_key(KeyContext({"organization_id": str(number)})) for number in range(4)]
+    vault.purge()
+
+    assert [vault.decrypt_data_key(key.encrypted_keys).plaintext for key in keys] == [key.plaintext for key in keys]
+
+
+def test_errors_of_byok_carry_the_alias_of_no_vault_but_calls_do(vault: LocalVault, file: dict) -> None:
+    activate(vault, file)
+    vault.byok.disable(*ITEM)
+
+    with pytest.raises(VaultError, match=r"^VAULTS\['tested'\]: The customer-managed key"):
+        vault.create_data_key(ACME)
+
+
+def test_policy_that_does_not_exist_is_an_error(vault: LocalVault) -> None:
+    ring = vault.service._ring
+
+    with pytest.raises(ValueError, match="unwrap must be 'all' or 'first', not 'any'"):
+        Copies(ring, CustomerKeys(ring), "default", unwrap="any")
+
+
+def test_embedded_vault_without_providers_refuses_rather_than_goes_on_with_the_managed_key(
+    vault: LocalVault, file: dict, make_vault: MakeVault
+) -> None:
+    activate(vault, file)
+    ring = KeyRing(KeyStore.at(vault.path), make_vault().service._ring.configured.obtain())
+    bare = EmbeddedVault(ring)
+
+    with pytest.raises(VaultUnavailable, match="this vault has no provider 'file'"):
+        bare.create(ACME)
+    bare.close()
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
+    """What is held are connections, which a child must not share with its parent."""
+    held: Held[str, int] = Held(max_entries=2)
+    for number, name in enumerate("abc"):
+        held.put(name, number)
+    assert [held.get(name) for name in "abc"] == [None, 1, 2]
+    with held._lock:
+        child = os.fork()
+        if child == 0:
+            os._exit(0 if held.get("b") is None else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert [held.get(name) for name in "bc"] == [1, 2]
+    _after_fork_in_child()
+    assert held.clear() == []

@@ -1,0 +1,44 @@
+"""A key that was withdrawn, told apart from every other refusal."""
+
+import json
+
+import pytest
+
+from tests.client.calls import both, failure
+from tests.faulty_server import Reply
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
+
+
+@both
+def test_status_and_code_together_say_that_a_key_was_revoked(post, server):
+    server.usual = Reply(REVOKED_STATUS, content=dict(REVOKED_BODY))
+    error = failure(post, server)
+    assert (type(error), error.status, error.request_id) == (KeyRevoked, REVOKED_STATUS, "req_01")
+    assert "revoked by its owner" in str(error)
+    assert len(server.seen) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(400, content=dict(REVOKED_BODY)),
+        Reply(403, content={"message": "Forbidden", "code": "forbidden"}),
+        Reply(403, content={"code": ["key_revoked"]}),
+        Reply(403, content=["key_revoked"]),
+        Reply(403, raw=b""),
+        Reply(403, raw=b"\xff"),
+        Reply(403, raw=b"[" * 200_000),
+        Reply(403, raw=json.dumps(REVOKED_BODY).encode()[:-1]),
+    ],
+)
+def test_one_without_the_other_does_not(post, server, reply):
+    server.usual = reply
+    assert type(failure(post, server)) is VaultRefused
+
+
+@both
+def test_server_that_fails_is_unavailable_whatever_its_body_says(post, server):
+    server.usual = Reply(500, content=dict(REVOKED_BODY))
+    assert type(failure(post, server)) is VaultUnavailable

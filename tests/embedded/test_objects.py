@@ -1,0 +1,275 @@
+"""Stored objects in the keystore: encrypted, bound to their rows, safe under races."""
+
+import shutil
+import sqlite3
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.embedded.objectstore import ObjectQuery, new_id
+from vault_fields.embedded.objectvalues import MAX_VALUE_BYTES
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.exceptions import (
+    KeyContextError,
+    KeyRevoked,
+    ObjectConflict,
+    ObjectMissing,
+    ValueRefused,
+    VaultUnavailable,
+)
+
+ACME = {"organization_id": "acme"}
+GLOBEX = {"organization_id": "globex"}
+LAST = "object_version ORDER BY id DESC LIMIT 1"
+
+
+@pytest.fixture
+def objects(vault: EmbeddedVault) -> StoredObjects:
+    return StoredObjects(vault)
+
+
+def execute(path: Path, sql: str, *parameters: object) -> list[tuple[object, ...]]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(sql, parameters).fetchall()
+
+
+def test_value_is_not_in_the_file(objects: StoredObjects, vault: EmbeddedVault, path: Path) -> None:
+    created = objects.create("name", "needle in the haystack", ACME)
+    objects.update(created.id, "other needle in the haystack")
+    vault.close()
+
+    for file in path.parent.iterdir():
+        assert b"needle" not in file.read_bytes()
+
+
+def test_object_is_there_for_another_process(objects: StoredObjects, open_vault: Callable[..., EmbeddedVault]) -> None:
+    created = objects.create("name", "value", ACME)
+
+    assert StoredObjects(open_vault()).read(created.id).value == "value"
+
+
+def test_repr_shows_no_value(objects: StoredObjects) -> None:
+    created = objects.create("name", "s3cr3t", ACME)
+
+    assert "s3cr3t" not in repr(objects.read(created.id))
+
+
+def test_each_version_has_a_data_key_of_its_own_and_can_be_read(objects: StoredObjects) -> None:
+    created = objects.create("name", "one", ACME)
+    updated = objects.update(created.id, "two")
+
+    assert created.key_id != updated.key_id
+    assert objects.read(created.id, version_id=created.version_id).value == "one"
+    assert objects.read(created.id).value == "two"
+    with pytest.raises(ObjectMissing):
+        objects.read(created.id, version_id=str(uuid.uuid4()))
+
+
+@pytest.mark.parametrize(
+    "tampering",
+    [
+        "UPDATE object SET name = CASE name WHEN 'a' THEN 'b' ELSE 'c' END",
+        'UPDATE object SET context = \'{"organization_id":"globex"}\'',
+        "UPDATE object SET environment = 'staging'",
+        f"UPDATE object_version SET encrypted_keys = (SELECT encrypted_keys FROM {LAST})",
+        f"UPDATE object_version SET sealed = (SELECT sealed FROM {LAST})",
+        f"UPDATE object_version SET (sealed, encrypted_keys) = (SELECT sealed, encrypted_keys FROM {LAST})",
+        "UPDATE object_version SET encrypted_keys = 'nonsense'",
+        "UPDATE object_version SET sealed = x''",
+        "UPDATE object_version SET sealed = CAST(sealed || x'00' AS BLOB)",
+    ],
+)
+def test_rows_that_were_swapped_or_edited_do_not_open(
+    objects: StoredObjects, vault: EmbeddedVault, path: Path, tampering: str
+) -> None:
+    first = objects.create("a", "first", ACME)
+    objects.create("other", "second", ACME)
+    execute(path, tampering.replace("'c'", "'d'"))
+
+    reader = StoredObjects(vault.for_environment("staging")) if "staging" in tampering else objects
+    with pytest.raises(VaultUnavailable, match="damaged or was tampered with"):
+        reader.read(first.id)
+
+
+def test_object_of_a_copied_keystore_with_another_id_does_not_open(
+    objects: StoredObjects, vault: EmbeddedVault, path: Path
+) -> None:
+    created = objects.create("a", "value", ACME)
+    vault.close()
+    execute(path, "UPDATE vault SET id = 'another'")
+
+    with pytest.raises(VaultUnavailable):
+        objects.read(created.id)
+
+
+def test_names_and_values_have_limits(objects: StoredObjects) -> None:
+    with pytest.raises(ValueRefused, match="at most 256 KiB"):
+        objects.create("name", "x" * (MAX_VALUE_BYTES + 1), ACME)
+    with pytest.raises(ValueRefused):
+        objects.update(objects.create("name", "", ACME).id, "ü" * MAX_VALUE_BYTES)
+    with pytest.raises(KeyContextError):
+        objects.create("another", "", {})
+    with pytest.raises(ObjectMissing):
+        objects.read_by_name("\ud800")
+    created = objects.create("longest", "x" * MAX_VALUE_BYTES, ACME)
+    assert len(objects.read(created.id).value) == MAX_VALUE_BYTES
+
+
+def race(count: int, work: Callable[[int], object]) -> list[object]:
+    """What each of many threads that start together returns or raises."""
+    barrier, results = threading.Barrier(count), []
+
+    def run(number: int) -> None:
+        barrier.wait()
+        try:
+            results.append(work(number))
+        except (ObjectConflict, ObjectMissing) as error:
+            results.append(error)
+
+    threads = [threading.Thread(target=run, args=[number]) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+def test_of_writers_who_expect_one_version_one_succeeds(open_vault: Callable[..., EmbeddedVault]) -> None:
+    stores = [StoredObjects(open_vault()) for _ in range(6)]
+    created = stores[0].create("name", "", ACME)
+
+    results = race(6, lambda each: stores[each].update(created.id, str(each), version_check=created.version_id))
+
+    assert sum(isinstance(result, ObjectConflict) for result in results) == 5
+    assert len(stores[0].versions(created.id)) == 2
+
+
+def test_of_those_who_take_a_name_one_gets_it(open_vault: Callable[..., EmbeddedVault]) -> None:
+    stores = [StoredObjects(open_vault()) for _ in range(6)]
+
+    results = race(6, lambda each: stores[each].create("name", str(each), ACME))
+
+    assert sum(isinstance(result, ObjectConflict) for result in results) == 5
+    assert len(stores[0].page().items) == 1
+
+
+def test_update_and_delete_at_once_leave_no_half_of_an_object(
+    open_vault: Callable[..., EmbeddedVault], path: Path
+) -> None:
+    stores = [StoredObjects(open_vault()) for _ in range(6)]
+    created = stores[0].create("name", "", ACME)
+
+    race(6, lambda each: stores[each].delete(created.id) if each == 3 else stores[each].update(created.id, "x"))
+
+    assert execute(path, "SELECT count(*) FROM object_version") == [(0,)]
+    with pytest.raises(ObjectMissing):
+        stores[0].read(created.id)
+
+
+def test_object_that_was_answered_for_survives_the_end_of_its_process(path: Path, tmp_path: Path) -> None:
+    """``kill -9`` right after the answer; the file is copied first, so that nothing is put right on the way."""
+    script = (
+        "import os\nfrom pathlib import Path\n"
+        "from tests.embedded.conftest import ROOT_KEY\n"
+        "from vault_fields.embedded.keyring import KeyRing\n"
+        "from vault_fields.embedded.keystore import KeyStore\n"
+        "from vault_fields.embedded.objects import StoredObjects\n"
+        "from vault_fields.embedded.service import EmbeddedVault\n"
+        f"objects = StoredObjects(EmbeddedVault(KeyRing(KeyStore.at(Path({str(path)!r})), ROOT_KEY)))\n"
+        "objects.create('name', 'value', {'a': 'b'})\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    root = Path(__file__).parent.parent.parent
+    assert subprocess.run([sys.executable, "-c", script], cwd=root, check=False).returncode == -9
+    for file in path.parent.glob("vault.sqlite3*"):
+        shutil.copy(file, tmp_path / file.name.replace("vault", "copy"))
+
+    assert execute(tmp_path / "copy.sqlite3", "SELECT name FROM object") == [("name",)]
+    assert execute(tmp_path / "copy.sqlite3", "SELECT name FROM event WHERE name LIKE 'vault.data.%'") == [
+        ("vault.data.created",)
+    ]
+
+
+def test_changes_are_events_and_reading_is(objects: StoredObjects, vault: EmbeddedVault) -> None:
+    created = objects.create("name", "one", ACME)
+    objects.update(created.id, "two")
+    objects.read(created.id)
+    objects.read_by_name("name")
+    objects.describe(created.id)
+    objects.page()
+    objects.versions(created.id)
+    objects.delete(created.id)
+    with pytest.raises(ObjectMissing):
+        objects.delete(created.id)
+
+    found = [event.name for event in vault.store.events.page("default").items]
+    assert sorted(found) == [
+        "vault.data.created",
+        "vault.data.deleted",
+        "vault.data.read",
+        "vault.data.read",
+        "vault.data.updated",
+        "vault.kek.created",
+        "vault.metadata.read",
+        "vault.names.listed",
+    ]
+
+
+def test_refused_change_leaves_no_event(objects: StoredObjects, vault: EmbeddedVault) -> None:
+    created = objects.create("name", "one", ACME)
+    before = len(vault.store.events.page("default").items)
+
+    with pytest.raises(ObjectConflict):
+        objects.create("name", "two", ACME)
+    with pytest.raises(ObjectConflict):
+        objects.update(created.id, "two", version_check="another")
+    with pytest.raises(ObjectConflict):
+        objects.delete(created.id, version_check="another")
+
+    assert len(vault.store.events.page("default").items) == before
+
+
+def test_rewrap_lets_old_versions_of_a_key_retire(objects: StoredObjects, vault: EmbeddedVault) -> None:
+    created = objects.create("name", "one", ACME)
+    objects.update(created.id, "two")
+    other = objects.create("other", "other", GLOBEX)
+    vault.disable("organization_id", "globex")
+    vault.keks.rotate("organization_id", "acme")
+
+    assert objects.rewrap() == 2
+
+    vault.keks.retire("organization_id", "acme", before=2)
+    vault.forget()
+    assert objects.read(created.id).value == "two"
+    assert objects.read(created.id, version_id=created.version_id).value == "one"
+    with pytest.raises(KeyRevoked):
+        objects.read(other.id)
+
+
+def test_ids_sort_by_the_time_of_their_making() -> None:
+    ids = [new_id() for _ in range(2000)]
+
+    assert ids[::100] == sorted(ids[::100])
+    assert len(set(ids)) == 2000
+    assert {uuid.UUID(each).version for each in ids} == {7}
+    assert {uuid.UUID(each).variant for each in ids} == {uuid.RFC_4122}
+
+
+def test_search_asks_for_all_that_it_says(objects: StoredObjects) -> None:
+    objects.create("a", "", {**ACME, "purpose": "care"})
+    objects.create("b", "", ACME)
+
+    def names(query: ObjectQuery) -> list[str]:
+        return [found.name for found in objects.page(query, descending=False).items]
+
+    assert names(ObjectQuery()) == ["a", "b"]
+    assert names(ObjectQuery(context=ACME)) == ["a", "b"]
+    assert names(ObjectQuery(context={**ACME, "purpose": "care"})) == ["a"]
+    assert names(ObjectQuery(context={"purpose": "Care"})) == []

@@ -1,0 +1,276 @@
+import io
+import json
+import re
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from tests.testapp.models import Organization, Patient
+from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
+from vault_fields.keys import KeyContext
+from vault_fields.shredding import ShredReport
+from vault_fields.vaults import vaults
+
+OLD, NEW = generate_root_key(), generate_root_key()
+ACME = KeyContext({"organization_id": "acme"})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "vault.sqlite3"
+
+
+@pytest.fixture
+def configure(path: Path, settings: object) -> Callable[..., LocalVault]:
+    """The vault of the settings, with these options."""
+
+    def configure(**options: object) -> LocalVault:
+        settings.VAULTS = {  # type: ignore[attr-defined]
+            "default": {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": {"path": path, **options}},
+            "hosted": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_x"}},
+        }
+        vault = vaults["default"]
+        assert isinstance(vault, LocalVault)
+        return vault
+
+    return configure
+
+
+@pytest.fixture
+def vault(configure: Callable[..., LocalVault]) -> LocalVault:
+    return configure(root_key=OLD)
+
+
+def run(command: str, *arguments: object) -> str:
+    out = io.StringIO()
+    call_command(command, *map(str, arguments), stdout=out, stderr=io.StringIO())
+    return out.getvalue()
+
+
+# vault_kek.
+
+
+def test_list_shows_every_key_and_no_material(vault: LocalVault) -> None:
+    for value in ("acme", "b=c"):
+        vault.create_data_key(KeyContext({"organization_id": value}))
+
+    lines = run("vault_kek", "list").splitlines()
+
+    pattern = r"organization_id={}: enabled, version 1, opens from version 1 on, made .* UTC \(id [0-9a-f-]{{36}}\)"
+    assert re.fullmatch(pattern.format("acme"), lines[0])
+    assert re.fullmatch(pattern.format("b=c"), lines[1])
+
+
+def test_list_is_there_for_programs_too(vault: LocalVault) -> None:
+    vault.create_data_key(ACME)
+    run("vault_kek", "destroy", "organization_id=acme", "--days", 1)
+
+    [kek] = json.loads(run("vault_kek", "list", "--format", "json"))
+
+    assert kek.pop("destroy_at") > kek.pop("created_at")
+    assert kek == {
+        "id": str(vault.service.keks.get("organization_id", "acme").id),
+        "environment": "default",
+        "name": "organization_id",
+        "value": "acme",
+        "state": "pending destruction",
+        "version": 1,
+        "minimum_version": 1,
+    }
+
+
+def test_environments_have_keys_of_their_own(vault: LocalVault) -> None:
+    vault.service.for_environment("staging").create(ACME)
+
+    assert run("vault_kek", "list") == ""
+    assert run("vault_kek", "show", "organization_id=acme", "--environment", "staging").startswith(
+        "organization_id=acme"
+    )
+
+
+def test_life_of_a_key(vault: LocalVault) -> None:
+    vault.create_data_key(ACME)
+
+    def told(*arguments: object) -> str:
+        return run("vault_kek", arguments[0], "organization_id=acme", *arguments[1:]).splitlines()[0]
+
+    assert "enabled, version 2, opens from version 1 on" in told("rotate")
+    assert "enabled, version 2, opens from version 2 on" in told("retire", "--before", 2)
+    assert "disabled, version 2" in told("disable")
+    assert "enabled, version 2" in told("enable")
+    assert re.search(r"pending destruction, to be erased after .* UTC, version 2", told("destroy"))
+    assert "disabled, version 2" in told("cancel")
+    assert "destroyed" in told("destroy", "--days", 0, "--make-data-unreadable")
+    assert "destroyed" in told("show")
+    assert run("vault_kek", "erase") == "0 keys were erased.\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["rotate"], "rotate needs the context item, as NAME=VALUE"),
+        (["prove"], "prove needs the context item"),
+        (["rotate", "acme"], "'acme' is not a context item. Write NAME=VALUE."),
+        (["rotate", "=acme"], "is not a context item"),
+        (["retire", "a=b"], "retire needs --before"),
+        (["rotate", "a=b"], r"VAULTS\['default'\]: The context item 'a' has no key of this value"),
+        (["destroy", "a=b", "--days", "-1"], "--days is not negative"),
+        (["destroy", "a=b", "--days", "0"], "become unreadable for ever, at once.*add --make-data-unreadable"),
+        (["list", "--vault", "hosted"], "Only an embedded vault has a keystore, and 'hosted' is <WorkOSVault"),
+        (["list", "--vault", "nowhere"], r"^VAULTS\['nowhere'\]: there is no such vault"),
+    ],
+)
+def test_what_cannot_be_done_is_said(vault: LocalVault, arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        run("vault_kek", *arguments)
+
+
+def test_wrong_root_key_names_the_vault_once(vault: LocalVault, configure: Callable[..., LocalVault]) -> None:
+    vault.create_data_key(ACME)
+    configure(root_key=NEW)
+
+    with pytest.raises(CommandError, match=r"^VAULTS\['default'\]: wrong root key: "):
+        run("vault_root_key", "rotate")
+
+
+def test_usage_tells_what_retiring_would_refuse(vault: LocalVault, organization: Organization) -> None:
+    item = f"organization_id={organization.pk}"
+    Patient.objects.create(organization=organization, ssn="1", notes="2", history=None)
+    run("vault_kek", "rotate", item)
+    Patient.objects.create(organization=organization, ssn="3", notes=None, history=None)
+    run("vault_kek", "rotate", item)
+
+    assert run("vault_kek", "usage", item) == (
+        "version 1: 2 values\nversion 2: 1 values\nversion 3: 0 values, wraps new data keys\n"
+    )
+    run("vault_rekey", "testapp.Patient", "--rewrap")
+    run("vault_kek", "retire", item, "--before", 3)
+    assert run("vault_kek", "usage", item) == (
+        "version 1: 0 values, retired\nversion 2: 0 values, retired\nversion 3: 3 values, wraps new data keys\n"
+    )
+    assert [patient.ssn for patient in Patient.objects.order_by("pk")] == ["1", "3"]
+
+
+def test_destroying_a_tenants_key_shreds_its_values_and_no_others(
+    vault: LocalVault, organization: Organization, other_organization: Organization
+) -> None:
+    for each in (organization, other_organization):
+        Patient.objects.create(organization=each, ssn="1", notes=None, history=None)
+
+    told = run("vault_kek", "destroy", f"organization_id={organization.pk}", "--prove")
+
+    assert told.splitlines()[1:] == [
+        "Databases: default.",
+        str(ShredReport(unreadable=1, others=1)),
+        "Proven. Running processes may hold opened data keys for key_max_age seconds more.",
+    ]
+    assert Patient.objects.get(organization=other_organization).ssn == "1"
+
+
+def test_no_proof_is_an_error(vault: LocalVault, organization: Organization) -> None:
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+
+    with pytest.raises(CommandError, match="This is no proof"):
+        run("vault_kek", "prove", f"organization_id={organization.pk}", "--database", "default")
+
+
+def test_proof_without_any_table_says_so(vault: LocalVault, settings: object) -> None:
+    class Nowhere:
+        def allow_migrate(self, *args: object, **hints: object) -> bool:
+            return False
+
+    settings.DATABASE_ROUTERS = [Nowhere()]  # type: ignore[attr-defined]
+    vault.create_data_key(ACME)
+
+    assert run("vault_kek", "prove", "organization_id=acme").startswith("Databases: none.\n0 values")
+
+
+# vault_root_key.
+
+
+def test_root_key_is_rotated(vault: LocalVault, configure: Callable[..., LocalVault]) -> None:
+    key = vault.create_data_key(ACME)
+    configure(root_key=NEW, former_root_keys=[OLD])
+
+    told = run("vault_root_key", "rotate")
+
+    ids = [re.escape(decode_root_key(text).id) for text in (NEW, OLD)]
+    assert re.match(
+        rf"1 keys are wrapped under the root key of id {ids[0]} now. That of id {ids[1]} opens nothing", told
+    )
+    assert run("vault_root_key", "rotate").startswith("Nothing to do: the keystore has the root key of id")
+    assert configure(root_key=NEW).decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_former_root_keys_may_stand_in_the_environment(
+    vault: LocalVault, configure: Callable[..., LocalVault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key = vault.create_data_key(ACME)
+    monkeypatch.setenv("VAULT_FORMER_ROOT_KEYS", f"{generate_root_key()}, {OLD}")
+    monkeypatch.setenv("VAULT_ROOT_KEY", NEW)
+
+    assert configure().decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+@pytest.mark.parametrize(
+    ("option", "message"),
+    [
+        (OLD, "former_root_keys must be a list, not str"),
+        (["short"], "former_root_keys cannot be used: it"),
+        ([None], "former_root_keys cannot be used: it must be a string, not NoneType"),
+    ],
+)
+def test_former_root_keys_that_are_none_say_so(
+    configure: Callable[..., LocalVault], option: object, message: str
+) -> None:
+    with pytest.raises(Exception, match=rf"^VAULTS\['default'\]: {message}") as caught:
+        configure(root_key=NEW, former_root_keys=option)
+    assert "short" not in str(caught.value)
+    assert OLD not in str(caught.value)
+
+
+# vault_keystore.
+
+
+def test_backup_is_made_and_put_back(path: Path, vault: LocalVault, tmp_path: Path) -> None:
+    key = vault.create_data_key(ACME)
+
+    assert re.search(
+        r"backup: vault [0-9a-f]{32} with 1 KEKs; 1 keys", run("vault_keystore", "backup", tmp_path / "backup")
+    )
+    vault.close()
+    path.unlink()
+    assert re.match(r"Restored: vault [0-9a-f]{32} with 1 KEKs", run("vault_keystore", "restore", tmp_path / "backup"))
+
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_relative_path_of_a_backup_is_that_of_the_shell(
+    vault: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    run("vault_keystore", "backup", "backup")
+
+    assert (tmp_path / "backup").exists()
+    with pytest.raises(CommandError, match="backup exists already"):
+        run("vault_keystore", "backup", "backup")
+
+
+def test_newer_keystore_is_restored_over_by_force_only(path: Path, vault: LocalVault, tmp_path: Path) -> None:
+    run("vault_keystore", "backup", tmp_path / "backup")
+    vault.create_data_key(ACME)
+
+    with pytest.raises(
+        CommandError, match=r"^VAULTS\['default'\]: The keystore .* is newer than .*backup. 1 keys were"
+    ):
+        run("vault_keystore", "restore", tmp_path / "backup")
+    assert "By force. 1 keys were made since" in run("vault_keystore", "restore", tmp_path / "backup", "--force")
+
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("SELECT count(*) FROM kek").fetchone() == (0,)

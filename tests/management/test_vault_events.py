@@ -1,0 +1,91 @@
+"""``manage.py vault_events``."""
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from vault_fields.embedded.events import IN_PROCESS, Event, timestamp
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.exceptions import VaultUnavailable
+from vault_fields.keys import KeyContext
+from vault_fields.management.commands import vault_events
+from vault_fields.vaults import vaults
+
+
+@pytest.fixture(autouse=True)
+def vault(settings: Any) -> Any:
+    """One of its own: what it tells is what happened here."""
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}}
+    return vaults["default"].service  # type: ignore[attr-defined]
+
+
+def lines(capsys: pytest.CaptureFixture[str], *arguments: str) -> list[dict[str, Any]]:
+    call_command("vault_events", *arguments)
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def test_events_are_printed_page_by_page(
+    vault: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vault_events, "PAGE", 2)
+    for number in range(5):
+        vault.create(KeyContext({"organization_id": str(number)}))
+
+    found = lines(capsys)
+
+    assert [each["data"]["key_name"] for each in found] == [f"organization_id={number}" for number in range(5)]
+    assert lines(capsys, "--after", found[1]["id"]) == found[2:]
+    assert lines(capsys, "--after", found[4]["id"]) == []
+
+
+def test_events_are_chosen(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    StoredObjects(vault).create("name", "", {"a": "b"})
+    StoredObjects(vault.for_environment("staging")).create("name", "", {"a": "b"})
+
+    assert [each["event"] for each in lines(capsys)] == ["vault.kek.created", "vault.data.created"]
+    assert len(lines(capsys, "--event", "vault.data.created")) == 1
+    assert len(lines(capsys, "--environment", "staging")) == 2
+    assert lines(capsys, "--environment", "other") == []
+    assert len(lines(capsys, "--since", "2024-01-01T00:00:00")) == 2
+    assert lines(capsys, "--since", "2999-01-01T00:00:00Z") == []
+
+
+def test_old_events_are_deleted(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    vault.create(KeyContext({"a": "b"}))
+    old = timestamp(datetime(2024, 1, 1, tzinfo=UTC))
+    vault.store.events.add(Event("default", "vault.names.listed", {}, IN_PROCESS, created_at=old))
+
+    call_command("vault_events", "--prune-days", "30")
+
+    assert capsys.readouterr().out == "1 events deleted.\n"
+    assert [each["event"] for each in lines(capsys)] == ["vault.kek.created"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--after", "event_x"], "--after event_x: There is no such event. It may have been pruned."),
+        (["--since", "yesterday"], "must be a moment in ISO 8601"),
+        (["--since", "2024-13-01T00:00:00Z"], "must be a moment in ISO 8601"),
+        (["--prune-days", "-1"], "must be a whole number of days"),
+        (["--prune-days", "9999999"], "must be a whole number of days"),
+        (["--event", "vault.guessed"], "invalid choice"),
+    ],
+)
+def test_what_cannot_be_is_said(arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError) as caught:
+        call_command("vault_events", *[f"{arguments[0]}={arguments[1]}"])
+
+    assert message in str(caught.value)
+
+
+def test_keystore_that_fails_is_named(monkeypatch: pytest.MonkeyPatch, vault: Any) -> None:
+    def fail(*args: object, **kwargs: object) -> None:
+        raise VaultUnavailable("/srv/vault.sqlite3 is on a full disk")
+
+    monkeypatch.setattr(vault.store.events, "page", fail)
+    with pytest.raises(CommandError, match="full disk"):
+        call_command("vault_events")

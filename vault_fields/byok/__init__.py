@@ -1,0 +1,28 @@
+"""Where customer-managed keys are kept: the providers that an embedded Vault can ask."""
+
+from collections.abc import Callable, Mapping
+
+from vault_fields.byok.aws import AwsKms
+from vault_fields.byok.keyfile import KeyFile
+from vault_fields.byok.openbao import OpenBaoTransit
+from vault_fields.embedded.provider import KeyProvider
+
+__all__ = ["KINDS", "build_provider"]
+
+KINDS: Mapping[str, Callable[[Mapping[str, str]], KeyProvider]] = {
+    "aws": AwsKms,
+    "file": KeyFile,
+    "openbao": OpenBaoTransit,
+}
+
+
+def build_provider(kind: str, settings: Mapping[str, str]) -> KeyProvider:
+    """
+    The provider of one of ``KINDS`` with its settings. No I/O.
+
+    Raises ``ValueError`` for a kind or settings that do not exist, and ``ImproperlyConfigured`` for a library that is
+    not installed.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"the provider must be one of {', '.join(KINDS)}, not {kind!r}.")
+    return KINDS[kind](settings)

@@ -1,0 +1,157 @@
+"""A customer's key in the transit engine of OpenBao or HashiCorp Vault."""
+
+import base64
+import os
+import re
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from cryptography.exceptions import InvalidTag
+from django.core.exceptions import ImproperlyConfigured
+from django.views.decorators.debug import sensitive_variables
+
+from vault_fields.byok.settings import associated_data, checked
+from vault_fields.client import Endpoint, RetryPolicy, VaultClient
+from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+
+__all__ = ["OpenBaoTransit"]
+
+_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
+_PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
+_CAPABILITIES = "/v1/sys/capabilities-self"
+
+# What the engine says where the owner of the key does not let it be used, with a status that means many things.
+_WITHDRAWN = ("encryption key not found", "disallowed by policy", "soft-deleted key")
+_DOES_NOT_OPEN = ("message authentication failed", "invalid ciphertext")
+
+
+class _DoesNotOpen(VaultRefused):
+    """The engine's own way to say ``InvalidTag``."""
+
+
+class OpenBaoTransit(KeyProvider):
+    """
+    A symmetric key of a transit engine.
+
+    Settings: ``address`` (https; plain http on this machine only), ``key``, and where the token is found: the name of
+    an environment variable, ``token_env``, or the absolute path of a file, ``token_file``, which an agent may renew.
+    Also ``mount`` (``transit``) and ``namespace``. The token itself is never a setting.
+    """
+
+    name = "OPENBAO_TRANSIT"
+
+    def __init__(self, settings: Mapping[str, str]) -> None:
+        optional = ["token_env", "token_file", "mount", "namespace"]
+        self._settings = checked(settings, required=["address", "key"], optional=optional)
+        if ("token_env" in settings) == ("token_file" in settings):
+            raise ValueError("give either token_env or token_file.")
+        if not os.path.isabs(settings.get("token_file", "/")):  # noqa: PTH117 - it stays the text that was configured.
+            raise ValueError("token_file must be absolute.")
+        self._mount = self._settings.get("mount", "transit")
+        for name, path in (("key", self._settings["key"]), ("mount", self._mount)):
+            if not _PATH.fullmatch(path) or (name == "key" and "/" in path) or ".." in path:
+                raise ValueError(f"{name} must be a name of letters, digits and ._-.")
+        self._lock = threading.Lock()
+        self._held: tuple[str, VaultClient] | None = None
+        try:
+            # What is wrong with the address shows now and not in use.
+            self._endpoint("")
+        except ImproperlyConfigured as error:
+            raise ValueError(str(error).rpartition("base_url ")[2].join(["address ", ""])) from None
+
+    def __repr__(self) -> str:
+        return f"<OpenBaoTransit {self._mount}/{self._settings['key']} at {self._settings['address']}>"
+
+    def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
+        payload = {"plaintext": _text(sealed), "associated_data": _text(associated_data(binding))}
+        ciphertext = self._data("encrypt", payload, timeout).get("ciphertext")
+        if not isinstance(ciphertext, str) or not ciphertext.isascii():
+            raise VaultRefused("the transit engine answered something that is not a ciphertext.")
+        return ciphertext.encode()
+
+    def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
+        try:
+            payload = {"ciphertext": wrapped.decode("ascii"), "associated_data": _text(associated_data(binding))}
+        except UnicodeDecodeError:
+            raise InvalidTag from None
+        try:
+            plaintext = self._data("decrypt", payload, timeout).get("plaintext")
+        except _DoesNotOpen:
+            raise InvalidTag from None
+        try:
+            return base64.b64decode(plaintext if isinstance(plaintext, str) else "?", validate=True)
+        except ValueError:
+            raise VaultRefused("the transit engine answered something that is not a plaintext.") from None
+
+    def inspect(self, *, timeout: float) -> None:
+        """A token that may create keys would have a deleted one made anew, silently and under the same name."""
+        path = f"{self._mount}/encrypt/{self._settings['key']}"
+        try:
+            answer = self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout)
+        except KeyRevoked:
+            raise VaultRefused("the token is not valid, or may not look at its capabilities in sys/.") from None
+        capabilities = answer.content.get("capabilities")
+        if not isinstance(capabilities, list) or {"create", "root", "sudo"} & set(map(str, capabilities)):
+            raise VaultRefused(f"the token may create keys. Give it only the capability 'update' on {path}.")
+
+    def close(self) -> None:
+        with self._lock:
+            held, self._held = self._held, None
+        if held is not None:
+            held[1].close()
+
+    def _data(self, operation: str, payload: Mapping[str, str], timeout: float) -> Mapping[str, Any]:
+        path = f"/v1/{self._mount}/{operation}/{self._settings['key']}"
+        data = self._client().post(path, payload, timeout=timeout).content.get("data")
+        return data if isinstance(data, dict) else {}
+
+    @sensitive_variables()
+    def _client(self) -> VaultClient:
+        token = self._token()
+        with self._lock:
+            if self._held is None or self._held[0] != token:
+                # Calls that are under way end with the connections of the former token.
+                former, self._held = self._held, (token, VaultClient(self._endpoint(token), RetryPolicy()))
+                if former is not None:
+                    former[1].close()
+            return self._held[1]
+
+    @sensitive_variables()
+    def _endpoint(self, token: str) -> Endpoint:
+        headers = {"X-Vault-Token": token}
+        if "namespace" in self._settings:
+            headers["X-Vault-Namespace"] = self._settings["namespace"]
+        alias = f"{self._mount}/{self._settings['key']}"
+        return Endpoint(self._settings["address"], alias=alias, headers=headers, judge=_judge)
+
+    @sensitive_variables()
+    def _token(self) -> str:
+        if (variable := self._settings.get("token_env")) is not None:
+            token, source = os.environ.get(variable, ""), f"the environment variable {variable}"
+        else:
+            source = self._settings["token_file"]
+            try:
+                token = Path(source).read_text("ascii", errors="replace").strip()
+            except OSError as error:
+                raise VaultUnavailable(f"the token file {source} cannot be read ({error.strerror}).") from error
+        if not _TOKEN.fullmatch(token):
+            raise VaultUnavailable(f"{source} holds no token.")
+        return token
+
+
+def _judge(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
+    """What a failure of the engine means, where its status alone does not say it."""
+    said = " ".join(map(str, content.get("errors") or []))
+    if status in {403, 404} or (status == 400 and any(text in said for text in _WITHDRAWN)):
+        # In words of ours: the engine's could hold anything.
+        return KeyRevoked, f"the transit engine does not let the key be used (HTTP {status})."
+    if status == 400 and any(text in said for text in _DOES_NOT_OPEN):
+        return _DoesNotOpen, "the transit engine does not open it."
+    return None
+
+
+def _text(data: bytes) -> str:
+    return base64.b64encode(data).decode()

@@ -1,0 +1,28 @@
+"""The settings of a provider: names and texts, all known, none of them secret."""
+
+import json
+from collections.abc import Collection, Mapping
+from typing import Any
+
+__all__ = ["associated_data", "checked"]
+
+MAX_LENGTH = 2048
+
+
+def checked(
+    settings: Mapping[str, Any], *, required: Collection[str], optional: Collection[str] = ()
+) -> dict[str, str]:
+    """The settings, or ``ValueError``. Values are not quoted: one may be a secret that does not belong there."""
+    if missing := sorted(set(required) - set(settings)):
+        raise ValueError(f"settings are missing: {', '.join(missing)}.")
+    if unknown := sorted(set(settings) - set(required) - set(optional)):
+        raise ValueError(f"unknown settings: {', '.join(unknown)}. There are: {', '.join([*required, *optional])}.")
+    for name, value in settings.items():
+        if not isinstance(value, str) or not value or len(value) > MAX_LENGTH or not value.isprintable():
+            raise ValueError(f"{name} must be a text of 1 to {MAX_LENGTH} printable characters.")
+    return dict(settings)
+
+
+def associated_data(binding: Mapping[str, str]) -> bytes:
+    """The one byte string for a binding, for providers that authenticate bytes."""
+    return json.dumps(dict(sorted(binding.items())), ensure_ascii=False, separators=(",", ":")).encode()

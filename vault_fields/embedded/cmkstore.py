@@ -1,0 +1,115 @@
+"""Customer-managed keys as the keystore has them: where they are, what state they are in, and their inner keys."""
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from vault_fields.embedded.connections import Connections
+from vault_fields.embedded.erasure import scrub
+from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.wrapping import framed
+
+__all__ = ["ACTIVE", "CONFIGURED", "DELETED", "DISABLED", "VERIFIED", "CmkRecord", "CmkStore"]
+
+# In the order of a key's life. A state that a release does not know counts as not active.
+CONFIGURED = "configured"
+VERIFIED = "verified"
+ACTIVE = "active"
+DISABLED = "disabled"
+DELETED = "deleted"
+
+
+@dataclass(frozen=True, slots=True)
+class CmkRecord:
+    """
+    A customer-managed key as it is stored. ``id`` is a UUID as bytes, ``settings`` JSON without any secret.
+
+    ``wrapped`` is the inner key under the root key; empty for a deleted key.
+    """
+
+    id: bytes
+    environment: str
+    item_name: str
+    item_value: str
+    provider: str
+    settings: str
+    state: str
+    root_key_id: str
+    wrapped: bytes = field(repr=False)
+
+    def parsed_settings(self) -> Mapping[str, str]:
+        parsed: Mapping[str, str] = json.loads(self.settings)
+        return parsed
+
+    def associated_data(self, vault_id: str) -> bytes:
+        """What the inner key is bound to: with another item or other settings in the row it does not open."""
+        parts = ["vault_fields cmk", vault_id, self.environment, self.item_name, self.item_value]
+        return framed(self.id, *[part.encode() for part in [*parts, self.provider, self.settings]])
+
+
+_COLUMNS = ", ".join(column.name for column in fields(CmkRecord))
+_SELECT = f"SELECT {_COLUMNS} FROM byok_key WHERE "  # noqa: S608 - nothing in it is a caller's.
+_OF_ITEM = "environment = ? AND item_name = ? AND item_value = ? AND state <> 'deleted'"
+_INSERT = f"INSERT INTO byok_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
+_MOVE = "UPDATE byok_key SET state = ? WHERE id = ? AND state IN (SELECT value FROM json_each(?))"
+_DELETE = "UPDATE byok_key SET state = 'deleted', root_key_id = '', wrapped = x'' WHERE id = ? AND state <> 'deleted'"
+
+
+class CmkStore:
+    """The customer-managed keys in a keystore. Every change is on the disk on return, together with its events."""
+
+    def __init__(self, connections: Connections) -> None:
+        self._connections = connections
+
+    def of_item(self, environment: str, name: str, value: str) -> CmkRecord | None:
+        """The key that is configured for a context item, whatever its state; a deleted one is not."""
+        return self._one(_OF_ITEM, environment, name, value)
+
+    def items_with_keys(self) -> frozenset[tuple[str, str, str]]:
+        """Environment, name and value of the items whose key was activated, whether it may be used now or not."""
+        query = "SELECT environment, item_name, item_value FROM byok_key WHERE state NOT IN (?, ?, ?)"
+        with self._connections.use() as connection:
+            return frozenset(connection.execute(query, [CONFIGURED, VERIFIED, DELETED]))
+
+    def find(self, cmk_id: bytes) -> CmkRecord | None:
+        return self._one("id = ?", cmk_id)
+
+    def of_environment(self, environment: str) -> list[CmkRecord]:
+        """All of them, deleted ones too, in the order of their items."""
+        query = _SELECT + "environment = ? ORDER BY item_name, item_value, created_at, id"
+        with self._connections.use() as connection:
+            return [CmkRecord(*row) for row in connection.execute(query, [environment])]
+
+    def add(self, record: CmkRecord) -> bool:
+        """Store a key. False if its item has one already, or its root key is not the keystore's current one."""
+        values = [getattr(record, column.name) for column in fields(CmkRecord)]
+        with self._connections.transaction() as connection:
+            latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
+            return latest == (record.root_key_id,) and connection.execute(_INSERT, values).rowcount > 0
+
+    def move(self, cmk_id: bytes, states: Collection[str], state: str, *events: Event) -> bool:
+        """Bring a key that is in one of ``states`` into another; False if it is in none of them."""
+        with self._connections.transaction() as connection:
+            moved = connection.execute(_MOVE, [state, cmk_id, json.dumps(sorted(states))]).rowcount > 0
+            if moved:
+                insert(connection, events)
+        return moved
+
+    def delete(self, cmk_id: bytes, event: Event) -> bool:
+        """Delete a key and erase its inner key; False if it is deleted."""
+        with self._connections.transaction() as connection:
+            deleted = connection.execute(_DELETE, [cmk_id]).rowcount > 0
+            if deleted:
+                insert(connection, [event])
+        self.scrub()
+        return deleted
+
+    def scrub(self) -> None:
+        """Leave nothing of erased keys in the files of the keystore."""
+        scrub(self._connections)
+
+    def _one(self, condition: str, *parameters: Any) -> CmkRecord | None:
+        with self._connections.use() as connection:
+            row = connection.execute(_SELECT + condition, parameters).fetchone()
+        return None if row is None else CmkRecord(*row)

@@ -1,0 +1,180 @@
+"""The copies of a data key: made under the key of every context item, and opened again."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from cryptography.exceptions import InvalidTag
+
+from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
+from vault_fields.embedded.customerkeys import Cmk, CustomerKeys
+from vault_fields.embedded.keyring import Kek, KeyRing
+from vault_fields.embedded.provider import Binding
+from vault_fields.embedded.wrapping import framed
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["REFUSAL", "UNWRAP_POLICIES", "Copies", "OpenedKey"]
+
+# One message for every cause: a caller must not learn which check failed.
+REFUSAL = "The encrypted keys do not open in this vault."
+
+# How many copies of a data key must open.
+UNWRAP_POLICIES = ("all", "first")
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedKey:
+    """A data key on its way. While one is held a provider may fail, and a debugger's page shows local variables."""
+
+    id: bytes
+    plaintext: bytes = field(repr=False)
+
+
+class Copies:
+    """
+    Where managed KEKs and customer-managed keys of one environment meet. Thread-safe.
+
+    Nothing is locked, and no transaction is open, while a provider is asked. All providers of one wrapping or opening
+    share the timeout of ``customer_keys`` evenly.
+    """
+
+    def __init__(self, ring: KeyRing, customer_keys: CustomerKeys, environment: str, *, unwrap: str) -> None:
+        if unwrap not in UNWRAP_POLICIES:
+            raise ValueError(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+        self._ring = ring
+        self._customer_keys = customer_keys
+        self._environment = environment
+        self._unwrap = unwrap
+        # What all associated data begin with, and for which vault: another one may be restored into the keystore.
+        self._prefix = "", b""
+
+    def keys_for(self, context: KeyContext) -> list[Kek | Cmk]:
+        """The key of each item: the customer's, or else the managed one, created if the item is new."""
+        environment = self._environment
+        return [
+            self._customer_keys.for_item(environment, name, value) or self._ring.for_item(environment, name, value)
+            for name, value in context.items()
+        ]
+
+    def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk]) -> DataKey:
+        names = [_name(key) for key in keys]
+        associated = self._associated_data(opened.id, names)
+        sealed = [key.wrapping.wrap(opened.plaintext, data) for key, data in zip(keys, associated, strict=True)]
+        timeout = self._share(names)
+        copies = []
+        for key, name, copy, data in zip(keys, names, sealed, associated, strict=True):
+            if isinstance(key, Cmk):
+                copy = key.wrap(copy, self._binding(opened.id, data), timeout=timeout)  # noqa: PLW2901
+            copies.append(WrappedCopy(name.id, name.version, copy, name.kind))
+        encrypted_keys = EncryptedKeys(opened.id, tuple(copies)).encode()
+        return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
+
+    def open(self, encrypted_keys: str) -> OpenedKey:
+        """
+        The data key, as the policy has it: if every copy opens, or from the first one that does.
+
+        With ``"first"`` only a key that is revoked or cannot be asked is passed over; a copy that was altered refuses
+        the whole with either.
+        """
+        try:
+            blob = EncryptedKeys.decode(encrypted_keys)
+        except MalformedBlob:
+            raise VaultRefused(REFUSAL) from None
+        associated = self._associated_data(blob.data_key_id, [copy.name for copy in blob.copies])
+        try:
+            if self._unwrap == "first":
+                return self._open_first(blob, associated)
+            return self._open_all(blob, associated)
+        except InvalidTag:
+            raise VaultRefused(REFUSAL) from None
+
+    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+        """Whether these are wrapped by the keys that ``wrap`` would take for this context. Opens nothing."""
+        try:
+            copies = EncryptedKeys.decode(encrypted_keys).copies
+        except MalformedBlob:
+            raise VaultRefused(REFUSAL) from None
+        return [copy.name for copy in copies] == [_name(key) for key in self.keys_for(context)]
+
+    def asks_providers(self, encrypted_keys: str) -> bool:
+        """Whether opening them may wait for a provider. Costs no look at the keystore."""
+        try:
+            copies = EncryptedKeys.decode(encrypted_keys).copies
+        except MalformedBlob:
+            return False
+        return any(copy.kind == KeyKind.CUSTOMER for copy in copies)
+
+    def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes]) -> OpenedKey:
+        # What is known here to be revoked is refused before any provider is asked.
+        keys = [self._find(copy) for copy in blob.copies]
+        sealed = self._received(blob, keys, associated)
+        opened = {key.wrapping.unwrap(copy, data) for key, copy, data in zip(keys, sealed, associated, strict=True)}
+        if len(opened) != 1:
+            del opened
+            raise VaultRefused(REFUSAL)
+        return OpenedKey(blob.data_key_id, opened.pop())
+
+    def _open_first(self, blob: EncryptedKeys, associated: Sequence[bytes]) -> OpenedKey:
+        failures: list[KeyRevoked | VaultUnavailable] = []
+        for position, copy in enumerate(blob.copies):
+            try:
+                key = self._find(copy)
+                [sealed] = self._received(blob, [key], associated, position)
+            except (KeyRevoked, VaultUnavailable) as error:
+                failures.append(error)
+                continue
+            return OpenedKey(blob.data_key_id, key.wrapping.unwrap(sealed, associated[position]))
+        # While one of them may come back, trying again may help.
+        raise next((error for error in failures if isinstance(error, VaultUnavailable)), failures[0])
+
+    def _received(
+        self, blob: EncryptedKeys, keys: Sequence[Kek | Cmk], associated: Sequence[bytes], start: int = 0
+    ) -> list[bytes]:
+        """The copies from ``start`` on as their providers return them; those of managed KEKs as they are."""
+        timeout = self._share([copy.name for copy in blob.copies])
+        received = []
+        for position, key in enumerate(keys, start):
+            wrapped = blob.copies[position].wrapped
+            if isinstance(key, Cmk):
+                binding = self._binding(blob.data_key_id, associated[position])
+                wrapped = key.unwrap(wrapped, binding, timeout=timeout)
+            received.append(wrapped)
+        return received
+
+    def _find(self, copy: WrappedCopy) -> Kek | Cmk:
+        if copy.kind == KeyKind.CUSTOMER:
+            record = self._customer_keys.store.find(copy.kek_id)
+            if record is None or record.environment != self._environment:
+                raise VaultRefused(REFUSAL)
+            return self._customer_keys.opening(record)
+        kek = self._ring.find(copy.kek_id, copy.kek_version)
+        if kek is None or kek.environment != self._environment:
+            raise VaultRefused(REFUSAL)
+        return kek
+
+    def _share(self, names: Sequence[KeyName]) -> float:
+        return self._customer_keys.timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))
+
+    def _binding(self, data_key_id: bytes, associated: bytes) -> Binding:
+        # The customer can find these in the logs of their provider. Items are not shown: they may say who a person is.
+        return {
+            "vault": self._ring.store.vault_id(),
+            "environment": self._environment,
+            "data_key": id_text(data_key_id),
+            "entry": hashlib.sha256(associated).hexdigest(),
+        }
+
+    def _associated_data(self, data_key_id: bytes, names: Sequence[KeyName]) -> list[bytes]:
+        vault_id = self._ring.store.vault_id()
+        if vault_id != self._prefix[0]:
+            parts = [b"vault_fields data key", vault_id.encode(), self._environment.encode()]
+            self._prefix = vault_id, framed(*parts)
+        common = self._prefix[1] + framed(naming(data_key_id, names))
+        return [common + framed(bytes([position])) for position in range(len(names))]
+
+
+def _name(key: Kek | Cmk) -> KeyName:
+    if isinstance(key, Cmk):
+        return KeyName(KeyKind.CUSTOMER, key.id, 0)
+    return KeyName(KeyKind.MANAGED, key.id, key.version)

@@ -1,0 +1,188 @@
+"""The event log of a keystore: events of changes with the change, events of use in batches, both readable."""
+
+import atexit
+import json
+import logging
+import os
+import threading
+import time
+import weakref
+from collections.abc import Collection
+from datetime import datetime
+
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.embedded.connections import Connections
+from vault_fields.embedded.events import Actor, Event, insert, timestamp
+from vault_fields.embedded.paging import Page, Window, fetch_page
+from vault_fields.exceptions import VaultError
+
+__all__ = ["EventLog", "UnknownCursor", "flush_all"]
+
+logger = logging.getLogger("vault_fields.events")
+
+# A caller that fills a batch writes it, so that no more than this waits however fast events come.
+BATCH = 1000
+# What is kept while the keystore cannot be written.
+MAX_PENDING = 20_000
+
+_SELECT = "SELECT id, environment, name, actor_id, actor_name, actor_source, data, created_at FROM event"
+
+
+class UnknownCursor(ValueError):
+    """There is no event of that id in the environment; it may have been pruned."""
+
+
+class EventLog:
+    """
+    The events in a keystore. Thread-safe; each process that uses the keystore has its own.
+
+    What ``note`` was told is on the disk ``flush_after`` seconds later: that much a crash can lose. Nothing is lost
+    when a process ends in the ordinary way, and a forked child leaves to its parent what the parent noted.
+    """
+
+    def __init__(self, connections: Connections, *, flush_after: float = 1.0) -> None:
+        self._connections = connections
+        self._flush_after = flush_after
+        self._reset()
+        _instances.add(self)
+
+    def _reset(self) -> None:
+        self._lock = threading.Lock()
+        self._flush_lock = threading.Lock()
+        self._pending: list[Event] = []
+        self._lost = 0
+        self._flusher: threading.Thread | None = None
+
+    def add(self, event: Event) -> None:
+        """Store an event now; it is on the disk on return."""
+        self._write([event])
+
+    def note(self, event: Event) -> None:
+        """Store an event soon, at the cost of remembering it. Does not fail if the keystore cannot be written."""
+        with self._lock:
+            if len(self._pending) >= MAX_PENDING:
+                self._lost += 1
+                return
+            self._pending.append(event)
+            full = len(self._pending) % BATCH == 0
+            if self._flusher is None:
+                self._flusher = threading.Thread(target=self._flush_until_empty, name="vault-events", daemon=True)
+                self._flusher.start()
+        if full:
+            self._try_to_flush()
+
+    def flush(self) -> None:
+        """Store what was noted. Raises ``VaultUnavailable`` if that is impossible, and keeps it for the next time."""
+        # One at a time, so that the events of this process stay in order.
+        with self._flush_lock:
+            with self._lock:
+                batch, self._pending = self._pending, []
+                lost, self._lost = self._lost, 0
+            if lost:
+                logger.error("%d events were lost while the keystore could not be written.", lost)
+            if not batch:
+                return
+            try:
+                self._write(batch)
+            except BaseException:
+                with self._lock:
+                    self._pending[:0] = batch
+                raise
+
+    def page(
+        self,
+        environment: str,
+        *,
+        names: Collection[str] = (),
+        after: str | None = None,
+        before: str | None = None,
+        limit: int = 100,
+        descending: bool = False,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Page[Event]:
+        """
+        Events of an environment, the oldest first, with cursors for more; only those of ``names``, if there are any.
+
+        The order is that of their storing: who goes on after the last one misses none. Raises
+        ``UnknownCursor``.
+        """
+        self.flush()
+        conditions: list[tuple[str, str]] = [("environment = ?", environment)]
+        if names:
+            conditions.append(("name IN (SELECT value FROM json_each(?))", json.dumps(sorted(names))))
+        if since is not None:
+            conditions.append(("created_at > ?", timestamp(since)))
+        if until is not None:
+            conditions.append(("created_at < ?", timestamp(until)))
+        window = Window(limit, self._place(environment, after), self._place(environment, before), descending)
+        with self._connections.use() as connection:
+            return fetch_page(connection, _SELECT, conditions, "sequence", window, _event, lambda event: event.id)
+
+    def prune(self, until: datetime) -> int:
+        """Delete the events of all environments before a moment; return how many there were."""
+        with self._connections.use() as connection:
+            return connection.execute("DELETE FROM event WHERE created_at < ?", [timestamp(until)]).rowcount
+
+    def close(self) -> None:
+        """Store what was noted, as far as that is possible."""
+        self._try_to_flush()
+
+    def _place(self, environment: str, event_id: str | None) -> int | None:
+        if event_id is None:
+            return None
+        with self._connections.use() as connection:
+            row = connection.execute(
+                "SELECT sequence FROM event WHERE id = ? AND environment = ?", [event_id, environment]
+            ).fetchone()
+        if row is None:
+            raise UnknownCursor("There is no such event.")
+        return int(row[0])
+
+    def _write(self, events: list[Event]) -> None:
+        with self._connections.transaction() as connection:
+            insert(connection, events)
+
+    def _try_to_flush(self) -> None:
+        try:
+            self.flush()
+        except (VaultError, ImproperlyConfigured) as error:
+            logger.error("Events could not be stored yet: %s", error)  # noqa: TRY400 - it says it all.
+
+    def _flush_until_empty(self) -> None:
+        while True:
+            time.sleep(self._flush_after)
+            self._try_to_flush()
+            with self._lock:
+                if not self._pending:
+                    self._flusher = None
+                    return
+
+
+def _event(
+    event_id: str, environment: str, name: str, actor_id: str, actor_name: str, source: str, data: str, created_at: str
+) -> Event:
+    actor = Actor(actor_id, actor_name, "dashboard" if source == "dashboard" else "api")
+    return Event(environment, name, json.loads(data), actor, event_id, created_at)
+
+
+_instances: weakref.WeakSet[EventLog] = weakref.WeakSet()
+
+
+def _after_fork_in_child() -> None:
+    # The locks may have been held by a thread that does not exist here; what is pending is the parent's to store.
+    for log in list(_instances):
+        log._reset()
+
+
+@atexit.register
+def flush_all() -> None:
+    """Store what was noted anywhere in this process, which is about to end."""
+    for log in list(_instances):
+        if log._connections.lasting:
+            log.close()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
+    os.register_at_fork(after_in_child=_after_fork_in_child)

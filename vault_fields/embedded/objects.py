@@ -1,0 +1,216 @@
+"""
+Stored objects: named values in a Vault's keeping, encrypted by the key context that each was given.
+
+Every version of an object has a data key of its own, wrapped under the KEKs of the context as any other, and is
+
+    nonce[12] ‖ ciphertext ‖ tag[16]
+
+under AES-256-GCM with that data key. The associated data names the vault, the environment, the object, its name, its
+context and the version: no row of the keystore can be passed off as another.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from cryptography.exceptions import InvalidTag
+from django.views.decorators.debug import sensitive_variables
+
+from vault_fields.embedded.events import Actor, Event, current_actor, timestamp
+from vault_fields.embedded.objectstore import (
+    ObjectQuery,
+    ObjectStore,
+    ObjectSummary,
+    ObjectVersion,
+    StoredVersion,
+    new_id,
+)
+from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject, check, require_text
+from vault_fields.embedded.paging import Page, Window
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.wrapping import framed
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["StoredObjects"]
+
+_NONCE_BYTES = 12
+
+
+class StoredObjects:
+    """
+    The objects of a vault's environment. Thread-safe, and safe for any number of processes on one machine.
+
+    Each call raises what the vault's do, besides ``ObjectMissing``, and ``ObjectConflict`` for a name that is taken or
+    a version that is not the current one. What changes something is on the disk on return, with its event.
+    """
+
+    def __init__(self, vault: EmbeddedVault) -> None:
+        self._vault = vault
+        self._store = ObjectStore(vault.store.connections, vault.environment)
+
+    @sensitive_variables("value")
+    def create(self, name: str, value: str, context: Mapping[str, str]) -> ObjectMetadata:
+        """A new object. Raises ``ValueRefused`` for a name or value beyond the limits, ``KeyContextError``."""
+        check(name, value)
+        version = self._seal(new_id(), name, KeyContext(context), value)
+        self._store.add(version, self._written("vault.data.created", version))
+        return self._described(version)
+
+    @sensitive_variables("value")
+    def update(self, object_id: str, value: str, *, version_check: str | None = None) -> ObjectMetadata:
+        """
+        A new version of an object, with a fresh data key for the same context.
+
+        With ``version_check`` only if that is the current version: of any number of callers who say the same one, one
+        succeeds, and the others get ``ObjectConflict``.
+        """
+        check("name", value)
+        before = self._store.get(object_id)
+        version = self._seal(object_id, before.name, _context(before), value)
+        self._store.replace(version, version_check, self._written("vault.data.updated", version))
+        return self._described(version)
+
+    def delete(self, object_id: str, *, version_check: str | None = None) -> str:
+        """Delete an object with all its versions; return its name."""
+        return self._store.delete(object_id, version_check)
+
+    def read(self, object_id: str, *, version_id: str | None = None) -> StoredObject:
+        """An object in its current version, or in an earlier one."""
+        return self._opened(self._store.get(object_id, version_id))
+
+    def read_by_name(self, name: str) -> StoredObject:
+        require_text(name)
+        return self._opened(self._store.get_by_name(name))
+
+    def describe(self, object_id: str) -> ObjectMetadata:
+        """An object without its value."""
+        version = self._store.get(object_id)
+        self._note("vault.metadata.read", kv_name=version.name)
+        return self._described(version)
+
+    def page(
+        self,
+        query: ObjectQuery | None = None,
+        *,
+        limit: int = 10,
+        after: str | None = None,
+        before: str | None = None,
+        descending: bool = True,
+    ) -> Page[ObjectSummary]:
+        """A page of objects, the newest first; ``after`` and ``before`` are ids of objects, also of deleted ones."""
+        page = self._store.page(query or ObjectQuery(), Window(limit, after, before, descending))
+        self._note("vault.names.listed")
+        return page
+
+    def versions(self, object_id: str) -> list[ObjectVersion]:
+        """All versions, the newest first."""
+        return self._store.versions(object_id)
+
+    def rewrap(self) -> int:
+        """
+        Wrap the data keys of all versions anew under the current KEKs; return how many.
+
+        After a rotation, before the versions of KEKs that wrapped them are retired. Values are not touched. What
+        cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run again.
+        """
+        done = 0
+        for version in self._store.each_version():
+            try:
+                key = self._vault.rewrap_data_key(version.encrypted_keys, _context(version))
+            except KeyRevoked:
+                continue
+            self._store.rewrap(version, key.encrypted_keys)
+            done += 1
+        return done
+
+    @sensitive_variables("value")
+    def _seal(self, object_id: str, name: str, context: KeyContext, value: str) -> StoredVersion:
+        version_id = new_id()
+        canonical = context.canonical.decode()
+        associated = self._associated_data(object_id, name, canonical, version_id)
+        actor, moment = current_actor(), timestamp(datetime.now(UTC))
+        key = self._vault.new_data_key(context)
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = nonce + key.aead.encrypt(nonce, value.encode(), associated)
+        # A hash of the value itself would tell which objects hold the same, and let it be guessed.
+        etag = hashlib.sha256(sealed).hexdigest()
+        return StoredVersion(
+            object_id,
+            name,
+            canonical,
+            version_id,
+            key.id,
+            key.encrypted_keys,
+            sealed,
+            etag,
+            actor.id,
+            actor.name,
+            moment,
+        )
+
+    def _opened(self, version: StoredVersion) -> StoredObject:
+        metadata = self._described(version)
+        associated = self._associated_data(version.object_id, version.name, version.context, version.version_id)
+        value = _decrypted(self._data_key(version), version.sealed, associated)
+        if value is None:
+            raise self._damaged(version)
+        self._note("vault.data.read", kv_name=version.name, key_id=version.data_key_id)
+        return StoredObject(metadata, value)
+
+    def _data_key(self, version: StoredVersion) -> DataKey:
+        try:
+            return self._vault.open_data_key(version.encrypted_keys)
+        except KeyRevoked:
+            raise
+        except VaultRefused:
+            raise self._damaged(version) from None
+
+    def _damaged(self, version: StoredVersion) -> VaultUnavailable:
+        return VaultUnavailable(
+            f"The keystore {self._vault.store.location} is damaged or was tampered with: version {version.version_id} "
+            f"of a stored object does not open. Restore it from a backup."
+        )
+
+    def _described(self, version: StoredVersion) -> ObjectMetadata:
+        return ObjectMetadata(
+            version.object_id,
+            version.name,
+            self._vault.environment,
+            _context(version),
+            version.data_key_id,
+            version.version_id,
+            Actor(version.actor_id, version.actor_name),
+            version.created_at,
+        )
+
+    def _written(self, event: str, version: StoredVersion) -> Event:
+        return Event.now(
+            self._vault.environment,
+            event,
+            kv_name=version.name,
+            key_id=version.data_key_id,
+            key_context=json.loads(version.context),
+        )
+
+    def _note(self, event: str, **data: str) -> None:
+        self._vault.store.events.note(Event.now(self._vault.environment, event, **data))
+
+    def _associated_data(self, object_id: str, name: str, context: str, version_id: str) -> bytes:
+        vault = self._vault.store.vault_id(), self._vault.environment
+        parts = "vault_fields object", *vault, object_id, name, context, version_id
+        return framed(*[part.encode() for part in parts])
+
+
+def _decrypted(key: DataKey, sealed: bytes, associated: bytes) -> str | None:
+    # A fault is returned and not raised, so that no traceback has a frame with the data key.
+    try:
+        return key.aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated).decode()
+    except (InvalidTag, ValueError):
+        return None
+
+
+def _context(version: StoredVersion) -> KeyContext:
+    return KeyContext(json.loads(version.context))

@@ -1,0 +1,246 @@
+"""Where stored objects are kept: rows of the keystore, as they are, with nothing opened."""
+
+import json
+import os
+import sqlite3
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, TypeVar, cast
+
+from vault_fields.embedded.connections import Connections
+from vault_fields.embedded.events import Event, insert, timestamp
+from vault_fields.embedded.paging import Page, Window, fetch_page
+from vault_fields.exceptions import ObjectConflict, ObjectMissing
+
+__all__ = ["ObjectQuery", "ObjectStore", "ObjectSummary", "ObjectVersion", "StoredVersion", "new_id"]
+
+T = TypeVar("T")
+
+_JOINED = (
+    "SELECT object.id, object.name, object.context, version.id, version.data_key_id, version.encrypted_keys,"
+    " version.sealed, version.etag, version.actor_id, version.actor_name, version.created_at"
+    " FROM object JOIN object_version AS version ON version.object_id = object.id"
+)
+_HAS_ITEM = (
+    "EXISTS (SELECT 1 FROM json_each(object.context) AS item, (SELECT ? AS wanted)"
+    " WHERE item.key = json_extract(wanted, '$[0]') AND item.value = json_extract(wanted, '$[1]'))"
+)
+_INSERT_VERSION = (
+    "INSERT INTO object_version"
+    " (id, object_id, data_key_id, encrypted_keys, sealed, etag, actor_id, actor_name, created_at)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version of an object, sealed. ``context`` is the canonical text of its key context."""
+
+    object_id: str
+    name: str
+    context: str
+    version_id: str
+    data_key_id: str
+    encrypted_keys: str
+    sealed: bytes = field(repr=False)
+    etag: str
+    actor_id: str
+    actor_name: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectSummary:
+    id: str
+    name: str
+    updated_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """``size`` and ``etag`` (a hash) are of what is stored, which tells nothing about the value but its length."""
+
+    id: str
+    created_at: str
+    current: bool
+    size: int
+    etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectQuery:
+    """
+    Which objects: those whose name contains ``name``, whatever the case of ASCII letters, whose context has every item
+    of ``context``, and that were written after ``updated_after``.
+    """
+
+    name: str = ""
+    context: dict[str, str] = field(default_factory=dict)
+    updated_after: datetime | None = None
+
+    def conditions(self) -> Iterator[tuple[str, Any]]:
+        if self.name:
+            escaped = self.name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            yield "name LIKE ? ESCAPE '\\'", f"%{escaped}%"
+        for item in self.context.items():
+            yield _HAS_ITEM, json.dumps(item)
+        if self.updated_after is not None:
+            yield "updated_at > ?", timestamp(self.updated_after)
+
+
+class ObjectStore:
+    """The objects of one environment. Each change is one transaction, with the event that tells of it."""
+
+    def __init__(self, connections: Connections, environment: str) -> None:
+        self._connections = connections
+        self._environment = environment
+
+    def get(self, object_id: str, version_id: str | None = None) -> StoredVersion:
+        """An object's current version, or that one. Raises ``ObjectMissing``."""
+        if version_id is None:
+            return self._one("object.id = ? AND version.id = object.version_id", object_id)
+        return self._one("object.id = ? AND version.id = ?", object_id, version_id)
+
+    def get_by_name(self, name: str) -> StoredVersion:
+        return self._one("object.name = ? AND version.id = object.version_id", name)
+
+    def page(self, query: ObjectQuery, window: Window) -> Page[ObjectSummary]:
+        conditions = [("environment = ?", self._environment), *query.conditions()]
+        select = "SELECT id, name, updated_at FROM object"
+        with self._connections.use() as connection:
+            return fetch_page(connection, select, conditions, "id", window, ObjectSummary, lambda found: found.id)
+
+    def versions(self, object_id: str) -> list[ObjectVersion]:
+        """All versions of an object, the newest first. Raises ``ObjectMissing``."""
+        with self._connections.use() as connection:
+            rows = connection.execute(
+                "SELECT version.id, version.created_at, version.id = object.version_id, length(version.sealed),"
+                " version.etag FROM object JOIN object_version AS version ON version.object_id = object.id"
+                " WHERE object.environment = ? AND object.id = ? ORDER BY version.id DESC",
+                [self._environment, object_id],
+            ).fetchall()
+        if not rows:
+            raise _missing()
+        return [ObjectVersion(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
+
+    def add(self, version: StoredVersion, event: Event) -> None:
+        """A new object. Raises ``ObjectConflict`` if there is one of that name."""
+        with self._connections.transaction() as connection:
+            added = connection.execute(
+                "INSERT INTO object (id, environment, name, context, version_id, updated_at)"
+                " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING",
+                [
+                    version.object_id,
+                    self._environment,
+                    version.name,
+                    version.context,
+                    version.version_id,
+                    version.created_at,
+                ],
+            )
+            if added.rowcount:
+                _insert_version(connection, version)
+                insert(connection, [event])
+        if not added.rowcount:
+            raise ObjectConflict("There is already an object of that name.")
+
+    def replace(self, version: StoredVersion, expected: str | None, event: Event) -> None:
+        """Make it the current version; where ``expected`` is given, only if that one is it now."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "UPDATE object SET version_id = ?, updated_at = ? WHERE id = ?",
+                [version.version_id, version.created_at, version.object_id],
+            )
+            _insert_version(connection, version)
+            insert(connection, [event])
+
+        self._change(version.object_id, expected, work)
+
+    def delete(self, object_id: str, expected: str | None) -> str:
+        """Delete all versions of an object; return its name."""
+
+        def work(connection: sqlite3.Connection) -> str:
+            connection.execute("DELETE FROM object_version WHERE object_id = ?", [object_id])
+            query = "DELETE FROM object WHERE id = ? RETURNING name"
+            ((name,),) = connection.execute(query, [object_id]).fetchall()
+            insert(connection, [Event.now(self._environment, "vault.data.deleted", kv_name=name)])
+            return str(name)
+
+        return self._change(object_id, expected, work)
+
+    def each_version(self) -> Iterator[StoredVersion]:
+        """Every version of every object, one in memory at a time, by id; those added meanwhile may be among them."""
+        last = ""
+        while True:
+            with self._connections.use() as connection:
+                query = f"{_JOINED} WHERE environment = ? AND version.id > ? ORDER BY version.id LIMIT 1"
+                row = connection.execute(query, [self._environment, last]).fetchone()
+            if row is None:
+                return
+            version = StoredVersion(*row)
+            yield version
+            last = version.version_id
+
+    def rewrap(self, version: StoredVersion, encrypted_keys: str) -> StoredVersion:
+        """Replace the encrypted keys of a version by others of the same data key."""
+        with self._connections.use() as connection:
+            connection.execute(
+                "UPDATE object_version SET encrypted_keys = ? WHERE id = ? AND encrypted_keys = ?",
+                [encrypted_keys, version.version_id, version.encrypted_keys],
+            )
+        return replace(version, encrypted_keys=encrypted_keys)
+
+    def _change(self, object_id: str, expected: str | None, work: Callable[[sqlite3.Connection], T]) -> T:
+        # What is expected is compared where nobody else can write: of any number of writers that expect one version,
+        # one goes on from it. Refusals are raised outside, where they do not cost the connection.
+        with self._connections.transaction() as connection:
+            query = "SELECT version_id FROM object WHERE id = ? AND environment = ?"
+            row = connection.execute(query, [object_id, self._environment]).fetchone()
+            as_expected = row is not None and expected in {None, row[0]}
+            result = work(connection) if as_expected else None
+        if row is None:
+            raise _missing()
+        if not as_expected:
+            raise ObjectConflict("The object has another version than the one to be replaced.")
+        return cast(T, result)
+
+    def _one(self, condition: str, *parameters: str) -> StoredVersion:
+        with self._connections.use() as connection:
+            query = f"{_JOINED} WHERE object.environment = ? AND {condition}"
+            row = connection.execute(query, [self._environment, *parameters]).fetchone()
+        if row is None:
+            raise _missing()
+        return StoredVersion(*row)
+
+
+def new_id() -> str:
+    """A UUID of version 7, with the fraction of a millisecond in it: ids sort by the time of their making."""
+    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
+    fraction = rest * 4096 // 1_000_000
+    tail = int.from_bytes(os.urandom(8)) >> 2
+    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
+
+
+def _insert_version(connection: sqlite3.Connection, version: StoredVersion) -> None:
+    connection.execute(
+        _INSERT_VERSION,
+        [
+            version.version_id,
+            version.object_id,
+            version.data_key_id,
+            version.encrypted_keys,
+            version.sealed,
+            version.etag,
+            version.actor_id,
+            version.actor_name,
+            version.created_at,
+        ],
+    )
+
+
+def _missing() -> ObjectMissing:
+    return ObjectMissing("There is no such object.")

@@ -1,0 +1,74 @@
+"""Pages of a table, walked in either direction by cursors."""
+
+import sqlite3
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+__all__ = ["Page", "Window", "fetch_page"]
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """
+    Which page. ``after`` and ``before`` are values of the column that orders the table; the page is the one that
+    follows the first, or else leads up to the second.
+    """
+
+    limit: int
+    after: Any = None
+    before: Any = None
+    descending: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """``before`` and ``after`` are the cursors of the neighbouring pages; None where there is nothing more."""
+
+    items: list[T]
+    before: str | None
+    after: str | None
+
+
+def fetch_page(
+    connection: sqlite3.Connection,
+    select: str,
+    conditions: Sequence[tuple[str, Any]],
+    key: str,
+    window: Window,
+    make: Callable[..., T],
+    cursor: Callable[[T], str],
+) -> Page[T]:
+    """
+    The page of ``select`` that the window asks for.
+
+    Each condition is SQL with one placeholder, and its parameter. ``key`` is the column that orders the rows, ``make``
+    turns the columns of a row into an item, and ``cursor`` names an item's place.
+    """
+    conditions = list(conditions)
+    forward, backward = ("<", ">") if window.descending else (">", "<")
+    if window.after is not None:
+        conditions.append((f"{key} {forward} ?", window.after))
+    if window.before is not None:
+        conditions.append((f"{key} {backward} ?", window.before))
+    # The page before a cursor is read from the cursor backwards.
+    reverse = window.after is None and window.before is not None
+    direction = "DESC" if window.descending != reverse else "ASC"
+    where = " AND ".join([condition for condition, _ in conditions])
+    # One row more than asked for tells whether there is another page.
+    rows = connection.execute(
+        f"{select} WHERE {where} ORDER BY {key} {direction} LIMIT ?",
+        [*[parameter for _, parameter in conditions], window.limit + 1],
+    ).fetchall()
+    more = len(rows) > window.limit
+    items = [make(*row) for row in rows[: window.limit]]
+    if reverse:
+        items.reverse()
+    earlier, later = (more, True) if reverse else (window.after is not None, more or window.before is not None)
+    return Page(
+        items,
+        cursor(items[0]) if items and earlier else None,
+        cursor(items[-1]) if items and later else None,
+    )

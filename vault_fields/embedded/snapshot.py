@@ -1,0 +1,84 @@
+"""A keystore in one file that nobody uses: copied from one in use, and verified key by key."""
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from vault_fields.embedded import failures
+from vault_fields.embedded.files import publish
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.schema import verify_schema
+from vault_fields.embedded.unlocking import ConfiguredRootKeys
+from vault_fields.embedded.wrappedkeys import wrapped_keys
+from vault_fields.exceptions import VaultUnavailable
+
+__all__ = ["Snapshot", "back_up", "copied", "opened"]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What a verified file holds: KEKs, and keys (versions of KEKs, keys of customers) that open."""
+
+    vault_id: str
+    keks: int
+    keys: int
+
+    def __str__(self) -> str:
+        return f"vault {self.vault_id} with {self.keks} KEKs; {self.keys} keys were opened with the root key, all well."
+
+
+def back_up(ring: KeyRing, target: Path) -> Snapshot:
+    """
+    Copy the keystore into a new file, of mode 0600, as it is at one moment; others go on using it.
+
+    The file appears when it is whole and verified. Raises ``FileExistsError`` if there is one of that name.
+    """
+    ring.unlock()
+    snapshots: list[Snapshot] = []
+
+    def write(draft: Path) -> None:
+        with ring.store.connections.use() as source:
+            snapshots.append(copied(source, draft, ring.configured, Path(ring.store.location)))
+
+    try:
+        made = publish(target, write)
+    except OSError as error:
+        raise failures.from_os(error, target) from error
+    if not made:
+        raise FileExistsError(f"{target} exists already. A backup does not replace another one.")
+    return snapshots[0]
+
+
+def copied(source: sqlite3.Connection, target: Path, configured: ConfiguredRootKeys, name: Path) -> Snapshot:
+    """
+    Copy a whole database into an empty file, and verify that it is a sound keystore which the root keys open.
+
+    ``name`` is what errors call it: the copy may be a draft that is gone when somebody reads them.
+    """
+    with opened(target, name) as copy:
+        source.backup(copy)
+        # One file, with nothing left in a write-ahead log beside it.
+        copy.execute("PRAGMA journal_mode = DELETE")
+        verify_schema(copy, name)
+        if (found := copy.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
+            raise VaultUnavailable(f"The keystore {name} is damaged: {found[0]}")
+        known = [root_key_id for (root_key_id,) in copy.execute("SELECT id FROM root_key ORDER BY number")]
+        root_keys = configured.of(known, str(name))
+        keys = 0
+        for key in wrapped_keys(copy):
+            key.unwrap(root_keys, str(name))
+            keys += 1
+        vault_id, keks = copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone()
+        return Snapshot(vault_id, keks, keys)
+
+
+@contextmanager
+def opened(path: Path, name: Path, *, mode: str = "rw") -> Iterator[sqlite3.Connection]:
+    """A connection in autocommit mode to a file that is no keystore in use. SQLite's errors call it ``name``."""
+    try:
+        with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)) as connection:
+            yield connection
+    except sqlite3.Error as error:
+        raise failures.from_sqlite(error, name) from error

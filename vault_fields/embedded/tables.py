@@ -1,0 +1,71 @@
+"""The tables of events and of stored objects, which a keystore has besides those of its keys."""
+
+__all__ = ["BYOK", "EVENTS", "OBJECTS"]
+
+# The sequence is the order in which events became visible: a reader that goes on from one misses none.
+EVENTS = """
+CREATE TABLE event (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    id TEXT NOT NULL UNIQUE,
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    actor_id TEXT NOT NULL,
+    actor_name TEXT NOT NULL,
+    actor_source TEXT NOT NULL,
+    data TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX event_of_environment ON event (environment, sequence);
+CREATE INDEX event_of_time ON event (created_at);
+"""
+
+# The version that object.version_id names is the current one. Ids of both sort by the time of creation.
+OBJECTS = """
+CREATE TABLE object (
+    id TEXT NOT NULL PRIMARY KEY,
+    environment TEXT NOT NULL,
+    name TEXT NOT NULL,
+    context TEXT NOT NULL,
+    version_id TEXT NOT NULL,
+    updated_at TEXT NOT NULL,
+    UNIQUE (environment, name)
+);
+CREATE INDEX object_of_environment ON object (environment, id);
+
+CREATE TABLE object_version (
+    id TEXT NOT NULL PRIMARY KEY,
+    object_id TEXT NOT NULL REFERENCES object (id),
+    data_key_id TEXT NOT NULL,
+    encrypted_keys TEXT NOT NULL,
+    sealed BLOB NOT NULL,
+    etag TEXT NOT NULL,
+    actor_id TEXT NOT NULL,
+    actor_name TEXT NOT NULL,
+    created_at TEXT NOT NULL
+);
+CREATE INDEX version_of_object ON object_version (object_id, id);
+"""
+
+# A customer-managed key. ``wrapped`` is its inner key under the root key, as in kek_version, and moves with those when
+# the root key is replaced; a deleted key is left without it, so that what hangs on it is told from a stranger's.
+BYOK = """
+CREATE TABLE byok_key (
+    id BLOB NOT NULL PRIMARY KEY,
+    environment TEXT NOT NULL,
+    item_name TEXT NOT NULL,
+    item_value TEXT NOT NULL,
+    provider TEXT NOT NULL,
+    settings TEXT NOT NULL,
+    state TEXT NOT NULL,
+    root_key_id TEXT NOT NULL,
+    wrapped BLOB NOT NULL,
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+);
+CREATE UNIQUE INDEX byok_key_of_item ON byok_key (environment, item_name, item_value) WHERE state <> 'deleted';
+CREATE TRIGGER byok_key_added AFTER INSERT ON byok_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+CREATE TRIGGER byok_key_updated AFTER UPDATE OF state ON byok_key BEGIN
+    UPDATE vault SET mark = hex(randomblob(16));
+END;
+"""

@@ -1,0 +1,74 @@
+"""``manage.py vault_events``: what happened in an embedded Vault, one event as JSON on each line."""
+
+import json
+from argparse import ArgumentTypeError
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.dateparse import parse_datetime
+
+from vault_fields.embedded.eventlog import UnknownCursor
+from vault_fields.embedded.events import PAYLOADS
+from vault_fields.exceptions import VaultUnavailable
+from vault_fields.server.configuration import served_vault
+
+PAGE = 1000
+
+
+class Command(BaseCommand):
+    help = (
+        "Prints the events of an embedded Vault, the oldest first, each as JSON in a line. Go on with --after and the "
+        "id of the last one."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--vault", help="The alias in VAULTS (default: that of VAULT_SERVER, or 'default').")
+        parser.add_argument("--environment", default="default", help="The environment (default: %(default)s).")
+        parser.add_argument(
+            "--event", action="append", default=[], choices=sorted(PAYLOADS), metavar="NAME", help="Only these."
+        )
+        parser.add_argument("--after", metavar="ID", help="Only what was stored after this event.")
+        parser.add_argument("--since", type=_moment, metavar="MOMENT", help="Only what happened after this moment.")
+        parser.add_argument(
+            "--prune-days",
+            type=_days,
+            metavar="DAYS",
+            help="Print nothing, and delete the events of all environments that are older than this many days.",
+        )
+
+    def handle(self, *args: Any, vault: str | None, prune_days: int | None, **options: Any) -> None:
+        events = served_vault(vault).store.events
+        try:
+            if prune_days is not None:
+                number = events.prune(datetime.now(UTC) - timedelta(days=prune_days))
+                self.stdout.write(f"{number} events deleted.")
+                return
+            after, more = options["after"], True
+            while more:
+                page = events.page(
+                    options["environment"], names=options["event"], after=after, limit=PAGE, since=options["since"]
+                )
+                for event in page.items:
+                    self.stdout.write(json.dumps(event.as_json(), ensure_ascii=False))
+                after, more = page.after, page.after is not None
+        except UnknownCursor as error:
+            raise CommandError(f"--after {options['after']}: {error} It may have been pruned.") from None
+        except VaultUnavailable as error:
+            raise CommandError(str(error)) from error
+
+
+def _moment(text: str) -> datetime:
+    try:
+        found = parse_datetime(text)
+    except ValueError:
+        found = None
+    if found is None:
+        raise ArgumentTypeError("must be a moment in ISO 8601, such as 2024-01-01T00:00:00Z")
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found
+
+
+def _days(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 5):
+        raise ArgumentTypeError("must be a whole number of days")
+    return int(text)

@@ -1,0 +1,156 @@
+"""``manage.py vault_kek``: the key-encrypting keys of an embedded Vault."""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.core.management.base import CommandError, CommandParser
+from django.db import connections
+
+from vault_fields.embedded.lifecycle import KekInfo, Keks
+from vault_fields.management.keystores import KeystoreCommand, item_of
+from vault_fields.progress import progress_bar
+from vault_fields.shredding import prove_shredded
+from vault_fields.storedkeys import tables
+from vault_fields.usage import versions_in_use
+from vault_fields.vaults import vaults
+
+WAITING_DAYS = 30
+
+ACTIONS = {
+    "list": "all keys of the environment",
+    "show": "the key of an item",
+    "usage": "how many values hang on each version of an item's key",
+    "rotate": "wrap new data keys under a new version; older ones go on opening",
+    "retire": "refuse what versions lower than --before wrapped; a lower --before lets them open again",
+    "disable": "refuse what the key has a part in, for the time being",
+    "enable": "undo disable",
+    "destroy": "refuse it for ever, and erase the key in --days days",
+    "cancel": "undo destroy, within these days; the key is disabled then",
+    "erase": "erase the keys whose days are over; to be run every day",
+    "prove": "try to open every value, and fail unless all of the item's are refused and all others open",
+}
+CHANGES = {"show", "rotate", "disable", "enable", "cancel"}
+
+
+class Command(KeystoreCommand):
+    help = "Key-encrypting keys of an embedded vault: " + "; ".join(
+        f"{action}: {meaning}" for action, meaning in ACTIONS.items()
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", choices=tuple(ACTIONS))
+        parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list and erase.")
+        super().add_arguments(parser)
+        parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
+        parser.add_argument("--format", choices=["text", "json"], default="text", help="For list and show.")
+        parser.add_argument("--before", type=int, help="For retire: the lowest version that still opens.")
+        parser.add_argument(
+            "--days", type=int, default=WAITING_DAYS, help="For destroy: the waiting period (default: %(default)s)."
+        )
+        parser.add_argument(
+            "--make-data-unreadable", action="store_true", help="For destroy with --days 0, which nothing can undo."
+        )
+        parser.add_argument("--prove", action="store_true", help="For destroy: go on with prove.")
+        parser.add_argument(
+            "--database",
+            action="append",
+            choices=tuple(connections),
+            default=[],
+            help="For usage and prove: a database to look at; may be repeated. Default: all.",
+        )
+
+    def handle(self, *args: Any, action: str, item: str | None, vault: str, **options: Any) -> None:
+        with self.failures_told(vault):
+            if action == "prove":
+                # Other vaults than embedded ones are asked just the same.
+                self.prove(vault, *self.required(action, item), options["database"])
+                return
+            keks = self.embedded(vault).service.for_environment(options["environment"]).keks
+            if action == "list":
+                self.tell(keks, options["format"])
+            elif action == "erase":
+                self.stdout.write(f"{keks.erase_due()} keys were erased.")
+            else:
+                self.act(action, keks, vault, *self.required(action, item), **options)
+
+    def act(self, action: str, keks: Keks, vault: str, name: str, value: str, **options: Any) -> None:
+        if action in CHANGES:
+            changed = getattr(keks, "get" if action == "show" else action)(name, value)
+            self.tell([changed], options["format"])
+        elif action == "usage":
+            self.usage(keks, vault, name, value, options["database"])
+        elif action == "retire":
+            if options["before"] is None:
+                raise CommandError("retire needs --before.")
+            self.tell([keks.retire(name, value, before=options["before"])], options["format"])
+        else:
+            self.destroy(keks, name, value, options["days"], options["make_data_unreadable"])
+            if options["prove"]:
+                self.prove(vault, name, value, options["database"])
+
+    def destroy(self, keks: Keks, name: str, value: str, days: int, confirmed: bool) -> None:
+        if days < 0:
+            raise CommandError("--days is not negative.")
+        if not days and not confirmed:
+            raise CommandError(
+                "Without a waiting period the values of this key become unreadable for ever, at once. See "
+                "`vault_kek usage` for how many there are; then add --make-data-unreadable."
+            )
+        self.tell([keks.destroy(name, value, after=timedelta(days=days))], "text")
+
+    def usage(self, keks: Keks, vault: str, name: str, value: str, databases: list[str]) -> None:
+        kek = keks.get(name, value)
+        used = versions_in_use(self.embedded(vault), kek.id, tables(databases), progress=progress_bar)
+        for version in range(1, kek.version + 1):
+            self.stdout.write(f"version {version}: {used[version]} values{_note(kek, version)}")
+
+    def prove(self, vault: str, name: str, value: str, databases: list[str]) -> None:
+        wanted = tables(databases)
+        self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
+        report = prove_shredded(vaults[vault], name, value, wanted, progress=progress_bar)
+        self.stdout.write(str(report))
+        if not report.proven:
+            raise CommandError("This is no proof.")
+        self.stdout.write("Proven. Running processes may hold opened data keys for key_max_age seconds more.")
+
+    def tell(self, keks: Iterable[KekInfo], form: str) -> None:
+        if form == "json":
+            self.stdout.write(json.dumps([_as_json(kek) for kek in keks], indent=2))
+            return
+        for kek in keks:
+            until = "" if kek.destroy_at is None else f", to be erased after {_text(kek.destroy_at)}"
+            self.stdout.write(
+                f"{kek.item_name}={kek.item_value}: {kek.state}{until}, version {kek.version}, opens from version "
+                f"{kek.minimum_version} on, made {_text(kek.created_at)} (id {kek.id})"
+            )
+
+    def required(self, action: str, item: str | None) -> tuple[str, str]:
+        if item is None:
+            raise CommandError(f"{action} needs the context item, as NAME=VALUE.")
+        return item_of(item)
+
+
+def _note(kek: KekInfo, version: int) -> str:
+    if version < kek.minimum_version:
+        return ", retired"
+    return ", wraps new data keys" if version == kek.version else ""
+
+
+def _text(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _as_json(kek: KekInfo) -> dict[str, Any]:
+    return {
+        "id": str(kek.id),
+        "environment": kek.environment,
+        "name": kek.item_name,
+        "value": kek.item_value,
+        "state": kek.state,
+        "version": kek.version,
+        "minimum_version": kek.minimum_version,
+        "created_at": kek.created_at.isoformat(),
+        "destroy_at": kek.destroy_at and kek.destroy_at.isoformat(),
+    }

@@ -1,0 +1,28 @@
+"""The access log: one line of JSON for each request, with nothing in it that is secret."""
+
+import json
+import logging
+
+from vault_fields.server.bearers import ApiKey
+
+__all__ = ["METHODS", "log_access"]
+
+logger = logging.getLogger("vault_fields.server.access")
+
+METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"})
+
+
+def log_access(
+    *, request_id: str, method: str | None, template: str, key: ApiKey | None, status: int, seconds: float
+) -> None:
+    """``template`` and not the path: names of objects are their owners' business, and so are query strings."""
+    record = {
+        "request_id": request_id,
+        "method": method if method in METHODS else "other",
+        "path": template,
+        "status": status,
+        "duration_ms": round(seconds * 1000, 2),
+        "environment": key and key.environment,
+        "key": key and key.name,
+    }
+    logger.info(json.dumps(record, ensure_ascii=False), extra={"access": record})

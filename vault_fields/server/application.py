@@ -1,0 +1,103 @@
+"""The server as an application of its own, WSGI or ASGI: a face and nothing of the project's URLs and middleware."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from django.core.handlers.asgi import ASGIRequest
+from django.core.handlers.wsgi import WSGIRequest
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.urls import path
+
+from vault_fields.embedded.eventlog import flush_all
+from vault_fields.server.bodies import MAX_BODY_BYTES
+from vault_fields.server.face import Face, safely
+from vault_fields.server.routes import EVENTS, VAULT, Route
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+__all__ = ["AsgiApplication", "WsgiApplication"]
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class WsgiApplication:
+    """Serves one face; ``face`` gives it, anew for each request."""
+
+    def __init__(self, face: Callable[[], Face]) -> None:
+        self._face = face
+
+    def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
+        response = _respond(self._face, WSGIRequest(environ))
+        start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
+        return [response.content]
+
+
+class AsgiApplication:
+    """
+    The same for ASGI servers. The work is done in threads: it waits for the disk.
+
+    A body is read into memory, up to the limit of what a face reads.
+    """
+
+    def __init__(self, face: Callable[[], Face]) -> None:
+        self._face = face
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await _live(receive, send)
+            return
+        if scope["type"] != "http":
+            # Servers that follow the specification close what is not accepted.
+            raise ValueError(f"The vault is served over HTTP, not {scope['type']}.")
+        body = await _body(receive)
+        if body is None:
+            return
+        response = await asyncio.to_thread(_respond, self._face, ASGIRequest(scope, BytesIO(body)))
+        headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
+        await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
+        await send({"type": "http.response.body", "body": response.content})
+
+
+async def _live(receive: Receive, send: Send) -> None:
+    while True:
+        message = await receive()
+        ending = message["type"] == "lifespan.shutdown"
+        if ending:
+            # Servers may end by the signal that told them to, which nothing in Python is asked about.
+            await asyncio.to_thread(flush_all)
+        await send({"type": f"{message['type']}.complete"})
+        if ending:
+            return
+
+
+async def _body(receive: Receive) -> bytes | None:
+    """As much of the body as it takes to know that it is too long; None if the client went away."""
+    body = b""
+    while len(body) <= MAX_BODY_BYTES:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return None
+        body += message.get("body", b"")
+        if not message.get("more_body", False):
+            break
+    return body
+
+
+def _respond(face: Callable[[], Face], request: HttpRequest) -> JsonResponse:
+    for pattern, route in _PATTERNS:
+        if match := pattern.resolve(request.path_info.removeprefix("/")):
+            return safely(face, request, route, match.kwargs)
+    return safely(face, request, None, {})
+
+
+def _unused(request: HttpRequest, **parameters: str) -> HttpResponse:  # pragma: no cover - patterns need a view.
+    raise NotImplementedError
+
+
+_ROUTES: tuple[Route, ...] = (*VAULT, EVENTS)
+_PATTERNS = [(path(route.pattern, _unused), route) for route in _ROUTES]

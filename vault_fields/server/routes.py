@@ -1,0 +1,39 @@
+"""The paths of the server, and what each method does there."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vault_fields.server import eventcalls, keycalls, objectcalls
+from vault_fields.server.calls import Operation
+
+__all__ = ["EVENTS", "VAULT", "Route"]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """``pattern`` is one of Django's; ``template`` is the path as the API's documentation writes it."""
+
+    pattern: str
+    operations: Mapping[str, Operation]
+
+    @property
+    def template(self) -> str:
+        return "/" + self.pattern.replace("<path:", "{").replace("<str:", "{").replace(">", "}")
+
+
+VAULT = (
+    Route("vault/v1/keys/data-key", {"POST": keycalls.create}),
+    Route("vault/v1/keys/decrypt", {"POST": keycalls.decrypt}),
+    Route("vault/v1/keys/rekey", {"POST": keycalls.rekey}),
+    Route("vault/v1/kv", {"GET": objectcalls.page, "POST": objectcalls.create}),
+    # Servers decode a path before it is matched, so that a slash in a name is one in the path.
+    Route("vault/v1/kv/name/<path:name>", {"GET": objectcalls.read_by_name}),
+    Route(
+        "vault/v1/kv/<str:id>",
+        {"GET": objectcalls.read, "PUT": objectcalls.update, "DELETE": objectcalls.delete},
+    ),
+    Route("vault/v1/kv/<str:id>/metadata", {"GET": objectcalls.describe}),
+    Route("vault/v1/kv/<str:id>/versions", {"GET": objectcalls.versions}),
+)
+
+EVENTS = Route("events", {"GET": eventcalls.page})

@@ -1,0 +1,126 @@
+"""
+Proves that the key of a context item is gone: what was encrypted for it does not open, and everything else does.
+
+Every value of every encrypted field is looked at, and its data key is asked for, past all caches. So are the objects
+that the vault itself stores.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+
+from vault_fields.backends.base import BaseVault
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.blob import EncryptedKeys
+from vault_fields.exceptions import KeyRevoked, VaultRefused
+from vault_fields.fields.groups import Group
+from vault_fields.progress import Progress, silent
+from vault_fields.storedkeys import stored_keys
+
+__all__ = ["ShredReport", "prove_shredded"]
+
+# How many answers are remembered for the other values under the same data key.
+_MAX_REMEMBERED = 10_000
+
+
+@dataclass(slots=True)
+class ShredReport:
+    """
+    Numbers of values. It is a proof if none of the item's opens, and each other opens or is refused for another key.
+
+    ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are others' that do not open
+    for any other reason, and whatever cannot be read; ``elsewhere`` were encrypted by other vaults.
+    """
+
+    unreadable: int = 0
+    readable: int = 0
+    others: int = 0
+    refused_otherwise: int = 0
+    broken: int = 0
+    elsewhere: int = 0
+
+    @property
+    def proven(self) -> bool:
+        return not self.readable and not self.broken
+
+    def __str__(self) -> str:
+        return (
+            f"{self.unreadable} values of this key are unreadable, {self.readable} still open. Of the values of other "
+            f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own, and "
+            f"{self.broken} do not open. {self.elsewhere} values are in other vaults."
+        )
+
+
+def prove_shredded(
+    vault: BaseVault,
+    name: str,
+    value: str,
+    wanted: Iterable[tuple[str, Group]],
+    *,
+    progress: Progress = silent,
+) -> ShredReport:
+    """
+    Try to open what the tables ``wanted`` hold, for the context item and for all others. Reads only.
+
+    One ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves nothing.
+    """
+    vault.purge()
+    prover = _Prover(vault, name, value)
+    report = ShredReport()
+    for row in stored_keys(wanted, progress=progress):
+        if row.companion is None:
+            report.broken += row.values
+        elif row.companion.vault != vault.alias:
+            report.elsewhere += row.values
+        else:
+            prover.count(report, row.companion.encrypted_keys, row.companion.context, row.values)
+    if isinstance(vault, EmbeddedBackend):
+        for encrypted_keys, context in vault.service.objects_keys():
+            prover.count(report, encrypted_keys, context, 1)
+    return report
+
+
+class _Outcome(Enum):
+    OPENS = "opens"
+    REVOKED = "refused because a key is disabled or destroyed"
+    BROKEN = "does not open"
+
+
+class _Prover:
+    def __init__(self, vault: BaseVault, name: str, value: str) -> None:
+        self._vault = vault
+        self._name = name
+        self._value = value
+        self._kek_id = vault.service.keks.get(name, value).id.bytes if isinstance(vault, EmbeddedBackend) else None
+        self._outcome = lru_cache(_MAX_REMEMBERED)(self._try)
+
+    def count(self, report: ShredReport, encrypted_keys: str, context: Mapping[str, str], values: int) -> None:
+        outcome = self._outcome(encrypted_keys)
+        if context.get(self._name) == self._value:
+            if outcome is _Outcome.OPENS:
+                report.readable += values
+            else:
+                report.unreadable += values
+        elif outcome is _Outcome.OPENS:
+            report.others += values
+        # One that hangs on the key, though its context does not name the item, is a loss that nobody meant.
+        elif outcome is _Outcome.REVOKED and not self._hangs_on_key(encrypted_keys):
+            report.refused_otherwise += values
+        else:
+            report.broken += values
+
+    def _try(self, encrypted_keys: str) -> _Outcome:
+        try:
+            self._vault.decrypt_data_key(encrypted_keys)
+        except KeyRevoked:
+            return _Outcome.REVOKED
+        except VaultRefused:
+            return _Outcome.BROKEN
+        return _Outcome.OPENS
+
+    def _hangs_on_key(self, encrypted_keys: str) -> bool:
+        """Known of an embedded vault only: what another one hands out is opaque."""
+        if self._kek_id is None:
+            return False
+        return self._kek_id in {copy.kek_id for copy in EncryptedKeys.decode(encrypted_keys).copies}

@@ -1,0 +1,226 @@
+"""
+The operations of a vault over a transit engine, as steps. No I/O.
+
+Each is a generator: it yields what may be asked side by side, is sent the replies in the same order, and returns an
+outcome. Errors are replies and outcomes and are not raised here: a traceback would have data keys in its frames.
+"""
+
+import base64
+from collections import defaultdict
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.keycache import Outcome
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.transit.asking import Ask, Payload, Reply, batch_results, copy_in, data_in, plaintext_in
+from vault_fields.transit.blob import EncryptedKeys, MalformedBlob, WrappedCopy
+from vault_fields.transit.meaning import TransitKeyMissing
+from vault_fields.transit.names import key_name
+
+__all__ = ["Steps", "Transit"]
+
+T = TypeVar("T")
+Steps = Generator[list[Ask], list[Reply], T]
+
+# What the answer to a batch may grow to is bounded by the client.
+BATCH_SIZE = 500
+
+# Keys that nobody can take out of the engine, nor delete by a single call.
+NEW_KEY = {"type": "aes256-gcm96", "exportable": False, "allow_plaintext_backup": False}
+
+
+class Transit:
+    """A transit engine whose keys, one for each context item, have names that begin with ``prefix``."""
+
+    def __init__(self, *, prefix: str, unwrap_all: bool) -> None:
+        self._prefix = prefix
+        self._unwrap_all = unwrap_all
+
+    def names(self, context: Mapping[str, str]) -> list[str]:
+        return [key_name(self._prefix, name, value) for name, value in context.items()]
+
+    def create(self, context: KeyContext) -> Steps[Outcome]:
+        first, *others = self.names(context)
+        [reply] = yield from _making_keys([Ask("datakey/plaintext", first, Payload())])
+        if isinstance(reply, VaultError):
+            return reply
+        plaintext, copy = plaintext_in(data_in(reply)), copy_in(first, data_in(reply))
+        if isinstance(plaintext, VaultError):
+            return plaintext
+        if isinstance(copy, VaultError):
+            return copy
+        return (yield from self._wrap(uuid4().bytes, plaintext, [copy], others))
+
+    def rekey(self, text: str, context: KeyContext) -> Steps[Outcome]:
+        """The same data key, with the same id."""
+        outcome = (yield from self.open([text]))[text]
+        if isinstance(outcome, VaultError):
+            return outcome
+        return (yield from self._wrap(UUID(outcome.id).bytes, outcome.plaintext, [], self.names(context)))
+
+    def open(self, texts: Iterable[str]) -> Steps[dict[str, Outcome]]:
+        outcomes: dict[str, Outcome] = {}
+        pending = _decoded(texts, outcomes)
+        if self._unwrap_all:
+            opened = yield from _decrypted(copy for blob in pending.values() for copy in blob.copies)
+            for text, blob in pending.items():
+                outcomes[text] = _proved(text, blob, [opened[copy] for copy in blob.copies])
+            return outcomes
+        failures: defaultdict[str, list[VaultError]] = defaultdict(list)
+        position = 0
+        while pending:
+            opened = yield from _decrypted(blob.copies[position] for blob in pending.values())
+            for text, blob in list(pending.items()):
+                found = opened[blob.copies[position]]
+                if isinstance(found, (KeyRevoked, VaultUnavailable)):
+                    failures[text].append(found)
+                    if len(failures[text]) < len(blob.copies):
+                        continue
+                    outcomes[text] = _most_hopeful(failures[text])
+                else:
+                    outcomes[text] = _proved(text, blob, [found])
+                del pending[text]
+            position += 1
+        return outcomes
+
+    def rewrap(self, texts: Iterable[str]) -> Steps[dict[str, str | VaultError]]:
+        """
+        The same copies under the newest versions of their keys; a text stays as it is if all of them were already.
+
+        The engine does it inside: no data key leaves it.
+        """
+        refused: dict[str, Outcome] = {}
+        blobs = _decoded(texts, refused)
+        renewed = yield from _in_batches(
+            "rewrap",
+            (copy for blob in blobs.values() for copy in blob.copies),
+            lambda copy, found: copy_in(copy.key, found),
+        )
+        outcomes: dict[str, str | VaultError] = {
+            text: outcome for text, outcome in refused.items() if isinstance(outcome, VaultError)
+        }
+        for text, blob in blobs.items():
+            outcomes[text] = _rewrapped(blob, renewed)
+        return outcomes
+
+    def versions(self, names: Sequence[str]) -> Steps[dict[str, int | VaultError]]:
+        """The newest version of each of these keys."""
+        replies = yield [Ask("keys", name) for name in names]
+        return {name: _version(reply) for name, reply in zip(names, replies, strict=True)}
+
+    def _wrap(
+        self, data_key_id: bytes, plaintext: bytes, copies: list[WrappedCopy], names: Sequence[str]
+    ) -> Steps[Outcome]:
+        text = base64.b64encode(plaintext).decode()
+        asks = [Ask("encrypt", name, Payload(plaintext=text)) for name in names]
+        replies = (yield from _making_keys(asks)) if asks else []
+        for name, reply in zip(names, replies, strict=True):
+            copy = reply if isinstance(reply, VaultError) else copy_in(name, data_in(reply))
+            if isinstance(copy, VaultError):
+                return copy
+            copies.append(copy)
+        encrypted_keys = EncryptedKeys.of(data_key_id, plaintext, copies).encode()
+        return DataKey(str(UUID(bytes=data_key_id)), encrypted_keys, plaintext)
+
+
+def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
+    """Ask, and where a key does not exist yet, make it and ask again."""
+    replies = list((yield asks))
+    missing = [index for index, reply in enumerate(replies) if isinstance(reply, TransitKeyMissing)]
+    if not missing:
+        return replies
+    made = yield [Ask("keys", asks[index].key, Payload(NEW_KEY)) for index in missing]
+    for index, reply in zip(missing, made, strict=True):
+        replies[index] = reply
+    ready = [index for index in missing if not isinstance(replies[index], VaultError)]
+    again = (yield [asks[index] for index in ready]) if ready else []
+    for index, reply in zip(ready, again, strict=True):
+        replies[index] = reply
+    return replies
+
+
+def _decoded(texts: Iterable[str], outcomes: dict[str, Outcome]) -> dict[str, EncryptedKeys]:
+    """The blobs; for a text that is none, a refusal goes into ``outcomes``."""
+    blobs = {}
+    for text in texts:
+        try:
+            blobs[text] = EncryptedKeys.decode(text)
+        except MalformedBlob:
+            outcomes[text] = VaultRefused("the encrypted keys are not of this kind of vault, or are damaged.")
+    return blobs
+
+
+def _decrypted(copies: Iterable[WrappedCopy]) -> Steps[dict[WrappedCopy, bytes | VaultError]]:
+    return (yield from _in_batches("decrypt", copies, lambda copy, found: plaintext_in(found)))
+
+
+def _in_batches(
+    operation: str, copies: Iterable[WrappedCopy], read: Callable[[WrappedCopy, Mapping[str, Any]], T | VaultError]
+) -> Steps[dict[WrappedCopy, T | VaultError]]:
+    """All of them in as few requests as there are keys, or a few more if there are very many copies."""
+    by_key: defaultdict[str, dict[WrappedCopy, None]] = defaultdict(dict)
+    for copy in copies:
+        by_key[copy.key][copy] = None
+    batches = [
+        (key, list(wanted)[start : start + BATCH_SIZE])
+        for key, wanted in by_key.items()
+        for start in range(0, len(wanted), BATCH_SIZE)
+    ]
+    if not batches:
+        return {}
+    replies = yield [Ask(operation, key, _batch(operation, batch)) for key, batch in batches]
+    outcomes: dict[WrappedCopy, T | VaultError] = {}
+    for (_, batch), reply in zip(batches, replies, strict=True):
+        results = batch_results(reply, len(batch))
+        for index, copy in enumerate(batch):
+            outcomes[copy] = results if isinstance(results, VaultError) else read(copy, results[index])
+    return outcomes
+
+
+def _batch(operation: str, copies: Sequence[WrappedCopy]) -> Payload:
+    payload = Payload(batch_input=[{"ciphertext": copy.ciphertext} for copy in copies])
+    if operation == "decrypt":
+        # Without it one copy that does not open would hide the others.
+        payload["partial_failure_response_code"] = 200
+    return payload
+
+
+def _proved(text: str, blob: EncryptedKeys, opened: Sequence[bytes | VaultError]) -> Outcome:
+    failures = [found for found in opened if isinstance(found, VaultError)]
+    if failures:
+        return _most_final(failures)
+    plaintexts = {found for found in opened if isinstance(found, bytes)}
+    if len(plaintexts) != 1 or not blob.belongs_to(next(iter(plaintexts))):
+        return VaultRefused("the encrypted keys do not open.")
+    return DataKey(str(UUID(bytes=blob.data_key_id)), text, plaintexts.pop())
+
+
+def _rewrapped(blob: EncryptedKeys, renewed: Mapping[WrappedCopy, WrappedCopy | VaultError]) -> str | VaultError:
+    copies = []
+    for copy in blob.copies:
+        new = renewed[copy]
+        if isinstance(new, VaultError):
+            return new
+        copies.append(copy if new.version == copy.version else new)
+    return EncryptedKeys(blob.data_key_id, tuple(copies), blob.commitment).encode()
+
+
+def _version(reply: Reply) -> int | VaultError:
+    if isinstance(reply, VaultError):
+        return reply
+    version = data_in(reply).get("latest_version")
+    if isinstance(version, int) and version > 0:
+        return version
+    return VaultRefused("the transit engine answered something that is not a version.", status=200)
+
+
+def _most_final(failures: Sequence[VaultError]) -> VaultError:
+    # All copies are needed: while one is revoked, it is no use to wait for another.
+    return next((error for error in failures if not isinstance(error, VaultUnavailable)), failures[0])
+
+
+def _most_hopeful(failures: Sequence[VaultError]) -> VaultError:
+    # One copy is enough: while one may come back, trying again may help.
+    return next((error for error in failures if isinstance(error, VaultUnavailable)), failures[0])
