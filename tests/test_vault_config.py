@@ -76,7 +76,7 @@ def test_with_django_environ(monkeypatch):
     [
         (None, "must be a string, not NoneType"),
         (b"workos://:hidden@", "must be a string, not bytes"),
-        ("", "scheme must be one of local, memory, workos, workos+http"),
+        ("", "scheme must be one of local, memory, openbao, openbao+http, workos, workos+http"),
         ("hidden", "scheme must be one of"),
         ("https://:hidden@api.workos.com", "scheme must be one of"),
         ("workos://:hid\tden@", "spaces around it or control characters"),
