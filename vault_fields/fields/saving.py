@@ -127,16 +127,15 @@ def companion_of(instance: Model, group: Group) -> str | None:
 def handed_over(instances: Iterable[Model], names: Iterable[str]) -> Iterator[None]:
     """While Django reads the attributes of these rows in order to write them, let it read what is stored."""
     names = list(names)
-    taken = [(instance.__dict__, name) for instance in instances for name in names if name in instance.__dict__]
-    for data, name in taken:
-        data[name] = Handover(data[name])
+    rows = [instance.__dict__ for instance in instances]
+    taken = [(data, name, data[name]) for data in rows for name in names if name in data]
+    for data, name, held in taken:
+        data[name] = Handover(held)
     try:
         yield
     finally:
-        for data, name in taken:
-            held = data[name]
-            if isinstance(held, Handover):
-                data[name] = held.stored
+        for data, name, held in taken:
+            data[name] = held
 
 
 def take_stored(instance: Model, table: type[Model]) -> None:
