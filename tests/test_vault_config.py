@@ -76,7 +76,7 @@ def test_with_django_environ(monkeypatch):
     [
         (None, "must be a string, not NoneType"),
         (b"workos://:hidden@", "must be a string, not bytes"),
-        ("", "scheme must be one of local, memory, workos, workos+http"),
+        ("", "scheme must be one of local, memory, openbao, openbao+http, workos, workos+http"),
         ("hidden", "scheme must be one of"),
         ("https://:hidden@api.workos.com", "scheme must be one of"),
         ("workos://:hid\tden@", "spaces around it or control characters"),
@@ -106,7 +106,10 @@ def test_with_django_environ(monkeypatch):
         ("workos://:hidden@?base_url=hidden", "base_url cannot stand in the query string"),
         ("local:///hidden?path=hidden", "path cannot stand in the query string"),
         ("memory://?alias=hidden", "alias cannot stand in the query string"),
-        ("workos://:hidden@?tiemout=1", "unknown option tiemout. WorkOSVault has: key_max_age, max_cached_keys"),
+        (
+            "workos://:hidden@?tiemout=1",
+            "unknown option tiemout. WorkOSVault has: data_key_max_age, data_key_max_uses, key_max_age",
+        ),
         ("memory://?2hidden@h", "unknown option (not a word)"),
         ("memory://?key_max_age=1&key_max_age=2", "key_max_age is given twice"),
         ("memory://?key_max_age=", "key_max_age must be a number"),

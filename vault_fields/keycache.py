@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from vault_fields.exceptions import VaultError
 from vault_fields.keys import DataKey, KeyContext
@@ -73,6 +73,13 @@ class KeyCache:
         with self._lock:
             if generation is None or generation == self._purges:
                 self._put(key, key.encrypted_keys, context)
+
+    def confirm(self, encrypted_keys: str, context: KeyContext) -> None:
+        """Say for which context a held key was made, once that is known."""
+        with self._lock:
+            entry = self._entries.get(encrypted_keys)
+            if entry is not None:
+                self._entries[encrypted_keys] = replace(entry, context=context)
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """

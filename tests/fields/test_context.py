@@ -42,7 +42,9 @@ def test_what_may_name_a_tenant(value, text):
     assert attribute_text(value) == text
 
 
-@pytest.mark.parametrize("value", [None, 1.0, True, b"a", {"a": 1}, ["a"], object()], ids=repr)
+@pytest.mark.parametrize(
+    "value", [None, 1.0, True, b"a", {"a": 1}, ["a"], object()], ids=lambda value: type(value).__name__
+)
 def test_what_has_more_than_one_spelling_is_refused(value):
     with pytest.raises(KeyContextError, match=f"type {type(value).__name__} cannot name a tenant"):
         attribute_text(value)
@@ -176,6 +178,26 @@ def test_bind_to_needs_a_value_before_the_row_is_inserted(db):
 
         with pytest.raises(KeyContextError, match="bind_to names 'id', which has no value before"):
             Row(tenant="x", secret="x").save()
+
+
+def test_a_companion_that_could_not_be_read_again_is_not_written(db):
+    @context_from("note")
+    def derive(row):
+        return {"tenant": "a"}
+
+    with isolate_apps("tests.testapp"):
+
+        class Row(models.Model):
+            note = models.TextField()
+            secret = EncryptedTextField(key_context=derive)
+
+            class Meta:
+                app_label = "testapp"
+
+        with pytest.raises(
+            KeyContextError, match=r"testapp.Row.secret \(pk=None\): the companion would not be readable"
+        ):
+            Row(note="x" * 5000, secret="x").save()
 
 
 def test_adding_an_item_to_a_context_goes_on_opening_what_was_written_before(patient, monkeypatch):

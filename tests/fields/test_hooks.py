@@ -12,6 +12,7 @@ from django.db import connection, models, transaction
 from tests.testapp.models import Document, Letter, Organization, Patient, Setting, Token
 from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.fields import CompanionField
 from vault_fields.testing import assert_vault_calls, capture_vault_calls
 from vault_fields.vaults import vaults
 
@@ -278,6 +279,64 @@ def test_peers_are_fetched_sealed_and_in_one_query(organization, django_assert_n
         assert [row.ssn for row in rows] == ["0", "1", "2", "3"]
     with assert_vault_calls():
         rows[0].save()
+
+
+def test_peers_that_are_gone_are_left_out(organization):
+    if not hasattr(models, "FETCH_PEERS"):
+        assert not hasattr(models.QuerySet, "fetch_mode")  # As above.
+        return
+    for n in range(3):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    rows = list(Patient.objects.order_by("pk").defer("ssn").fetch_mode(models.FETCH_PEERS))
+    Patient.objects.filter(pk=rows[1].pk).delete()
+    assert rows[0].ssn == "0"
+    assert rows[2].ssn == "2"
+    with pytest.raises(Patient.DoesNotExist):
+        rows[1].ssn  # noqa: B018
+
+
+@pytest.mark.django_db(transaction=True)
+def test_deferred_values_are_loaded_without_a_transaction_too():
+    organization = Organization.objects.create(workos_id="org_1")
+    letter = Letter.objects.create(organization=organization, subject="s", text=[1])
+    row = Letter.objects.only("subject", "organization").get(pk=letter.pk)
+    row.subject = "new"
+    row.save()
+    assert (fresh(letter).subject, fresh(letter).text) == ("new", [1])
+
+
+def test_a_signal_handler_may_replace_a_value_while_a_fixture_is_loaded(organization, stored):
+    def replace(sender, instance, **kwargs):
+        instance.ssn = "replaced"
+
+    models.signals.post_save.connect(replace, sender=Patient)
+    try:
+        row = Patient(pk=5, organization=organization, ssn="x", history=None)
+        row.save_base(raw=True)
+    finally:
+        models.signals.post_save.disconnect(replace, sender=Patient)
+    assert row.ssn == "replaced"
+    assert fresh(row).ssn == "x"
+
+
+def test_a_value_given_as_an_expression_is_refused(patient):
+    field = Patient._meta.get_field("ssn")
+    with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
+        list(Patient.objects.annotate(value=models.Value("x", output_field=field)))
+
+
+def test_a_companion_that_no_field_uses_is_a_column_like_any_other():
+    from django.test.utils import isolate_apps
+
+    with isolate_apps("tests.testapp"):
+
+        class Row(models.Model):
+            keys = CompanionField()
+
+            class Meta:
+                app_label = "testapp"
+
+    assert Row._meta.get_field("keys").pre_save(Row(keys="x"), add=True) == "x"
 
 
 def test_a_row_that_is_gone_says_so(patient):

@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.testapp.models import ApiKey, Certificate, ShortApiKey, Visit, WildcardCertificate
+from tests.testapp.models import ApiKey, Certificate, Share, ShortApiKey, Visit, WildcardCertificate
 from vault_fields import companion
-from vault_fields.exceptions import KeyContextMismatch
+from vault_fields.exceptions import DecryptionError, KeyContextMismatch
 from vault_fields.testing import assert_vault_calls
 
 
@@ -77,6 +77,27 @@ def test_a_proxy_reads_and_writes_as_its_model(organization):
     short.save()
     assert ApiKey.objects.get().secret == "new"
     assert ShortApiKey.objects.values_list("secret", flat=True).get() == "new"
+
+
+def test_rows_with_a_composite_key_read_and_write(organization, other_organization):
+    for number in range(3):
+        Share.objects.create(organization=organization, number=number, note=f"n{number}")
+    shares = Share.objects.order_by("number")
+    with assert_vault_calls(decrypt=3, cold=True):
+        assert [share.note for share in shares.all()] == ["n0", "n1", "n2"]
+    assert list(shares.values_list("pk", "note")) == [((organization.pk, n), f"n{n}") for n in range(3)]
+    assert [share.note for share in shares.only("note")] == ["n0", "n1", "n2"]
+    rows = list(shares)
+    for row in rows:
+        row.note += "!"
+    Share.objects.bulk_update(rows, ["note"])
+    assert [share.note for share in shares.all()] == ["n0!", "n1!", "n2!"]
+    Share.objects.filter(number=1).update(organization=other_organization)
+    with pytest.raises(KeyContextMismatch):
+        Share.objects.get(number=1).note  # noqa: B018
+    Share.objects.filter(number=2).update(number=7)
+    with pytest.raises(DecryptionError, match="does not open"):
+        Share.objects.get(number=7).note  # noqa: B018
 
 
 def test_a_related_object_stands_for_its_primary_key(organization, other_organization, stored):

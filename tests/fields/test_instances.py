@@ -2,6 +2,7 @@
 
 import asyncio
 import copy
+import gc
 import pickle
 import threading
 
@@ -14,9 +15,17 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from tests.testapp.models import Document, Legacy, Letter, Organization, Patient
-from vault_fields.exceptions import DecryptionError, EnvelopeError, PlaintextFound, ValueRefused
+from vault_fields.exceptions import (
+    DecryptionError,
+    EnvelopeError,
+    KeyRevoked,
+    PlaintextFound,
+    ValueRefused,
+    VaultUnavailable,
+)
 from vault_fields.fields import EncryptedTextField, aopen
 from vault_fields.testing import assert_vault_calls
+from vault_fields.vaults import vaults
 
 
 def fresh(instance):
@@ -215,6 +224,63 @@ def test_a_lost_companion_is_an_error_and_never_plaintext(patient, execute):
             read()
 
 
+def test_a_refused_key_names_field_and_row_wherever_it_is_needed(patient):
+    vault = vaults["default"]
+    loaded, changed = fresh(patient), fresh(patient)
+    vault.revoke("organization_id", str(loaded.organization_id))
+    vault.purge()
+    try:
+        with pytest.raises(KeyRevoked, match=r"VAULTS\['default'\]: testapp.Patient.ssn \(pk=\d+\)"):
+            loaded.ssn  # noqa: B018
+        changed.ssn = "new"
+        with pytest.raises(KeyRevoked, match=r"testapp.Patient.ssn \(pk=\d+\)"), transaction.atomic():
+            changed.save()
+        with pytest.raises(KeyRevoked, match=r"testapp.Patient.ssn \(pk=None\)"), transaction.atomic():
+            Patient.objects.create(organization_id=loaded.organization_id, ssn="x")
+    finally:
+        vault.restore("organization_id", str(loaded.organization_id))
+    assert loaded.ssn == "123-45-6789"
+    changed.save()
+    assert fresh(patient).ssn == "new"
+
+
+def test_an_outage_is_an_error_and_is_not_saved_as_nothing(patient, stored):
+    before = stored(patient, "ssn", "ssn_keys")
+    vault = vaults["default"]
+    loaded = fresh(patient)
+    vault.purge()
+    with vault.fail_with(VaultUnavailable("down")):
+        with pytest.raises(VaultUnavailable, match="down"):
+            loaded.ssn  # noqa: B018
+        with pytest.raises(VaultUnavailable):
+            Patient.objects.values_list("ssn").get()
+        loaded.save()
+    assert stored(patient, "ssn", "ssn_keys") == before
+    assert loaded.ssn == "123-45-6789"
+
+
+def test_without_a_cache_every_read_asks_and_a_page_read_at_once_still_asks_once(organization, settings):
+    settings.VAULTS = {
+        "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"key_max_age": 0}}
+    }
+    for n in range(3):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    with assert_vault_calls(decrypt=3):
+        assert [row.ssn for row in Patient.objects.order_by("pk")] == ["0", "1", "2"]
+    with assert_vault_calls(decrypt=3):
+        assert list(Patient.objects.order_by("pk").values_list("ssn", flat=True)) == ["0", "1", "2"]
+
+
+def test_a_batch_is_no_larger_than_the_cache(organization, settings):
+    settings.VAULTS = {
+        "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"max_cached_keys": 2}}
+    }
+    for n in range(6):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    with assert_vault_calls(decrypt=6, cold=True):
+        assert sorted(row.ssn for row in Patient.objects.order_by("pk")) == list("012345")
+
+
 def test_value_and_companion_of_different_writes_are_told_apart(patient, execute):
     loaded = fresh(patient)
     other = Patient.objects.create(organization=loaded.organization, ssn="other")
@@ -288,6 +354,39 @@ def test_json_that_is_no_json_says_so_without_showing_it(organization, execute):
     assert "hidden" not in str(caught.value)
 
 
+def test_json_nested_too_deeply_says_so(organization, execute):
+    Legacy.objects.create(organization=organization)
+    execute("UPDATE testapp_legacy SET data = %s", "[" * 200_000 + "]" * 200_000)
+    with pytest.raises(DecryptionError, match="not JSON, or nested too deeply"):
+        Legacy.objects.get().data  # noqa: B018
+
+
+def test_a_purge_drops_keys_whose_companion_was_altered(patient, execute):
+    real = fresh(patient)
+    keys = real.ssn_keys.replace(f'"organization_id":"{real.organization_id}"', '"organization_id":"999"', 1)
+    execute("UPDATE testapp_patient SET ssn_keys = %s", keys)
+    vault = vaults["default"]
+    vault.purge()
+    with pytest.raises(DecryptionError, match="does not belong to its data key"):
+        fresh(patient).ssn  # noqa: B018
+    assert len(vault.cache) == 1
+    assert vault.purge({"organization_id": str(real.organization_id)}) == 1
+    assert fresh(patient).history == [1]
+    assert vault.purge({"organization_id": "999"}) == 0
+    assert vault.purge({"organization_id": str(real.organization_id)}) == 1
+
+
+def test_a_value_too_long_for_the_server_is_not_read_as_nothing(patient, execute):
+    if connection.vendor != "mysql":
+        # Only MySQL and MariaDB bound what an expression may give.
+        return
+    envelope = fresh(patient).__dict__["ssn"].text.rpartition("$")[0]
+    execute(f"UPDATE testapp_patient SET ssn = CONCAT('{envelope}$', REPEAT('A', @@max_allowed_packet - 100))")
+    for read in (lambda: Patient.objects.values_list("ssn").get(), lambda: Patient.objects.only("ssn").get()):
+        with pytest.raises(EnvelopeError, match="too long to be selected like this"):
+            read()
+
+
 def test_a_stored_control_character_is_not_taken_for_what_a_query_adds(organization, execute):
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET text = %s", "\x1evx")
@@ -302,3 +401,21 @@ def test_the_value_of_a_null_row_stays_null(organization):
     letter.text = []
     letter.save()
     assert fresh(letter).text == []
+
+
+def test_the_parts_of_an_instance_copy_one_by_one(patient):
+    loaded = fresh(patient)
+    loaded.ssn = "x"
+    pending = copy.copy(loaded.__dict__["ssn"])
+    assert (pending.value, pending.previous) == ("x", loaded.__dict__["ssn"].previous)
+    assert repr(pending) == "<pending>"
+
+
+def test_rows_that_the_caller_dropped_are_not_asked_for(organization):
+    for n in range(3):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    rows = list(Patient.objects.raw("SELECT * FROM testapp_patient ORDER BY id"))
+    del rows[1]
+    gc.collect()
+    with assert_vault_calls(decrypt=2, cold=True):
+        assert [row.ssn for row in rows] == ["0", "2"]

@@ -2,7 +2,7 @@
 
 import pytest
 from django.core.exceptions import FieldError
-from django.db import connection, transaction
+from django.db import NotSupportedError, connection, transaction
 from django.db.models import (
     Case,
     CharField,
@@ -189,6 +189,7 @@ def test_what_can_be_asked_of_the_column(patients):
         lambda q: q.filter(ssn__gt="x"),
         lambda q: q.filter(ssn__regex="x"),
         lambda q: q.filter(history__key="x"),
+        lambda q: q.filter(history__key__other="x"),
         lambda q: q.filter(history__has_key="x"),
         lambda q: q.filter(history=[1]),
         lambda q: q.exclude(ssn="x"),
@@ -241,6 +242,12 @@ def test_every_other_use_is_refused(patients, misuse):
 def test_every_other_use_is_refused_at_once(patients, misuse):
     with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
         misuse()
+
+
+def test_other_databases_are_refused(patients, monkeypatch):
+    monkeypatch.setattr(connection, "vendor", "oracle")
+    with pytest.raises(NotSupportedError, match="testapp.Patient.ssn can be read on SQLite, .*not on oracle"):
+        list(Patient.objects.values_list("ssn"))
 
 
 def test_distinct_on_is_refused(patients):

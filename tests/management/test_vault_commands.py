@@ -69,7 +69,8 @@ def line(process: "subprocess.Popen[str]", pattern: str) -> str:
     return found[1]
 
 
-def test_vault_serve_prints_a_key_that_works_and_where(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_vault_serve_prints_a_key_that_works_and_where(tmp_path: Path, number: int) -> None:
     with serving(tmp_path) as process:
         key = line(process, r"Bearer key, shown this once: (sk_[\w-]{43})")
         url = line(process, r"Vault ready at (http://127\.0\.0\.1:[0-9]+)")
@@ -79,7 +80,7 @@ def test_vault_serve_prints_a_key_that_works_and_where(tmp_path: Path) -> None:
             headers={"Authorization": f"Bearer {key}"},
             trust_env=False,
         )
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         assert process.stdout is not None
         assert process.stdout.read() == "Stopped.\n"
         assert process.wait() == 0

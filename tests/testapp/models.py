@@ -102,6 +102,24 @@ class Visit(models.Model):
     report = EncryptedTextField(key_context=["organization"], null=True)
 
 
+class Share(models.Model):
+    """A composite primary key, one column of which is the context."""
+
+    pk = models.CompositePrimaryKey("organization", "number")
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    number = models.IntegerField(editable=False)
+    note = EncryptedTextField(key_context=["organization_id"], bind_to=["number"])
+
+
+class Bookmark(models.Model):
+    """A context of two columns, and a value tied to a column that can be edited."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    region = models.CharField(max_length=10)
+    slug = models.SlugField(editable=False)
+    url = EncryptedTextField(key_context=["organization_id", "region"], bind_to=["slug"])
+
+
 class Legacy(models.Model):
     """Still holds plaintext."""
 

@@ -20,7 +20,7 @@ class InMemoryVault(EmbeddedBackend):
     """
     The embedded Vault with nothing on disk: its keys end with it, and what they encrypted is lost. For tests.
 
-    All threads share it; a forked child has a copy that goes its own way.
+    All threads share it. In a forked child it starts empty, as every vault starts anew there.
     """
 
     service: "_FailingVault"

@@ -151,9 +151,9 @@ def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
     for column in field.model._meta.concrete_fields:
         if name in (column.name, column.attname) and column.editable and not column.primary_key:
             yield CheckWarning(
-                f"bind_to names {name!r}, which can be edited. A value does not open once what it is tied to has "
-                "changed.",
-                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and never change it.",
+                f"bind_to names {name!r}, which can be edited. A value does not open once QuerySet.update() or SQL has "
+                "changed what it is tied to.",
+                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and only save() it.",
                 obj=field,
                 id="vault_fields.W008",
             )

@@ -1,6 +1,7 @@
 """What every encrypted field has in common: its options, its column and its place in a model class."""
 
 import re
+from abc import abstractmethod
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -119,22 +120,18 @@ class EncryptedField(_Field):
 
     # The text that is encrypted. JSON and text differ here and nowhere else.
 
+    @abstractmethod
     def to_plaintext(self, value: Any) -> str:
         """The text to encrypt. Raises ``TypeError`` or ``ValueError`` for what cannot be encoded."""
-        raise NotImplementedError
 
+    @abstractmethod
     def from_plaintext(self, text: str) -> Any:
         """The value for the user, or ``DecryptionError``."""
-        raise NotImplementedError
 
     # Reading.
 
     def get_col(self, alias: str, output_field: Any = None) -> EncryptedCol:
         return EncryptedCol(alias, self, output_field)
-
-    @property
-    def cached_col(self) -> EncryptedCol:
-        return EncryptedCol(self.model._meta.db_table, self)
 
     def get_db_converters(self, connection: Any) -> list[Any]:
         return [Loader(self)]
@@ -157,9 +154,6 @@ class EncryptedField(_Field):
             # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
             seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
-
-    def get_prep_value(self, value: Any) -> Any:
-        return value
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
         return self.get_db_prep_save(value, connection)

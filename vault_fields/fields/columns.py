@@ -73,7 +73,7 @@ class EncryptedCol(Col):
 
     def _forbidden_use(self, compiler: Any) -> str | None:
         query = compiler.query
-        if self.alias is None:
+        if not self.alias:
             return "use in constraints, indexes and generated columns"
         if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)):
             return "use in an update or in the conditions of a delete"
@@ -131,7 +131,9 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
     if vendor == "mysql":
         values = f"JSON_ARRAY({', '.join(f'CAST({value} AS CHAR)' for value in bound)})"
         tag, separator = "CHAR(30 USING utf8mb4)", "CHAR(31 USING utf8mb4)"
-        return f"CONCAT({tag}, '{mode}', {values}, {separator}, COALESCE({companion}, ''), {separator}, {sql})"
+        text = f"CONCAT({tag}, '{mode}', {values}, {separator}, COALESCE({companion}, ''), {separator}, {sql})"
+        # Above max_allowed_packet, CONCAT gives NULL: that must not be taken for a value that is not there.
+        return f"CASE WHEN {sql} IS NOT NULL THEN COALESCE({text}, CONCAT({tag}, '!')) END"
     raise NotSupportedError(f"{field.label} can be read on SQLite, PostgreSQL, MySQL and MariaDB, not on {vendor}.")
 
 

@@ -55,8 +55,6 @@ class EncryptedAttribute(DeferredAttribute):
         """Load a deferred column for all rows that were read together (Django 6.1's ``FETCH_PEERS``), sealed."""
         name = self.field.attname
         missing = [instance for instance in instances if name not in instance.__dict__ and instance._is_pk_set()]
-        if not missing:
-            return
         queryset = self.field.model._base_manager.using(missing[0]._state.db).only("pk", name)
         loaded = queryset.in_bulk([instance.pk for instance in missing])
         for instance in missing:

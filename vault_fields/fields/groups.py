@@ -42,9 +42,14 @@ class Group:
         return frozenset({self.companion, *(member.attname for member in self.members)})
 
     @property
+    def all_bindings(self) -> tuple[Binding, ...]:
+        """Every column of the row that decides whether some value of the group opens."""
+        return (*self.bindings, *(binding for member in self.members for binding in self.bound[member.name]))
+
+    @property
     def context_names(self) -> frozenset[str]:
-        """The names under which a caller of ``save(update_fields=…)`` may mean a column of the context."""
-        return frozenset(name for binding in self.bindings for name in (binding.field.name, binding.attname))
+        """The names under which a caller of ``save(update_fields=…)`` may mean one of these columns."""
+        return frozenset(name for binding in self.all_bindings for name in (binding.field.name, binding.attname))
 
 
 def encrypted_fields(model: type[Model]) -> list["EncryptedField"]:
@@ -72,10 +77,7 @@ def all_groups_of(model: type[Model]) -> list[Group]:
 
 
 def group_of(field: "EncryptedField") -> Group:
-    for group in groups_of(field.model):
-        if field.companion_name == group.companion:
-            return group
-    raise LookupError(f"{field} belongs to no group of its model.")  # A field that is not in its own model.
+    return next(group for group in groups_of(field.model) if group.companion == field.companion_name)
 
 
 def _group(model: type[Model], companion: str, members: tuple["EncryptedField", ...]) -> Group:

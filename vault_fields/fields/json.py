@@ -1,6 +1,7 @@
 """Encrypted JSON."""
 
 import json
+from contextlib import suppress
 from typing import Any
 
 from django.db.models import JSONField
@@ -29,7 +30,7 @@ class EncryptedJSONField(EncryptedField, JSONField):
         return json.dumps(value, cls=self.encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     def from_plaintext(self, text: str) -> Any:
-        try:
+        with suppress(ValueError, RecursionError):
             return json.loads(text, cls=self.decoder)
-        except ValueError:
-            raise DecryptionError("the value is not JSON.") from None
+        # Not raised from within: json's error holds the plaintext, and would stay in the context of this one.
+        raise DecryptionError("the value is not JSON, or nested too deeply.")

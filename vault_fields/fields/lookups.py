@@ -3,7 +3,6 @@
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import FieldError
-from django.db.models import IntegerField, Value
 from django.db.models.lookups import Exact, IsNull
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ class EncryptedIsNull(IsNull):
 
     def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> Any:
         lhs = self.lhs if lhs is None else lhs
-        if isinstance(lhs, Value):
-            # A check constraint is validated with the value itself, of which only this much is to be seen.
-            lhs = Value(None if lhs.value is None else 1, output_field=IntegerField())
         plain = getattr(lhs, "plain", None)
         return super().process_lhs(compiler, connection, lhs if plain is None else plain())
 

@@ -12,6 +12,7 @@ from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.sealed import Batch, Opened, Sealed
 from vault_fields.keys import DataKey
+from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
@@ -106,6 +107,7 @@ def proven_key(keys: str, companion: Companion, batch: Batch) -> DataKey:
         message = companion_format.proof_message(companion.key_id, companion.context, companion.row)
         cipher.verify_proof(key, message, companion.proof)
         key.verified.add(keys)
+        vaults[companion.vault].cache.confirm(companion.encrypted_keys, companion.context)
     return key
 
 
@@ -144,11 +146,9 @@ def _bound(
     return [text or "" for text in texts[len(group.bindings) :]]
 
 
-def _row_texts(bindings: tuple[Binding, ...], sealed: Sealed, instance: Model | None) -> list[str | None]:
+def _row_texts(bindings: tuple[Binding, ...], sealed: Sealed, instance: Any) -> list[str | None]:
     if sealed.values is not None:
         return [None if value is None else attribute_text(value) for value in sealed.values]
-    if instance is None:
-        raise EnvelopeError("the query did not read the columns that the value is bound to.")
     return [binding.text(getattr(instance, binding.attname)) for binding in bindings]
 
 

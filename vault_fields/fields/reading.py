@@ -29,6 +29,7 @@ _WHOLE = (Col, Ref, Subquery, Query)
 
 _TAG, _SEPARATOR = "\x1e", "\x1f"
 _EAGER = _TAG + "v"
+_TOO_LONG = _TAG + "!"
 
 
 class Loader:
@@ -53,6 +54,11 @@ class Loader:
             raise EnvelopeError(f"{self.field.label}: the column does not hold text. Were all migrations applied?")
         if not _is_tagged(value, expression):
             return Sealed(value, batch=self.batch, loaded=True)
+        if value == _TOO_LONG:
+            raise EnvelopeError(
+                f"{self.field.label}: the value is too long to be selected like this under the server's "
+                "max_allowed_packet. Load whole rows, without values(), only() or defer()."
+            )
         columns, keys, text = _split(value)
         sealed = Sealed(text, keys, self._values(columns), self.batch, loaded=True)
         return open_value(self.field, sealed, None) if value.startswith(_EAGER) else sealed
@@ -87,7 +93,7 @@ class _Column:
 
     def prepare(self, rows: list[Any]) -> None:
         values = [row[self.position] for row in rows]
-        tagged = [value for value in values if value and _is_tagged(value, self.expression)]
+        tagged = [value for value in values if value and _is_tagged(value, self.expression) and value != _TOO_LONG]
         if tagged:
             texts = [_split(value)[1] for value in tagged]
             self.loader.batch = Batch(texts, hold=tagged[0].startswith(_EAGER))

@@ -8,9 +8,11 @@ from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.changes import changed_columns, has_companion, needs_sealing
+from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.sealed import Handover, Pending, Sealed
-from vault_fields.fields.sealing import is_moved, needs_sealing, seal
+from vault_fields.fields.sealing import seal
 
 __all__ = ["companion_of", "handed_over", "is_sealed", "load_missing", "prepare_rows", "prepare_save", "take_stored"]
 
@@ -23,8 +25,8 @@ def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[st
     """
     named = None if update_fields is None else frozenset(update_fields)
     for group in all_groups_of(type(instance)):
-        if named is None or named & group.columns:
-            _require_saved_context(instance, group, named)
+        if named is not None and named & group.columns:
+            _require_saved_context([instance], group, named)
     writes = {group: _writes(instance, group, named) for group in all_groups_of(type(instance))}
     seal_rows([(instance, group) for group, written in writes.items() if written])
     if named is None:
@@ -48,9 +50,8 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterabl
         if fields is None or names & group.columns or names & group.context_names
     ]
     for group in groups:
-        for instance in instances:
-            if fields is not None:
-                _require_saved_context(instance, group, frozenset(names))
+        if fields is not None:
+            _require_saved_context(instances, group, frozenset(names))
     seal_rows([(instance, group) for instance in instances for group in groups])
     for group in groups:
         names |= group.columns
@@ -92,7 +93,7 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
                 f"{label}: an upsert that updates {', '.join(sorted(moving))} has to update what is encrypted for it: "
                 f"add {', '.join(left)} to update_fields, or {', '.join(sorted(moving))} to unique_fields."
             )
-        for binding in group.bindings:
+        for binding in group.all_bindings:
             if not (names | matched) & {binding.field.name, binding.attname}:
                 raise KeyContextError(
                     f"{label}: an upsert that updates encrypted values has to name {binding.attname!r} in "
@@ -126,16 +127,15 @@ def companion_of(instance: Model, group: Group) -> str | None:
 def handed_over(instances: Iterable[Model], names: Iterable[str]) -> Iterator[None]:
     """While Django reads the attributes of these rows in order to write them, let it read what is stored."""
     names = list(names)
-    taken = [(instance.__dict__, name) for instance in instances for name in names if name in instance.__dict__]
-    for data, name in taken:
-        data[name] = Handover(data[name])
+    rows = [instance.__dict__ for instance in instances]
+    taken = [(data, name, data[name]) for data in rows for name in names if name in data]
+    for data, name, held in taken:
+        data[name] = Handover(held)
     try:
         yield
     finally:
-        for data, name in taken:
-            held = data[name]
-            if isinstance(held, Handover):
-                data[name] = held.stored
+        for data, name, held in taken:
+            data[name] = held
 
 
 def take_stored(instance: Model, table: type[Model]) -> None:
@@ -166,14 +166,36 @@ def _writes(instance: Model, group: Group, named: frozenset[str] | None) -> bool
     )
 
 
-def _require_saved_context(instance: Model, group: Group, named: frozenset[str] | None) -> None:
-    """Refuse to encrypt for a context that stays in memory: the stored row would not match its own values."""
-    if named is None or not is_moved(instance, group):
+def _require_saved_context(instances: Sequence[Model], group: Group, named: frozenset[str]) -> None:
+    """Refuse to encrypt for columns whose change stays in memory: the stored row would not match its own values."""
+    unsaved = [binding for binding in group.all_bindings if not named & {binding.field.name, binding.attname}]
+    if not unsaved:
         return
-    unsaved = [binding.attname for binding in group.bindings if not named & {binding.field.name, binding.attname}]
-    if unsaved:
-        label = group.members[0].label
-        raise KeyContextError(
-            f"{label} (pk={instance.pk!r}): {', '.join(unsaved)} was changed and decides the key context, but is not "
-            "among the fields to be saved. Save it as well, or change it back."
-        )
+    unknown = []
+    for instance in instances:
+        if changed := [binding for binding in changed_columns(instance, group) if binding in unsaved]:
+            raise _unsaved_context(instance, group, changed)
+        if not has_companion(instance, group) and needs_sealing(instance, group):
+            unknown.append(instance)
+    if not unknown:
+        return
+    # These rows had no value yet, so that nothing in memory tells what their columns were. The stored rows do.
+    queryset = type(unknown[0])._base_manager.using(unknown[0]._state.db)
+    stored = queryset.only(*(binding.attname for binding in unsaved)).in_bulk([instance.pk for instance in unknown])
+    for instance in unknown:
+        row = stored.get(instance.pk, instance)  # Of a row that is gone, Django says so.
+        changed = [
+            binding
+            for binding in unsaved
+            if binding.text(getattr(instance, binding.attname)) != binding.text(getattr(row, binding.attname))
+        ]
+        if changed:
+            raise _unsaved_context(instance, group, changed)
+
+
+def _unsaved_context(instance: Model, group: Group, changed: Sequence[Binding]) -> KeyContextError:
+    names = ", ".join(binding.attname for binding in changed)
+    return KeyContextError(
+        f"{group.members[0].label} (pk={instance.pk!r}): {names} was changed and decides whether the value opens, but "
+        "is not among the fields to be saved. Save it as well, or change it back."
+    )

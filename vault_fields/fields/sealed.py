@@ -9,7 +9,7 @@ from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused
 from vault_fields.keycache import KeyCache, Outcome
-from vault_fields.keys import DataKey, KeyContext
+from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
@@ -167,15 +167,16 @@ class Batch:
         key = vault.cache.get(wanted)
         if key is not None:
             return key
-        outcomes = vault.decrypt_data_keys({wanted: companion.context, **self._peers_of(companion, vault.cache)})
+        # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
+        outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
         if self._held is not None:
             self._held.update(outcomes)
         self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, VaultRefused))
         return outcomes[wanted]
 
-    def _peers_of(self, companion: Companion, cache: KeyCache) -> dict[str, KeyContext]:
+    def _peers_of(self, companion: Companion, cache: KeyCache) -> set[str]:
         """What to ask for along with one key: the others of its vault, as far as they can be kept until used."""
-        peers: dict[str, KeyContext] = {}
+        peers: set[str] = set()
         room = cache.max_keys - 1 if cache.keeps_keys else 0
         for text in {*self._texts, *self._peer_texts()}:
             if self._held is None and len(peers) >= room:
@@ -187,7 +188,7 @@ class Batch:
             except EnvelopeError:
                 continue  # The row that has it will say so, if it is touched.
             if peer.vault == companion.vault and peer.encrypted_keys not in self._settled:
-                peers[peer.encrypted_keys] = peer.context
+                peers.add(peer.encrypted_keys)
         return peers
 
     def _peer_texts(self) -> Iterable[str | None]:

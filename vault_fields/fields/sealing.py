@@ -16,7 +16,8 @@ from django.views.decorators.debug import sensitive_variables
 from vault_fields import cipher, companion as companion_format, envelope as envelope_format
 from vault_fields.companion import Companion
 from vault_fields.envelope import Envelope
-from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError
+from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextError, ValueRefused, VaultError
+from vault_fields.fields.changes import current_keys, is_dirty, keys_beside, needs_sealing, rebound_columns, settle
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.newkeys import NewKeys
@@ -27,7 +28,7 @@ from vault_fields.keys import DataKey, KeyContext
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["is_moved", "needs_sealing", "seal"]
+__all__ = ["seal"]
 
 
 @dataclass(slots=True, eq=False)
@@ -44,29 +45,6 @@ class _Work:
     changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
 
 
-def needs_sealing(instance: Model, group: Group) -> bool:
-    """Whether a member was assigned, changed in place or never encrypted, or the row's context columns changed."""
-    held = [instance.__dict__.get(member.attname) for member in group.members]
-    if any(map(_is_dirty, held)):
-        return True
-    # Members that were loaded at different times may have been re-encrypted in between.
-    texts = {_keys(instance, group, value) for value in held if isinstance(value, Sealed)}
-    return len(texts) > 1 or is_moved(instance, group)
-
-
-def is_moved(instance: Model, group: Group) -> bool:
-    """Whether the row's context columns, as they are in memory, differ from those its values were sealed for."""
-    text = _current(instance, group)
-    if not text:
-        return False
-    row = companion_format.decode(text).row
-    data = instance.__dict__
-    return any(
-        binding.attname in data and row.get(binding.name) != binding.text(data[binding.attname])
-        for binding in group.bindings
-    )
-
-
 def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
@@ -78,7 +56,7 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     """
     rows = list(rows)
     for instance, group in rows:
-        _settle(instance, group)
+        settle(instance, group)
     rows = [(instance, group) for instance, group in rows if needs_sealing(instance, group)]
     if not rows:
         return
@@ -90,48 +68,6 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     finished = [(work, _sealed_members(work, data_keys[work], companions[work])) for work in works]
     for work, members in finished:
         work.instance.__dict__.update(members)
-
-
-def _settle(instance: Model, group: Group) -> None:
-    """Let a value that was assigned again unchanged, as forms do, be the sealed one that it takes the place of."""
-    for member in group.members:
-        held = instance.__dict__.get(member.attname)
-        if isinstance(held, Pending) and held.previous is not None and _is_unchanged(held):
-            # The value that was assigned, not its equal: if it is mutable, the caller may go on to change it.
-            opened = Opened(held.value, member.to_plaintext(held.value), member.to_plaintext)
-            instance.__dict__[member.attname] = held.previous.with_opened(opened)
-
-
-def _is_dirty(held: Any) -> bool:
-    if isinstance(held, Pending):
-        return not _is_unchanged(held)
-    if isinstance(held, Sealed):
-        return not envelope_format.is_envelope(held.text) or (held.opened is not None and held.opened.is_changed)
-    return False
-
-
-def _is_unchanged(pending: Pending) -> bool:
-    """Whether the same value was assigned again; told without asking the Vault."""
-    previous = pending.previous
-    if previous is None or previous.opened is None or not envelope_format.is_envelope(previous.text):
-        return False
-    value = pending.value
-    return not hasattr(value, "resolve_expression") and previous.opened.encode(value) == previous.opened.text
-
-
-def _current(instance: Model, group: Group) -> str | None:
-    """The text of the companion that the row's values were last sealed with."""
-    for member in group.members:
-        held = instance.__dict__.get(member.attname)
-        if isinstance(held, Pending):
-            held = held.previous
-        if isinstance(held, Sealed) and envelope_format.is_envelope(held.text):
-            return _keys(instance, group, held)
-    return None
-
-
-def _keys(instance: Model, group: Group, held: Sealed) -> str | None:
-    return held.keys if held.keys is not None else instance.__dict__.get(group.companion)
 
 
 def _load_relations(rows: Sequence[tuple[Model, Group]]) -> None:
@@ -151,13 +87,13 @@ def _plan(instance: Model, group: Group) -> _Work:
         context = group.source.derive(instance)
     except KeyContextError as error:
         raise KeyContextError(f"{label} (pk={instance.pk!r}): {error}") from None
-    keys = _current(instance, group)
+    keys = current_keys(instance, group)
     work = _Work(instance, group, row, context, keys, keeps_key=_serves(keys, group, context) and _row(keys) == row)
     for member in group.members:
         held = instance.__dict__.get(member.attname)
         if isinstance(held, Pending):
             work.changed[member] = _encoded(member, held.value, instance)
-        elif isinstance(held, Sealed) and _is_dirty(held):
+        elif isinstance(held, Sealed) and (is_dirty(held) or rebound_columns(instance, group, member)):
             opened = held.opened or open_sealed(member, held, instance)
             work.changed[member] = _encoded(member, opened.value, instance)
     return work
@@ -183,15 +119,18 @@ def _encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
         )
     try:
         text = member.to_plaintext(value)
-        text.encode()
+        size = len(text.encode())
     except UnicodeEncodeError:
         reason = "it holds a lone surrogate, which UTF-8 cannot encode"
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RecursionError) as error:
         reason = f"it cannot be encoded ({type(error).__name__})"
     else:
-        if not envelope_format.is_envelope(text):
+        if envelope_format.is_envelope(text):
+            reason = "it begins like an encrypted value, and encrypting it twice would lose it"
+        elif size > envelope_format.MAX_PLAINTEXT_BYTES:
+            reason = f"it has {size} bytes, and at most {envelope_format.MAX_PLAINTEXT_BYTES} are encrypted"
+        else:
             return Opened(value, text, member.to_plaintext)
-        reason = "it begins like an encrypted value, and encrypting it twice would lose it"
     raise ValueRefused(f"{locate(member, instance)}: the value is refused: {reason}.") from None
 
 
@@ -219,7 +158,7 @@ def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
 
 
 def _stays(work: _Work, held: Sealed) -> bool:
-    return work.keeps_key and _keys(work.instance, work.group, held) == work.keys
+    return work.keeps_key and keys_beside(work.instance, work.group, held) == work.keys
 
 
 def _sibling(work: _Work) -> str | None:
@@ -227,7 +166,7 @@ def _sibling(work: _Work) -> str | None:
     if work.keeps_key:
         return None
     for group in all_groups_of(type(work.instance)):
-        keys = _current(work.instance, group)
+        keys = current_keys(work.instance, group)
         if group is not work.group and _serves(keys, work.group, work.context):
             return keys
     return None
@@ -288,5 +227,12 @@ def _companions(works: Sequence[_Work], data_keys: Mapping[_Work, DataKey]) -> d
             made[name] = companion_format.encode(
                 Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row, proof)
             )
+            try:
+                companion_format.decode(made[name])
+            except EnvelopeError:
+                raise KeyContextError(
+                    f"{locate(work.group.members[0], work.instance)}: the companion would not be readable. What the "
+                    "context starts from, the name of the vault or the encrypted keys are too many or too long."
+                ) from None
         companions[work] = made[name]
     return companions

@@ -1,5 +1,6 @@
 """``manage.py vault_serve``: serve an embedded Vault over HTTP on this machine."""
 
+import signal
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -54,6 +55,9 @@ class Command(BaseCommand):
             address = f"[{host}]" if ":" in host else host
             self.stdout.write(f"Vault ready at http://{address}:{server.server_port}")
             self.stdout.flush()
+            # A shell that starts it in the background has it ignore SIGINT, and SIGTERM would end it without a word.
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, signal.default_int_handler)
             try:
                 server.serve_forever()
             except KeyboardInterrupt:

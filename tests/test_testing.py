@@ -1,0 +1,34 @@
+"""The helpers for other projects' tests."""
+
+import pytest
+
+from vault_fields.keys import KeyContext
+from vault_fields.testing import assert_vault_calls, capture_vault_calls
+from vault_fields.vaults import vaults
+
+CONTEXT = KeyContext({"tenant": "a"})
+
+
+def test_calls_are_counted_by_kind_also_if_the_block_fails():
+    def work():
+        key = vaults["default"].create_data_key(CONTEXT)
+        vaults["default"].rekey_data_key(key.encrypted_keys, CONTEXT)
+        raise RuntimeError
+
+    with pytest.raises(RuntimeError), capture_vault_calls() as calls:
+        work()
+    assert calls == {"create": 1, "rekey": 1}
+
+
+def test_a_cold_block_starts_without_opened_keys():
+    key = vaults["default"].create_data_key(CONTEXT)
+    with assert_vault_calls():
+        vaults["default"].decrypt_data_key(key.encrypted_keys)
+    with assert_vault_calls(decrypt=1, cold=True):
+        vaults["default"].decrypt_data_key(key.encrypted_keys)
+
+
+def test_another_number_of_calls_is_a_failure_that_shows_both():
+    expected = r"Vault calls to 'default': expected .*'create': 2.*, got .*'create': 1"
+    with pytest.raises(AssertionError, match=expected), assert_vault_calls(create=2):
+        vaults["default"].create_data_key(CONTEXT)
