@@ -228,7 +228,8 @@ def test_an_entry_that_is_something_else():
 
 def test_unknown_keys_are_named():
     assert problem({"default": {**PLAIN, "timeout": 3, "LOCATION": "x"}}) == (
-        "VAULTS['default']: unknown keys: LOCATION, timeout. Only BACKEND and OPTIONS stand here; the rest is OPTIONS."
+        "VAULTS['default']: unknown keys: LOCATION, timeout. Only BACKEND, OPTIONS and SUCCESSOR stand here; "
+        "the rest is OPTIONS."
     )
 
 

@@ -24,7 +24,9 @@ def check_vaults(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     messages: list[CheckMessage] = []
     for alias in aliases:
         try:
-            vaults[alias]
+            vaults.writer(alias)
+            if not vaults.is_left(alias):
+                vaults[alias]
         except ImproperlyConfigured as error:
             messages.append(_unusable(error))
     known = ", ".join(map(repr, aliases)) or "none"

@@ -8,6 +8,7 @@ from weakref import WeakKeyDictionary
 from django.db.models import Model
 
 from vault_fields.fields.context import Binding, ContextSource, concrete_field
+from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
@@ -30,7 +31,12 @@ class Group:
     bindings: tuple[Binding, ...]
     # What each member is tied to besides, by its name: see ``bind_to``.
     bound: Mapping[str, tuple[Binding, ...]]
-    vault: str
+    declared_vault: str
+
+    @property
+    def vault(self) -> str:
+        """The alias of the vault that its new data keys come from."""
+        return vaults.writer(self.declared_vault)
 
     def bound_columns(self, field: "EncryptedField") -> tuple[Binding, ...]:
         """The row's own columns that decide whether a value of ``field`` opens: the context's, then ``bind_to``."""

@@ -46,6 +46,7 @@ class VaultHandler:
         # Reentrant, because a vault may be built on top of another one.
         self._lock = threading.RLock()
         self._vaults: dict[str, BaseVault] = {}
+        self._writers: dict[str, str] = {}
         self._inherited: list[BaseVault] = []
 
     def __getitem__(self, alias: str) -> BaseVault:
@@ -68,6 +69,21 @@ class VaultHandler:
     def __len__(self) -> int:
         return len(_setting())
 
+    def writer(self, alias: str) -> str:
+        """
+        The alias of the vault that new data keys come from where ``alias`` is asked for: its last ``SUCCESSOR``.
+
+        What is stored under ``alias`` goes on being opened by that vault itself.
+        """
+        found = self._writers.get(alias)
+        if found is None:
+            found = self._writers[alias] = _last_successor(alias)
+        return found
+
+    def is_left(self, alias: str) -> bool:
+        """Whether nothing but its ``SUCCESSOR`` is configured: what it encrypted cannot be opened."""
+        return _is_left(_checked_entry(alias))
+
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """As ``BaseVault.purge``, for every vault of this process; one that was not built yet has nothing cached."""
         with self._lock:
@@ -78,6 +94,7 @@ class VaultHandler:
         """Close the vaults that were built; the next use builds them anew."""
         with self._lock:
             built, self._vaults = self._vaults, {}
+            self._writers = {}
         for vault in built.values():
             vault.close()
 
@@ -114,8 +131,36 @@ def _setting() -> Mapping[str, Any]:
     return configured
 
 
+def _last_successor(alias: str) -> str:
+    passed = [alias]
+    while (successor := _checked_entry(passed[-1]).get("SUCCESSOR")) is not None:
+        if successor not in _setting():
+            raise _misconfigured(passed[-1], "SUCCESSOR must be the alias of another vault in VAULTS.")
+        if successor in passed:
+            raise _misconfigured(passed[-1], "SUCCESSOR leads back to a vault that it comes after.")
+        passed.append(successor)
+    return passed[-1]
+
+
 @sensitive_variables()
 def _entry(alias: str) -> tuple[type[BaseVault], dict[str, Any]]:
+    entry = _checked_entry(alias)
+    if _is_left(entry):
+        raise _misconfigured(
+            alias, f"this vault was left for {entry['SUCCESSOR']!r}. To open what it encrypted, give its BACKEND."
+        )
+    options = entry.get("OPTIONS", {})
+    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
+        raise _misconfigured(alias, "OPTIONS must be a dict of option names to values.")
+    return _backend(alias, entry.get("BACKEND")), dict(options)
+
+
+def _is_left(entry: Mapping[str, Any]) -> bool:
+    return "SUCCESSOR" in entry and not entry.keys() & {"BACKEND", "OPTIONS"}
+
+
+@sensitive_variables()
+def _checked_entry(alias: str) -> Mapping[str, Any]:
     configured = _setting()
     if alias not in configured:
         known = ", ".join(repr(name) for name in configured) or "no vault at all"
@@ -125,13 +170,11 @@ def _entry(alias: str) -> tuple[type[BaseVault], dict[str, Any]]:
         # It is not shown: it may be a URL with a key in it.
         hint = " Write vault_config(…) around a URL." if isinstance(entry, str) else ""
         raise _misconfigured(alias, f"must be a dict with BACKEND and OPTIONS, not {_kind(entry)}.{hint}")
-    if unknown := set(entry) - {"BACKEND", "OPTIONS"}:
+    if unknown := set(entry) - {"BACKEND", "OPTIONS", "SUCCESSOR"}:
         names = ", ".join(sorted(str(key) for key in unknown))
-        raise _misconfigured(alias, f"unknown keys: {names}. Only BACKEND and OPTIONS stand here; the rest is OPTIONS.")
-    options = entry.get("OPTIONS", {})
-    if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
-        raise _misconfigured(alias, "OPTIONS must be a dict of option names to values.")
-    return _backend(alias, entry.get("BACKEND")), dict(options)
+        known = "Only BACKEND, OPTIONS and SUCCESSOR stand here"
+        raise _misconfigured(alias, f"unknown keys: {names}. {known}; the rest is OPTIONS.")
+    return entry
 
 
 def _backend(alias: str, path: object) -> type[BaseVault]:
