@@ -11,7 +11,7 @@ from django.db import connection, models, transaction
 
 from tests.testapp.models import Document, Letter, Organization, Patient, Setting, Token
 from vault_fields import companion
-from vault_fields.exceptions import KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.exceptions import KeyContextError, ValueRefused
 from vault_fields.fields import CompanionField
 from vault_fields.testing import assert_vault_calls, capture_vault_calls
 from vault_fields.vaults import vaults
@@ -226,7 +226,8 @@ def test_bulk_update_refuses_expressions(patient):
 def test_fixtures_hold_ciphertext_and_load_without_a_call(patient, form, stored):
     before = stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes")
     output = StringIO()
-    with capture_vault_calls(cold=True):
+    # The xml serializer reads the attribute to see whether it is None.
+    with assert_vault_calls(decrypt=int(form == "xml"), cold=True):
         call_command("dumpdata", "testapp", format=form, stdout=output)
     assert "123-45" not in output.getvalue()
     Patient.objects.all().delete()
@@ -236,6 +237,22 @@ def test_fixtures_hold_ciphertext_and_load_without_a_call(patient, form, stored)
             deserialized.save()
     assert stored(patient, "ssn", "ssn_keys", "history", "history_keys", "notes") == before
     assert (fresh(patient).ssn, fresh(patient).history) == ("123-45-6789", [1])
+
+
+@pytest.mark.parametrize("form", ["json", "xml", "jsonl", "python"])
+@pytest.mark.parametrize("value", [4217, 42.17, True, "4217", [4217], {"a": 4217}], ids=repr)
+def test_no_kind_of_json_stands_in_a_fixture_in_the_clear(organization, form, value):
+    row = Patient.objects.create(organization=organization, history=value)
+    fields = str(serializers.serialize(form, [row]))
+    assert "4217" not in fields
+    assert "42.17" not in fields
+    assert "'history': True" not in fields
+    assert '"history": true' not in fields
+    Patient.objects.all().delete()
+    for deserialized in serializers.deserialize(form, serializers.serialize(form, [row])):
+        deserialized.save()
+    assert fresh(row).history == value
+    assert type(fresh(row).history) is type(value)
 
 
 def test_a_fixture_of_plaintext_is_encrypted_when_it_is_loaded(organization, stored):
@@ -263,8 +280,7 @@ def test_a_save_loads_deferred_values_that_go_with_a_changed_context(organizatio
     row = Letter.objects.only("organization").get(pk=letter.pk)
     row.organization = other_organization
     row.save()
-    with pytest.raises(KeyContextMismatch):
-        fresh(letter).subject  # noqa: B018
+    assert (fresh(letter).subject, fresh(letter).text) == ("s", [1])
 
 
 def test_peers_are_fetched_sealed_and_in_one_query(organization, django_assert_num_queries):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.testapp.models import ApiKey, Certificate, Share, ShortApiKey, Visit, WildcardCertificate
+from tests.testapp.models import ApiKey, Certificate, Share, ShortApiKey, Vip, Visit, WildcardCertificate
 from vault_fields import companion
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch
 from vault_fields.testing import assert_vault_calls
@@ -67,6 +67,15 @@ def test_bulk_update_of_a_child_writes_to_both_tables(wildcard):
     WildcardCertificate.objects.bulk_update([row], ["secret", "pattern"])
     reloaded = WildcardCertificate.objects.get()
     assert (reloaded.secret, reloaded.chain, reloaded.pattern) == ("new s", "c", "new p")
+
+
+def test_a_child_is_saved_though_its_parents_base_manager_filters(organization):
+    vip = Vip.objects.create(organization=organization, secret="s", perks={"a": 1})
+    loaded = Vip.objects.get()
+    loaded.secret, loaded.perks = "new", [2]
+    loaded.save()
+    Vip.objects.filter(perks__isnull=False).update(is_gone=False)
+    assert (Vip.objects.get(pk=vip.pk).secret, Vip.objects.get().perks) == ("new", [2])
 
 
 def test_a_proxy_reads_and_writes_as_its_model(organization):

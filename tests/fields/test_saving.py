@@ -7,7 +7,7 @@ from django.db.models import F, Value
 
 from tests.testapp.models import Bookmark, Document, Letter, Organization, Patient, Setting, Token
 from vault_fields import companion, envelope
-from vault_fields.exceptions import KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.exceptions import DecryptionError, KeyContextError, KeyContextMismatch, ValueRefused
 from vault_fields.testing import assert_vault_calls
 
 TEXTS = ["", "0", "a", "x" * 100_000, "مرحبا", "汉字", "🩺👩‍⚕️", "a\x00b", "line\nline", "'\"\\%s", " padded "]
@@ -229,13 +229,113 @@ def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, s
     assert fresh(patient).name == "stale"
 
 
-def test_saving_a_row_that_loaded_only_the_value_writes_nothing_stale(patient, stored):
+def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_is_loaded(patient, organization):
     stale = Patient.objects.only("ssn").get(pk=patient.pk)
     newer = fresh(patient)
+    newer.ssn = None
+    newer.save()
     newer.ssn = "newer"
     newer.save()
-    stale.save()
-    assert fresh(patient).ssn == "newer"
+    with assert_vault_calls(cold=True):
+        stale.save()
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+@pytest.mark.parametrize("assign", [True, False])
+def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign):
+    loaded = fresh(patient)
+    assert loaded.ssn == "123-45-6789"
+    Patient.objects.update(ssn=None)
+    if assign:
+        loaded.ssn = "123-45-6789"
+    loaded.save(update_fields=["ssn"])
+    assert fresh(patient).ssn == "123-45-6789"
+
+
+def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(patient):
+    loaded = fresh(patient)
+    for attempt in (1, 2):
+        with transaction.atomic():
+            loaded.ssn, loaded.history = "new", {"new": 1}
+            loaded.save(update_fields=["ssn", "history"])
+            loaded.full_clean()
+            transaction.set_rollback(attempt == 1)
+    assert (fresh(patient).ssn, fresh(patient).history) == ("new", {"new": 1})
+
+
+@pytest.mark.parametrize("load", [
+    lambda rows: rows.only("name"),
+    lambda rows: rows.defer("ssn"),
+    lambda rows: rows.defer("ssn", "notes", "history"),
+    lambda rows: rows.only("history", "name"),
+    lambda rows: rows.only("pk"),
+])  # fmt: skip
+@pytest.mark.parametrize("names", [None, ["organization"], ["organization_id", "name"]])
+def test_the_context_may_change_while_values_are_deferred(patient, other_organization, load, names):
+    row = load(Patient.objects).get(pk=patient.pk)
+    row.organization = other_organization
+    row.save(update_fields=names)
+    reloaded = fresh(patient)
+    assert reloaded.organization == other_organization
+    assert (reloaded.ssn, reloaded.notes, reloaded.history) == ("123-45-6789", "", [1])
+
+
+@pytest.mark.parametrize("load", [lambda rows: rows, lambda rows: rows.defer("name"), lambda rows: rows.defer("ssn")])
+@pytest.mark.parametrize("names", [None, ["organization"]])
+def test_a_stale_row_that_writes_its_context_writes_its_values_along(
+    patient, organization, other_organization, load, names
+):
+    stale = load(Patient.objects).get(pk=patient.pk)
+    newer = fresh(patient)
+    newer.organization = other_organization
+    newer.save()
+    stale.save(update_fields=names)
+    reloaded = fresh(patient)
+    assert reloaded.organization == organization
+    assert (reloaded.ssn, reloaded.history) == ("123-45-6789", [1])
+
+
+def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
+    row = fresh(patient)
+    row.ssn, row.organization, row.notes = "draft", other_organization, None
+    row.history.append("draft")
+    row.save(update_fields=["organization"])
+    assert (fresh(patient).ssn, fresh(patient).notes, fresh(patient).history) == ("123-45-6789", "", [1])
+    assert (row.ssn, row.notes, row.history) == ("draft", None, [1, "draft"])
+    Patient.objects.bulk_update([row], ["organization"])
+    assert (fresh(patient).ssn, fresh(patient).history) == ("123-45-6789", [1])
+    row.save()
+    assert (fresh(patient).ssn, fresh(patient).notes, fresh(patient).history) == ("draft", None, [1, "draft"])
+
+
+def test_what_was_never_loaded_is_not_overwritten(organization):
+    letters = [Letter.objects.create(organization=organization, subject="s", text=[n]) for n in range(3)]
+    built = [Letter(pk=letter.pk, organization_id=organization.pk, subject="new") for letter in letters]
+    built[0].save(update_fields=["subject"])
+    Letter.objects.bulk_update(built[1:], ["subject"])
+    assert [(row.subject, row.text) for row in Letter.objects.order_by("pk")] == [("new", [n]) for n in range(3)]
+
+
+def test_a_deleted_attribute_is_loaded_again(patient):
+    row = fresh(patient)
+    row.ssn = "draft"
+    del row.ssn
+    assert row.ssn == "123-45-6789"
+    del row.ssn
+    with pytest.raises(AttributeError):
+        del row.ssn
+
+
+def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, execute):
+    execute("UPDATE testapp_patient SET ssn_keys = 'malformed'")
+    row = fresh(patient)
+    row.name = "Grace"
+    row.save()
+    with pytest.raises(DecryptionError, match=r"testapp.Patient.ssn \(pk="):
+        row.ssn  # noqa: B018
+    row.ssn = "new"
+    row.save()
+    assert fresh(patient).ssn == "new"
 
 
 def test_a_value_assigned_to_a_deferred_row_is_saved(patient):

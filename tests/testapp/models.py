@@ -120,6 +120,25 @@ class Bookmark(models.Model):
     url = EncryptedTextField(key_context=["organization_id", "region"], bind_to=["slug"])
 
 
+class PresentManager(models.Manager):
+    def get_queryset(self) -> models.QuerySet:
+        return super().get_queryset().filter(is_gone=False)
+
+
+class Customer(Secret):
+    """A base manager that hides rows."""
+
+    is_gone = models.BooleanField(default=False)
+    objects = PresentManager()
+
+    class Meta:
+        base_manager_name = "objects"
+
+
+class Vip(Customer):
+    perks = EncryptedJSONField(key_context=["organization_id"], null=True)
+
+
 class Legacy(models.Model):
     """Still holds plaintext."""
 

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Model
 
 from vault_fields import companion as companion_format, envelope as envelope_format
+from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group
 from vault_fields.fields.sealed import Opened, Pending, Sealed
@@ -89,14 +90,24 @@ def _is_unchanged(pending: Pending) -> bool:
 
 
 def current_keys(instance: Model, group: Group) -> str | None:
-    """The text of the companion that the row's values were last sealed with."""
+    """The text of the companion that the row's values were last sealed with, if it can be read."""
     for member in group.members:
         held = instance.__dict__.get(member.attname)
         if isinstance(held, Pending):
             held = held.previous
         if isinstance(held, Sealed) and envelope_format.is_envelope(held.text):
-            return keys_beside(instance, group, held)
+            text = keys_beside(instance, group, held)
+            return text if text and _is_readable(text) else None
     return None
+
+
+def _is_readable(text: str) -> bool:
+    try:
+        companion_format.decode(text)
+    except EnvelopeError:
+        # A value that is opened with it says so; one that takes its place must not be kept from it.
+        return False
+    return True
 
 
 def keys_beside(instance: Model, group: Group, held: Sealed) -> str | None:

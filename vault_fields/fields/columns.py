@@ -75,7 +75,7 @@ class EncryptedCol(Col):
         query = compiler.query
         if not self.alias:
             return "use in constraints, indexes and generated columns"
-        if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)):
+        if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)) and not _selects_rows(compiler):
             return "use in an update or in the conditions of a delete"
         if compiler.select is not None:
             # The SELECT list is compiled: this is a condition, an order, or GROUP BY.
@@ -94,6 +94,13 @@ class _GroupingCol(EncryptedCol):
 
     def _forbidden_use(self, compiler: Any) -> None:
         return None
+
+
+def _selects_rows(compiler: Any) -> bool:
+    """Whether an update over several tables is selecting the rows that it is about."""
+    query = compiler.query
+    several = isinstance(compiler, SQLUpdateCompiler) and (query.related_updates or query.count_active_tables() != 1)
+    return bool(several) and compiler.select is None
 
 
 def _orders_by(query: Any, column: EncryptedCol) -> bool:

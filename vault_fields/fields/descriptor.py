@@ -51,6 +51,13 @@ class EncryptedAttribute(DeferredAttribute):
                 held = held.previous
             data[name] = Pending(value, held if isinstance(held, Sealed) else None)
 
+    def __delete__(self, instance: Model) -> None:
+        """Defer the field: it is loaded again when it is read."""
+        try:
+            del instance.__dict__[self.field.attname]
+        except KeyError:
+            raise AttributeError(self.field.attname) from None
+
     def fetch_many(self, instances: Iterable[Any]) -> None:
         """Load a deferred column for all rows that were read together (Django 6.1's ``FETCH_PEERS``), sealed."""
         name = self.field.attname

@@ -17,7 +17,14 @@ from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
 from vault_fields.fields.groups import all_groups_of
-from vault_fields.fields.saving import handed_over, prepare_rows, prepare_save, require_matched_context, take_stored
+from vault_fields.fields.saving import (
+    handed_over,
+    holding_back,
+    prepare_rows,
+    prepare_save,
+    require_matched_context,
+    take_stored,
+)
 from vault_fields.fields.sealed import Handover, Sealed
 
 __all__ = ["install_hooks"]
@@ -58,12 +65,13 @@ def _save_table(
 ) -> Any:
     if raw:
         take_stored(self, cls)
-    update_fields = prepare_save(self, cls, update_fields)
-    if not raw:
-        return original(self, raw, cls, force_insert, force_update, using, update_fields)
-    # A fixture is saved from its attributes; fields are not asked.
-    with handed_over([self], _member_names(cls)):
-        return original(self, raw, cls, force_insert, force_update, using, update_fields)
+    with holding_back([self], type(self), update_fields):
+        update_fields = prepare_save(self, cls, update_fields)
+        if not raw:
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+        # A fixture is saved from its attributes; fields are not asked.
+        with handed_over([self], _member_names(cls)):
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
 
 def _refresh_from_db(
@@ -129,9 +137,10 @@ def _bulk_update(
         obj._prepare_related_fields_for_save(
             operation_name="bulk_update", fields=[self.model._meta.get_field(name) for name in fields]
         )
-    names = prepare_rows(objs, self.model, fields)
-    with handed_over(objs, _member_names(self.model)):
-        return original(self, objs, [*fields, *sorted(names.difference(fields))], batch_size)
+    with holding_back(objs, self.model, fields):
+        names = prepare_rows(objs, self.model, fields)
+        with handed_over(objs, _member_names(self.model)):
+            return original(self, objs, [*fields, *sorted(names.difference(fields))], batch_size)
 
 
 def _member_names(model: type[Model]) -> list[str]:

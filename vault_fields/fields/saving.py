@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections
 from django.db.models import Model
@@ -14,7 +15,16 @@ from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.sealed import Handover, Pending, Sealed
 from vault_fields.fields.sealing import seal
 
-__all__ = ["companion_of", "handed_over", "is_sealed", "load_missing", "prepare_rows", "prepare_save", "take_stored"]
+__all__ = [
+    "companion_of",
+    "handed_over",
+    "holding_back",
+    "is_sealed",
+    "load_missing",
+    "prepare_rows",
+    "prepare_save",
+    "take_stored",
+]
 
 
 def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[str] | None) -> frozenset[str] | None:
@@ -23,16 +33,18 @@ def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[st
 
     Every group of the row is sealed at once, in whichever of its tables it stands, so that equal contexts share a key.
     """
-    named = None if update_fields is None else frozenset(update_fields)
-    for group in all_groups_of(type(instance)):
-        if named is not None and named & group.columns:
-            _require_saved_context([instance], group, named)
-    writes = {group: _writes(instance, group, named) for group in all_groups_of(type(instance))}
-    seal_rows([(instance, group) for group, written in writes.items() if written])
-    if named is None:
+    groups = all_groups_of(type(instance))
+    if update_fields is None:
+        seal_rows([(instance, group) for group in groups])
         return None
+    named = frozenset(update_fields)
+    for group in groups:
+        if named & group.columns:
+            _require_saved_context([instance], group, named)
+    written = [group for group in groups if _writes(instance, group, named)]
+    seal_rows([(instance, group) for group in written])
     for group in groups_of(table):
-        named = named | group.columns if writes[group] else named - group.columns
+        named = named | group.columns if group in written else named - group.columns
     # Django takes an empty set for "all columns". A primary key is never among the columns that are updated.
     return named or frozenset({table._meta.pk.name})
 
@@ -52,15 +64,54 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterabl
     for group in groups:
         if fields is not None:
             _require_saved_context(instances, group, frozenset(names))
+        load_missing(instances, group)
     seal_rows([(instance, group) for instance in instances for group in groups])
     for group in groups:
         names |= group.columns
     return names
 
 
+@contextmanager
+def holding_back(instances: Sequence[Model], model: type[Model], named: Iterable[str] | None) -> Iterator[None]:
+    """
+    While a group is written, let the members that the caller did not name be what is stored of them.
+
+    The group has to be written whole, but what was assigned and not named is not to be saved, and what was never
+    loaded is not known. Costs one query for the rows where that is so.
+    """
+    taken: list[tuple[dict[str, Any], str, Any]] = []
+    if named is not None:
+        names = frozenset(named)
+        for group in all_groups_of(model):
+            if names & (group.columns | group.context_names):
+                for member in group.members:
+                    if member.attname not in names:
+                        taken += _set_aside(instances, member.attname)
+                load_missing(instances, group)
+    try:
+        yield
+    finally:
+        for data, name, held in taken:
+            stored = data.get(name)
+            data[name] = held
+            if isinstance(held, Pending) and isinstance(stored, Sealed):
+                data[name] = Pending(held.value, stored)
+
+
+def _set_aside(instances: Sequence[Model], name: str) -> Iterator[tuple[dict[str, Any], str, Any]]:
+    for instance in instances:
+        data = instance.__dict__
+        if name not in data:
+            continue
+        held = data[name]
+        if isinstance(held, Sealed) and not (held.opened is not None and held.opened.is_changed):
+            continue
+        yield data, name, data.pop(name)
+
+
 def seal_rows(rows: Sequence[tuple[Model, Group]]) -> None:
     for instance, group in rows:
-        load_missing(instance, group)
+        load_missing([instance], group)
     seal(rows)
     for instance, group in rows:
         instance.__dict__[group.companion] = companion_of(instance, group)
@@ -103,15 +154,22 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
     return names
 
 
-def load_missing(instance: Model, group: Group) -> None:
+def load_missing(instances: Sequence[Model], group: Group) -> None:
     """Load the group's deferred columns, sealed: what is written together has to be there. At most one query."""
-    missing = [member.attname for member in group.members if member.attname not in instance.__dict__]
-    if missing:
-        queryset = type(instance)._base_manager.using(instance._state.db)
-        if connections[queryset.db].in_atomic_block:
-            # Nobody may re-encrypt between this and the write that follows.
-            queryset = queryset.select_for_update()
-        instance.refresh_from_db(fields=missing, from_queryset=queryset)
+    names = [member.attname for member in group.members]
+    lacking = [instance for instance in instances if any(name not in instance.__dict__ for name in names)]
+    if not lacking:
+        return
+    queryset = type(lacking[0])._base_manager.using(lacking[0]._state.db)
+    if connections[queryset.db].in_atomic_block:
+        # Nobody may re-encrypt between this and the write that follows.
+        queryset = queryset.select_for_update()
+    stored = queryset.only(*names).in_bulk([instance.pk for instance in lacking])
+    for instance in lacking:
+        # Of a row that is gone, Django says so when it is updated.
+        row = stored[instance.pk].__dict__ if instance.pk in stored else {}
+        for name in names:
+            instance.__dict__.setdefault(name, row.get(name))
 
 
 def companion_of(instance: Model, group: Group) -> str | None:
@@ -149,21 +207,20 @@ def take_stored(instance: Model, table: type[Model]) -> None:
                 instance.__dict__[member.attname] = Sealed(value, keys)
 
 
-def _writes(instance: Model, group: Group, named: frozenset[str] | None) -> bool:
-    """Whether a save writes this group: all of it, or none."""
-    if named is None:
-        return True
-    if not named & (group.columns | group.context_names):
+def _writes(instance: Model, group: Group, named: frozenset[str]) -> bool:
+    """
+    Whether a save writes this group, all of it or none.
+
+    It does if a value is named, or a column that decides whether the values open: what is in memory goes together, be
+    it older than what is stored by now. A companion that is merely loaded, as when Django names every loaded column
+    because others are deferred, must not be written over that of a newer value.
+    """
+    members = {member.attname for member in group.members}
+    if not named & (members | group.context_names):
         return False
-    data = instance.__dict__
-    held = {member.attname: data[member.attname] for member in group.members if member.attname in data}
-    if any(value is None and name in named for name, value in held.items()):
-        return True
-    # Django names every loaded column when others are deferred. What was merely loaded may be older than what is
-    # stored by now, and half of it must not be written over the other half.
-    return needs_sealing(instance, group) or any(
-        isinstance(value, Sealed) and not value.loaded for value in held.values()
-    )
+    missing = members - instance.__dict__.keys()
+    load_missing([instance], group)
+    return not missing or bool(named & (members - missing)) or needs_sealing(instance, group)
 
 
 def _require_saved_context(instances: Sequence[Model], group: Group, named: frozenset[str]) -> None:
