@@ -39,6 +39,7 @@ def run(command: list[str], directory: Path, *, fails: bool = False) -> str:
     environment |= {
         "PYTHONDONTWRITEBYTECODE": "1",
         "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",  # What goes to stdout and stderr comes in its order.
         "PYTHONUTF8": "1",
     }
     done = subprocess.run(

@@ -308,6 +308,27 @@ def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
     assert (fresh(patient).ssn, fresh(patient).notes, fresh(patient).history) == ("draft", None, [1, "draft"])
 
 
+def test_a_stale_value_that_is_not_named_is_not_written(organization, other_organization, django_assert_num_queries):
+    letter = Letter.objects.create(organization=organization, subject="s", text=[1])
+    stale = fresh(letter)
+    assert (stale.subject, stale.text) == ("s", [1])
+    newer = fresh(letter)
+    newer.text = ["newer"]
+    newer.save()
+    stale.subject = "named"
+    with django_assert_num_queries(2):
+        stale.save(update_fields=["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("named", ["newer"])
+    stale.organization = other_organization
+    stale.save(update_fields=["organization"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("named", ["newer"])
+    Letter.objects.bulk_update([stale], ["subject"])
+    assert (fresh(letter).subject, fresh(letter).text) == ("named", ["newer"])
+    assert (stale.subject, stale.text) == ("named", [1])
+    stale.save()
+    assert (fresh(letter).subject, fresh(letter).text) == ("named", [1])
+
+
 def test_what_was_never_loaded_is_not_overwritten(organization):
     letters = [Letter.objects.create(organization=organization, subject="s", text=[n]) for n in range(3)]
     built = [Letter(pk=letter.pk, organization_id=organization.pk, subject="new") for letter in letters]

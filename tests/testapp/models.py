@@ -1,6 +1,7 @@
 """The models of the test suite, one for each way to declare an encrypted field."""
 
 import uuid
+from typing import Any
 
 from django.db import models
 from django.db.models import Value
@@ -120,8 +121,8 @@ class Bookmark(models.Model):
     url = EncryptedTextField(key_context=["organization_id", "region"], bind_to=["slug"])
 
 
-class PresentManager(models.Manager):
-    def get_queryset(self) -> models.QuerySet:
+class PresentManager(models.Manager[Any]):
+    def get_queryset(self) -> models.QuerySet[Any]:
         return super().get_queryset().filter(is_gone=False)
 
 

@@ -18,8 +18,8 @@ from django.db.models.query import ModelIterable
 
 from vault_fields.fields.groups import all_groups_of
 from vault_fields.fields.saving import (
+    HeldBack,
     handed_over,
-    holding_back,
     prepare_rows,
     prepare_save,
     require_matched_context,
@@ -30,6 +30,7 @@ from vault_fields.fields.sealed import Handover, Sealed
 __all__ = ["install_hooks"]
 
 _MARK = "_vault_fields_hook"
+_HELD = "vault_fields_held_back"
 
 
 def install_hooks(cls: type[Model]) -> None:
@@ -65,13 +66,21 @@ def _save_table(
 ) -> Any:
     if raw:
         take_stored(self, cls)
-    with holding_back([self], type(self), update_fields):
+    # A row in several tables is saved in several calls, that of its own model last.
+    held: HeldBack = vars(self._state).pop(_HELD, None) or HeldBack([self], type(self), update_fields)
+    try:
         update_fields = prepare_save(self, cls, update_fields)
-        if not raw:
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
         # A fixture is saved from its attributes; fields are not asked.
-        with handed_over([self], _member_names(cls)):
-            return original(self, raw, cls, force_insert, force_update, using, update_fields)
+        with handed_over([self] if raw else [], _member_names(cls)):
+            result = original(self, raw, cls, force_insert, force_update, using, update_fields)
+    except BaseException:
+        held.restore()
+        raise
+    if cls is type(self)._meta.concrete_model:
+        held.restore()
+    else:
+        setattr(self._state, _HELD, held)
+    return result
 
 
 def _refresh_from_db(
@@ -137,10 +146,13 @@ def _bulk_update(
         obj._prepare_related_fields_for_save(
             operation_name="bulk_update", fields=[self.model._meta.get_field(name) for name in fields]
         )
-    with holding_back(objs, self.model, fields):
+    held = HeldBack(objs, self.model, fields)
+    try:
         names = prepare_rows(objs, self.model, fields)
         with handed_over(objs, _member_names(self.model)):
             return original(self, objs, [*fields, *sorted(names.difference(fields))], batch_size)
+    finally:
+        held.restore()
 
 
 def _member_names(model: type[Model]) -> list[str]:

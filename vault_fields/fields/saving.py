@@ -1,6 +1,6 @@
 """Writing rows so that a group - its values and their companion - is written all or none, on every path."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from contextlib import contextmanager
 from typing import Any
 
@@ -16,13 +16,15 @@ from vault_fields.fields.sealed import Handover, Pending, Sealed
 from vault_fields.fields.sealing import seal
 
 __all__ = [
+    "HeldBack",
     "companion_of",
     "handed_over",
-    "holding_back",
     "is_sealed",
     "load_missing",
     "prepare_rows",
     "prepare_save",
+    "require_matched_context",
+    "seal_rows",
     "take_stored",
 ]
 
@@ -71,42 +73,38 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterabl
     return names
 
 
-@contextmanager
-def holding_back(instances: Sequence[Model], model: type[Model], named: Iterable[str] | None) -> Iterator[None]:
+class HeldBack:
     """
-    While a group is written, let the members that the caller did not name be what is stored of them.
+    What the caller of a save did not name, set aside until the save is done; meanwhile there is what is stored of it.
 
-    The group has to be written whole, but what was assigned and not named is not to be saved, and what was never
-    loaded is not known. Costs one query for the rows where that is so.
+    A group has to be written whole, but what was assigned and not named is not to be saved, and what was loaded may be
+    older than what is stored. Costs one query where a group that is written has such members.
     """
-    taken: list[tuple[dict[str, Any], str, Any]] = []
-    if named is not None:
+
+    def __init__(self, instances: Sequence[Model], model: type[Model], named: Iterable[str] | None) -> None:
+        self._taken: list[tuple[dict[str, Any], str, Any]] = []
+        if named is None:
+            return
         names = frozenset(named)
-        for group in all_groups_of(model):
-            if names & (group.columns | group.context_names):
-                for member in group.members:
-                    if member.attname not in names:
-                        taken += _set_aside(instances, member.attname)
-                load_missing(instances, group)
-    try:
-        yield
-    finally:
-        for data, name, held in taken:
-            stored = data.get(name)
-            data[name] = held
-            if isinstance(held, Pending) and isinstance(stored, Sealed):
-                data[name] = Pending(held.value, stored)
+        groups = [group for group in all_groups_of(model) if names & (group.columns | group.context_names)]
+        unnamed = {member.attname for group in groups for member in group.members} - names
+        rows = [instance.__dict__ for instance in instances]
+        self._taken = [(data, name, data.pop(name)) for data in rows for name in unnamed if name in data]
+        _load(instances, unnamed)
+
+    def restore(self) -> None:
+        """Give everything back, in place of what is stored by now."""
+        for data, name, held in self._taken:
+            data[name] = _returned(held, data.get(name))
 
 
-def _set_aside(instances: Sequence[Model], name: str) -> Iterator[tuple[dict[str, Any], str, Any]]:
-    for instance in instances:
-        data = instance.__dict__
-        if name not in data:
-            continue
-        held = data[name]
-        if isinstance(held, Sealed) and not (held.opened is not None and held.opened.is_changed):
-            continue
-        yield data, name, data.pop(name)
+def _returned(held: Any, stored: Any) -> Any:
+    if isinstance(held, Pending):
+        return Pending(held.value, stored if isinstance(stored, Sealed) else None)
+    if not isinstance(held, Sealed) or not isinstance(stored, Sealed) or held.keys == stored.keys:
+        return held
+    # It was encrypted again meanwhile. What the caller has seen of it stays; what he has not, is as it is stored.
+    return stored if held.opened is None else Pending(held.opened.value, stored)
 
 
 def seal_rows(rows: Sequence[tuple[Model, Group]]) -> None:
@@ -156,8 +154,11 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
 
 def load_missing(instances: Sequence[Model], group: Group) -> None:
     """Load the group's deferred columns, sealed: what is written together has to be there. At most one query."""
-    names = [member.attname for member in group.members]
-    lacking = [instance for instance in instances if any(name not in instance.__dict__ for name in names)]
+    _load(instances, {member.attname for member in group.members})
+
+
+def _load(instances: Sequence[Model], names: AbstractSet[str]) -> None:
+    lacking = [instance for instance in instances if not names <= instance.__dict__.keys()]
     if not lacking:
         return
     queryset = type(lacking[0])._base_manager.using(lacking[0]._state.db)
