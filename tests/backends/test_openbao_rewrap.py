@@ -10,6 +10,7 @@ from django.core.management import CommandError, call_command
 from tests.backends.openbao import new_mount, new_token
 from tests.byok.peers import Bao
 from tests.testapp.models import Organization, Patient
+from vault_fields import rekey
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.vaults import vaults
 
@@ -65,6 +66,19 @@ def test_rows_that_share_a_data_key_go_on_sharing_it(bao: Bao, vault: OpenBaoVau
     assert "20 rekeyed" in rewrap("--batch-size", "5")
     assert vault.calls == {"rewrap": 1, "version": 1}
     assert len(set(Patient.objects.values_list("ssn_keys", flat=True))) == 1
+
+
+def test_no_more_new_wrappings_are_remembered_than_there_is_room_for(
+    bao: Bao, vault: OpenBaoVault, organization: Organization, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rekey, "_MAX_REKEYED", 1)
+    for number in range(6):
+        Patient.objects.create(organization=organization, ssn=str(number))
+    rotate(bao, vault, organization)
+
+    assert "6 rekeyed" in rewrap("--batch-size", "2")
+    vault.purge()
+    assert [row.ssn for row in Patient.objects.order_by("pk")] == [str(number) for number in range(6)]
 
 
 def test_what_was_retired_before_it_was_rewrapped_is_reported(
