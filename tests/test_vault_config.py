@@ -10,6 +10,7 @@ from vault_fields.vaults import url as url_module, vault_config, vaults
 
 LOCAL = "vault_fields.backends.local.LocalVault"
 MEMORY = "vault_fields.backends.memory.InMemoryVault"
+OPENBAO = "vault_fields.backends.openbao.OpenBaoVault"
 WORKOS = "vault_fields.backends.workos.WorkOSVault"
 HOST = "https://api.workos.com"
 
@@ -31,6 +32,32 @@ HOST = "https://api.workos.com"
         ("workos://:s%40k%2F%3A%25@h:8443/a/", WORKOS, {"api_key": "s@k/:%", "base_url": "https://h:8443/a"}),
         ("workos+http://:sk_KEY@127.0.0.1:8000", WORKOS, {"api_key": "sk_KEY", "base_url": "http://127.0.0.1:8000"}),
         ("workos+http://:sk_KEY@[::1]:8000/v", WORKOS, {"api_key": "sk_KEY", "base_url": "http://[::1]:8000/v"}),
+        (
+            "openbao://s.TOKEN@bao.example:8200",
+            OPENBAO,
+            {"token": "s.TOKEN", "addresses": ["https://bao.example:8200"]},
+        ),
+        (
+            "openbao://s.TOKEN@bao.example:8200/eu/transit/?namespace=team-a&unwrap=first",
+            OPENBAO,
+            {
+                "token": "s.TOKEN",
+                "addresses": ["https://bao.example:8200"],
+                "mount": "eu/transit",
+                "namespace": "team-a",
+                "unwrap": "first",
+            },
+        ),
+        (
+            "openbao+http://role:s%2Fecret@127.0.0.1:8200",
+            OPENBAO,
+            {"role_id": "role", "secret_id": "s/ecret", "addresses": ["http://127.0.0.1:8200"]},
+        ),
+        (
+            "openbao+http://[::1]:8200?token_file=/run/token",
+            OPENBAO,
+            {"addresses": ["http://[::1]:8200"], "token_file": "/run/token"},
+        ),
         (
             "workos://:sk_KEY@?timeout=2&max_retries=1&key_max_age=0.5&max_cached_keys=7&max_concurrency=2",
             WORKOS,
@@ -54,6 +81,12 @@ def test_a_url_is_an_entry_of_vaults_that_can_be_built(url, backend, options):
 
 def test_options_beside_the_url_are_added():
     assert vault_config("workos://", api_key="sk_KEY", timeout=2.5)["OPTIONS"] == {"api_key": "sk_KEY", "timeout": 2.5}
+
+
+def test_several_addresses_stand_beside_the_url():
+    addresses = ["https://a:8200", "https://b:8200"]
+    options = vault_config("openbao://s.TOKEN@", addresses=addresses)["OPTIONS"]
+    assert options == {"token": "s.TOKEN", "addresses": addresses}
 
 
 def test_an_option_in_both_places_is_an_error():
@@ -93,6 +126,11 @@ def test_with_django_environ(monkeypatch):
         ("workos://", "the API key is missing"),
         ("workos://:@h", "the API key is missing"),
         ("workos+http://:hidden@", "the host is missing"),
+        ("openbao+http://hidden@", "the host is missing"),
+        ("openbao://hidden@:8200", "the host is missing"),
+        ("openbao://h?token=hidden", "token cannot stand in the query string"),
+        ("openbao://h?secret_id=hidden", "secret_id cannot stand in the query string"),
+        ("openbao://h?addresses=hidden", "addresses cannot stand in the query string"),
         ("workos://:hidden@:8000", "the host is missing"),
         ("workos://:hidden@/x", "the host is missing"),
         ("memory://hidden", "no host and no path"),

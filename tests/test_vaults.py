@@ -86,6 +86,42 @@ def test_an_alias_is_a_vault_with_its_options():
         assert vaults["eu"] is vault
 
 
+def test_new_data_keys_come_from_the_last_successor():
+    configured = {"a": {**PLAIN, "SUCCESSOR": "b"}, "b": {"SUCCESSOR": "c"}, "c": PLAIN}
+    with override_settings(VAULTS=configured):
+        assert [vaults.writer(alias) for alias in vaults] == ["c", "c", "c"]
+        assert [vaults.is_left(alias) for alias in vaults] == [False, True, False]
+        assert vaults["a"] is not vaults["c"]
+    with override_settings(VAULTS={"a": PLAIN}):
+        assert vaults.writer("a") == "a"
+
+
+@pytest.mark.parametrize("successor", ["", "gone", None, 7])
+def test_successor_must_be_there(successor):
+    with (
+        override_settings(VAULTS={"a": {**PLAIN, "SUCCESSOR": successor}}),
+        pytest.raises(ImproperlyConfigured) as caught,
+    ):
+        vaults.writer("a")
+    assert str(caught.value) == "VAULTS['a']: SUCCESSOR must be the alias of another vault in VAULTS."
+
+
+def test_successors_must_not_go_round():
+    configured = {"a": {**PLAIN, "SUCCESSOR": "b"}, "b": {**PLAIN, "SUCCESSOR": "a"}}
+    with (
+        override_settings(VAULTS=configured),
+        pytest.raises(ImproperlyConfigured, match=r"^VAULTS\['b'\]: SUCCESSOR leads back"),
+    ):
+        vaults.writer("a")
+
+
+def test_vault_that_was_left_cannot_be_asked():
+    assert problem({"a": {"SUCCESSOR": "b"}, "b": PLAIN}, "a") == (
+        "VAULTS['a']: this vault was left for 'b'. To open what it encrypted, give its BACKEND."
+    )
+    assert "BACKEND must be the dotted path" in problem({"a": {"SUCCESSOR": "b", "OPTIONS": {}}, "b": PLAIN}, "a")
+
+
 def test_options_may_be_left_out():
     with override_settings(VAULTS={DEFAULT_VAULT_ALIAS: PLAIN}):
         assert isinstance(vaults["default"], PlainVault)

@@ -29,6 +29,8 @@ class Minimal(BaseVault):
         return self._key(encrypted_keys)
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        if encrypted_keys == "revoked":
+            raise VaultRefused("no", alias=self.alias)
         return self._key("moved")
 
     def _key(self, name: str) -> DataKey:
@@ -65,6 +67,13 @@ def test_a_batch_is_a_key_or_an_error_for_each(vault):
     ):
         assert [type(outcome) for outcome in opened.values()] == [DataKey, VaultRefused]
     assert vault.calls == {"decrypt": 4}
+
+
+def test_rewrapping_is_a_rekey_for_each_unless_a_backend_does_better(vault):
+    rewrapped = vault.rewrap_data_keys({"a": CONTEXT, "revoked": CONTEXT})
+    assert rewrapped["a"] == "moved"
+    assert isinstance(rewrapped["revoked"], VaultRefused)
+    assert vault.calls == {"rekey": 2}
 
 
 def test_an_error_is_raised_where_one_key_is_wanted(vault):

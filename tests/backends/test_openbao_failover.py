@@ -188,6 +188,21 @@ def test_login_that_makes_no_sense_is_refused(
         vault.create_data_key(ACME)
 
 
+def test_a_token_that_could_not_be_looked_up_is_looked_up_again(
+    server: FaultyServer, make_vault: Callable[..., OpenBaoVault]
+) -> None:
+    vault = make_vault(server.url, token_file=None, token=TOKEN, max_retries=0)
+    server.will(Reply(status=500, raw=b""))
+    with pytest.raises(VaultUnavailable):
+        vault.create_data_key(ACME)
+    server.will(Reply(content={"data": {"ttl": 60, "renewable": False}}))
+    vault.create_data_key(ACME)
+
+    held = vault._dialogue._session.held
+    assert held is not None
+    assert held.grant.seconds == 60
+
+
 def test_a_key_that_was_made_may_answer_with_nothing(
     server: FaultyServer, make_vault: Callable[..., OpenBaoVault]
 ) -> None:

@@ -40,6 +40,18 @@ def test_e019_setting_that_is_not_there(settings, lab):
     assert check_vaults(lab.apps.get_app_configs()) == []
 
 
+def test_e019_successor_that_is_not_there(settings):
+    settings.VAULTS = {"default": {**MEMORY, "SUCCESSOR": "gone"}}
+    (message,) = check_vaults(None)
+    assert message.id == "vault_fields.E019"
+    assert message.msg == "VAULTS['default']: SUCCESSOR must be the alias of another vault in VAULTS."
+
+
+def test_vault_that_was_left_is_passed_over(settings, own_ids):
+    settings.VAULTS = {"default": {"SUCCESSOR": "next"}, "next": MEMORY}
+    assert own_ids() == []
+
+
 def test_e020_vault_that_is_not_there(lab):
     lab.patient(notes=EncryptedTextField(key_context=["organization_id"], vault="archive"))
     (message,) = check_vaults(lab.apps.get_app_configs())

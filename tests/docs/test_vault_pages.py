@@ -8,6 +8,7 @@ import pytest
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
+from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "vaults.md").read_text("utf-8")
@@ -28,7 +29,12 @@ def options(backend: type) -> dict[str, str]:
 
 @pytest.mark.parametrize(
     ("heading", "backend"),
-    [("Every backend has these.", BaseVault), ("`LocalVault`:", LocalVault), ("`WorkOSVault`:", WorkOSVault)],
+    [
+        ("Every backend has these.", BaseVault),
+        ("`LocalVault`:", LocalVault),
+        ("`WorkOSVault`:", WorkOSVault),
+        ("`OpenBaoVault`:", OpenBaoVault),
+    ],
 )
 def test_every_option_is_documented_with_its_default(heading, backend):
     assert documented(heading) == options(backend)

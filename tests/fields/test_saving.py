@@ -263,6 +263,29 @@ def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(p
     assert (fresh(patient).ssn, fresh(patient).history) == ("new", {"new": 1})
 
 
+def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organization, other_organization):
+    row = fresh(patient)
+    row.organization = other_organization
+    with transaction.atomic():
+        row.save()
+        transaction.set_rollback(True)
+    row.ssn = "new"
+    for names in (["ssn"], ["notes"]):
+        with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+            row.save(update_fields=names)
+    row.save(update_fields=["ssn", "organization"])
+    assert (fresh(patient).ssn, fresh(patient).organization) == ("new", other_organization)
+    assert (fresh(patient).notes, fresh(patient).history) == ("", [1])
+
+
+def test_a_row_that_was_just_made_is_saved_in_part_without_a_query_more(organization, django_assert_num_queries):
+    row = Patient.objects.create(organization=organization, ssn="x", history=None)
+    row.ssn = "y"
+    with django_assert_num_queries(1):
+        row.save(update_fields=["ssn"])
+    assert fresh(row).ssn == "y"
+
+
 @pytest.mark.parametrize("load", [
     lambda rows: rows.only("name"),
     lambda rows: rows.defer("ssn"),
@@ -524,6 +547,15 @@ def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored):
     Bookmark.objects.bulk_update([loaded], ["slug"])
     assert fresh(bookmark).url == "u"
     assert stored(bookmark, "url_keys") == (before,)
+
+
+def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, other_organization):
+    bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
+    loaded = fresh(bookmark)
+    loaded.slug, loaded.organization = "b", other_organization
+    with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+        loaded.save(update_fields=["slug"])
+    assert fresh(bookmark).url == "u"
 
 
 def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, other_organization):

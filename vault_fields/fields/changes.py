@@ -13,7 +13,15 @@ from vault_fields.fields.sealed import Opened, Pending, Sealed
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["changed_columns", "current_keys", "has_companion", "is_dirty", "keys_beside", "needs_sealing"]
+__all__ = [
+    "changed_columns",
+    "current_keys",
+    "has_companion",
+    "is_anchored",
+    "is_dirty",
+    "keys_beside",
+    "needs_sealing",
+]
 __all__ += ["rebound_columns", "settle"]
 
 
@@ -30,6 +38,16 @@ def needs_sealing(instance: Model, group: Group) -> bool:
 def has_companion(instance: Model, group: Group) -> bool:
     """Whether the row holds, or held until it was assigned, a value that was sealed before."""
     return bool(current_keys(instance, group))
+
+
+def is_anchored(instance: Model, group: Group) -> bool:
+    """Whether what the row holds was sealed for columns that are known to be stored."""
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        sealed = held.previous if isinstance(held, Pending) else held
+        if isinstance(sealed, Sealed):
+            return sealed.anchored
+    return False
 
 
 def changed_columns(instance: Model, group: Group) -> list[Binding]:

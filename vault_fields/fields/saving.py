@@ -9,7 +9,7 @@ from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields.changes import changed_columns, has_companion, needs_sealing
+from vault_fields.fields.changes import changed_columns, has_companion, is_anchored, needs_sealing
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.sealed import Handover, Pending, Sealed
@@ -41,7 +41,7 @@ def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[st
         return None
     named = frozenset(update_fields)
     for group in groups:
-        if named & group.columns:
+        if named & (group.columns | group.context_names):
             _require_saved_context([instance], group, named)
     written = [group for group in groups if _writes(instance, group, named)]
     seal_rows([(instance, group) for group in written])
@@ -233,11 +233,12 @@ def _require_saved_context(instances: Sequence[Model], group: Group, named: froz
     for instance in instances:
         if changed := [binding for binding in changed_columns(instance, group) if binding in unsaved]:
             raise _unsaved_context(instance, group, changed)
-        if not has_companion(instance, group) and needs_sealing(instance, group):
+        if not is_anchored(instance, group) and (has_companion(instance, group) or needs_sealing(instance, group)):
             unknown.append(instance)
     if not unknown:
         return
-    # These rows had no value yet, so that nothing in memory tells what their columns were. The stored rows do.
+    # Nothing in memory tells what the columns of these rows are: they had no value yet, or one that was encrypted for
+    # columns whose change may have been rolled back since. The stored rows tell.
     queryset = type(unknown[0])._base_manager.using(unknown[0]._state.db)
     stored = queryset.only(*(binding.attname for binding in unsaved)).in_bulk([instance.pk for instance in unknown])
     for instance in unknown:

@@ -44,10 +44,11 @@ class Sealed:
     ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
     to, both as they were read together with it - None where the query did not say, and the instance has to.
     ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
-    may be rolled back at any later time. Pickles carry no plaintext.
+    may be rolled back at any later time. ``anchored`` says that the row's columns that it was sealed for are, for all
+    that is known, those that are stored. Pickles carry no plaintext.
     """
 
-    __slots__ = ("batch", "keys", "loaded", "opened", "text", "values")
+    __slots__ = ("anchored", "batch", "keys", "loaded", "opened", "text", "values")
 
     def __init__(
         self,
@@ -58,9 +59,11 @@ class Sealed:
         opened: Opened | None = None,
         *,
         loaded: bool = False,
+        anchored: bool = False,
     ) -> None:
         self.text = text
         self.loaded = loaded
+        self.anchored = loaded or anchored
         self.keys = keys
         self.values = values
         self.batch = batch
@@ -69,7 +72,7 @@ class Sealed:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.opened is not None and self.opened.is_changed:
             raise TypeError("A value that was changed in place cannot be pickled before it is saved: it would be lost.")
-        return _restore, (self.text, self.keys, self.values, self.loaded)
+        return _restore, (self.text, self.keys, self.values, self.loaded, self.anchored)
 
     def __copy__(self) -> "Sealed":
         return self.with_opened(self.opened)
@@ -81,14 +84,14 @@ class Sealed:
         return self.with_opened(opened)
 
     def with_opened(self, opened: Opened | None) -> "Sealed":
-        return Sealed(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded)
+        return Sealed(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded, anchored=self.anchored)
 
     def __repr__(self) -> str:
         return "<sealed>"
 
 
-def _restore(text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool) -> Sealed:
-    return Sealed(text, keys, values, loaded=loaded)
+def _restore(text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool, anchored: bool) -> Sealed:
+    return Sealed(text, keys, values, loaded=loaded, anchored=anchored)
 
 
 class Pending:

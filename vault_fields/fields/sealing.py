@@ -17,7 +17,15 @@ from vault_fields import cipher, companion as companion_format, envelope as enve
 from vault_fields.companion import Companion
 from vault_fields.envelope import Envelope
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextError, ValueRefused, VaultError
-from vault_fields.fields.changes import current_keys, is_dirty, keys_beside, needs_sealing, rebound_columns, settle
+from vault_fields.fields.changes import (
+    current_keys,
+    is_anchored,
+    is_dirty,
+    keys_beside,
+    needs_sealing,
+    rebound_columns,
+    settle,
+)
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.newkeys import NewKeys
@@ -42,6 +50,7 @@ class _Work:
     # The companion's text as the row holds it, and whether its data key still serves.
     keys: str | None
     keeps_key: bool
+    anchored: bool
     changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
 
 
@@ -88,7 +97,8 @@ def _plan(instance: Model, group: Group) -> _Work:
     except KeyContextError as error:
         raise KeyContextError(f"{label} (pk={instance.pk!r}): {error}") from None
     keys = current_keys(instance, group)
-    work = _Work(instance, group, row, context, keys, keeps_key=_serves(keys, group, context) and _row(keys) == row)
+    keeps_key = _serves(keys, group, context) and _row(keys) == row
+    work = _Work(instance, group, row, context, keys, keeps_key, is_anchored(instance, group))
     for member in group.members:
         held = instance.__dict__.get(member.attname)
         if isinstance(held, Pending):
@@ -198,7 +208,9 @@ def _sealed_members(work: _Work, key: DataKey, keys: str) -> dict[str, Any]:
         associated = envelope_format.associated_data(member.label, bound)
         sealed = cipher.seal(key, opened.text.encode(), associated)
         text = envelope_format.encode(Envelope(key_id, sealed))
-        held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened)
+        # The row as it stands in memory is the one that is stored only if it is new, or was known to be before.
+        anchored = work.instance._state.adding or (work.keeps_key and work.anchored)
+        held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened, anchored=anchored)
     return held
 
 

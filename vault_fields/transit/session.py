@@ -107,7 +107,12 @@ class Session:
         if not self._source.replaces:
             # How long it lasts is looked up, which is done with the token itself.
             self._held = self._hold(grant)
-            grant = _looked_up(grant, client, timeout)
+            try:
+                grant = _looked_up(grant, client, timeout)
+            except VaultError:
+                # Held on, it would pass for a token that never ends.
+                self._held = None
+                raise
         return self._hold(grant)
 
     def _renewed(self, held: Held, client: VaultClient, timeout: float) -> Held:

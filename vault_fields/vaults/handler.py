@@ -133,7 +133,8 @@ def _setting() -> Mapping[str, Any]:
 
 def _last_successor(alias: str) -> str:
     passed = [alias]
-    while (successor := _checked_entry(passed[-1]).get("SUCCESSOR")) is not None:
+    while "SUCCESSOR" in (entry := _checked_entry(passed[-1])):
+        successor = entry["SUCCESSOR"]
         if successor not in _setting():
             raise _misconfigured(passed[-1], "SUCCESSOR must be the alias of another vault in VAULTS.")
         if successor in passed:
