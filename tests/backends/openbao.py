@@ -13,7 +13,7 @@ PAGE = Path(__file__).parent.parent.parent / "docs" / "openbao.md"
 
 def granted_policy(mount: str) -> str:
     """The policy that the documentation says to paste."""
-    found = re.search(r"^```hcl\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    found = re.search(r"^```text\n(.*?)^```$", PAGE.read_text("utf-8"), re.MULTILINE | re.DOTALL)
     assert found
     return found[1].replace('"transit/', f'"{mount}/')
 
