@@ -281,6 +281,16 @@ def test_a_batch_is_no_larger_than_the_cache(organization, settings):
         assert sorted(row.ssn for row in Patient.objects.order_by("pk")) == list("012345")
 
 
+def test_a_malformed_companion_does_not_stand_in_the_way_of_the_other_rows(patient, execute):
+    other = Patient.objects.create(organization=fresh(patient).organization, ssn="other")
+    execute("UPDATE testapp_patient SET ssn_keys = 'malformed' WHERE id = %s", other.pk)
+    first, second = Patient.objects.order_by("pk")
+    vaults["default"].purge()
+    assert first.ssn == "123-45-6789"
+    with pytest.raises(EnvelopeError, match=r"testapp.Patient.ssn \(pk=\d+\): the companion is not JSON"):
+        second.ssn  # noqa: B018
+
+
 def test_value_and_companion_of_different_writes_are_told_apart(patient, execute):
     loaded = fresh(patient)
     other = Patient.objects.create(organization=loaded.organization, ssn="other")

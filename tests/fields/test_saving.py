@@ -600,6 +600,15 @@ def test_refresh_takes_what_is_stored_without_opening_it(patient, stored):
     assert loaded.ssn == "newer"
 
 
+def test_refresh_takes_a_queryset_of_the_callers(patient):
+    row = fresh(patient)
+    row.ssn = "unsaved"
+    row.refresh_from_db(from_queryset=Patient.objects.select_related("organization"))
+    assert (row.ssn, row.history) == ("123-45-6789", [1])
+    with pytest.raises(Patient.DoesNotExist):
+        row.refresh_from_db(from_queryset=Patient.objects.filter(name="nobody"))
+
+
 def test_get_or_create_and_update_or_create_take_values_as_defaults(organization):
     patient, created = Patient.objects.get_or_create(
         organization=organization, name="Ada", defaults={"ssn": "1", "history": {}}
