@@ -8,7 +8,7 @@ from typing import Any
 
 from django.db.backends.base.base import BaseDatabaseWrapper
 
-__all__ = ["MIN_BYTES", "PlaintextSearch", "database_files", "dump", "strings"]
+__all__ = ["MIN_BYTES", "PlaintextSearch", "database_files", "dump", "schema", "strings"]
 
 # A shorter value can occur in a database by chance: "2019" does in dates, "M" everywhere.
 MIN_BYTES = 8
@@ -59,6 +59,18 @@ def dump(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], bytes]:
                 for name, value in zip(names, row, strict=True):
                     columns[table, name].append(_raw(value))
     return {column: b"\0".join(values) for column, values in columns.items()}
+
+
+def schema(connection: BaseDatabaseWrapper) -> bytes:
+    """The names that a database holds whatever is in its tables, and those of which every companion is made."""
+    names = ['{"v":1,"vault":"default","id":"","keys":"","context":{"","row":{"","proof":"']
+    with connection.cursor() as cursor:
+        for table in connection.introspection.table_names(cursor):
+            names += [table, *(column.name for column in connection.introspection.get_table_description(cursor, table))]
+        if connection.vendor == "sqlite":
+            cursor.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")
+            names += [statement for (statement,) in cursor.fetchall()]
+    return "\0".join(names).encode()
 
 
 def database_files(settings: Mapping[str, Any]) -> list[bytes]:

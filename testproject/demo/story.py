@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from django.db.models import Model
 
 from testproject.demo.report import DemoFailed, Report
-from testproject.demo.search import MIN_BYTES, PlaintextSearch, database_files, dump, strings
+from testproject.demo.search import MIN_BYTES, PlaintextSearch, database_files, dump, schema, strings
 from vault_fields.envelope import is_envelope
 from vault_fields.exceptions import KeyContextMismatch
 from vault_fields.vaults import vaults
@@ -95,7 +95,9 @@ class Story(ABC):
         before = dump(connection)
         search = PlaintextSearch(
             (text for column in self.columns() for value in column.expected.values() for text in strings(value)),
-            readable=b"\0".join(blob for column, blob in before.items() if column not in secret),
+            readable=b"\0".join(
+                [schema(connection), *(blob for column, blob in before.items() if column not in secret)]
+            ),
         )
         # A search that finds nothing later proves something only if it finds everything now.
         found = search.found_in(before.values())
@@ -191,9 +193,7 @@ class Story(ABC):
                 f"{search.short:,} shorter values, which occur anywhere by chance, were compared cell by cell above."
             )
         if search.readable:
-            self.report.text(
-                f"{search.readable:,} values were left out: they also stand in columns that stay readable."
-            )
+            self.report.text(f"{search.readable:,} values were left out: they also stand in what stays readable.")
         if connection.vendor == "sqlite":
             self._search_files(search)
         else:

@@ -3,8 +3,9 @@
 import json
 
 import pytest
+from django.db import connection
 
-from testproject.demo.search import PlaintextSearch, strings
+from testproject.demo.search import PlaintextSearch, schema, strings
 
 
 def test_values_are_found_in_the_middle_and_at_the_ends():
@@ -35,3 +36,10 @@ def test_value_that_also_stands_in_a_readable_column_is_counted_and_not_searched
 
 def test_strings_are_found_at_any_depth_of_json():
     assert list(strings([{"a": "1", "b": [None, True, 2, ["3"]]}, "4"])) == ["1", "3", "4"]
+
+
+def test_names_in_the_schema_stay_readable(db):
+    known = schema(connection)
+    search = PlaintextSearch(["testapp_patient", "CREATE TABLE", "organization_id", "something else"], readable=known)
+    assert "something else" in search.values
+    assert not {"testapp_patient", "organization_id"} & search.values
