@@ -261,7 +261,9 @@ def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
     assert contents(apps) == plain
 
 
-@pytest.mark.skipif("not connection.features.can_rollback_ddl")
+@pytest.mark.skipif(
+    "not connection.features.can_rollback_ddl", reason="this database commits with each change of schema"
+)
 def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled):
     apps = filled(PLAIN)
     plain = contents(apps)

@@ -140,7 +140,7 @@ def test_vault_that_is_not_embedded_is_asked_just_the_same(
 
     class Remote(BaseVault):
         def _create(self, context):
-            raise NotImplementedError
+            raise NotImplementedError  # Abstract in the base class; never asked here.
 
         _rekey = _create
 

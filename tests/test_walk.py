@@ -136,7 +136,7 @@ def test_composite_keys(transactional_db, organization):
 
 
 @pytest.mark.django_db(transaction=True)
-@pytest.mark.skipif("not connection.features.has_select_for_update")
+@pytest.mark.skipif("not connection.features.has_select_for_update", reason="this database locks no rows")
 def test_who_writes_at_the_same_time_is_waited_for(legacy, stored):
     """Another transaction has written to a row and not committed: its value counts, not the one that was read."""
     batch = next(rows().batches(10))

@@ -95,6 +95,7 @@ def safely(
         logger.error("The vault cannot answer (request %s): %s", request_id, error)  # noqa: TRY400 - it says it all.
         response = refusal(503, "The vault is not available.")
     except Exception:
+        # Whatever it was: the client gets an answer of the usual shape and no stack, which the log has.
         logger.exception("The vault failed (request %s).", request_id)
         response = refusal(500, "The vault failed.")
     response["X-Request-ID"] = request_id
