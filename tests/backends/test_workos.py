@@ -172,13 +172,13 @@ def test_errors_are_raised_to_threads_and_coroutines_and_not_cached(server, vaul
 
 
 def test_timeout_and_max_retries_are_those_of_the_options(server):
-    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=0.5, max_retries=0)
+    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=3, max_retries=0)
     server.usual = Reply(status=503)
     with pytest.raises(VaultUnavailable, match="after 1 try"):
         vault.create_data_key(CONTEXT)
     vault.close()
-    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=0.5)
-    server.usual = Reply(status=429, headers={"Retry-After": "1"})
+    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=3)
+    server.usual = Reply(status=429, headers={"Retry-After": "4"})
     with pytest.raises(VaultThrottled, match="after 1 try"):
         vault.create_data_key(CONTEXT)
     vault.close()

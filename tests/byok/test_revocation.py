@@ -111,7 +111,7 @@ def test_provider_that_is_down_is_unavailable_and_all_is_well_afterwards(
         assert not isinstance(caught.value, VaultRefused)
         with pytest.raises(VaultUnavailable), transaction.atomic():
             Patient.objects.create(organization=organization, ssn="000-00-0000")
-        assert time.monotonic() - started < 3
+        assert time.monotonic() - started < 8
         assert Patient.objects.count() == 1
         before.unlock()
         assert read(patient) == "123-45-6789"

@@ -26,7 +26,7 @@ def endpoint(url: str) -> Endpoint:
 
 
 def quick(**options: Any) -> RetryPolicy:
-    return RetryPolicy(**{"timeout": 2.0, "first_pause": 0.001, **options})
+    return RetryPolicy(**{"timeout": 20.0, "first_pause": 0.001, **options})
 
 
 def post_sync(server: FaultyServer, policy: RetryPolicy, call: KeyCall) -> Answer:

@@ -69,12 +69,12 @@ def test_retry_after_is_waited_for(post, server, form):
 
 @both
 @pytest.mark.parametrize(("status", "kind"), [(429, VaultThrottled), (503, VaultUnavailable)])
-@pytest.mark.parametrize("after", ["3", "86400", formatdate(1_700_000_003, usegmt=True)])
+@pytest.mark.parametrize("after", ["30", "86400", formatdate(1_700_000_030, usegmt=True)])
 def test_retry_after_beyond_the_deadline_fails_at_once(post, server, status, kind, after):
     server.usual = Reply(status=status, headers={"Retry-After": after})
     began = time.monotonic()
-    error = failure(post, server, quick(timeout=2.0, wall_clock=lambda: 1_700_000_000.0))
-    assert time.monotonic() - began < 1
+    error = failure(post, server, quick(timeout=20.0, wall_clock=lambda: 1_700_000_000.0))
+    assert time.monotonic() - began < 10
     assert type(error) is kind
     assert "Gave up after 1 try." in str(error)
 
@@ -105,9 +105,9 @@ def test_coroutines_sleep_by_the_clock_that_was_handed_in(server):
 
 
 SLOW = {
-    "slow to begin": Reply(delay=2),
-    "slow between": Reply(pieces=[b" "] * 14, pause=0.15),
-    "dripping": Reply(pieces=[b" "] * 200, pause=0.01),
+    "slow to begin": Reply(delay=30),
+    "slow between": Reply(pieces=[b" "] * 200, pause=0.15),
+    "dripping": Reply(pieces=[b" "] * 3000, pause=0.01),
 }
 
 
@@ -117,7 +117,7 @@ def test_a_slow_answer_ends_at_the_deadline(post, server, reply):
     server.usual = reply
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2))
-    assert 0.19 <= time.monotonic() - began < 1
+    assert 0.19 <= time.monotonic() - began < 10
     assert type(error) is VaultUnavailable
     assert "in time" in str(error)
 
@@ -127,7 +127,7 @@ def test_the_deadline_counts_all_tries_together(post, server):
     server.usual = Reply(status=503, delay=0.08)
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2, max_retries=100))
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 5
     assert type(error) is VaultUnavailable
     assert len(server.seen) <= 3
 
