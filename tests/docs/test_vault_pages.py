@@ -19,10 +19,14 @@ def documented(heading: str) -> dict[str, str]:
     return dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", rows, re.MULTILINE))
 
 
-def options(backend: type) -> dict[str, str]:
+def options(backend: type[BaseVault]) -> dict[str, str]:
+    """Those of the class, and of its ancestors up to the one that every backend has."""
+    constructors = [each for each in backend.__mro__ if "__init__" in vars(each) and issubclass(each, BaseVault)]
+    constructors = constructors[:-1] or constructors  # BaseVault's are in a table of their own.
     return {
         name: "required" if parameter.default is parameter.empty else repr(parameter.default).replace("'", '"')
-        for name, parameter in inspect.signature(backend).parameters.items()
+        for constructor in constructors
+        for name, parameter in inspect.signature(constructor).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     }
 

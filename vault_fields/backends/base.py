@@ -18,6 +18,9 @@ from vault_fields.keyshare import KeyShare
 
 __all__ = ["BaseVault"]
 
+# No request of a web application waits longer, and infinity is no number of seconds to a socket or to SQLite.
+LONGEST_TIMEOUT = 300
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -215,6 +218,11 @@ class BaseVault(ABC):
         if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum:
             kind = "a whole number" if integral else "a number"
             raise self.misconfigured(f"{name} must be {kind} of at least {minimum}, not {value!r}.")
+
+    def _require_timeout(self, timeout: float, *, minimum: float) -> None:
+        self._require_number("timeout", timeout, minimum=minimum)
+        if timeout > LONGEST_TIMEOUT:
+            raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
 
     def _count(self, operation: str, calls: int = 1) -> None:
         with self._calls_lock:

@@ -18,9 +18,6 @@ from vault_fields.embedded.service import EmbeddedVault
 
 __all__ = ["LocalVault"]
 
-# No request of a web application waits longer, and infinity is no number of seconds to SQLite.
-LONGEST_TIMEOUT = 300
-
 
 class LocalVault(EmbeddedBackend):
     """
@@ -50,9 +47,7 @@ class LocalVault(EmbeddedBackend):
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
-        self._require_number("timeout", timeout, minimum=0)
-        if timeout > LONGEST_TIMEOUT:
-            raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
+        self._require_timeout(timeout, minimum=0)
         if unwrap not in UNWRAP_POLICIES:
             raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
         if not isinstance(record_key_events, bool):

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from django.views.decorators.debug import sensitive_variables
 
-from vault_fields.backends.base import BaseVault
-from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
+from vault_fields.backends.remote import RemoteVault
+from vault_fields.client import Endpoint
 from vault_fields.exceptions import VaultError
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
@@ -25,9 +25,6 @@ __all__ = ["OpenBaoVault"]
 
 T = TypeVar("T")
 
-# No request of a web application waits longer, and infinity is no number of seconds to a socket.
-LONGEST_TIMEOUT = 300
-
 # How long the newest version of a transit key is taken for the newest, while rows are looked through.
 VERSION_AGE = 60.0
 
@@ -37,21 +34,20 @@ A_PATH = "a path of letters, digits and ._-, without slashes around it"
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
-class OpenBaoVault(BaseVault):
+class OpenBaoVault(RemoteVault):
     """
     A vault over a transit engine: one transit key for each context item, made when it is first needed.
 
     ``addresses`` are those of the nodes of one cluster, tried in turn. It calls with a ``token``, with that of a
     ``token_file`` which an agent keeps, or by AppRole with ``role_id`` and ``secret_id``. ``mount`` and
     ``approle_mount`` are paths within ``namespace``. The names of its transit keys begin with ``key_prefix``.
-    ``timeout`` is in seconds and bounds each operation with all its requests and their tries, of which each address
-    gets at most 1 + ``max_retries``. ``ca_file`` has the certificates to trust instead of the system's.
+    ``ca_file`` has the certificates to trust instead of the system's.
 
     ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither
     withdrawn nor out of reach.
 
-    ``calls`` counts requests, of which an operation may take several: see the documentation. The coroutines ask without
-    a thread, except for a token.
+    ``calls`` counts requests, of which an operation may take several: see the documentation. The coroutines need a
+    thread for a token.
     """
 
     @sensitive_variables("token", "secret_id")
@@ -69,16 +65,10 @@ class OpenBaoVault(BaseVault):
         namespace: str | None = None,
         key_prefix: str = "vault-fields",
         unwrap: str = "all",
-        timeout: float = 5.0,
-        max_retries: int = 3,
         ca_file: str | None = None,
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
-        self._require_number("timeout", timeout, minimum=0.001)
-        if timeout > LONGEST_TIMEOUT:
-            raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
-        self._require_number("max_retries", max_retries, minimum=0, integral=True)
         if unwrap not in UNWRAP_POLICIES:
             raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
         if not _is_list(addresses) or not addresses:
@@ -91,25 +81,24 @@ class OpenBaoVault(BaseVault):
         self._transit = Transit(prefix=key_prefix, unwrap_all=unwrap == "all")
         source = self._source(token, token_file, role_id, secret_id, approle_mount)
         session = Session(source, namespace, alias=alias)
-        self._endpoint = Endpoint(
-            addresses,
-            alias=alias,
-            headers=session.headers,
-            judge=judge_openbao,
-            answers=is_batch,
-            ca_file=ca_file,
-            option="addresses",
+        self._connect(
+            Endpoint(
+                addresses,
+                alias=alias,
+                headers=session.headers,
+                judge=judge_openbao,
+                answers=is_batch,
+                ca_file=ca_file,
+                option="addresses",
+            )
         )
-        policy = RetryPolicy(timeout=timeout, max_retries=max_retries)
-        self._client = VaultClient(self._endpoint, policy)
-        self._async_client = AsyncVaultClient(self._endpoint, policy)
         self._dialogue = Dialogue(
             session,
             self._client,
             self._async_client,
             alias=alias,
             mount=mount,
-            timeout=timeout,
+            timeout=self._policy.timeout,
             concurrency=self._max_concurrency,
             threads=self._threads,
             count=self._count,
@@ -137,36 +126,6 @@ class OpenBaoVault(BaseVault):
         outcomes = self._named(self._dialogue.run("rewrap", self._transit.rewrap(others)))
         return super().rewrap_data_keys(renamed) | outcomes
 
-    async def acreate_data_key(self, context: KeyContext) -> DataKey:
-        self._count("create")
-        generation = self.cache.generation
-        key = self._key(await self._dialogue.arun("create", self._transit.create(context), counted=1))
-        self.cache.put(key, context, generation)
-        return key
-
-    async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
-        return await self.cache.aresolve(wanted, self._adecrypt_many)
-
-    async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        self._count("rekey")
-        generation = self.cache.generation
-        key = self._key(await self._dialogue.arun("rekey", self._transit.rekey(encrypted_keys, context), counted=1))
-        self.cache.put(key, context, generation)
-        return key
-
-    def close(self) -> None:
-        """As ``BaseVault.close``; connections of coroutines are closed by ``aclose``, or with their event loop."""
-        super().close()
-        self._client.close()
-
-    async def aclose(self) -> None:
-        """``close``, and close the connections of the running event loop."""
-        self.close()
-        await self._async_client.aclose()
-
-    def __repr__(self) -> str:
-        return f"<OpenBaoVault {self.alias!r} at {self._endpoint.host}>"
-
     def _create(self, context: KeyContext) -> DataKey:
         return self._key(self._dialogue.run("create", self._transit.create(context), counted=1))
 
@@ -175,6 +134,12 @@ class OpenBaoVault(BaseVault):
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._key(self._dialogue.run("rekey", self._transit.rekey(encrypted_keys, context), counted=1))
+
+    async def _acreate(self, context: KeyContext) -> DataKey:
+        return self._key(await self._dialogue.arun("create", self._transit.create(context), counted=1))
+
+    async def _arekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        return self._key(await self._dialogue.arun("rekey", self._transit.rekey(encrypted_keys, context), counted=1))
 
     def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
         return self._named(self._dialogue.run("decrypt", self._transit.open(encrypted_keys)))

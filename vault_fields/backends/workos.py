@@ -2,31 +2,24 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
 from typing import Any
 
 from django.views.decorators.debug import sensitive_variables
 
-from vault_fields.backends.base import BaseVault
-from vault_fields.client import AsyncVaultClient, Endpoint, KeyCall, RetryPolicy, VaultClient
+from vault_fields.backends.remote import RemoteVault
+from vault_fields.client import Endpoint, KeyCall
 from vault_fields.exceptions import VaultError
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["WorkOSVault"]
 
-# No request of a web application waits longer, and infinity is no number of seconds to a socket.
-LONGEST_TIMEOUT = 300
 
-
-class WorkOSVault(BaseVault):
+class WorkOSVault(RemoteVault):
     """
     WorkOS Vault over https.
 
-    ``api_key`` is the environment's secret key (``sk_…``). ``timeout`` is in seconds and bounds each operation with
-    all its tries, of which there are at most 1 + ``max_retries``. ``base_url`` may be plain http on this machine only.
-
-    The coroutines ask without a thread, and share cache and single flight with the threads.
+    ``api_key`` is the environment's secret key (``sk_…``). ``base_url`` may be plain http on this machine only.
     """
 
     @sensitive_variables("api_key")
@@ -36,51 +29,12 @@ class WorkOSVault(BaseVault):
         *,
         api_key: str,
         base_url: str = "https://api.workos.com",
-        timeout: float = 5.0,
-        max_retries: int = 3,
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
         if not _can_stand_in_a_header(api_key):
             raise self.misconfigured("api_key must be the environment's secret key (sk_…), without spaces around it.")
-        self._require_number("timeout", timeout, minimum=0.001)
-        if timeout > LONGEST_TIMEOUT:
-            raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
-        self._require_number("max_retries", max_retries, minimum=0, integral=True)
-        self._endpoint = Endpoint(base_url, alias=alias, headers={"Authorization": f"Bearer {api_key}"})
-        policy = RetryPolicy(timeout=timeout, max_retries=max_retries)
-        self._client = VaultClient(self._endpoint, policy)
-        self._async_client = AsyncVaultClient(self._endpoint, policy)
-
-    async def acreate_data_key(self, context: KeyContext) -> DataKey:
-        self._count("create")
-        generation = self.cache.generation
-        key = await self._aask(KeyCall.create(context))
-        self.cache.put(key, context, generation)
-        return key
-
-    async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
-        return await self.cache.aresolve(wanted, self._afetch)
-
-    async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        self._count("rekey")
-        generation = self.cache.generation
-        key = await self._aask(KeyCall.rekey(encrypted_keys, context))
-        self.cache.put(key, context, generation)
-        return key
-
-    def close(self) -> None:
-        """As ``BaseVault.close``; connections of coroutines are closed by ``aclose``, or with their event loop."""
-        super().close()
-        self._client.close()
-
-    async def aclose(self) -> None:
-        """``close``, and close the connections of the running event loop."""
-        self.close()
-        await self._async_client.aclose()
-
-    def __repr__(self) -> str:
-        return f"<WorkOSVault {self.alias!r} at {self._endpoint.host}>"
+        self._connect(Endpoint(base_url, alias=alias, headers={"Authorization": f"Bearer {api_key}"}))
 
     def _create(self, context: KeyContext) -> DataKey:
         return self._ask(KeyCall.create(context))
@@ -91,6 +45,12 @@ class WorkOSVault(BaseVault):
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._ask(KeyCall.rekey(encrypted_keys, context))
 
+    async def _acreate(self, context: KeyContext) -> DataKey:
+        return await self._aask(KeyCall.create(context))
+
+    async def _arekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        return await self._aask(KeyCall.rekey(encrypted_keys, context))
+
     # The answer gets no name here, so that no frame of a traceback has it as a local variable.
 
     def _ask(self, call: KeyCall) -> DataKey:
@@ -99,7 +59,7 @@ class WorkOSVault(BaseVault):
     async def _aask(self, call: KeyCall) -> DataKey:
         return call.data_key(await self._async_client.post(call.path, call.payload), alias=self.alias)
 
-    async def _afetch(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+    async def _adecrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
         self._count("decrypt", len(encrypted_keys))
         turns = asyncio.Semaphore(self._max_concurrency)
 

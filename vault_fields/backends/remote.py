@@ -1,0 +1,76 @@
+"""What backends share that ask a server, in threads and in coroutines."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any
+
+from vault_fields.backends.base import BaseVault
+from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
+from vault_fields.keycache import Outcome
+from vault_fields.keys import DataKey, KeyContext
+
+__all__ = ["RemoteVault"]
+
+
+class RemoteVault(BaseVault):
+    """
+    A vault behind an address.
+
+    ``timeout`` is in seconds and bounds each operation with all its requests and their tries, of which each address
+    gets at most 1 + ``max_retries``.
+
+    The coroutines ask without a thread, and share cache and single flight with the threads. A backend calls
+    ``_connect`` once, and supplies ``_acreate``, ``_arekey`` and ``_adecrypt_many`` beside what every backend does.
+    """
+
+    def __init__(self, alias: str = "default", *, timeout: float = 5.0, max_retries: int = 3, **options: Any) -> None:
+        super().__init__(alias, **options)
+        self._require_timeout(timeout, minimum=0.001)
+        self._require_number("max_retries", max_retries, minimum=0, integral=True)
+        self._policy = RetryPolicy(timeout=timeout, max_retries=max_retries)
+
+    def _connect(self, endpoint: Endpoint) -> None:
+        self._endpoint = endpoint
+        self._client = VaultClient(endpoint, self._policy)
+        self._async_client = AsyncVaultClient(endpoint, self._policy)
+
+    async def acreate_data_key(self, context: KeyContext) -> DataKey:
+        self._count("create")
+        generation = self.cache.generation
+        key = await self._acreate(context)
+        self.cache.put(key, context, generation)
+        return key
+
+    async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
+        return await self.cache.aresolve(wanted, self._adecrypt_many)
+
+    async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
+        self._count("rekey")
+        generation = self.cache.generation
+        key = await self._arekey(encrypted_keys, context)
+        self.cache.put(key, context, generation)
+        return key
+
+    def close(self) -> None:
+        """As ``BaseVault.close``; connections of coroutines are closed by ``aclose``, or with their event loop."""
+        super().close()
+        self._client.close()
+
+    async def aclose(self) -> None:
+        """``close``, and close the connections of the running event loop."""
+        self.close()
+        await self._async_client.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias!r} at {self._endpoint.host}>"
+
+    # What a backend supplies.
+
+    @abstractmethod
+    async def _acreate(self, context: KeyContext) -> DataKey: ...
+
+    @abstractmethod
+    async def _arekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
+
+    @abstractmethod
+    async def _adecrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]: ...
