@@ -20,14 +20,13 @@ that stayed. This is why rows that may part from their peers get new keys; see
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import prefetch_related_objects
 from django.views.decorators.debug import sensitive_variables
 
-from vault_fields import cipher, companion as companion_format, envelope as envelope_format
+from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.companion import Companion
 from vault_fields.exceptions import (
     DecryptionError,
@@ -48,11 +47,9 @@ from vault_fields.keys import KeyContext
 from vault_fields.progress import Progress, silent
 from vault_fields.vaults import vaults
 from vault_fields.walk import Change, Row, StoredRows, open_together
+from vault_fields.wrappings import Wrappings
 
 __all__ = ["RekeyReport", "reencrypt_group", "rekey_group"]
-
-# How many rekeyed data keys are remembered for the other rows that share them.
-_MAX_REKEYED = 10_000
 
 OnProblem = Callable[[str], object]
 
@@ -160,9 +157,7 @@ class _Run:
         self._on_problem = on_problem
         self._rows = StoredRows(group, using)
         self._new_keys = NewKeys()
-        # Rows share data keys; each is asked for once.
-        self._rekey = lru_cache(_MAX_REKEYED)(vaults[group.vault].rekey_data_key)
-        self._new_wrappings: dict[str, str | VaultError] = {}
+        self._wrappings = Wrappings(vaults[group.vault])
 
     def over_all_rows(
         self, step: Callable[[list[Row]], list[Row]], title: str, batch_size: int, progress: Progress
@@ -188,12 +183,11 @@ class _Run:
             self.report.rekeyed += len(to_rekey)
             self.report.reencrypted += len(to_reencrypt)
             return []
-        self._rewrap([stale for stale in to_rekey if stale.is_of_same_context])
+        self._wrappings.prepare(stale.companion for stale in to_rekey if stale.is_of_same_context)
         changes: list[Change] = []
         for stale in to_rekey:
             with self._reporting():
-                text = self._rewrapped(stale) if stale.is_of_same_context else self._rekeyed(stale)
-                changes.append((stale.row, [text]))
+                changes.append((stale.row, [self._rewrapped(stale)]))
         written, changed = self._rows.write([self.group.companion], changes)
         self.report.rekeyed += written
         return changed + self.reencrypt(to_reencrypt)
@@ -242,41 +236,18 @@ class _Run:
         columns = {binding.name: text for binding, text in zip(group.bindings, texts, strict=True)}
         if companion.row != columns or companion.vault != group.vault:
             to_reencrypt.append(row)
-        elif companion.context != context or self._must_be_rewrapped(companion):
+        elif companion.context != context or (self.rewrap and not self._wrappings.is_current(companion)):
             to_rekey.append(_Stale(row, member, companion, context))
 
-    def _must_be_rewrapped(self, companion: Companion) -> bool:
-        return self.rewrap and not vaults[self.group.vault].wraps_so(companion.encrypted_keys, companion.context)
-
-    def _rewrap(self, stale: list[_Stale]) -> None:
-        """Ask for the new wrappings of these together, which some vaults do in few calls."""
-        if len(self._new_wrappings) > _MAX_REKEYED:
-            self._new_wrappings.clear()
-        wanted = {each.companion.encrypted_keys: each.context for each in stale}
-        for text in self._new_wrappings.keys() & wanted:
-            del wanted[text]
-        if wanted:
-            self._new_wrappings |= vaults[self.group.vault].rewrap_data_keys(wanted)
-
     def _rewrapped(self, stale: _Stale) -> str:
-        """The new text of the companion, whose proof stays what it is: it does not say how the data key is wrapped."""
-        found = self._new_wrappings[stale.companion.encrypted_keys]
-        if isinstance(found, VaultError):
-            raise located(found, stale.member, stale.row.instance) from None
-        return companion_format.encode(replace(stale.companion, encrypted_keys=found))
-
-    def _rekeyed(self, stale: _Stale) -> str:
-        """The new text of the companion, whose old one must have proved to belong to its data key."""
-        old = stale.companion
+        """The new text of the companion."""
         try:
-            key = self._rekey(old.encrypted_keys, stale.context)
-            cipher.verify_proof(key, companion_format.proof_message(old.key_id, old.context, old.row), old.proof)
+            if stale.is_of_same_context:
+                new = self._wrappings.rewrapped(stale.companion)
+            else:
+                new = self._wrappings.rekeyed(stale.companion, stale.context)
         except (DecryptionError, VaultError) as error:
             raise located(error, stale.member, stale.row.instance) from None
-        # The id stays, though the Vault may have another by now: the envelopes name it, and are not written.
-        message = companion_format.proof_message(old.key_id, stale.context, old.row)
-        proof = cipher.prove(key, message)
-        new = replace(old, encrypted_keys=key.encrypted_keys, context=stale.context, proof=proof)
         return companion_format.encode(new)
 
     @sensitive_variables("opened")

@@ -10,7 +10,7 @@ from django.core.management import CommandError, call_command
 from tests.backends.openbao import new_mount, new_token
 from tests.byok.peers import Bao
 from tests.testapp.models import Organization, Patient
-from vault_fields import rekey
+from vault_fields import wrappings
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.vaults import vaults
 
@@ -71,7 +71,7 @@ def test_rows_that_share_a_data_key_go_on_sharing_it(bao: Bao, vault: OpenBaoVau
 def test_no_more_new_wrappings_are_remembered_than_there_is_room_for(
     bao: Bao, vault: OpenBaoVault, organization: Organization, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rekey, "_MAX_REKEYED", 1)
+    monkeypatch.setattr(wrappings, "MAX_REMEMBERED", 1)
     for number in range(6):
         Patient.objects.create(organization=organization, ssn=str(number))
     rotate(bao, vault, organization)
