@@ -54,7 +54,7 @@ def test_version_that_its_owner_retired_is_revoked(bao: Bao, key: str, provider:
     bao.call(f"transit/keys/{key}/rotate", {})
     bao.call(f"transit/keys/{key}/config", {"min_decryption_version": 2})
 
-    with pytest.raises(KeyRevoked, match="does not let the key be used"):
+    with pytest.raises(KeyRevoked, match="was retired"):
         provider.unwrap(wrapped, BINDING, timeout=5)
 
 
@@ -160,6 +160,7 @@ def test_namespace_and_mount_are_sent_and_the_token_is_a_header(server: FaultySe
         (Reply(404, content={"errors": []}), KeyRevoked),
         (Reply(400, content={"errors": ["missing client token"]}), VaultRefused),
         (Reply(400, content={"errors": None}), VaultRefused),
+        (Reply(400, content={"errors": 5}), VaultRefused),
         (Reply(200, content={"data": None}), VaultRefused),
         (Reply(200, content={"data": {"ciphertext": 1, "plaintext": 1}}), VaultRefused),
         (Reply(200, content={"data": {"ciphertext": "é", "plaintext": "é"}}), VaultRefused),

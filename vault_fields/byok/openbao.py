@@ -16,20 +16,13 @@ from vault_fields.byok.settings import associated_data, checked
 from vault_fields.client import Endpoint, RetryPolicy, VaultClient
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.transit.meaning import TransitDoesNotOpen, TransitVersionMissing, meaning, said_in
+from vault_fields.transit.sources import is_token
 
 __all__ = ["OpenBaoTransit"]
 
-_TOKEN = re.compile(r"[\x21-\x7e]{1,4096}")
 _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _CAPABILITIES = "/v1/sys/capabilities-self"
-
-# What the engine says where the owner of the key does not let it be used, with a status that means many things.
-_WITHDRAWN = ("encryption key not found", "disallowed by policy", "soft-deleted key")
-_DOES_NOT_OPEN = ("message authentication failed", "invalid ciphertext")
-
-
-class _DoesNotOpen(VaultRefused):
-    """The engine's own way to say ``InvalidTag``."""
 
 
 class OpenBaoTransit(KeyProvider):
@@ -79,7 +72,7 @@ class OpenBaoTransit(KeyProvider):
             raise InvalidTag from None
         try:
             plaintext = self._data("decrypt", payload, timeout).get("plaintext")
-        except _DoesNotOpen:
+        except (TransitDoesNotOpen, TransitVersionMissing):
             raise InvalidTag from None
         try:
             return base64.b64decode(plaintext if isinstance(plaintext, str) else "?", validate=True)
@@ -137,20 +130,17 @@ class OpenBaoTransit(KeyProvider):
                 token = Path(source).read_text("ascii", errors="replace").strip()
             except OSError as error:
                 raise VaultUnavailable(f"the token file {source} cannot be read ({error.strerror}).") from error
-        if not _TOKEN.fullmatch(token):
+        if not is_token(token):
             raise VaultUnavailable(f"{source} holds no token.")
         return token
 
 
 def _judge(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
     """What a failure of the engine means, where its status alone does not say it."""
-    said = " ".join(map(str, content.get("errors") or []))
-    if status in {403, 404} or (status == 400 and any(text in said for text in _WITHDRAWN)):
-        # In words of ours: the engine's could hold anything.
+    if status in {403, 404}:
         return KeyRevoked, f"the transit engine does not let the key be used (HTTP {status})."
-    if status == 400 and any(text in said for text in _DOES_NOT_OPEN):
-        return _DoesNotOpen, "the transit engine does not open it."
-    return None
+    found = meaning(said_in(content)) if status == 400 else None
+    return found and (found[0], f"{found[1]} (HTTP {status}).")
 
 
 def _text(data: bytes) -> str:

@@ -5,7 +5,16 @@ from typing import Any
 
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 
-__all__ = ["NOT_KNOWN_YET", "TransitKeyMissing", "TransitVersionMissing", "is_batch", "judge_openbao", "meaning"]
+__all__ = [
+    "NOT_KNOWN_YET",
+    "TransitDoesNotOpen",
+    "TransitKeyMissing",
+    "TransitVersionMissing",
+    "is_batch",
+    "judge_openbao",
+    "meaning",
+    "said_in",
+]
 
 
 class TransitKeyMissing(KeyRevoked):
@@ -14,6 +23,10 @@ class TransitKeyMissing(KeyRevoked):
 
 class TransitVersionMissing(VaultRefused):
     """The engine has no such version of the key."""
+
+
+class TransitDoesNotOpen(VaultRefused):
+    """The engine has the key, and it does not open this."""
 
 
 # What a standby node says as well of a key that was made, or rotated, so recently that it has not heard of it.
@@ -30,6 +43,12 @@ _WITHDRAWN = {
 _DOES_NOT_OPEN = ("message authentication failed", "invalid ciphertext")
 
 
+def said_in(content: Mapping[str, Any]) -> str:
+    """What an answer says for people to read."""
+    errors = content.get("errors")
+    return " ".join(map(str, errors)) if isinstance(errors, list) else ""
+
+
 def meaning(said: str) -> tuple[type[VaultError], str] | None:
     """What the engine says about one key, or one ciphertext."""
     if _MISSING in said:
@@ -40,14 +59,13 @@ def meaning(said: str) -> tuple[type[VaultError], str] | None:
         if text in said:
             return KeyRevoked, reason
     if any(text in said for text in _DOES_NOT_OPEN):
-        return VaultRefused, "the encrypted keys do not open"
+        return TransitDoesNotOpen, "the encrypted keys do not open"
     return None
 
 
 def judge_openbao(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
     """What a failure means, where its status alone does not say it."""
-    errors = content.get("errors")
-    said = " ".join(map(str, errors)) if isinstance(errors, list) else ""
+    said = said_in(content)
     if 300 <= status < 400:
         # A standby node that may not forward. Its word for where to go would lead the token there.
         return VaultUnavailable, (
@@ -58,7 +76,7 @@ def judge_openbao(status: int, content: Mapping[str, Any]) -> tuple[type[VaultEr
         return VaultUnavailable, "the server is sealed (HTTP 503) and must be unsealed by its operators."
     if status >= 500 and ("node not active" in said or "standby" in said or "leader" in said):
         return VaultUnavailable, f"the cluster has no active node at the moment (HTTP {status})."
-    if status == 404 and errors == []:
+    if status == 404 and content.get("errors") == []:
         return TransitKeyMissing, "there is no such transit key (HTTP 404)."
     if status == 404 and "no handler for route" in said:
         return VaultRefused, "there is no such engine (HTTP 404). Check mount and namespace."
