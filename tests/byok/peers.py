@@ -104,7 +104,9 @@ class Bao:
         self.url = url
         self.log = log
         self.process = process
-        self.root = httpx.Client(base_url=f"{url}/v1", headers={"X-Vault-Token": root_token}, trust_env=False)
+        self.root = httpx.Client(
+            base_url=f"{url}/v1", headers={"X-Vault-Token": root_token}, trust_env=False, timeout=60
+        )
 
     def call(self, path: str, payload: Any = None, method: str = "POST") -> Any:
         response = self.root.request(method, path, json=payload)

@@ -275,6 +275,29 @@ def test_w008_bound_to_what_can_be_edited(lab, name):
     assert "editable=False on 'ward'" in message.hint
 
 
+@pytest.mark.parametrize(
+    "on_delete",
+    [models.SET_DEFAULT, models.SET(7)]
+    + [getattr(models, name) for name in ("DB_SET_DEFAULT", "DB_SET_NULL") if hasattr(models, name)],
+    ids=lambda on_delete: getattr(on_delete, "__name__", type(on_delete).__name__),
+)
+def test_w009_deleting_the_tenant_would_move_its_rows(lab, on_delete):
+    lab.model("Ward")
+    ward = models.ForeignKey("Ward", on_delete, default=1, null=on_delete.__name__ == "DB_SET_NULL")
+    lab.patient(ward=ward, ssn=encrypted({"ward": "ward_id"}), pin=encrypted({"ward": "ward__id"}))
+    found = [message for message in lab.check() if message.id == "vault_fields.W009"]
+    assert [message.obj.name for message in found] == ["ssn", "pin"]
+    assert "starts from 'ward'" in found[0].msg
+    assert "models.PROTECT" in found[0].hint
+
+
+@pytest.mark.parametrize("on_delete", [models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING])
+def test_deleting_that_leaves_no_row_with_another_tenant_is_passed_over(lab, on_delete):
+    lab.model("Ward")
+    lab.patient(ward=models.ForeignKey("Ward", on_delete), ssn=encrypted({"ward": "ward_id"}))
+    assert lab.ids() == []
+
+
 def test_bound_to_what_lasts_is_passed_over(lab):
     lab.patient(
         public_id=models.UUIDField(default=uuid.uuid4, editable=False),

@@ -36,6 +36,11 @@ _NAMELESS = (
 # Values of these come from the database.
 _LATE = (models.AutoField, models.GeneratedField)
 
+# What a foreign key does when its target is deleted, if that gives the row to another; Django 6.1 has more of these.
+_SETTING = {models.SET_NULL, models.SET_DEFAULT} | {
+    getattr(models, name) for name in ("DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
+}
+
 
 def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
     if field.source.function is None:
@@ -109,6 +114,7 @@ def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool
         yield _missing(field, option, path, error)
         return
     yield from _check_root(field, option, passed[0])
+    yield from _check_deletion(field, option, passed[0])
     column = _value_column(passed[-1])
     if isinstance(column, _NAMELESS):
         yield Error(
@@ -145,6 +151,19 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
         obj=field,
         id="vault_fields.E008",
     )
+
+
+def _check_deletion(field: EncryptedField, option: str, root: Any) -> Iterator[CheckMessage]:
+    on_delete = root.remote_field and root.remote_field.on_delete
+    # What SET() returns is told by this, as Django's migrations do.
+    if on_delete in _SETTING or hasattr(on_delete, "deconstruct"):
+        yield CheckWarning(
+            f"{option} starts from {root.name!r}, which is set anew when what it points to is deleted. That "
+            "moves the row behind the field's back: its value does not open afterwards.",
+            hint=f"Write on_delete=models.PROTECT or models.CASCADE on {root.name!r}.",
+            obj=field,
+            id="vault_fields.W009",
+        )
 
 
 def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
