@@ -224,6 +224,7 @@ def test_former_root_keys_may_stand_in_the_environment(
         (["short"], "former_root_keys cannot be used: it"),
         ([None], "former_root_keys cannot be used: it must be a string, not NoneType"),
     ],
+    ids=["a text", "a short one", "none"],
 )
 def test_former_root_keys_that_are_none_say_so(
     configure: Callable[..., LocalVault], option: object, message: str
