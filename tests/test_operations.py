@@ -261,6 +261,36 @@ def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
     assert contents(apps) == plain
 
 
+def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch):
+    apps = filled(PLAIN)
+    plain = contents(apps)
+    options = {"key_context": ["tenant_id"], "migrating": True}
+    operations = [
+        migrations.AddField("note", "text_keys", CompanionField()),
+        migrations.AlterField("note", "text", EncryptedTextField(null=True, **options)),
+        EncryptField("note", "text"),
+    ]
+    renames = [
+        migrations.RenameField("note", "text", "words"),
+        migrations.RenameField("note", "text_keys", "words_keys"),
+        migrations.RenameModel("Note", "Remark"),
+    ]
+    encrypted = apply(operations, apps).apps
+    written = apply(renames, encrypted).apps.get_model("migrated", "Remark").objects.exclude(words=None).earliest("pk")
+    written.words = "written later"
+    written.save()
+    apply(renames, encrypted, backwards=True)
+
+    create = migrations.CreateModel("Note", [("text", models.TextField())])
+    history = type("Migration", (migrations.Migration,), {"operations": [create, *operations, *renames]})
+    monkeypatch.setattr("vault_fields.operations.all_migrations", lambda: [history("m", "migrated")])
+    apply(operations, apps, backwards=True)
+
+    found = contents(apps)
+    assert found.pop(("Note", written.pk))["text"] == "written later"
+    assert found == {key: row for key, row in plain.items() if key != ("Note", written.pk)}
+
+
 @pytest.mark.skipif(
     "not connection.features.can_rollback_ddl", reason="this database commits with each change of schema"
 )

@@ -25,9 +25,6 @@ class EncryptedFieldsMixin(_ModelAdmin):
     list unsorted. Nothing else needs the mixin.
     """
 
-    # What the system check W006 looks for.
-    sorts_no_ciphertext = True
-
     def get_sortable_by(self, request: Any) -> Any:
         names = super().get_sortable_by(request)
         return [name for name in names if callable(name) or encrypted_at(self.model, name) is None]

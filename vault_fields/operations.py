@@ -8,6 +8,7 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 from vault_fields.backfill import BATCH_SIZE, decrypt_column, encrypt_column
 from vault_fields.fields.base import EncryptedField
 from vault_fields.progress import progress_bar
+from vault_fields.renames import LabelHistory, all_migrations
 
 __all__ = ["EncryptField"]
 
@@ -39,10 +40,16 @@ class EncryptField(Operation):
         """The rows change; the models do not."""
 
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        self._run(encrypt_column, app_label, schema_editor, to_state)
+        field = self._field(app_label, to_state)
+        if self._is_here(field, schema_editor):
+            encrypt_column(field, **self._options(schema_editor))
 
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        self._run(decrypt_column, app_label, schema_editor, from_state)
+        field = self._field(app_label, from_state)
+        if self._is_here(field, schema_editor):
+            # Rows that were written after a later rename know the field by its later labels, which its state does not.
+            field.former_labels = LabelHistory.of(all_migrations()).kin(field.label)
+            decrypt_column(field, **self._options(schema_editor))
 
     def describe(self) -> str:
         return f"Encrypt the rows of field {self.name} on {self.model_name}"
@@ -51,7 +58,7 @@ class EncryptField(Operation):
     def migration_name_fragment(self) -> str:
         return f"encrypt_{self.model_name.lower()}_{self.name.lower()}"
 
-    def _run(self, work: Any, app_label: str, schema_editor: Any, state: Any) -> None:
+    def _field(self, app_label: str, state: Any) -> EncryptedField:
         model = state.apps.get_model(app_label, self.model_name)
         field = model._meta.get_field(self.name)
         if not isinstance(field, EncryptedField):
@@ -59,6 +66,10 @@ class EncryptField(Operation):
                 f"{model._meta.label}.{self.name} is not an encrypted field here: EncryptField goes after the "
                 "AlterField that makes it one."
             )
-        alias = schema_editor.connection.alias
-        if self.allow_migrate_model(alias, field.model):
-            work(field, using=alias, batch_size=self.batch_size, progress=progress_bar)
+        return field
+
+    def _is_here(self, field: EncryptedField, schema_editor: Any) -> bool:
+        return self.allow_migrate_model(schema_editor.connection.alias, field.model)
+
+    def _options(self, schema_editor: Any) -> dict[str, Any]:
+        return {"using": schema_editor.connection.alias, "batch_size": self.batch_size, "progress": progress_bar}

@@ -167,6 +167,10 @@ def test_w006_is_settled_by_the_mixin(check):
     assert check(bases=(EncryptedFieldsMixin, admin.ModelAdmin), list_display=["ssn"]) == []
 
 
+def test_w006_mixin_that_stands_where_it_does_nothing(check):
+    assert ids(check(bases=(admin.ModelAdmin, EncryptedFieldsMixin), list_display=["ssn"])) == ["W006"]
+
+
 def test_w006_is_settled_by_a_method_that_says_what_can_be_sorted(check):
     assert check(list_display=["ssn"], get_sortable_by=lambda self, request: []) == []
 

@@ -81,6 +81,29 @@ def test_e001_path_that_leads_nowhere(lab, path, reason):
     assert reason in message.msg
 
 
+@pytest.mark.parametrize(
+    ("path", "hint"),
+    [
+        ("organization__workosid", "Write 'organization__workos_id' instead."),
+        ("organisation__workos_id", "Write 'organization__workos_id' instead."),
+        ("organization__ward_set__name", "Name a column of testapp.Organization: organization__id, organization__wo"),
+        ("ssn__workos_id", "Name one of the row's own columns: name, organization_id."),
+        ("organization__wards__workos_id", "Name a column of testapp.Organization: organization__id, organization__w"),
+    ],
+)
+def test_e001_hint_is_a_path_that_leads_somewhere(lab, path, hint):
+    lab.model("Ward", organization=models.ForeignKey("Organization", models.CASCADE), name=models.TextField())
+    lab.patient(name=models.TextField(), ssn=encrypted({"tenant": path}))
+    message = lab.only()
+    assert message.id == "vault_fields.E001"
+    assert message.hint.startswith(hint)
+
+
+def test_e009_hint_is_a_column_of_the_row(lab):
+    lab.patient(ssn=encrypted(["organization_id"], bind_to=["organization__id"]))
+    assert lab.only().hint == "Write 'organization_id' instead."
+
+
 def test_e001_function_that_declares_what_is_no_column(lab):
     lab.patient(ssn=encrypted(misspelled))
     message = lab.only()
@@ -295,6 +318,15 @@ def test_w009_deleting_the_tenant_would_move_its_rows(lab, on_delete):
 def test_deleting_that_leaves_no_row_with_another_tenant_is_passed_over(lab, on_delete):
     lab.model("Ward")
     lab.patient(ward=models.ForeignKey("Ward", on_delete), ssn=encrypted({"ward": "ward_id"}))
+    assert lab.ids() == []
+
+
+def test_bound_to_a_part_of_the_key_is_passed_over(lab):
+    lab.patient(
+        pk=models.CompositePrimaryKey("organization_id", "number"),
+        number=models.IntegerField(),
+        ssn=encrypted(["organization_id"], bind_to=["number"]),
+    )
     assert lab.ids() == []
 
 

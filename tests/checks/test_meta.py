@@ -6,7 +6,7 @@ from django.db import IntegrityError, connection, models
 from django.db.models import CheckConstraint, F, Index, Q, UniqueConstraint, Value
 from django.db.models.functions import Length, Lower
 
-from vault_fields.fields import EncryptedTextField
+from vault_fields.fields import EncryptedJSONField, EncryptedTextField
 
 IS_NULL = [Q(ssn__isnull=True), Q(ssn=None), ~Q(ssn__isnull=False) | Q(organization_id=1)]
 COMPARES = [
@@ -48,6 +48,13 @@ def test_e012_ordering_of_another_model(lab):
     lab.model("Bed", meta={"ordering": ["patient__pk"]}, patient=models.ForeignKey("Patient", models.CASCADE))
     message = lab.only()
     assert (message.id, message.obj.__name__) == ("vault_fields.E012", "Visit")
+
+
+def test_e012_ordering_by_what_is_within_a_value(lab):
+    """Which was legal while the field was a ``JSONField``."""
+    patient = lab.patient(meta={"ordering": ["notes__pain"]}, notes=EncryptedJSONField(key_context=["organization_id"]))
+    assert patient.check() == []
+    assert lab.only().id == "vault_fields.E012"
 
 
 @pytest.mark.parametrize("latest", ["ssn", ["organization", "-ssn"]])

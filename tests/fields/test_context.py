@@ -50,10 +50,29 @@ def test_what_has_more_than_one_spelling_is_refused(value):
         attribute_text(value)
 
 
-@pytest.mark.parametrize("declaration", ["organization_id", None, 7, [1], {"a": 1}, {"a": ["b"]}], ids=repr)
+@pytest.mark.parametrize("declaration", ["organization_id", None, 7, [1], {"a": 1}, {"a": ["b"]}, {1: "a"}], ids=repr)
 def test_a_declaration_of_another_kind_is_refused(declaration):
     with pytest.raises(TypeError, match="key_context"):
         EncryptedTextField(key_context=declaration)
+
+
+@pytest.mark.parametrize("option", ["former_labels", "bind_to"])
+@pytest.mark.parametrize("value", ["app.Model.field", [5], None, {"a": 1}], ids=repr)
+def test_options_that_are_no_list_of_strings_are_refused(option, value):
+    with pytest.raises(TypeError, match=f"{option} is a list of strings, not "):
+        EncryptedTextField(key_context=["organization_id"], **{option: value})
+
+
+@pytest.mark.parametrize("value", ["False", 0, None], ids=repr)
+def test_migrating_is_a_truth_and_nothing_like_one(value):
+    with pytest.raises(TypeError, match="migrating is True or False, not"):
+        EncryptedTextField(key_context=["organization_id"], migrating=value)
+
+
+@pytest.mark.parametrize("label", ["ssn", "Patient.ssn", "tests.testapp.Patient.ssn", "", "a..b", "a.b."])
+def test_former_label_is_a_whole_one(label):
+    with pytest.raises(ValueError, match=r"a label is 'app_label\.Model\.field'"):
+        EncryptedTextField(key_context=["organization_id"], former_labels=[label])
 
 
 def test_key_context_is_required():

@@ -96,7 +96,8 @@ def _attribute(admin: Any, name: Any) -> Any:
 def _check_columns(admin: Any) -> Iterator[CheckMessage]:
     from django.contrib.admin import ModelAdmin
 
-    if getattr(admin, "sorts_no_ciphertext", False) or _overrides(admin, ModelAdmin.get_sortable_by):
+    # As the mixin does, unless it stands after ModelAdmin; of others, their authors know.
+    if _overrides(admin, ModelAdmin.get_sortable_by):
         return
     sortable = admin.list_display if admin.sortable_by is None else admin.sortable_by
     names = [name for name in admin.list_display if name in sortable and isinstance(name, str)]

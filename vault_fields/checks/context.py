@@ -120,7 +120,7 @@ def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool
         yield Error(
             f"{option} leads to {path!r}, a {type(column).__name__}, which cannot name a tenant; text, whole numbers, "
             "UUIDs and enums of these can.",
-            hint=f"Name another column, such as the key of the tenant: {_columns(field)}.",
+            hint=f"Name another column, such as the key of the tenant: {_columns(field.model)}.",
             obj=field,
             id="vault_fields.E007",
         )
@@ -168,7 +168,8 @@ def _check_deletion(field: EncryptedField, option: str, root: Any) -> Iterator[C
 
 def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
     for column in field.model._meta.concrete_fields:
-        if name in (column.name, column.attname) and column.editable and not column.primary_key:
+        is_key = column.primary_key or column in field.model._meta.pk_fields
+        if name in (column.name, column.attname) and column.editable and not is_key:
             yield CheckWarning(
                 f"bind_to names {name!r}, which can be edited. A value does not open once QuerySet.update() or SQL has "
                 "changed what it is tied to.",
@@ -179,24 +180,52 @@ def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
 
 
 def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
-    columns = [name for column in field.model._meta.concrete_fields for name in (column.attname, column.name)]
-    *_, last = path.split(LOOKUP_SEP)
-    close = get_close_matches(last, columns, n=1)
-    hint = f"Write {close[0]!r} instead." if close else f"Name one of the row's own columns: {_columns(field)}."
     return Error(
         f"{option} names {path!r}: {error}",
-        hint=hint,
+        hint=_instead(field.model, path, one_column=option != "key_context"),
         obj=field,
         id="vault_fields.E009" if option == "bind_to" else "vault_fields.E001",
     )
 
 
-def _columns(field: EncryptedField) -> str:
+def _instead(model: type[Model], path: str, *, one_column: bool) -> str:
+    """What to write for a path that leads nowhere: its wrong part corrected, or what there is where it ends."""
+    current: Any = model
+    passed: list[str] = []
+    *relations, last = path.split(LOOKUP_SEP)
+    for name in [] if one_column else relations:
+        try:
+            current = _relation(current, name, must_be_column=current is model).related_model
+        except FieldDoesNotExist:
+            break
+        passed.append(name)
+    wrong, *rest = [path] if one_column else [*relations, last][len(passed) :]
+    if rest:
+        names = [field.name for field in current._meta.get_fields() if field.many_to_one or field.one_to_one]
+    else:
+        names = [name for column in current._meta.concrete_fields for name in (column.attname, column.name)]
+    for close in get_close_matches(wrong, names):
+        corrected = LOOKUP_SEP.join([*passed, close, *rest])
+        if _leads_somewhere(model, corrected):
+            return f"Write {corrected!r} instead."
+    if not passed:
+        return f"Name one of the row's own columns: {_columns(model)}."
+    return f"Name a column of {current._meta.label}: {_columns(current, LOOKUP_SEP.join([*passed, '']))}."
+
+
+def _leads_somewhere(model: type[Model], path: str) -> bool:
+    try:
+        return bool(list(_follow(model, path, one_column=False)))
+    except FieldDoesNotExist:
+        return False
+
+
+def _columns(model: type[Model], prefix: str = "") -> str:
     """The columns that would do, for hints."""
-    refused = (*_NAMELESS, *_LATE)
-    columns: Iterable[Any] = field.model._meta.concrete_fields
+    refused = _NAMELESS if prefix else (*_NAMELESS, *_LATE)
+    columns: Iterable[Any] = model._meta.concrete_fields
     return ", ".join(
-        column.attname
+        f"{prefix}{column.attname}"
         for column in columns
         if not isinstance(column, refused) and not isinstance(_value_column(column), _NAMELESS)
     )

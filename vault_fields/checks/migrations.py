@@ -10,9 +10,9 @@ from django.core.management.base import CommandError
 from django.db.migrations.exceptions import BadMigrationError, CircularDependencyError, NodeNotFoundError
 
 from vault_fields.checks.models import models_of
-from vault_fields.checks.renames import LabelHistory, all_migrations
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.renames import LabelHistory, all_migrations
 
 __all__ = ["check_former_labels"]
 
@@ -87,8 +87,6 @@ def _is_known(label: str, history: LabelHistory) -> bool:
 
 def _is_gone(label: str) -> bool:
     """Whether no model has the field of this label any more."""
-    if label.count(".") != 2:
-        return False
     model, _, column = label.rpartition(".")
     try:
         apps.get_model(model)._meta.get_field(column)

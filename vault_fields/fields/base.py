@@ -4,6 +4,7 @@ import re
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import FieldError, ValidationError
@@ -67,9 +68,14 @@ class EncryptedField(_Field):
         self.key_context = key_context
         self.source = ContextSource(key_context)
         self.keys_field = keys_field
+        if not isinstance(migrating, bool):
+            raise TypeError(f"migrating is True or False, not {migrating!r}.")
         self.migrating = migrating
-        self.former_labels = list(former_labels)
-        self.bind_to = list(bind_to)
+        self.former_labels = _names("former_labels", former_labels)
+        self.bind_to = _names("bind_to", bind_to)
+        for label in self.former_labels:
+            if len(parts := label.split(".")) != 3 or not all(parts):
+                raise ValueError(f"former_labels has {label!r}; a label is 'app_label.Model.field'.")
         self.vault = vault
         super().__init__(*args, **kwargs)
 
@@ -144,7 +150,11 @@ class EncryptedField(_Field):
             return OnlyNone
         return refuse(self, f"the lookup {lookup_name!r}")
 
-    def get_transform(self, lookup_name: str) -> NoReturn:
+    def get_transform(self, lookup_name: str) -> Any:
+        # Refused in use: Django's own check of ``Meta.ordering`` asks whether there is one, before E012 can speak.
+        return partial(self._refuse_transform, lookup_name)
+
+    def _refuse_transform(self, lookup_name: str, lhs: Any) -> NoReturn:
         refuse(self, f"the transform {lookup_name!r}")
 
     # Writing.
@@ -191,6 +201,12 @@ class EncryptedField(_Field):
         super().validate(value, model_instance)
         if isinstance(value, str) and envelope_format.is_envelope(value):
             raise ValidationError("This value begins like an encrypted one.", code="envelope")
+
+
+def _names(option: str, value: Any) -> list[str]:
+    if not isinstance(value, (list, tuple)) or not all(isinstance(name, str) for name in value):
+        raise TypeError(f"{option} is a list of strings, not {value!r}.")
+    return list(value)
 
 
 def _is_sealed_case(value: Any) -> bool:

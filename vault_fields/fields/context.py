@@ -87,6 +87,8 @@ class ContextSource:
         self.constants: dict[str, str] = {}
         if isinstance(declaration, Mapping):
             for name, origin in declaration.items():
+                if not isinstance(name, str):
+                    raise TypeError(f"key_context has {name!r} for a name; names are strings.")
                 if isinstance(origin, Value):
                     self.constants[name] = attribute_text(origin.value)
                 elif isinstance(origin, str):

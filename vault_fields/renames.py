@@ -66,6 +66,11 @@ class LabelHistory:
         moved = [left for left in self._left if state.state_only and left.name.lower() == state.name.lower()]
         return list(dict.fromkeys(label for each in (*moved, state) for label in each.labels(column)))
 
+    def kin(self, label: str) -> list[str]:
+        """The labels, earlier and later ones, of every column that had this one; itself too."""
+        known = [self.labels(key, column) for key, model in self.models.items() for column in model.columns]
+        return list(dict.fromkeys(each for labels in known if label in labels for each in labels))
+
     def apply(self, app_label: str, operation: Operation, *, state_only: bool = False) -> None:
         if isinstance(operation, ops.SeparateDatabaseAndState):
             for inner in operation.state_operations:

@@ -4,8 +4,8 @@ import pytest
 from django.db import migrations, models
 from django.db.migrations import Migration
 
-from vault_fields.checks.renames import LabelHistory
 from vault_fields.fields import CompanionField, EncryptedTextField
+from vault_fields.renames import LabelHistory
 
 
 class Stretched(migrations.RenameField):
