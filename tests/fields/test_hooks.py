@@ -8,8 +8,20 @@ from django.core import serializers
 from django.core.exceptions import FieldError
 from django.core.management import call_command
 from django.db import connection, models, transaction
+from django.test.utils import isolate_apps
 
-from tests.testapp.models import Document, Letter, Organization, Patient, Setting, Token
+from tests.testapp.models import (
+    ApiKey,
+    Customer,
+    Document,
+    Letter,
+    Organization,
+    Patient,
+    Setting,
+    Token,
+    Vip,
+    WildcardCertificate,
+)
 from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, ValueRefused
 from vault_fields.fields import CompanionField
@@ -272,6 +284,54 @@ def test_a_fixture_of_plaintext_is_encrypted_when_it_is_loaded(organization, sto
 def test_a_value_that_was_not_saved_is_not_serialized(organization):
     with pytest.raises(ValueRefused, match="save the row before serializing it"):
         serializers.serialize("json", [Patient(pk=1, organization=organization, ssn="secret")])
+
+
+@pytest.mark.parametrize("form", ["json", "xml", "jsonl", "python"])
+@pytest.mark.parametrize("deferred", [["subject", "text"], ["vault_keys"], ["text", "vault_keys"]], ids=",".join)
+def test_deferred_values_are_serialized_too(organization, form, deferred):
+    letter = Letter.objects.create(organization=organization, subject="s", text=[1])
+    fixture = serializers.serialize(form, Letter.objects.defer(*deferred))
+    Letter.objects.all().delete()
+    for deserialized in serializers.deserialize(form, fixture):
+        deserialized.save()
+    assert (fresh(letter).subject, fresh(letter).text) == ("s", [1])
+
+
+@isolate_apps("tests.testapp")
+def test_a_companion_without_values_is_serialized_as_any_column():
+    class Row(models.Model):
+        keys = CompanionField()
+
+        class Meta:
+            app_label = "testapp"
+
+    assert Row(keys="text")._meta.get_field("keys").value_to_string(Row(keys="text")) == "text"
+
+
+def test_a_value_that_was_changed_in_place_is_not_serialized(patient):
+    row = fresh(patient)
+    row.history.append(2)
+    with pytest.raises(ValueRefused, match="save the row before serializing it"):
+        serializers.serialize("json", [row])
+
+
+@pytest.mark.parametrize("form", ["json", "xml"])
+def test_fixtures_of_rows_in_several_tables_load_without_a_call(organization, form):
+    values = {"secret": "s", "chain": "c", "pattern": "*.example.org"}
+    row = WildcardCertificate.objects.create(organization=organization, **values)
+    Vip.objects.create(organization=organization, secret="of a parent", perks=None)
+    output = StringIO()
+    call_command("dumpdata", "testapp", format=form, stdout=output)
+    for existing in (True, False):
+        if not existing:
+            ApiKey.objects.all().delete()
+            Customer.objects.all().delete()
+        with assert_vault_calls(cold=True):
+            for deserialized in serializers.deserialize(form, output.getvalue()):
+                deserialized.save()
+        read = fresh(row)
+        assert {name: getattr(read, name) for name in values} == values
+        assert Vip.objects.get().secret == "of a parent"
 
 
 def test_a_save_loads_deferred_values_that_go_with_a_changed_context(organization, other_organization):

@@ -166,7 +166,7 @@ def test_threads_that_save_and_read_different_rows_never_see_each_others_values(
                 assert row.ssn == value
                 from vault_fields.fields.saving import prepare_save
 
-                prepare_save(row, Patient, None)
+                prepare_save(row, Patient, None, "default")
                 stored = pickle.loads(pickle.dumps(row))
                 assert (stored.ssn, stored.history) == (value, [value])
         except AssertionError as error:

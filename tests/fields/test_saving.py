@@ -1,9 +1,13 @@
 """Saving single rows: what is stored, what it costs, and that value and companion never part."""
 
+import json
+
 import pytest
 from django.core.exceptions import FieldError
+from django.core.serializers.json import DjangoJSONEncoder
 from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Value
+from django.views.debug import ExceptionReporter
 
 from tests.testapp.models import Bookmark, Document, Letter, Organization, Patient, Setting, Token
 from vault_fields import companion, envelope
@@ -655,3 +659,80 @@ def test_no_plaintext_in_the_statements(organization, settings):
     assert "INSERT" in log
     assert "123-45" not in log
     assert "hidden value" not in log
+
+
+# In no line of source, since a debug page shows those around each frame.
+SSN = f"{78:03}-{5:02}-{1120}"
+
+
+WRITES = {
+    "save": lambda row: row.save(),
+    "update_fields": lambda row: row.save(update_fields=["history"]),
+    "bulk_update": lambda row: Patient.objects.bulk_update([row], ["history"]),
+}
+
+
+def debug_page(error):
+    return ExceptionReporter(None, type(error), error, error.__traceback__).get_traceback_html()
+
+
+def circular():
+    value = {"ssn": SSN}
+    value["self"] = value
+    return value
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda row: row.history.update(when=object()),
+        lambda row: row.history.update(n=float("nan")),
+        lambda row: row.history.update(circular()),
+        lambda row: setattr(row, "history", {**row.history, "when": object()}),
+        lambda row: setattr(row, "history", circular()),
+    ],
+    ids=["object", "nan", "circular", "assigned", "assigned circular"],
+)
+@pytest.mark.parametrize("write", WRITES)
+@pytest.mark.parametrize("saved", [False, True])
+def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organization, damage, write, saved):
+    row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
+    assert row.history == {"ssn": SSN}
+    if saved:
+        row.name = "saved"
+        row.save()
+    damage(row)
+    with pytest.raises(ValueRefused) as caught, transaction.atomic():
+        WRITES[write](row)
+    assert str(caught.value).startswith(
+        f"testapp.Patient.history (pk={row.pk}): the value is refused: it cannot be enc"
+    )
+    assert SSN not in debug_page(caught.value)
+    assert fresh(row).history == {"ssn": SSN}
+
+
+class FailingEncoder(DjangoJSONEncoder):
+    def default(self, o):
+        raise KeyError(o)
+
+
+class FailingDecoder(json.JSONDecoder):
+    def decode(self, s):
+        raise KeyError(s)
+
+
+def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
+    row = Patient.objects.create(organization=organization, history={"ssn": SSN})
+    monkeypatch.setattr(Patient._meta.get_field("history"), "encoder", FailingEncoder)
+    row.history["when"] = object()
+    with pytest.raises(ValueRefused, match=r"testapp\.Patient\.history .* cannot be encoded \(KeyError\)") as caught:
+        row.save()
+    assert SSN not in debug_page(caught.value)
+
+
+def test_a_decoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
+    row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
+    monkeypatch.setattr(Patient._meta.get_field("history"), "decoder", FailingDecoder)
+    with pytest.raises(DecryptionError, match=r"testapp\.Patient\.history .* its decoder failed") as caught:
+        _ = row.history
+    assert SSN not in debug_page(caught.value)

@@ -27,6 +27,7 @@ _NAMELESS = (
     models.DurationField,
     models.FileField,
     models.FloatField,
+    models.GenericIPAddressField,
     models.JSONField,
     models.TimeField,
     CompanionField,

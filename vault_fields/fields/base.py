@@ -21,7 +21,7 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import is_sealed, seal_rows
+from vault_fields.fields.saving import is_sealed, load_missing, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed
 
 __all__ = ["EncryptedField"]
@@ -192,8 +192,9 @@ class EncryptedField(_Field):
 
     def value_to_string(self, obj: Model) -> Any:
         """Serializers get what is stored; ``loaddata`` takes it as it is."""
-        held = obj.__dict__.get(self.attname)
-        if isinstance(held, Pending):
+        load_missing([obj], group_of(self))
+        held = obj.__dict__[self.attname]
+        if isinstance(held, Pending) or (isinstance(held, Sealed) and held.is_changed):
             raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")
         return held.text if isinstance(held, Sealed) else held
 

@@ -94,7 +94,7 @@ def is_dirty(held: Any) -> bool:
     if isinstance(held, Pending):
         return not _is_unchanged(held)
     if isinstance(held, Sealed):
-        return not envelope_format.is_envelope(held.text) or (held.opened is not None and held.opened.is_changed)
+        return not envelope_format.is_envelope(held.text) or held.is_changed
     return False
 
 
@@ -104,7 +104,7 @@ def _is_unchanged(pending: Pending) -> bool:
     if previous is None or previous.opened is None or not envelope_format.is_envelope(previous.text):
         return False
     value = pending.value
-    return not hasattr(value, "resolve_expression") and previous.opened.encode(value) == previous.opened.text
+    return not hasattr(value, "resolve_expression") and previous.opened.is_text_of(value)
 
 
 def current_keys(instance: Model, group: Group) -> str | None:

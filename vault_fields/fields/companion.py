@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, TextField
 
-from vault_fields.fields.groups import groups_of
-from vault_fields.fields.saving import companion_of, is_sealed, seal_rows
+from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.saving import companion_of, is_sealed, load_missing, seal_rows
 
 __all__ = ["CompanionField"]
 
@@ -55,8 +55,21 @@ class CompanionField(_TextField):
             cls._meta._expire_cache()  # type: ignore[attr-defined]
         super().contribute_to_class(cls, name, private_only)
 
+    def value_to_string(self, obj: Model) -> Any:
+        """Serializers get what goes with the values that they get."""
+        group = self._group
+        if group is None:
+            return super().value_to_string(obj)
+        load_missing([obj], group)
+        return companion_of(obj, group)
+
+    @property
+    def _group(self) -> Group | None:
+        """The values that it is for; a companion that was declared may have none."""
+        return next((group for group in groups_of(self.model) if group.companion == self.name), None)
+
     def pre_save(self, model_instance: Model, add: bool) -> Any:
-        group = next((group for group in groups_of(self.model) if group.companion == self.name), None)
+        group = self._group
         if group is None:
             return super().pre_save(model_instance, add)
         if not is_sealed(model_instance, group):

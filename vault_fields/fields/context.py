@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
+from django.db import connection
 from django.db.models import Field, ForeignKey, Model, Value
 from django.db.models.constants import LOOKUP_SEP
 
@@ -53,11 +54,39 @@ class Binding:
             return None
         try:
             attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
-            return attribute_text(self.field.to_python(value))
+            return attribute_text(self._loaded(self.field.get_prep_value(value)))
         except KeyContextError as error:
             raise KeyContextError(f"{self.attname!r} has {error}") from None
-        except ValidationError:
+        except (TypeError, ValueError, ValidationError):
             raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
+
+    def selected_text(self, text: str | None) -> str | None:
+        """The same, of the text that the database makes of the column."""
+        convert = _NATIVE.get(_target(self.field).get_internal_type(), str)
+        return None if text is None else self.text(self._loaded(convert(text)))
+
+    def _loaded(self, stored: Any) -> Any:
+        """What the attribute is when this is loaded: some fields store another value than they show."""
+        target: Any = _target(self.field)
+        if hasattr(target, "from_db_value"):
+            return target.from_db_value(stored, None, connection)
+        return target.to_python(stored)
+
+
+# What a driver gives for columns of these types; for others it is text, or Django's own fields take text for it.
+_NATIVE: Mapping[str, Callable[[str], Any]] = {
+    **dict.fromkeys(("AutoField", "BigAutoField", "SmallAutoField"), int),
+    **dict.fromkeys(("IntegerField", "BigIntegerField", "SmallIntegerField"), int),
+    **dict.fromkeys(("PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField"), int),
+    "UUIDField": UUID,
+}
+
+
+def _target(field: "Field[Any, Any]") -> "Field[Any, Any]":
+    """The column whose values a foreign key has."""
+    while isinstance(field, ForeignKey):
+        field = field.target_field
+    return field
 
 
 def attribute_text(value: object) -> str:
@@ -90,7 +119,7 @@ class ContextSource:
                 if not isinstance(name, str):
                     raise TypeError(f"key_context has {name!r} for a name; names are strings.")
                 if isinstance(origin, Value):
-                    self.constants[name] = attribute_text(origin.value)
+                    self.constants[name] = _constant(name, origin.value)
                 elif isinstance(origin, str):
                     self.paths[name] = origin
                 else:
@@ -139,6 +168,13 @@ class ContextSource:
             except KeyContextError as error:
                 raise KeyContextError(f"the key context needs {path!r}: {error}") from None
         return KeyContext(items)
+
+
+def _constant(name: str, value: object) -> str:
+    try:
+        return attribute_text(value)
+    except KeyContextError as error:
+        raise TypeError(f"key_context[{name!r}] has {error}") from None
 
 
 def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":

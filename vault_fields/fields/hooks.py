@@ -1,11 +1,13 @@
 """
 Where Django gives a field no say, and a half-written group would lose data.
 
-Two methods are wrapped on each model class that has encrypted fields: ``_save_table`` writes a group all or none
-whatever ``update_fields`` says, and ``refresh_from_db`` copies values without opening them. Two methods are wrapped on
-``QuerySet`` itself, when the first such model is made: ``bulk_create``, whose upsert would write a value without its
-companion, and ``bulk_update``, which reads plain attributes and shows the rows to no field. A queryset class for these
-models would not do: related managers, custom managers and historical models make querysets of their own.
+``_save_table`` is wrapped on each model class that has encrypted fields: it writes a group all or none whatever
+``update_fields`` says. The others are wrapped on Django's own classes, when the first such model is made:
+``Model.refresh_from_db`` copies values without opening them, beneath whatever a model makes of it;
+``QuerySet.bulk_create`` has an upsert that would write a value without its companion, and ``QuerySet.bulk_update``
+reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related managers,
+custom managers and historical models make querysets of their own. ``AddField`` refuses what databases would do in
+ways of their own: existing rows cannot get a default, which would stand there in the clear.
 Models without encrypted fields go straight through. Each hook has its test in ``tests/fields/test_hooks.py``.
 """
 
@@ -13,6 +15,8 @@ import functools
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from django.core.exceptions import FieldError
+from django.db.migrations.operations import AddField
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
@@ -20,10 +24,10 @@ from vault_fields.fields.groups import all_groups_of
 from vault_fields.fields.saving import (
     HeldBack,
     handed_over,
+    prepare_fixture,
     prepare_rows,
     prepare_save,
     require_matched_context,
-    take_stored,
 )
 from vault_fields.fields.sealed import Handover, Sealed
 
@@ -36,9 +40,10 @@ _HELD = "vault_fields_held_back"
 def install_hooks(cls: type[Model]) -> None:
     """Wrap the methods, each once: a subclass inherits what its parents got."""
     _wrap(cls, "_save_table", _save_table)
-    _wrap(cls, "refresh_from_db", _refresh_from_db)
+    _wrap(Model, "refresh_from_db", _refresh_from_db)
     _wrap(QuerySet, "bulk_create", _bulk_create)
     _wrap(QuerySet, "bulk_update", _bulk_update)
+    _wrap(AddField, "database_forwards", _add_field)
 
 
 def _wrap(cls: type, name: str, hook: Callable[..., Any]) -> None:
@@ -65,14 +70,15 @@ def _save_table(
     update_fields: Iterable[str] | None = None,
 ) -> Any:
     if raw:
-        take_stored(self, cls)
+        prepare_fixture(self, cls, using)
+        # It is saved from its attributes; fields are not asked.
+        with handed_over([self], _member_names(cls)):
+            return original(self, raw, cls, force_insert, force_update, using, update_fields)
     # A row in several tables is saved in several calls, that of its own model last.
-    held: HeldBack = vars(self._state).pop(_HELD, None) or HeldBack([self], type(self), update_fields)
+    held: HeldBack = vars(self._state).pop(_HELD, None) or HeldBack([self], type(self), update_fields, using)
     try:
-        update_fields = prepare_save(self, cls, update_fields)
-        # A fixture is saved from its attributes; fields are not asked.
-        with handed_over([self] if raw else [], _member_names(cls)):
-            result = original(self, raw, cls, force_insert, force_update, using, update_fields)
+        update_fields = prepare_save(self, cls, update_fields, using)
+        result = original(self, raw, cls, force_insert, force_update, using, update_fields)
     except BaseException:
         held.restore()
         raise
@@ -90,6 +96,8 @@ def _refresh_from_db(
     fields: Iterable[str] | None = None,
     from_queryset: Any = None,
 ) -> Any:
+    if not all_groups_of(type(self)):
+        return original(self, using=using, fields=fields, from_queryset=from_queryset)
     queryset = type(self)._base_manager.db_manager(using, hints={"instance": self}).all()
     if from_queryset is not None:
         queryset = from_queryset.all()
@@ -128,7 +136,8 @@ def _bulk_create_encrypted(
     for obj in objs:
         # Django does this too, but after the contexts are needed.
         obj._prepare_related_fields_for_save(operation_name="bulk_create")
-    prepare_rows(objs, self.model, None)
+    self._for_write = True
+    prepare_rows(objs, self.model, None, self.db)
     if update_fields:
         update_fields = sorted(require_matched_context(self.model, set(update_fields), unique_fields or ()))
     return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
@@ -146,13 +155,29 @@ def _bulk_update(
         obj._prepare_related_fields_for_save(
             operation_name="bulk_update", fields=[self.model._meta.get_field(name) for name in fields]
         )
-    held = HeldBack(objs, self.model, fields)
+    self._for_write = True
+    held = HeldBack(objs, self.model, fields, self.db)
     try:
-        names = prepare_rows(objs, self.model, fields)
+        names = prepare_rows(objs, self.model, fields, self.db)
         with handed_over(objs, _member_names(self.model)):
             return original(self, objs, [*fields, *sorted(names.difference(fields))], batch_size)
     finally:
         held.restore()
+
+
+def _add_field(
+    original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+) -> Any:
+    if getattr(self.field, "is_encrypted", False) and not self.field.null and not schema_editor.collect_sql:
+        model = from_state.apps.get_model(app_label, self.model_name)
+        alias = schema_editor.connection.alias
+        if self.allow_migrate_model(alias, model) and model._base_manager.using(alias).exists():
+            raise FieldError(
+                f"{model._meta.label}.{self.name} is encrypted for the key context of each row, which a column's "
+                "default does not know, and the table has rows: nothing was changed. Add the field with null=True, "
+                "give the rows their values with save() or bulk_update() in RunPython, and make it null=False then."
+            )
+    return original(self, app_label, schema_editor, from_state, to_state)
 
 
 def _member_names(model: type[Model]) -> list[str]:

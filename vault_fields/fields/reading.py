@@ -65,7 +65,7 @@ class Loader:
 
     def _values(self, columns: str) -> tuple[Any, ...]:
         bindings = group_of(self.field).bound_columns(self.field)
-        return tuple(binding.text(value) for binding, value in zip(bindings, json.loads(columns), strict=True))
+        return tuple(binding.selected_text(value) for binding, value in zip(bindings, json.loads(columns), strict=True))
 
 
 def look_ahead(compiler: Any) -> None:

@@ -21,37 +21,40 @@ __all__ = [
     "handed_over",
     "is_sealed",
     "load_missing",
+    "prepare_fixture",
     "prepare_rows",
     "prepare_save",
     "require_matched_context",
     "seal_rows",
-    "take_stored",
 ]
 
 
-def prepare_save(instance: Model, table: type[Model], update_fields: Iterable[str] | None) -> frozenset[str] | None:
+def prepare_save(
+    instance: Model, table: type[Model], update_fields: Iterable[str] | None, using: str | None
+) -> frozenset[str] | None:
     """
     Seal what a save is about to write to the table of one model; return the ``update_fields`` to use.
 
     Every group of the row is sealed at once, in whichever of its tables it stands, so that equal contexts share a key.
+    ``using`` is the database that it is written to, which need not be the one that it was read from.
     """
     groups = all_groups_of(type(instance))
     if update_fields is None:
-        seal_rows([(instance, group) for group in groups])
+        seal_rows([(instance, group) for group in groups], using)
         return None
     named = frozenset(update_fields)
     for group in groups:
         if named & (group.columns | group.context_names):
-            _require_saved_context([instance], group, named)
-    written = [group for group in groups if _writes(instance, group, named)]
-    seal_rows([(instance, group) for group in written])
+            _require_saved_context([instance], group, named, using)
+    written = [group for group in groups if _writes(instance, group, named, using)]
+    seal_rows([(instance, group) for group in written], using)
     for group in groups_of(table):
         named = named | group.columns if group in written else named - group.columns
     # Django takes an empty set for "all columns". A primary key is never among the columns that are updated.
     return named or frozenset({table._meta.pk.name})
 
 
-def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterable[str] | None) -> set[str]:
+def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterable[str] | None, using: str) -> set[str]:
     """
     Seal the rows of a bulk operation; return the names to write: ``fields`` and what has to go with them.
 
@@ -65,9 +68,11 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], fields: Iterabl
     ]
     for group in groups:
         if fields is not None:
-            _require_saved_context(instances, group, frozenset(names))
+            _require_saved_context(instances, group, frozenset(names), using)
+            # The rest of what is written whole is what stands there, and not what stands where these were read.
+            load_missing(instances, group, using)
         load_missing(instances, group)
-    seal_rows([(instance, group) for instance in instances for group in groups])
+    seal_rows([(instance, group) for instance in instances for group in groups], using)
     for group in groups:
         names |= group.columns
     return names
@@ -81,7 +86,9 @@ class HeldBack:
     older than what is stored. Costs one query where a group that is written has such members.
     """
 
-    def __init__(self, instances: Sequence[Model], model: type[Model], named: Iterable[str] | None) -> None:
+    def __init__(
+        self, instances: Sequence[Model], model: type[Model], named: Iterable[str] | None, using: str | None
+    ) -> None:
         self._taken: list[tuple[dict[str, Any], str, Any]] = []
         if named is None:
             return
@@ -90,7 +97,7 @@ class HeldBack:
         unnamed = {member.attname for group in groups for member in group.members} - names
         rows = [instance.__dict__ for instance in instances]
         self._taken = [(data, name, data.pop(name)) for data in rows for name in unnamed if name in data]
-        _load(instances, unnamed)
+        _load(instances, unnamed, using)
 
     def restore(self) -> None:
         """Give everything back, in place of what is stored by now."""
@@ -107,10 +114,11 @@ def _returned(held: Any, stored: Any) -> Any:
     return stored if held.opened is None else Pending(held.opened.value, stored)
 
 
-def seal_rows(rows: Sequence[tuple[Model, Group]]) -> None:
+def seal_rows(rows: Sequence[tuple[Model, Group]], using: str | None = None) -> None:
+    """Seal whole rows for the database that they are written to, if that is known."""
     for instance, group in rows:
         load_missing([instance], group)
-    seal(rows)
+    seal(rows, using=using)
     for instance, group in rows:
         instance.__dict__[group.companion] = companion_of(instance, group)
 
@@ -152,16 +160,20 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
     return names
 
 
-def load_missing(instances: Sequence[Model], group: Group) -> None:
-    """Load the group's deferred columns, sealed: what is written together has to be there. At most one query."""
-    _load(instances, {member.attname for member in group.members})
+def load_missing(instances: Sequence[Model], group: Group, using: str | None = None) -> None:
+    """
+    Load the group's deferred columns, sealed: what is written together has to be there. At most one query.
+
+    From the database that the instances were read from, unless another one is named.
+    """
+    _load(instances, {member.attname for member in group.members}, using)
 
 
-def _load(instances: Sequence[Model], names: AbstractSet[str]) -> None:
+def _load(instances: Sequence[Model], names: AbstractSet[str], using: str | None) -> None:
     lacking = [instance for instance in instances if not names <= instance.__dict__.keys()]
     if not lacking:
         return
-    queryset = type(lacking[0])._base_manager.using(lacking[0]._state.db)
+    queryset = type(lacking[0])._base_manager.using(using or lacking[0]._state.db)
     if connections[queryset.db].in_atomic_block:
         # Nobody may re-encrypt between this and the write that follows.
         queryset = queryset.select_for_update()
@@ -197,8 +209,13 @@ def handed_over(instances: Iterable[Model], names: Iterable[str]) -> Iterator[No
             data[name] = held
 
 
-def take_stored(instance: Model, table: type[Model]) -> None:
-    """Recognise what a fixture brings as it was stored, so that loading it neither encrypts again nor costs a call."""
+def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> None:
+    """
+    Recognise what a fixture brings as it was stored, so that loading it neither encrypts again nor costs a call.
+
+    What it brings in the clear is sealed. An instance of it has the columns of one table and no others, so the row is
+    compared with nothing.
+    """
     for group in groups_of(table):
         keys = instance.__dict__.get(group.companion)
         for member in group.members:
@@ -206,9 +223,11 @@ def take_stored(instance: Model, table: type[Model]) -> None:
             value = held.value if isinstance(held, Pending) else None
             if keys and isinstance(value, str) and envelope_format.is_envelope(value):
                 instance.__dict__[member.attname] = Sealed(value, keys)
+        if any(isinstance(instance.__dict__.get(member.attname), Pending) for member in group.members):
+            seal_rows([(instance, group)], using)
 
 
-def _writes(instance: Model, group: Group, named: frozenset[str]) -> bool:
+def _writes(instance: Model, group: Group, named: frozenset[str], using: str | None) -> bool:
     """
     Whether a save writes this group, all of it or none.
 
@@ -220,11 +239,11 @@ def _writes(instance: Model, group: Group, named: frozenset[str]) -> bool:
     if not named & (members | group.context_names):
         return False
     missing = members - instance.__dict__.keys()
-    load_missing([instance], group)
+    load_missing([instance], group, using)
     return not missing or bool(named & (members - missing)) or needs_sealing(instance, group)
 
 
-def _require_saved_context(instances: Sequence[Model], group: Group, named: frozenset[str]) -> None:
+def _require_saved_context(instances: Sequence[Model], group: Group, named: frozenset[str], using: str | None) -> None:
     """Refuse to encrypt for columns whose change stays in memory: the stored row would not match its own values."""
     unsaved = [binding for binding in group.all_bindings if not named & {binding.field.name, binding.attname}]
     if not unsaved:
@@ -239,7 +258,7 @@ def _require_saved_context(instances: Sequence[Model], group: Group, named: froz
         return
     # Nothing in memory tells what the columns of these rows are: they had no value yet, or one that was encrypted for
     # columns whose change may have been rolled back since. The stored rows tell.
-    queryset = type(unknown[0])._base_manager.using(unknown[0]._state.db)
+    queryset = type(unknown[0])._base_manager.using(using)
     stored = queryset.only(*(binding.attname for binding in unsaved)).in_bulk([instance.pk for instance in unknown])
     for instance in unknown:
         row = stored.get(instance.pk, instance)  # Of a row that is gone, Django says so.

@@ -5,6 +5,8 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from django.views.decorators.debug import sensitive_variables
+
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused
@@ -31,7 +33,15 @@ class Opened:
     @property
     def is_changed(self) -> bool:
         """Whether a mutable value was changed in place since it was opened."""
-        return not isinstance(self.value, str) and self.encode(self.value) != self.text
+        return not isinstance(self.value, str) and not self.is_text_of(self.value)
+
+    @sensitive_variables("value")
+    def is_text_of(self, value: Any) -> bool:
+        """Whether this is what would be encrypted of a value. It is not of one that cannot be: sealing says why."""
+        try:
+            return self.encode(value) == self.text
+        except Exception:  # noqa: BLE001 - an encoder is the project's own code.
+            return False
 
     def __repr__(self) -> str:
         return "<opened>"
@@ -69,8 +79,13 @@ class Sealed:
         self.batch = batch
         self.opened = opened
 
+    @property
+    def is_changed(self) -> bool:
+        """Whether its value was changed in place since it was opened."""
+        return self.opened is not None and self.opened.is_changed
+
     def __reduce__(self) -> tuple[Any, ...]:
-        if self.opened is not None and self.opened.is_changed:
+        if self.is_changed:
             raise TypeError("A value that was changed in place cannot be pickled before it is saved: it would be lost.")
         return _restore, (self.text, self.keys, self.values, self.loaded, self.anchored)
 

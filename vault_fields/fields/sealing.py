@@ -54,7 +54,7 @@ class _Work:
     changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
 
 
-def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -> None:
+def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *, using: str | None = None) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
 
@@ -62,6 +62,8 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. An operation
     that seals in several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``,
     ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
+
+    Relations that a context lies behind are followed in the database ``using``, or else in that of each row.
     """
     rows = list(rows)
     for instance, group in rows:
@@ -69,14 +71,38 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None) -
     rows = [(instance, group) for instance, group in rows if needs_sealing(instance, group)]
     if not rows:
         return
-    _load_relations(rows)
-    works = [_plan(instance, group) for instance, group in rows]
+    contexts = _contexts(rows, using)
+    works = [_plan(instance, group, context) for (instance, group), context in zip(rows, contexts, strict=True)]
     data_keys = _find_old_keys(works)
     data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
     companions = _companions(works, data_keys)
     finished = [(work, _sealed_members(work, data_keys[work], companions[work])) for work in works]
     for work, members in finished:
         work.instance.__dict__.update(members)
+
+
+def _contexts(rows: Sequence[tuple[Model, Group]], using: str | None) -> list[KeyContext]:
+    states = {id(instance): instance._state for instance, _ in rows if using not in {None, instance._state.db}}
+    read_from = [(state, state.db) for state in states.values()]
+    for state in states.values():
+        state.db = using
+    try:
+        _load_relations(rows)
+        return [_context(instance, group) for instance, group in rows]
+    finally:
+        for state, db in read_from:
+            state.db = db
+
+
+def _context(instance: Model, group: Group) -> KeyContext:
+    try:
+        return group.source.derive(instance)
+    except KeyContextError as error:
+        raise _located_context(error, instance, group) from None
+
+
+def _located_context(error: KeyContextError, instance: Model, group: Group) -> KeyContextError:
+    return KeyContextError(f"{group.members[0].label} (pk={instance.pk!r}): {error}")
 
 
 def _load_relations(rows: Sequence[tuple[Model, Group]]) -> None:
@@ -89,13 +115,11 @@ def _load_relations(rows: Sequence[tuple[Model, Group]]) -> None:
             prefetch_related_objects(instances, *(sorted(relations)))
 
 
-def _plan(instance: Model, group: Group) -> _Work:
-    label = group.members[0].label
+def _plan(instance: Model, group: Group, context: KeyContext) -> _Work:
     try:
         row = {binding.name: binding.text(getattr(instance, binding.attname)) for binding in group.bindings}
-        context = group.source.derive(instance)
     except KeyContextError as error:
-        raise KeyContextError(f"{label} (pk={instance.pk!r}): {error}") from None
+        raise _located_context(error, instance, group) from None
     keys = current_keys(instance, group)
     keeps_key = _serves(keys, group, context) and _row(keys) == row
     work = _Work(instance, group, row, context, keys, keeps_key, is_anchored(instance, group))
@@ -132,7 +156,7 @@ def _encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
         size = len(text.encode())
     except UnicodeEncodeError:
         reason = "it holds a lone surrogate, which UTF-8 cannot encode"
-    except (TypeError, ValueError, RecursionError) as error:
+    except Exception as error:  # noqa: BLE001 - an encoder is the project's own code, and its frames hold the value.
         reason = f"it cannot be encoded ({type(error).__name__})"
     else:
         if envelope_format.is_envelope(text):

@@ -31,7 +31,7 @@ BATCH_SIZE = 500
 NEW_KEY = {"type": "aes256-gcm96", "exportable": False, "allow_plaintext_backup": False}
 
 # How long to wait for a standby node to hear of a key before what it says is believed.
-PAUSES = (0.05, 0.1, 0.2, 0.4)
+PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
 class Transit:
@@ -145,6 +145,9 @@ def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
         for index, reply in zip(again, found, strict=True):
             replies[index] = reply
         again = [index for index in again if isinstance(replies[index], TransitKeyMissing)]
+    for index in again:
+        # It was made, so nobody revoked it: a node is far behind, as when the cluster has just lost its leader.
+        replies[index] = VaultUnavailable("a transit key was made and is not known yet to the node that was asked.")
     return replies
 
 
