@@ -46,7 +46,7 @@ def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, 
     assert report.proven
     assert str(report) == (
         "5 values of this key are unreadable, 0 still open. Of the values of other keys 3 open, 0 are refused because "
-        "of a key of their own, and 0 do not open. 0 values are in other vaults."
+        "of a key of their own. 0 values do not open for other reasons. 0 values are in other vaults."
     )
 
 

@@ -5,7 +5,7 @@ Every value of every encrypted field is looked at, and its data key is asked for
 that the vault itself stores.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import lru_cache
@@ -27,10 +27,12 @@ _MAX_REMEMBERED = 10_000
 @dataclass(slots=True)
 class ShredReport:
     """
-    Numbers of values. It is a proof if none of the item's opens, and each other opens or is refused for another key.
+    Numbers of values. It is a proof if all of the item's are refused because of a key, and each other opens or is
+    refused for a key of its own.
 
-    ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are others' that do not open
-    for any other reason, and whatever cannot be read; ``elsewhere`` were encrypted by other vaults.
+    ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are those, of whomever, that
+    do not open for another reason, such as a setting, and whatever cannot be read; ``elsewhere`` were encrypted by
+    other vaults.
     """
 
     unreadable: int = 0
@@ -47,8 +49,8 @@ class ShredReport:
     def __str__(self) -> str:
         return (
             f"{self.unreadable} values of this key are unreadable, {self.readable} still open. Of the values of other "
-            f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own, and "
-            f"{self.broken} do not open. {self.elsewhere} values are in other vaults."
+            f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own. "
+            f"{self.broken} values do not open for other reasons. {self.elsewhere} values are in other vaults."
         )
 
 
@@ -58,16 +60,28 @@ def prove_shredded(
     value: str,
     wanted: Iterable[tuple[str, Group]],
     *,
+    environment: str | None = None,
     progress: Progress = silent,
 ) -> ShredReport:
     """
     Try to open what the tables ``wanted`` hold, for the context item and for all others. Reads only.
 
+    Of another ``environment`` than the vault's own, which has keys of its own and no rows, the objects are tried.
+
     One ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves nothing.
     """
     vault.purge()
-    prover = _Prover(vault, name, value)
     report = ShredReport()
+    open_data_key: Callable[[str], object] = vault.decrypt_data_key
+    kek_id: bytes | None = None
+    objects: Iterable[tuple[str, Mapping[str, str]]] = ()
+    if isinstance(vault, EmbeddedBackend):
+        service = vault.service
+        if environment not in {None, service.environment}:
+            service, wanted = service.for_environment(environment), []
+            open_data_key = service.open_data_key
+        kek_id, objects = service.keks.get(name, value).id.bytes, service.objects_keys()
+    prover = _Prover(open_data_key, kek_id, name, value)
     for row in stored_keys(wanted, progress=progress):
         if row.companion is None:
             report.broken += row.values
@@ -75,9 +89,8 @@ def prove_shredded(
             report.elsewhere += row.values
         else:
             prover.count(report, row.companion.encrypted_keys, row.companion.context, row.values)
-    if isinstance(vault, EmbeddedBackend):
-        for encrypted_keys, context in vault.service.objects_keys():
-            prover.count(report, encrypted_keys, context, 1)
+    for encrypted_keys, context in objects:
+        prover.count(report, encrypted_keys, context, 1)
     return report
 
 
@@ -88,11 +101,11 @@ class _Outcome(Enum):
 
 
 class _Prover:
-    def __init__(self, vault: BaseVault, name: str, value: str) -> None:
-        self._vault = vault
+    def __init__(self, open_data_key: Callable[[str], object], kek_id: bytes | None, name: str, value: str) -> None:
+        self._open = open_data_key
+        self._kek_id = kek_id
         self._name = name
         self._value = value
-        self._kek_id = vault.service.keks.get(name, value).id.bytes if isinstance(vault, EmbeddedBackend) else None
         self._outcome = lru_cache(_MAX_REMEMBERED)(self._try)
 
     def count(self, report: ShredReport, encrypted_keys: str, context: Mapping[str, str], values: int) -> None:
@@ -100,8 +113,10 @@ class _Prover:
         if context.get(self._name) == self._value:
             if outcome is _Outcome.OPENS:
                 report.readable += values
-            else:
+            elif outcome is _Outcome.REVOKED:
                 report.unreadable += values
+            else:
+                report.broken += values
         elif outcome is _Outcome.OPENS:
             report.others += values
         # One that hangs on the key, though its context does not name the item, is a loss that nobody meant.
@@ -112,7 +127,7 @@ class _Prover:
 
     def _try(self, encrypted_keys: str) -> _Outcome:
         try:
-            self._vault.decrypt_data_key(encrypted_keys)
+            self._open(encrypted_keys)
         except KeyRevoked:
             return _Outcome.REVOKED
         except VaultRefused:

@@ -14,14 +14,26 @@ __all__ = ["versions_in_use"]
 
 
 def versions_in_use(
-    vault: EmbeddedBackend, kek_id: UUID, wanted: Iterable[tuple[str, Group]], *, progress: Progress = silent
+    vault: EmbeddedBackend,
+    kek_id: UUID,
+    wanted: Iterable[tuple[str, Group]],
+    *,
+    environment: str | None = None,
+    progress: Progress = silent,
 ) -> Counter[int]:
-    """Numbers of values by version, in the tables ``wanted`` and among the vault's objects. Opens nothing."""
+    """
+    Numbers of values by version, in the tables ``wanted`` and among the objects of the environment. Opens nothing.
+
+    Of another environment than the vault's own there are objects only.
+    """
     found: Counter[int] = Counter()
+    service = vault.service
+    if environment not in {None, service.environment}:
+        service, wanted = service.for_environment(environment), []
     for row in stored_keys(wanted, progress=progress):
         if row.companion is not None and row.companion.vault == vault.alias:
             _count(found, row.companion.encrypted_keys, kek_id, row.values)
-    for encrypted_keys, _ in vault.service.objects_keys():
+    for encrypted_keys, _ in service.objects_keys():
         _count(found, encrypted_keys, kek_id, 1)
     return found
 

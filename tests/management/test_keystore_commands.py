@@ -4,6 +4,7 @@ import re
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -11,12 +12,14 @@ from django.core.management import CommandError, call_command
 
 from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
 from vault_fields.keys import KeyContext
 from vault_fields.shredding import ShredReport
 from vault_fields.vaults import vaults
 
 OLD, NEW = generate_root_key(), generate_root_key()
+HELD = "Running processes may hold opened data keys for key_max_age seconds more."
 ACME = KeyContext({"organization_id": "acme"})
 
 
@@ -119,7 +122,8 @@ def test_life_of_a_key(vault: LocalVault) -> None:
         (["rotate", "=acme"], "is not a context item"),
         (["retire", "a=b"], "retire needs --before"),
         (["rotate", "a=b"], r"VAULTS\['default'\]: The context item 'a' has no key of this value"),
-        (["destroy", "a=b", "--days", "-1"], "--days is not negative"),
+        (["destroy", "a=b", "--days", "-1"], "--days is a number from 0 to 3650"),
+        (["destroy", "a=b", "--days", "99999999999"], "--days is a number from 0 to 3650"),
         (["destroy", "a=b", "--days", "0"], "become unreadable for ever, at once.*add --make-data-unreadable"),
         (["list", "--vault", "hosted"], "Only an embedded vault has a keystore, and 'hosted' is <WorkOSVault"),
         (["list", "--vault", "nowhere"], r"^VAULTS\['nowhere'\]: there is no such vault"),
@@ -162,12 +166,14 @@ def test_destroying_a_tenants_key_shreds_its_values_and_no_others(
     for each in (organization, other_organization):
         Patient.objects.create(organization=each, ssn="1", notes=None, history=None)
 
-    told = run("vault_kek", "destroy", f"organization_id={organization.pk}", "--prove")
+    _, moment, key, *told = run("vault_kek", "destroy", f"organization_id={organization.pk}", "--prove").splitlines()
 
-    assert told.splitlines()[1:] == [
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d UTC, vault 'default', environment 'default':", moment)
+    assert key.startswith(f"organization_id={organization.pk}: pending destruction, to be erased after 20")
+    assert told == [
         "Databases: default.",
         str(ShredReport(unreadable=1, others=1)),
-        "Proven. Running processes may hold opened data keys for key_max_age seconds more.",
+        f"Proven. Until the key is erased, `vault_kek cancel` can undo it. {HELD}",
     ]
     assert Patient.objects.get(organization=other_organization).ssn == "1"
 
@@ -179,15 +185,90 @@ def test_no_proof_is_an_error(vault: LocalVault, organization: Organization) -> 
         run("vault_kek", "prove", f"organization_id={organization.pk}", "--database", "default")
 
 
-def test_proof_without_any_table_says_so(vault: LocalVault, settings: object) -> None:
-    class Nowhere:
-        def allow_migrate(self, *args: object, **hints: object) -> bool:
-            return False
+class Nowhere:
+    def allow_migrate(self, *args: object, **hints: object) -> bool:
+        return False
 
+
+def test_proof_without_any_table_says_so(vault: LocalVault, settings: object) -> None:
     settings.DATABASE_ROUTERS = [Nowhere()]  # type: ignore[attr-defined]
     vault.create_data_key(ACME)
+    vault.service.keks.destroy("organization_id", "acme", after=timedelta(0))
 
-    assert run("vault_kek", "prove", "organization_id=acme").startswith("Databases: none.\n0 values")
+    told = run("vault_kek", "prove", "organization_id=acme")
+    assert "\nDatabases: none.\n0 values" in told
+    assert "Proven: the key is destroyed." in told
+
+
+def test_key_that_is_only_disabled_is_no_proof(vault: LocalVault, organization: Organization) -> None:
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+    vault.service.keks.disable("organization_id", str(organization.pk))
+
+    with pytest.raises(CommandError, match="the key is disabled, and `vault_kek enable` lets everything open again"):
+        run("vault_kek", "prove", f"organization_id={organization.pk}")
+
+
+def test_key_that_is_enabled_and_unused_is_no_proof(vault: LocalVault, db: None) -> None:
+    vault.create_data_key(ACME)
+
+    with pytest.raises(CommandError, match="the key is enabled, and nothing was found that hangs on it"):
+        run("vault_kek", "prove", "organization_id=acme")
+
+
+def test_customers_key_that_refuses_is_told_from_one_that_fails(
+    vault: LocalVault, organization: Organization, tmp_path: Path
+) -> None:
+    item = "organization_id", str(organization.pk)
+    path = tmp_path / "customer.key"
+    path.write_bytes(bytes(range(32)))
+    path.chmod(0o400)
+    vault.byok.configure(*item, provider="file", settings={"path": str(path)})
+    vault.byok.verify(*item)
+    vault.byok.activate(*item)
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+
+    path.chmod(0o444)
+    with pytest.raises(CommandError, match="This is no proof"):
+        run("vault_kek", "prove", "=".join(item))
+    path.chmod(0o400)
+    vault.byok.disable(*item)
+    assert "Proven. It is a customer's key that refuses" in run("vault_kek", "prove", "=".join(item))
+
+
+def test_objects_of_another_environment_are_proven_by_its_key(vault: LocalVault, organization: Organization) -> None:
+    item = "organization_id", str(organization.pk)
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+    production = vault.service.for_environment("production")
+    StoredObjects(production).create("secret", "value", dict([item]))
+    options = "=".join(item), "--environment", "production"
+
+    vault.service.keks.disable(*item)
+    with pytest.raises(CommandError, match="This is no proof"):
+        run("vault_kek", "prove", *options)
+    vault.service.keks.enable(*item)
+    assert "version 1: 1 values" in run("vault_kek", "usage", *options)
+    told = run("vault_kek", "destroy", *options, "--prove")
+
+    assert "environment 'production'" in told
+    assert str(ShredReport(unreadable=1)) in told
+    assert Patient.objects.get().ssn == "1"
+
+
+def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(vault: LocalVault, settings: object) -> None:
+    settings.DATABASE_ROUTERS = [Nowhere()]  # type: ignore[attr-defined]
+    told = run("vault_kek", "prove", "organization_id=acme\n", "--vault", "hosted")
+
+    assert "\norganization_id='acme\\n'\n" in told
+    assert "Proven. Whether it can be undone, the vault alone knows." in told
+
+
+def test_items_are_shown_without_what_a_terminal_would_obey(vault: LocalVault) -> None:
+    vault.create_data_key(KeyContext({"tenant": "x\nadmin=ok: enabled\x1b[31m", "name": "é 漢"}))
+
+    told = run("vault_kek", "list")
+    assert len(told.splitlines()) == 2
+    assert "tenant='x\\nadmin=ok: enabled\\x1b[31m': enabled" in told
+    assert "name=é 漢: enabled" in told
 
 
 # vault_root_key.

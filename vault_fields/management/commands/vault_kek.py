@@ -2,21 +2,24 @@
 
 import json
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.keystore import DESTROYED, DISABLED, PENDING_DESTRUCTION
 from vault_fields.embedded.lifecycle import KekInfo, Keks
 from vault_fields.management.keystores import KeystoreCommand, item_of
 from vault_fields.progress import progress_bar
-from vault_fields.shredding import prove_shredded
+from vault_fields.shredding import ShredReport, prove_shredded
 from vault_fields.storedkeys import tables
 from vault_fields.usage import versions_in_use
 from vault_fields.vaults import vaults
 
 WAITING_DAYS = 30
+LONGEST_DAYS = 3650
 
 ACTIONS = {
     "list": "all keys of the environment",
@@ -65,7 +68,7 @@ class Command(KeystoreCommand):
         with self.failures_told(vault):
             if action == "prove":
                 # Other vaults than embedded ones are asked just the same.
-                self.prove(vault, *self.required(action, item), options["database"])
+                self.prove(vault, *self.required(action, item), **options)
                 return
             keks = self.embedded(vault).service.for_environment(options["environment"]).keks
             if action == "list":
@@ -80,7 +83,7 @@ class Command(KeystoreCommand):
             changed = getattr(keks, "get" if action == "show" else action)(name, value)
             self.tell([changed], options["format"])
         elif action == "usage":
-            self.usage(keks, vault, name, value, options["database"])
+            self.usage(keks, vault, name, value, **options)
         elif action == "retire":
             if options["before"] is None:
                 raise CommandError("retire needs --before.")
@@ -88,11 +91,11 @@ class Command(KeystoreCommand):
         else:
             self.destroy(keks, name, value, options["days"], options["make_data_unreadable"])
             if options["prove"]:
-                self.prove(vault, name, value, options["database"])
+                self.prove(vault, name, value, **options)
 
     def destroy(self, keks: Keks, name: str, value: str, days: int, confirmed: bool) -> None:
-        if days < 0:
-            raise CommandError("--days is not negative.")
+        if not 0 <= days <= LONGEST_DAYS:
+            raise CommandError(f"--days is a number from 0 to {LONGEST_DAYS}.")
         if not days and not confirmed:
             raise CommandError(
                 "Without a waiting period the values of this key become unreadable for ever, at once. See "
@@ -100,20 +103,32 @@ class Command(KeystoreCommand):
             )
         self.tell([keks.destroy(name, value, after=timedelta(days=days))], "text")
 
-    def usage(self, keks: Keks, vault: str, name: str, value: str, databases: list[str]) -> None:
+    def usage(
+        self, keks: Keks, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
+    ) -> None:
         kek = keks.get(name, value)
-        used = versions_in_use(self.embedded(vault), kek.id, tables(databases), progress=progress_bar)
+        used = versions_in_use(
+            self.embedded(vault), kek.id, tables(database), environment=environment, progress=progress_bar
+        )
         for version in range(1, kek.version + 1):
             self.stdout.write(f"version {version}: {used[version]} values{_note(kek, version)}")
 
-    def prove(self, vault: str, name: str, value: str, databases: list[str]) -> None:
-        wanted = tables(databases)
+    def prove(
+        self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
+    ) -> None:
+        wanted, kek = tables(database), None
+        self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
+        if isinstance(embedded := vaults[vault], EmbeddedBackend):
+            kek = embedded.service.for_environment(environment).keks.get(name, value)
+            self.tell([kek], "text")
+        else:
+            self.stdout.write(f"{_shown(name)}={_shown(value)}")
         self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
-        report = prove_shredded(vaults[vault], name, value, wanted, progress=progress_bar)
+        report = prove_shredded(embedded, name, value, wanted, environment=environment, progress=progress_bar)
         self.stdout.write(str(report))
         if not report.proven:
             raise CommandError("This is no proof.")
-        self.stdout.write("Proven. Running processes may hold opened data keys for key_max_age seconds more.")
+        self.stdout.write(_verdict(kek, report))
 
     def tell(self, keks: Iterable[KekInfo], form: str) -> None:
         if form == "json":
@@ -122,14 +137,35 @@ class Command(KeystoreCommand):
         for kek in keks:
             until = "" if kek.destroy_at is None else f", to be erased after {_text(kek.destroy_at)}"
             self.stdout.write(
-                f"{kek.item_name}={kek.item_value}: {kek.state}{until}, version {kek.version}, opens from version "
-                f"{kek.minimum_version} on, made {_text(kek.created_at)} (id {kek.id})"
+                f"{_shown(kek.item_name)}={_shown(kek.item_value)}: {kek.state}{until}, version {kek.version}, opens "
+                f"from version {kek.minimum_version} on, made {_text(kek.created_at)} (id {kek.id})"
             )
 
     def required(self, action: str, item: str | None) -> tuple[str, str]:
         if item is None:
             raise CommandError(f"{action} needs the context item, as NAME=VALUE.")
         return item_of(item)
+
+
+def _verdict(kek: KekInfo | None, report: ShredReport) -> str:
+    """What was proven of a key, or ``CommandError`` where everything can be undone."""
+    held = "Running processes may hold opened data keys for key_max_age seconds more."
+    if kek is None:
+        return f"Proven. Whether it can be undone, the vault alone knows. {held}"
+    if kek.state == DESTROYED:
+        return f"Proven: the key is destroyed. {held}"
+    if kek.state == PENDING_DESTRUCTION:
+        return f"Proven. Until the key is erased, `vault_kek cancel` can undo it. {held}"
+    if kek.state == DISABLED:
+        raise CommandError("This is no proof: the key is disabled, and `vault_kek enable` lets everything open again.")
+    if not report.unreadable:
+        raise CommandError("This is no proof: the key is enabled, and nothing was found that hangs on it.")
+    return f"Proven. It is a customer's key that refuses: whether it can come back, its owner alone knows. {held}"
+
+
+def _shown(text: str) -> str:
+    """A name or value as it is, unless it could be taken for other output, or for commands to the terminal."""
+    return text if text.isprintable() else ascii(text)
 
 
 def _note(kek: KekInfo, version: int) -> str:
