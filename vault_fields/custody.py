@@ -38,13 +38,18 @@ def custody_of(
     value: str,
     wanted: Iterable[tuple[str, Group]],
     *,
+    environment: str | None = None,
     progress: Progress = silent,
 ) -> dict[str, Custody]:
     """
     What hangs on the keys of an item, by companion column, in the tables ``wanted`` and among the vault's objects.
 
+    Of another ``environment`` than the vault's own there are objects only.
     Reads every row, a page in memory at a time. Opens nothing and writes nothing.
     """
+    service = vault.service
+    if environment not in {None, service.environment}:
+        service, wanted = service.for_environment(environment), []
     wanted = list(wanted)
     found = {f"{group.model._meta.label}.{group.companion}": Custody() for _, group in wanted}
     for row in stored_keys(wanted, progress=progress):
@@ -53,7 +58,7 @@ def custody_of(
         elif row.companion.vault == vault.alias:
             _count(found[row.label], row.companion.encrypted_keys, row.companion.context, name, value)
     objects = found[OBJECTS] = Custody()
-    for encrypted_keys, context in vault.service.objects_keys():
+    for encrypted_keys, context in service.objects_keys():
         _count(objects, encrypted_keys, context, name, value)
     return found
 

@@ -13,12 +13,14 @@ from functools import lru_cache
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.blob import EncryptedKeys
+from vault_fields.embedded.lifecycle import KekInfo
+from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused
 from vault_fields.fields.groups import Group
 from vault_fields.progress import Progress, silent
 from vault_fields.storedkeys import stored_keys
 
-__all__ = ["ShredReport", "prove_shredded"]
+__all__ = ["ShredReport", "managed_key", "prove_shredded"]
 
 # How many answers are remembered for the other values under the same data key.
 _MAX_REMEMBERED = 10_000
@@ -80,7 +82,8 @@ def prove_shredded(
         if environment not in {None, service.environment}:
             service, wanted = service.for_environment(environment), []
             open_data_key = service.open_data_key
-        kek_id, objects = service.keks.get(name, value).id.bytes, service.objects_keys()
+        kek = managed_key(service, name, value)
+        kek_id, objects = kek.id.bytes if kek else None, service.objects_keys()
     prover = _Prover(open_data_key, kek_id, name, value)
     for row in stored_keys(wanted, progress=progress):
         if row.companion is None:
@@ -92,6 +95,11 @@ def prove_shredded(
     for encrypted_keys, context in objects:
         prover.count(report, encrypted_keys, context, 1)
     return report
+
+
+def managed_key(service: EmbeddedVault, name: str, value: str) -> KekInfo | None:
+    """The item's KEK; None if it has a customer's key alone. Raises ``VaultRefused`` if it has neither."""
+    return service.keks.find(name, value) if service.byok.get(name, value) else service.keks.get(name, value)
 
 
 class _Outcome(Enum):

@@ -75,8 +75,8 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
     ("arguments", "message"),
     [
         (["verify"], "verify needs the context item"),
-        (["verify", "organization_id"], "not of the form NAME=VALUE"),
-        (["verify", "=1"], "not of the form NAME=VALUE"),
+        (["verify", "organization_id"], "is not a context item. Write NAME=VALUE"),
+        (["verify", "=1"], "is not a context item. Write NAME=VALUE"),
         (["configure", "organization_id=1"], "configure needs --provider"),
         (["configure", "organization_id=1", "--provider", "file", "--set", "path"], "not of the form NAME=VALUE"),
         (["configure", "organization_id=1", "--provider", "file"], "settings are missing: path"),
@@ -130,3 +130,18 @@ def test_custody_counts_this_vaults_rows_of_this_item(
         execute("UPDATE testapp_document SET body_keys = REPLACE(body_keys, %s, %s) WHERE id = %s", before, after, pk)
     assert count(("organization_id", "org_1")) == (0, 1, 2)
     assert "2 unreadable companions" in byok("status", "organization_id=org_1")
+
+
+def test_keys_of_another_environment_are_its_own(vault: LocalVault, key_file: Path) -> None:
+    production = vault.service.for_environment("production")
+    StoredObjects(production).create("secret", "value", {"organization_id": "acme"})
+    here = "organization_id=acme", "--environment", "production"
+
+    byok("configure", *here, "--provider", "file", "--set", f"path={key_file}")
+    byok("verify", *here)
+    assert ": active file" in byok("activate", *here)
+
+    assert byok("list") == "No customer-managed key.\n"
+    assert "stored objects: 1 under the managed key, 0 under a customer's key" in byok("status", *here)
+    assert StoredObjects(production).rewrap() == 1
+    assert "stored objects: 0 under the managed key, 1 under a customer's key" in byok("status", *here)

@@ -211,7 +211,7 @@ def test_key_that_is_only_disabled_is_no_proof(vault: LocalVault, organization: 
 def test_key_that_is_enabled_and_unused_is_no_proof(vault: LocalVault, db: None) -> None:
     vault.create_data_key(ACME)
 
-    with pytest.raises(CommandError, match="the key is enabled, and nothing was found that hangs on it"):
+    with pytest.raises(CommandError, match="the key is not withdrawn, and nothing was found that hangs on it"):
         run("vault_kek", "prove", "organization_id=acme")
 
 
@@ -260,6 +260,14 @@ def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(vault: 
 
     assert "\norganization_id='acme\\n'\n" in told
     assert "Proven. Whether it can be undone, the vault alone knows." in told
+
+
+def test_item_whose_name_has_an_equals_sign_can_be_named(vault: LocalVault) -> None:
+    vault.create_data_key(KeyContext({"a=b\\": "c=d"}))
+
+    assert run("vault_kek", "disable", r"a\=b\\=c=d").startswith("a=b\\=c=d: disabled")
+    with pytest.raises(CommandError, match="has no key of this value"):
+        run("vault_kek", "show", "a=b=c=d")
 
 
 def test_items_are_shown_without_what_a_terminal_would_obey(vault: LocalVault) -> None:

@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -292,4 +293,65 @@ def test_body_whose_end_is_not_known_closes_the_connection(client: httpx.Client,
 
 
 def test_line_that_is_no_request_is_refused(client: httpx.Client) -> None:
-    assert b"400" in raw(client, b"NONSENSE\r\n\r\n")
+    assert raw(client, b"NONSENSE\r\n\r\n") == b'{"error": "The request is malformed."}'
+
+
+@pytest.mark.parametrize(
+    ("request_head", "status", "reason"),
+    [
+        (b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n", 411, "announced length only"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1048577\r\n\r\n", 413, "too long"),
+        (b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", 400, "malformed"),
+        (b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n", 414, "path is too long"),
+        (b"GET / HTTP/1.1\r\nX: " + b"a" * 70_000 + b"\r\n\r\n", 431, "malformed|headers are too long"),
+    ],
+)
+def test_what_the_server_refuses_itself_has_the_shape_of_all_refusals(
+    client: httpx.Client, caplog: pytest.LogCaptureFixture, request_head: bytes, status: int, reason: str
+) -> None:
+    with caplog.at_level(logging.INFO, "vault_fields.server.access"):
+        head, _, body = raw(client, request_head).partition(b"\r\n\r\n")
+
+    lines = head.decode().split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines[1:])
+    assert lines[0].startswith(f"HTTP/1.1 {status} ")
+    assert list(json.loads(body)) == ["error"]
+    assert re.search(reason, json.loads(body)["error"])
+    assert headers["content-type"] == "application/json"
+    assert headers["cache-control"] == "no-store"
+    assert headers["connection"] == "close"
+    [record] = [record.access for record in caplog.records if hasattr(record, "access")]  # type: ignore[attr-defined]
+    assert (record["status"], record["request_id"]) == (status, headers["x-request-id"])
+
+
+def test_answer_to_head_has_no_body(client: httpx.Client) -> None:
+    answer = raw(client, b"HEAD /vault/v1/kv HTTP/1.1\r\nConnection: close\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 401 ")
+    assert answer.endswith(b"\r\n\r\n")
+    assert raw(client, b"HEAD / HTTP/1.1\r\nContent-Length: -1\r\n\r\n").endswith(b"\r\n\r\n")
+
+
+def test_more_parameters_than_are_read_are_refused(client: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
+    response = client.get("/vault/v1/kv?" + "&".join(["a=b"] * 2000))
+    assert refused(response, 400) == "The request is malformed."
+    assert "Traceback" not in caplog.text
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_numbers_that_are_none_are_no_json(client: httpx.Client, number: str) -> None:
+    content = f'{{"context": {{"a": "b"}}, "x": {number}}}'
+    response = client.post(CREATE, content=content, headers={"Content-Type": "application/json"})
+    assert refused(response, 400) == "The body is not valid JSON."
+
+
+@pytest.mark.parametrize("name", ["after", "before"])
+def test_cursor_that_is_none_is_refused(client: httpx.Client, name: str) -> None:
+    assert refused(client.get("/vault/v1/kv", params={name: "garbage"}), 400) == (
+        f"{name} must be a cursor of an earlier page."
+    )
+
+
+@pytest.mark.parametrize("name", ["line1\nline2", "\n", "a/b\nc", "\r", "\u2028"])
+def test_object_is_found_by_any_name(client: httpx.Client, name: str) -> None:
+    client.post("/vault/v1/kv", json={"name": name, "value": "v", "key_context": ACME}).raise_for_status()
+    assert client.get(f"/vault/v1/kv/name/{quote(name, safe='')}").json()["value"] == "v"

@@ -17,7 +17,7 @@ from vault_fields.embedded.cmkstore import ACTIVE, CONFIGURED, VERIFIED, CmkReco
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.held import Held
 from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.provider import Binding, KeyProvider, Providers, no_providers
+from vault_fields.embedded.provider import Binding, KeyProvider, ProviderRefused, Providers, no_providers
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 
@@ -78,7 +78,10 @@ class Cmk:
             yield
         except VaultError as error:
             message = f"The customer-managed key for the context item {self.item_name!r}: {error.args[0]}"
-            raise type(error)(message, status=error.status, request_id=error.request_id) from error
+            kind = type(error)
+            if isinstance(error, VaultRefused) and not isinstance(error, KeyRevoked):
+                kind = ProviderRefused
+            raise kind(message, status=error.status, request_id=error.request_id) from error
 
 
 class _Items(NamedTuple):

@@ -65,10 +65,15 @@ class Keks:
 
     def get(self, name: str, value: str) -> KekInfo:
         """The KEK of an item. Raises ``VaultRefused`` if it has none."""
-        found = self._page(_ITEM, name, value)
-        if not found:
+        found = self.find(name, value)
+        if found is None:
             raise VaultRefused(f"The context item {name!r} has no key of this value in {self._environment!r}.")
-        return found[0]
+        return found
+
+    def find(self, name: str, value: str) -> KekInfo | None:
+        """The KEK of an item; None if it never had one, as where a customer's key was there before."""
+        found = self._page(_ITEM, name, value)
+        return found[0] if found else None
 
     def rotate(self, name: str, value: str) -> KekInfo:
         """Wrap new data keys under a new version. Older ones go on opening what they wrapped."""

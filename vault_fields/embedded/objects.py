@@ -29,6 +29,7 @@ from vault_fields.embedded.objectstore import (
 )
 from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject, check, require_text
 from vault_fields.embedded.paging import Page, Window
+from vault_fields.embedded.provider import ProviderRefused
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
@@ -163,7 +164,7 @@ class StoredObjects:
     def _data_key(self, version: StoredVersion) -> DataKey:
         try:
             return self._vault.open_data_key(version.encrypted_keys)
-        except KeyRevoked:
+        except (KeyRevoked, ProviderRefused):
             raise
         except VaultRefused:
             raise self._damaged(version) from None

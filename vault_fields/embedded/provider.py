@@ -4,10 +4,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-__all__ = ["Binding", "KeyProvider", "Providers", "no_providers"]
+from vault_fields.exceptions import VaultRefused
+
+__all__ = ["Binding", "KeyProvider", "ProviderRefused", "Providers", "no_providers"]
 
 # What a wrapped copy is bound to. Providers authenticate it, and may show it to the key's owner: it is not secret.
 Binding = Mapping[str, str]
+
+
+class ProviderRefused(VaultRefused):
+    """A provider does not do what its settings ask of it: nothing that a caller of the vault could change."""
 
 
 class KeyProvider(ABC):

@@ -1,5 +1,6 @@
 """What the commands share that work on the keystore of an embedded Vault."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,7 +11,7 @@ from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.exceptions import VaultError, VaultFieldsError
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["KeystoreCommand", "item_of"]
+__all__ = ["KeystoreCommand", "item_of", "shown"]
 
 
 class KeystoreCommand(BaseCommand):
@@ -41,8 +42,13 @@ class KeystoreCommand(BaseCommand):
 
 
 def item_of(text: str) -> tuple[str, str]:
-    """A context item from NAME=VALUE; only the value may hold further equals signs."""
-    name, equals, value = text.partition("=")
-    if not name or not equals:
-        raise CommandError(f"{text!r} is not a context item. Write NAME=VALUE.")
-    return name, value
+    """A context item from NAME=VALUE. An equals sign, or a backslash, in the name stands behind a backslash."""
+    match = re.fullmatch(r"((?:[^=\\]|\\.)+)=(.*)", text, re.DOTALL)
+    if match is None:
+        raise CommandError(f"{text!r} is not a context item. Write NAME=VALUE, and \\= for an = in the name.")
+    return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match[2]
+
+
+def shown(text: str) -> str:
+    """A name or value as it is, unless it could be taken for other output, or for commands to the terminal."""
+    return text if text.isprintable() else ascii(text)

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NoReturn
 
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest, UnreadablePostError
@@ -36,8 +36,11 @@ def read_body(request: HttpRequest) -> Mapping[str, Any]:
         raise Rejected(400, "The body could not be read.") from None
     if too_long or len(body) > MAX_BODY_BYTES:
         raise Rejected(413, f"The body is longer than {MAX_BODY_BYTES // 1024} KiB.")
+    if not body and "Transfer-Encoding" in request.headers:
+        # WSGI has no way to say where a body of no announced length ends.
+        raise Rejected(411, "This server reads bodies of announced length only: send Content-Length.")
     try:
-        content = json.loads(body.decode(), object_pairs_hook=_without_duplicates)
+        content = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Rejected(400, "The body is not valid JSON.") from None
     if not isinstance(content, Mapping):
@@ -50,6 +53,10 @@ def text_field(body: Mapping[str, Any], name: str) -> str:
     if not isinstance(value, str):
         raise Rejected(400, f"{name} must be a string.")
     return value
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)  # NaN and the infinities are not JSON.
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

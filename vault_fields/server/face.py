@@ -4,11 +4,13 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 
-from django.core.exceptions import ImproperlyConfigured
-from django.http import HttpRequest, JsonResponse
+from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
+from django.http import HttpRequest, JsonResponse, RawPostDataException
 
 from vault_fields.embedded.events import acting_as
+from vault_fields.embedded.provider import ProviderRefused
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import (
     KeyContextError,
@@ -26,9 +28,11 @@ from vault_fields.server.calls import Answer, Call
 from vault_fields.server.routes import Route
 from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
 
-__all__ = ["Face", "refusal", "safely"]
+__all__ = ["Face", "new_request_id", "refusal", "safely"]
 
 logger = logging.getLogger("vault_fields.server")
+
+MAX_DRAINED_BYTES = 1024 * 1024
 
 
 class Face:
@@ -65,8 +69,13 @@ class Face:
             return refusal(409, str(error))
         except KeyRevoked:
             return respond(Answer(REVOKED_BODY, REVOKED_STATUS))
+        except ProviderRefused:
+            raise
         except VaultRefused:
             return refusal(400, "The encrypted keys do not open in this vault.")
+        except SuspiciousOperation:
+            # Django's word for more parameters than it reads, and the like.
+            return refusal(400, "The request is malformed.")
 
 
 def safely(
@@ -78,7 +87,7 @@ def safely(
     Without this Django's debug page would show the local variables, and with them data keys.
     """
     started = time.perf_counter()
-    request_id = f"req_{uuid.uuid4().hex}"
+    request_id = new_request_id()
     key: ApiKey | None = None
     try:
         built = face()
@@ -91,7 +100,7 @@ def safely(
             response = refusal(404, "There is nothing here.")
         else:
             response = built.answer(request, key, route, path)
-    except (VaultUnavailable, ImproperlyConfigured) as error:
+    except (VaultUnavailable, ProviderRefused, ImproperlyConfigured) as error:
         logger.error("The vault cannot answer (request %s): %s", request_id, error)  # noqa: TRY400 - it says it all.
         response = refusal(503, "The vault is not available.")
     except Exception:
@@ -99,6 +108,9 @@ def safely(
         logger.exception("The vault failed (request %s).", request_id)
         response = refusal(500, "The vault failed.")
     response["X-Request-ID"] = request_id
+    _drain(request)
+    if request.method == "HEAD":
+        response.content = b""  # Not every server takes it away; the length stays that of the answer.
     log_access(
         request_id=request_id,
         method=request.method,
@@ -108,6 +120,18 @@ def safely(
         seconds=time.perf_counter() - started,
     )
     return response
+
+
+def _drain(request: HttpRequest) -> None:
+    """Read what is left of a body: some servers would take it for the beginning of the next request."""
+    left = MAX_DRAINED_BYTES
+    with suppress(OSError, RawPostDataException):
+        while left > 0 and (chunk := request.read(min(left, 65536))):
+            left -= len(chunk)
+
+
+def new_request_id() -> str:
+    return f"req_{uuid.uuid4().hex}"
 
 
 def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JsonResponse:

@@ -49,8 +49,8 @@ def page(call: Call) -> Answer:
     found = call.objects.page(
         queries.search(call.request),
         limit=queries.limit(call.request),
-        after=call.request.GET.get("after"),
-        before=call.request.GET.get("before"),
+        after=queries.cursor(call.request, "after"),
+        before=queries.cursor(call.request, "before"),
         descending=queries.choice(call.request, "order", ("asc", "desc"), "desc") == "desc",
     )
     return Answer(

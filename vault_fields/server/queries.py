@@ -1,6 +1,7 @@
 """Parameters of the query string: each read strictly, or an answer that says which one is wrong."""
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -10,7 +11,7 @@ from django.utils.dateparse import parse_datetime
 from vault_fields.embedded.objectstore import ObjectQuery
 from vault_fields.server.bodies import Rejected
 
-__all__ = ["choice", "limit", "moment", "search"]
+__all__ = ["choice", "cursor", "limit", "moment", "search"]
 
 DEFAULT_LIMIT = 10
 # More than this is answered with this many, and a cursor for the rest.
@@ -31,6 +32,14 @@ def choice(request: HttpRequest, name: str, choices: tuple[str, ...], default: s
     text = request.GET.get(name, default)
     if text not in choices:
         raise Rejected(400, f"{name} must be one of {', '.join(choices)}.")
+    return text
+
+
+def cursor(request: HttpRequest, name: str) -> str | None:
+    """The id of an object, which a page follows or leads up to."""
+    text = request.GET.get(name)
+    if text is not None and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text):
+        raise Rejected(400, f"{name} must be a cursor of an earlier page.")
     return text
 
 

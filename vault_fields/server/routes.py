@@ -1,12 +1,25 @@
 """The paths of the server, and what each method does there."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+
+from django.urls import register_converter
+from django.urls.converters import StringConverter
 
 from vault_fields.server import eventcalls, keycalls, objectcalls
 from vault_fields.server.calls import Operation
 
 __all__ = ["EVENTS", "VAULT", "Route"]
+
+
+class ObjectName(StringConverter):
+    """Any text; Django's ``path`` stops at a line feed."""
+
+    regex = "(?s:.+)"
+
+
+register_converter(ObjectName, "vault_object_name")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +31,7 @@ class Route:
 
     @property
     def template(self) -> str:
-        return "/" + self.pattern.replace("<path:", "{").replace("<str:", "{").replace(">", "}")
+        return "/" + re.sub(r"<\w+:(\w+)>", r"{\1}", self.pattern)
 
 
 VAULT = (
@@ -27,7 +40,7 @@ VAULT = (
     Route("vault/v1/keys/rekey", {"POST": keycalls.rekey}),
     Route("vault/v1/kv", {"GET": objectcalls.page, "POST": objectcalls.create}),
     # Servers decode a path before it is matched, so that a slash in a name is one in the path.
-    Route("vault/v1/kv/name/<path:name>", {"GET": objectcalls.read_by_name}),
+    Route("vault/v1/kv/name/<vault_object_name:name>", {"GET": objectcalls.read_by_name}),
     Route(
         "vault/v1/kv/<str:id>",
         {"GET": objectcalls.read, "PUT": objectcalls.update, "DELETE": objectcalls.delete},

@@ -2,18 +2,27 @@
 
 import ipaddress
 import socket
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
+from vault_fields.server.accesslog import log_access
 from vault_fields.server.application import WsgiApplication
-from vault_fields.server.face import Face
+from vault_fields.server.face import Face, new_request_id, refusal
 
 __all__ = ["bind", "is_loopback"]
 
 # Beyond what a face answers as too long itself, the connection is closed without reading on.
 MAX_ANNOUNCED_BYTES = 1024 * 1024
+
+_PROTOCOL_REFUSALS: Mapping[int, str] = {
+    HTTPStatus.LENGTH_REQUIRED: "This server reads bodies of announced length only: send Content-Length.",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "The body is too long.",
+    HTTPStatus.REQUEST_URI_TOO_LONG: "The path is too long.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers are too long.",
+}
 
 
 def bind(face: Face, host: str, port: int) -> ThreadedWSGIServer:
@@ -37,6 +46,19 @@ class _RequestHandler(WSGIRequestHandler):
     def log_request(self, *args: Any) -> None:
         """Nothing: there is the access log of the face, which does not show paths with names in them."""
 
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """What is refused before the face sees it, in the shape of what it refuses itself."""
+        response = refusal(code, _PROTOCOL_REFUSALS.get(code, "The request is malformed."))
+        request_id = response["X-Request-ID"] = new_request_id()
+        self.close_connection = True
+        self.send_response(code)
+        for name, value in {**response.headers, "Connection": "close"}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(response.content)
+        log_access(request_id=request_id, method=self.command, template="", key=None, status=code, seconds=0.0)
+
     def parse_request(self) -> bool:
         if not super().parse_request():
             return False
@@ -45,8 +67,8 @@ class _RequestHandler(WSGIRequestHandler):
         if "Transfer-Encoding" in self.headers:
             self.send_error(HTTPStatus.LENGTH_REQUIRED)
             return False
-        announced = self.headers.get("Content-Length", "0")
-        if not (announced.isascii() and announced.isdigit()):
+        announced, *others = self.headers.get_all("Content-Length", ["0"])
+        if others or not (announced.isascii() and announced.isdigit()):
             self.send_error(HTTPStatus.BAD_REQUEST)
             return False
         if int(announced[:20]) > MAX_ANNOUNCED_BYTES:

@@ -12,6 +12,7 @@ from vault_fields.byok import KINDS
 from vault_fields.custody import custody_of
 from vault_fields.embedded.byok import CustomerKey
 from vault_fields.exceptions import VaultFieldsError
+from vault_fields.management.keystores import item_of, shown
 from vault_fields.progress import progress_bar
 from vault_fields.storedkeys import tables
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
@@ -38,6 +39,7 @@ class Command(BaseCommand):
         parser.add_argument("action", choices=tuple(ACTIONS))
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list.")
         parser.add_argument("--vault", default=DEFAULT_VAULT_ALIAS, help="The alias in VAULTS (default: %(default)s).")
+        parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
         parser.add_argument("--provider", choices=tuple(KINDS), help="Where the key is kept; for configure.")
         parser.add_argument(
             "--set",
@@ -61,15 +63,19 @@ class Command(BaseCommand):
     def handle(self, *args: Any, action: str, item: str | None, vault: str, **options: Any) -> None:
         try:
             backend = _embedded(vault)
-            byok = backend.byok
+            environment = options["environment"]
+            # What changes in the vault's own environment is purged from this process's cache.
+            own = environment == backend.service.environment
+            byok = backend.byok if own else backend.service.for_environment(environment).byok
             if action == "list":
                 self.tell(byok.all())
                 return
             if item is None:
                 raise CommandError(f"{action} needs the context item, as NAME=VALUE.")
-            name, value = _pair(item)
+            name, value = item_of(item)
             if action == "status":
-                self.status(backend, name, value, options["database"])
+                self.tell(filter(None, [byok.get(name, value)]))
+                self.tell_custody(backend, name, value, environment, options["database"])
             elif action == "configure":
                 if options["provider"] is None:
                     raise CommandError("configure needs --provider.")
@@ -88,10 +94,10 @@ class Command(BaseCommand):
         except (VaultFieldsError, ImproperlyConfigured, ValueError) as error:
             raise CommandError(str(error)) from error
 
-    def status(self, vault: EmbeddedBackend, name: str, value: str, databases: list[str]) -> None:
-        key = vault.byok.get(name, value)
-        self.tell([key] if key is not None else [])
-        found = custody_of(vault, name, value, tables(databases), progress=progress_bar)
+    def tell_custody(
+        self, vault: EmbeddedBackend, name: str, value: str, environment: str, databases: list[str]
+    ) -> None:
+        found = custody_of(vault, name, value, tables(databases), environment=environment, progress=progress_bar)
         for label, custody in found.items():
             self.stdout.write(f"{label}: {custody}")
 
@@ -99,7 +105,8 @@ class Command(BaseCommand):
         told = False
         for key in keys:
             settings = " ".join(f"{name}={text}" for name, text in key.settings.items())
-            self.stdout.write(f"{key.item_name}={key.item_value}: {key.state} {key.provider} {settings} (id {key.id})")
+            item = f"{shown(key.item_name)}={shown(key.item_value)}"
+            self.stdout.write(f"{item}: {key.state} {key.provider} {settings} (id {key.id})")
             told = True
         if not told:
             self.stdout.write("No customer-managed key.")

@@ -11,15 +11,18 @@ from django.db import connections
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.keystore import DESTROYED, DISABLED, PENDING_DESTRUCTION
 from vault_fields.embedded.lifecycle import KekInfo, Keks
-from vault_fields.management.keystores import KeystoreCommand, item_of
+from vault_fields.management.keystores import KeystoreCommand, item_of, shown
 from vault_fields.progress import progress_bar
-from vault_fields.shredding import ShredReport, prove_shredded
+from vault_fields.shredding import ShredReport, managed_key, prove_shredded
 from vault_fields.storedkeys import tables
 from vault_fields.usage import versions_in_use
 from vault_fields.vaults import vaults
 
 WAITING_DAYS = 30
 LONGEST_DAYS = 3650
+
+# The state of an item without a KEK, whose key is its customer's.
+CUSTOMERS = "customer-managed"
 
 ACTIONS = {
     "list": "all keys of the environment",
@@ -116,19 +119,21 @@ class Command(KeystoreCommand):
     def prove(
         self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
     ) -> None:
-        wanted, kek = tables(database), None
+        wanted, state = tables(database), None
         self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
         if isinstance(embedded := vaults[vault], EmbeddedBackend):
-            kek = embedded.service.for_environment(environment).keks.get(name, value)
-            self.tell([kek], "text")
-        else:
-            self.stdout.write(f"{_shown(name)}={_shown(value)}")
+            kek = managed_key(embedded.service.for_environment(environment), name, value)
+            state = kek.state if kek else CUSTOMERS
+            if kek:
+                self.tell([kek], "text")
+        if state in {None, CUSTOMERS}:
+            self.stdout.write(f"{shown(name)}={shown(value)}")
         self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
         report = prove_shredded(embedded, name, value, wanted, environment=environment, progress=progress_bar)
         self.stdout.write(str(report))
         if not report.proven:
             raise CommandError("This is no proof.")
-        self.stdout.write(_verdict(kek, report))
+        self.stdout.write(_verdict(state, report))
 
     def tell(self, keks: Iterable[KekInfo], form: str) -> None:
         if form == "json":
@@ -137,7 +142,7 @@ class Command(KeystoreCommand):
         for kek in keks:
             until = "" if kek.destroy_at is None else f", to be erased after {_text(kek.destroy_at)}"
             self.stdout.write(
-                f"{_shown(kek.item_name)}={_shown(kek.item_value)}: {kek.state}{until}, version {kek.version}, opens "
+                f"{shown(kek.item_name)}={shown(kek.item_value)}: {kek.state}{until}, version {kek.version}, opens "
                 f"from version {kek.minimum_version} on, made {_text(kek.created_at)} (id {kek.id})"
             )
 
@@ -147,25 +152,20 @@ class Command(KeystoreCommand):
         return item_of(item)
 
 
-def _verdict(kek: KekInfo | None, report: ShredReport) -> str:
-    """What was proven of a key, or ``CommandError`` where everything can be undone."""
+def _verdict(state: str | None, report: ShredReport) -> str:
+    """What was proven of a key in this state, or ``CommandError`` where everything can be undone."""
     held = "Running processes may hold opened data keys for key_max_age seconds more."
-    if kek is None:
+    if state is None:
         return f"Proven. Whether it can be undone, the vault alone knows. {held}"
-    if kek.state == DESTROYED:
+    if state == DESTROYED:
         return f"Proven: the key is destroyed. {held}"
-    if kek.state == PENDING_DESTRUCTION:
+    if state == PENDING_DESTRUCTION:
         return f"Proven. Until the key is erased, `vault_kek cancel` can undo it. {held}"
-    if kek.state == DISABLED:
+    if state == DISABLED:
         raise CommandError("This is no proof: the key is disabled, and `vault_kek enable` lets everything open again.")
     if not report.unreadable:
-        raise CommandError("This is no proof: the key is enabled, and nothing was found that hangs on it.")
+        raise CommandError("This is no proof: the key is not withdrawn, and nothing was found that hangs on it.")
     return f"Proven. It is a customer's key that refuses: whether it can come back, its owner alone knows. {held}"
-
-
-def _shown(text: str) -> str:
-    """A name or value as it is, unless it could be taken for other output, or for commands to the terminal."""
-    return text if text.isprintable() else ascii(text)
 
 
 def _note(kek: KekInfo, version: int) -> str:
