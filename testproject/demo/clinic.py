@@ -69,4 +69,4 @@ class ClinicStory(Story):
         self.report.text(f"then open http://127.0.0.1:8000/ and log in as {USER} with the password {USER}.")
         self.report.text("With a table of your own:")
         self.report.line()
-        self.report.line("tox run -e demo -- people.csv --tenant COLUMN --secret COLUMN")
+        self.report.line(".venv/bin/tox run -e demo -- people.csv --tenant COLUMN --secret COLUMN")

@@ -3,6 +3,7 @@
 import keyword
 import re
 from collections.abc import Iterator, Sequence
+from itertools import count as counting
 from typing import Any
 
 from django.apps.registry import Apps
@@ -104,7 +105,7 @@ def _column_names(headers: Sequence[str]) -> tuple[str, ...]:
     for number, header in enumerate(headers, start=1):
         name = re.sub(r"[^a-z0-9]+", "_", header.lower()).strip("_")[:50].strip("_")
         if name in taken or keyword.iskeyword(name) or name[0].isdigit() or hasattr(models.Model, name):
-            name = f"column_{number}"
+            name = next(other for n in counting(number) if (other := f"column_{n}") not in taken)
         taken.add(name)
         names.append(name)
     return tuple(names)

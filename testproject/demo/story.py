@@ -21,6 +21,9 @@ from vault_fields.vaults import vaults
 
 __all__ = ["Column", "Story"]
 
+# How many rows of each table are read twice.
+PAGE = 500
+
 
 @dataclass(frozen=True)
 class Column:
@@ -133,18 +136,29 @@ class Story(ABC):
     def _read_everything(self) -> None:
         vaults["default"].purge()
         cold, _ = self._measured(self._compare)
-        warm, _ = self._measured(self._compare)
         self.report.checked("the ORM returns every value as it went in, NULL and empty ones too")
         self.report.fact("Vault calls to read all of it, no key cached", cold["decrypt"])
-        self.report.fact("Vault calls to read all of it again", warm["decrypt"])
-        self.report.require(warm.total() == 0, "reading again asks the Vault for nothing")
+        self._read_again()
 
-    def _compare(self) -> None:
+    def _read_again(self) -> None:
+        """Some rows twice: all of them may have more keys than are cached, or take longer than keys are kept."""
+        cache, started = vaults["default"].cache, time.monotonic()
+        vaults["default"].purge()
+        cold, _ = self._measured(lambda: self._compare(PAGE))
+        warm, _ = self._measured(lambda: self._compare(PAGE))
+        self.report.fact(f"Vault calls to read the first {PAGE} rows of each table", cold["decrypt"])
+        self.report.fact("Vault calls to read them again", warm["decrypt"])
+        if cold["decrypt"] <= cache.max_keys and time.monotonic() - started < cache.max_age:
+            self.report.require(warm.total() == 0, "reading again asks the Vault for nothing")
+        else:
+            self.report.text("VAULT_URL says that fewer keys are kept than that, or for a shorter time than it took.")
+
+    def _compare(self, limit: int | None = None) -> None:
         by_model: dict[type[Model], list[Column]] = {}
         for column in self.columns():
             by_model.setdefault(column.model, []).append(column)
         for model, columns in by_model.items():
-            for row in model._default_manager.iterator(chunk_size=2_000):
+            for row in model._default_manager.order_by("pk")[:limit].iterator(chunk_size=2_000):
                 for column in columns:
                     if not _same(getattr(row, column.name), column.expected[row.pk]):
                         raise DemoFailed(f"row {row.pk} of {column.label} comes back as it went in")

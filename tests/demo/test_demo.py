@@ -41,12 +41,12 @@ def database_url(tmp_path, django_db_blocker):
 def demo(tmp_path, database_url):
     """A function that runs the demo with these arguments and returns the finished process."""
 
-    def run(*arguments):
+    def run(*arguments, options=""):
         environment = os.environ | {
             "DATABASE_URL": database_url,
             "DJANGO_SETTINGS_MODULE": "testproject.settings",
             "PYTHONUTF8": "1",
-            "VAULT_URL": f"local://{tmp_path / 'vault.sqlite3'}",
+            "VAULT_URL": f"local://{tmp_path / 'vault.sqlite3'}{options}",
         }
         return subprocess.run(
             [sys.executable, "manage.py", "demo", *map(str, arguments)],
@@ -110,6 +110,29 @@ def test_small_table_says_what_was_not_done_with_it(demo, sql, tmp_path):
     assert "from line 5 on: too many or too few cells" in done.stdout
     assert "3 shorter values" in done.stdout
     assert sql("SELECT COUNT(*) FROM own_table") in ([(2,)], ((2,),))
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ("", "reading again asks the Vault for nothing"),
+        ("?max_cached_keys=10", "fewer keys are kept than that, or for a shorter time"),
+        ("?key_max_age=0", "fewer keys are kept than that, or for a shorter time"),
+    ],
+)
+def test_more_keys_than_are_kept_are_no_failure(demo, tmp_path, options, told):
+    rows = "".join(f"user {number},secret value {number}\n" for number in range(40))
+    (tmp_path / "people.csv").write_text(f"user,secret\n{rows}", encoding="utf-8")
+    done = demo(tmp_path / "people.csv", "--tenant=user", "--secret=secret", options=options)
+    assert done.returncode == 0, done.stderr
+    assert told in done.stdout
+
+
+def test_columns_whose_names_are_taken_get_others(demo, tmp_path):
+    text = "t,column_2,id\na,first value,second value\nb,first 2 value,second 2 value\n"
+    (tmp_path / "people.csv").write_text(text, encoding="utf-8")
+    done = demo(tmp_path / "people.csv", "--tenant=t", "--secret=column_2", "--secret=id")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
