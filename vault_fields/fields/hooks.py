@@ -8,7 +8,7 @@ Where Django gives a field no say, and a half-written group would lose data.
 reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related managers,
 custom managers and historical models make querysets of their own. ``AddField`` refuses what databases would do in
 ways of their own: existing rows cannot get a default, which would stand there in the clear.
-Models without encrypted fields go straight through. Each hook has its test in ``tests/fields/test_hooks.py``.
+Models without encrypted fields go straight through. Each hook has its test in ``tests/fields``.
 """
 
 import functools
