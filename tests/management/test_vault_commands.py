@@ -181,6 +181,16 @@ def test_keystore_that_fails_is_an_error_before_serving(tmp_path: Path, settings
         call_command("vault_serve", "--port", "0")
 
 
+def test_root_key_that_is_another_is_an_error_in_words(tmp_path: Path, settings: object) -> None:
+    options = {"path": tmp_path / "vault.sqlite3", "root_key": generate_root_key()}
+    LocalVault(**options).create_data_key(KeyContext({"a": "b"}))
+    local = {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": options | {"root_key": ROOT_KEY}}
+    settings.VAULTS = {"default": local}  # type: ignore[attr-defined]
+
+    with pytest.raises(CommandError, match="root key"):
+        call_command("vault_serve", "--port", "0")
+
+
 def test_vault_that_is_not_embedded_is_refused(settings: object) -> None:
     hosted = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_x"}}
     settings.VAULTS = {"default": hosted}  # type: ignore[attr-defined]

@@ -3,6 +3,7 @@
 import signal
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.exceptions import VaultUnavailable
@@ -45,7 +46,7 @@ class Command(BaseCommand):
                 )
             served.unlock()
             server = bind(face_for(served, bearers), host, port)
-        except VaultUnavailable as error:
+        except (VaultUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
