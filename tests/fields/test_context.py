@@ -56,6 +56,12 @@ def test_a_declaration_of_another_kind_is_refused(declaration):
         EncryptedTextField(key_context=declaration)
 
 
+@pytest.mark.parametrize("value", [None, 1.5, True, ["a"]], ids=repr)
+def test_a_constant_that_cannot_name_a_tenant_is_refused_by_its_name(value):
+    with pytest.raises(TypeError, match=r"key_context\['purpose'\] has a value of type .* cannot name a tenant"):
+        EncryptedTextField(key_context={"organization_id": "organization_id", "purpose": Value(value)})
+
+
 @pytest.mark.parametrize("option", ["former_labels", "bind_to"])
 @pytest.mark.parametrize("value", ["app.Model.field", [5], None, {"a": 1}], ids=repr)
 def test_options_that_are_no_list_of_strings_are_refused(option, value):

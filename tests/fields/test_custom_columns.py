@@ -5,7 +5,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.test.utils import isolate_apps
 
-from tests.testapp.models import Organization, Patient
+from tests.testapp.models import Organization, Patient, Setting
 from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields import EncryptedTextField
@@ -104,6 +104,17 @@ def test_number_is_converted_as_the_number_that_it_is(db):
 def test_column_that_does_not_take_the_value_says_so(db):
     with pytest.raises(KeyContextError, match="'tenant' has a value that its column does not take"):
         model_over_settings(Number()).objects.create(tenant="seven", value="secret")
+
+
+def test_column_that_a_function_reads_must_name_a_tenant_too(db):
+    with pytest.raises(KeyContextError, match=r"testapp\.Setting\.value .*'kind' has a value of type float"):
+        Setting.objects.create(tenant="a", kind=0.0, value="secret")  # Which the function takes for none.
+
+
+def test_models_without_encrypted_fields_are_refreshed_as_ever(organization):
+    Organization.objects.update(region="us")
+    organization.refresh_from_db()
+    assert organization.region == "us"
 
 
 @pytest.mark.parametrize("extra", [{}, {"from_queryset": None}], ids=["two arguments", "three"])
