@@ -217,6 +217,7 @@ def test_e006_constant_of_a_wrong_length(lab, constant, ids):
         models.DurationField(),
         models.FileField(),
         models.FloatField(),
+        models.GenericIPAddressField(),
         models.JSONField(),
         models.TimeField(),
         EncryptedTextField(key_context=["organization_id"]),
