@@ -264,7 +264,7 @@ def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
 def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch):
     apps = filled(PLAIN)
     plain = contents(apps)
-    options = {"key_context": ["tenant_id"], "migrating": True}
+    options = {"key_context": ["tenant_id"], "migrating": True, "former_labels": ["legacy.Note.text"]}
     operations = [
         migrations.AddField("note", "text_keys", CompanionField()),
         migrations.AlterField("note", "text", EncryptedTextField(null=True, **options)),
@@ -280,6 +280,12 @@ def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, mon
     written.words = "written later"
     written.save()
     apply(renames, encrypted, backwards=True)
+    # A label that no migration tells of, as of an app that was called otherwise.
+    relabelled = encrypted.get_model("migrated", "Note").objects.exclude(text=None).latest("pk")
+    with monkeypatch.context() as patch:
+        patch.setattr(EncryptedTextField, "label", "legacy.Note.text")
+        relabelled.text = "written before"
+        relabelled.save()
 
     create = migrations.CreateModel("Note", [("text", models.TextField())])
     history = type("Migration", (migrations.Migration,), {"operations": [create, *operations, *renames]})
@@ -288,7 +294,10 @@ def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, mon
 
     found = contents(apps)
     assert found.pop(("Note", written.pk))["text"] == "written later"
-    assert found == {key: row for key, row in plain.items() if key != ("Note", written.pk)}
+    assert found.pop(("Note", relabelled.pk))["text"] == "written before"
+    assert found == {
+        key: row for key, row in plain.items() if key[0] != "Note" or key[1] not in {written.pk, relabelled.pk}
+    }
 
 
 @pytest.mark.skipif(

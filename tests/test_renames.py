@@ -149,3 +149,28 @@ def test_operations_on_what_is_not_there_are_left_to_django():
         migrations.RemoveField("patient", "nothing"),
     ]
     assert labels(*operations) == ["clinic.Patient.ssn"]
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        migrations.RemoveField("patient", "number"),
+        migrations.AlterField("patient", "number", models.TextField()),
+        migrations.DeleteModel("Patient"),
+    ],
+    ids=lambda operation: type(operation).__name__,
+)
+def test_kin_of_a_field_are_known_after_its_end(ending):
+    migration = Migration("0001_initial", "clinic")
+    migration.operations = [
+        create(ssn=encrypted(), other=encrypted()),
+        migrations.RenameField("patient", "ssn", "number"),
+        ending,
+    ]
+    history = LabelHistory.of([migration])
+    assert history.kin("clinic.Patient.ssn") == ["clinic.Patient.ssn", "clinic.Patient.number"]
+    assert history.kin("clinic.Patient.nothing") == []
+
+
+def test_end_of_what_is_not_known_is_no_end():
+    assert labels(migrations.DeleteModel("Nobody"), create(ssn=encrypted())) == ["clinic.Patient.ssn"]

@@ -45,8 +45,9 @@ def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, 
     assert (report.unreadable, report.readable, report.others) == (5, 0, 3)
     assert report.proven
     assert str(report) == (
-        "5 values of this key are unreadable, 0 still open. Of the values of other keys 3 open, 0 are refused because "
-        "of a key of their own. 0 values do not open for other reasons. 0 values are in other vaults."
+        "5 values of this key are unreadable, 0 still open, and 0 are refused by a key that can come back. Of the "
+        "values of other keys 3 open, 0 are refused because of a key of their own. 0 values do not "
+        "open for other reasons. 0 values are in other vaults."
     )
 
 

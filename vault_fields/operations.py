@@ -48,7 +48,7 @@ class EncryptField(Operation):
         field = self._field(app_label, from_state)
         if self._is_here(field, schema_editor):
             # Rows that were written after a later rename know the field by its later labels, which its state does not.
-            field.former_labels = LabelHistory.of(all_migrations()).kin(field.label)
+            field.former_labels = [*field.former_labels, *LabelHistory.of(all_migrations()).kin(field.label)]
             decrypt_column(field, **self._options(schema_editor))
 
     def describe(self) -> str:

@@ -46,6 +46,8 @@ class LabelHistory:
 
     models: dict[ModelKey, _Model] = dataclass_field(default_factory=dict)
     _left: list[_Model] = dataclass_field(default_factory=list)
+    # The labels of columns that are gone, or plain by now.
+    _ended: list[list[str]] = dataclass_field(default_factory=list)
 
     @classmethod
     def of(cls, migrations: Iterable[Migration]) -> "LabelHistory":
@@ -69,7 +71,7 @@ class LabelHistory:
     def kin(self, label: str) -> list[str]:
         """The labels, earlier and later ones, of every column that had this one; itself too."""
         known = [self.labels(key, column) for key, model in self.models.items() for column in model.columns]
-        return list(dict.fromkeys(each for labels in known if label in labels for each in labels))
+        return list(dict.fromkeys(each for labels in (*known, *self._ended) if label in labels for each in labels))
 
     def apply(self, app_label: str, operation: Operation, *, state_only: bool = False) -> None:
         if isinstance(operation, ops.SeparateDatabaseAndState):
@@ -80,8 +82,9 @@ class LabelHistory:
             self.models[app_label, operation.name_lower] = _Model(app_label, operation.name, columns, state_only)
         elif isinstance(operation, ops.DeleteModel):
             model = self.models.pop((app_label, operation.name_lower), None)
-            if model is not None and state_only:
-                self._left.append(model)
+            if model is not None:
+                self._ended += [model.labels(column) for column in model.columns]
+                self._left += [model] if state_only else []
         elif isinstance(operation, ops.RenameModel):
             model = self.models.pop((app_label, operation.old_name_lower), None)
             if model is not None:
@@ -100,8 +103,11 @@ class LabelHistory:
         columns = model.columns
         if isinstance(operation, (ops.AddField, ops.AlterField)):
             former = columns.get(operation.name)
+            if former is not None and not isinstance(operation.field, EncryptedField):
+                self._ended.append(model.labels(operation.name))
             columns[operation.name] = _history(operation.field, former or [])
         elif isinstance(operation, ops.RemoveField):
+            self._ended.append(model.labels(operation.name))
             columns.pop(operation.name, None)
         elif operation.old_name in columns:
             _remember(model, [operation.old_name])

@@ -25,6 +25,16 @@ class PrefixedId(models.CharField):
         return None if value is None else str(value).removeprefix("org_")
 
 
+class Converting(models.CharField):
+    """Converts where the value is sent, and not where it is prepared."""
+
+    def from_db_value(self, value, expression, connection):
+        return None if value is None else f"org_{value}"
+
+    def get_db_prep_value(self, value, connection, prepared=False):
+        return None if value is None else str(value).removeprefix("org_")
+
+
 class LowerCased(models.CharField):
     def get_prep_value(self, value):
         return None if value is None else str(value).lower()
@@ -65,8 +75,9 @@ def model_over_settings(column):
     [
         (PrefixedId(max_length=20), "org_acme", "org_acme"),
         (LowerCased(max_length=20), "ACME", "acme"),
+        (Converting(max_length=20), "org_acme", "org_acme"),
     ],
-    ids=["prefixed", "lower"],
+    ids=["prefixed", "lower", "converting"],
 )
 @isolate_apps("tests.testapp")
 def test_value_opens_on_every_path_whatever_the_column_makes_of_its_own(db, column, assigned, shown):

@@ -9,6 +9,7 @@ from django.db.utils import ConnectionHandler
 from django.test import override_settings
 
 from tests.testapp.models import Document, Letter, Organization
+from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 
 
@@ -115,6 +116,21 @@ def test_a_context_behind_a_relation_is_that_of_the_row_there(other, bulk):
     assert contexts == {"org_elsewhere"}
     assert all("org_elsewhere" in row.body_keys for row in Document.objects.using(other))
     assert {row._state.db for row in rows} == {other}
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_context_behind_a_relation_is_not_that_of_a_replica(other, bulk):
+    Organization.objects.using(other).filter(pk=1).update(workos_id="org_stale")
+    Organization.objects.create(pk=9, workos_id="org_new")
+    rows = [Document(organization_id=number, body="text") for number in (1, 9)]
+    with override_settings(DATABASE_ROUTERS=[ReadReplica()]):
+        if bulk:
+            Document.objects.bulk_create(rows)
+        else:
+            for row in rows:
+                row.save()
+    contexts = [companion.decode(row.body_keys).context["organization_id"] for row in rows]
+    assert contexts == ["org_1", "org_new"]
 
 
 def test_a_save_that_fails_leaves_the_row_where_it_was(other):

@@ -1,6 +1,7 @@
 """The hooks on model classes and on QuerySet: bulk operations, upserts, fixtures, deferred loading."""
 
 import json
+import pickle
 from io import StringIO
 
 import pytest
@@ -8,12 +9,13 @@ from django.core import serializers
 from django.core.exceptions import FieldError
 from django.core.management import call_command
 from django.db import connection, models, transaction
-from django.test.utils import isolate_apps
+from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from tests.testapp.models import (
     ApiKey,
     Customer,
     Document,
+    Legacy,
     Letter,
     Organization,
     Patient,
@@ -295,6 +297,43 @@ def test_deferred_values_are_serialized_too(organization, form, deferred):
     for deserialized in serializers.deserialize(form, fixture):
         deserialized.save()
     assert (fresh(letter).subject, fresh(letter).text) == ("s", [1])
+
+
+def test_what_is_serialized_is_read_without_a_lock(organization):
+    Letter.objects.create(organization=organization, subject="s", text=[1])
+    with transaction.atomic(), CaptureQueriesContext(connection) as queries:
+        serializers.serialize("json", Letter.objects.defer("text"))
+    assert len(queries) == 2
+    assert not any("FOR UPDATE" in query["sql"] for query in queries)
+
+
+def test_a_fixture_whose_row_is_anothers_here_is_encrypted_for_it(organization, other_organization):
+    row = Patient.objects.create(organization=organization, ssn="s", history=None)
+    fixture = json.loads(serializers.serialize("json", [row]))
+    fixture[0]["fields"]["organization"] = other_organization.pk
+    for deserialized in serializers.deserialize("json", json.dumps(fixture)):
+        deserialized.save()
+    assert fresh(row).ssn == "s"
+
+
+def test_json_that_is_not_encrypted_yet_is_not_serialized_as_a_string(organization, execute):
+    row = Legacy.objects.create(organization=organization, text=None, data=None)
+    execute("UPDATE testapp_legacy SET text = 'plain', data = %s", '{"a":   1}')
+    with pytest.raises(ValueRefused, match=r"testapp\.Legacy\.data: JSON that is not encrypted yet"):
+        serializers.serialize("json", [fresh(row)])
+    execute("UPDATE testapp_legacy SET data = NULL")
+    assert '"text": "plain"' in serializers.serialize("json", [fresh(row)])
+
+
+def test_json_that_is_not_encrypted_yet_is_not_changed_by_reading_it(organization, execute):
+    row = Legacy.objects.create(organization=organization, text=None, data=None)
+    execute("UPDATE testapp_legacy SET data = %s", '{"a":   1}')
+    read = fresh(row)
+    assert read.data == {"a": 1}
+    assert pickle.loads(pickle.dumps(read)).data == {"a": 1}
+    read.data["a"] = 2
+    with pytest.raises(TypeError, match="changed in place"):
+        pickle.dumps(read)
 
 
 @isolate_apps("tests.testapp")

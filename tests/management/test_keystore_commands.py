@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from django.core.management import CommandError, call_command
 
-from tests.testapp.models import Organization, Patient
+from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
@@ -200,22 +200,52 @@ def test_proof_without_any_table_says_so(vault: LocalVault, settings: object) ->
     assert "Proven: the key is destroyed." in told
 
 
-def test_key_that_is_only_disabled_is_no_proof(vault: LocalVault, organization: Organization) -> None:
-    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
-    vault.service.keks.disable("organization_id", str(organization.pk))
-
-    with pytest.raises(CommandError, match="the key is disabled, and `vault_kek enable` lets everything open again"):
-        run("vault_kek", "prove", f"organization_id={organization.pk}")
+def retire(vault: LocalVault, item: tuple[str, str]) -> None:
+    vault.service.keks.rotate(*item)
+    vault.service.keks.retire(*item, before=2)
 
 
-def test_key_that_is_enabled_and_unused_is_no_proof(vault: LocalVault, db: None) -> None:
+@pytest.mark.parametrize(
+    "withdraw",
+    [
+        lambda vault, item: vault.service.keks.disable(*item),
+        lambda vault, item: vault.service.keks.disable("purpose", "documents"),
+        retire,
+    ],
+    ids=["disabled", "another item disabled", "retired"],
+)
+def test_what_can_be_undone_is_no_proof(
+    vault: LocalVault, organization: Organization, withdraw: Callable[[LocalVault, tuple[str, str]], object]
+) -> None:
+    Document.objects.create(organization=organization, body="text")
+    withdraw(vault, ("organization_id", organization.workos_id))
+
+    with pytest.raises(CommandError, match="This is no proof"):
+        run("vault_kek", "prove", f"organization_id={organization.workos_id}")
+
+
+def test_value_that_opens_by_any_item_is_gone_when_all_are(
+    configure: Callable[..., LocalVault], organization: Organization
+) -> None:
+    vault = configure(root_key=OLD, unwrap="first")
+    Document.objects.create(organization=organization, body="text")
+    item = f"organization_id={organization.workos_id}"
+    vault.service.keks.disable("purpose", "documents")
+
+    with pytest.raises(CommandError, match="This is no proof"):
+        run("vault_kek", "destroy", item, "--prove")
+    run("vault_kek", "destroy", "purpose=documents")
+    assert "1 values of this key are unreadable" in run("vault_kek", "prove", item)
+
+
+def test_key_that_is_enabled_is_no_proof(vault: LocalVault, db: None) -> None:
     vault.create_data_key(ACME)
 
-    with pytest.raises(CommandError, match="the key is not withdrawn, and nothing was found that hangs on it"):
+    with pytest.raises(CommandError, match="This is no proof: the key is enabled"):
         run("vault_kek", "prove", "organization_id=acme")
 
 
-def test_customers_key_that_refuses_is_told_from_one_that_fails(
+def test_customers_key_is_proven_to_be_gone_when_it_is_deleted(
     vault: LocalVault, organization: Organization, tmp_path: Path
 ) -> None:
     item = "organization_id", str(organization.pk)
@@ -227,12 +257,16 @@ def test_customers_key_that_refuses_is_told_from_one_that_fails(
     vault.byok.activate(*item)
     Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
 
-    path.chmod(0o444)
-    with pytest.raises(CommandError, match="This is no proof"):
-        run("vault_kek", "prove", "=".join(item))
-    path.chmod(0o400)
-    vault.byok.disable(*item)
-    assert "Proven. It is a customer's key that refuses" in run("vault_kek", "prove", "=".join(item))
+    # A mode that the provider refuses; a key that its owner took away; one that was disabled here.
+    for withdraw in (lambda: path.chmod(0o444), path.unlink, lambda: vault.byok.disable(*item)):
+        withdraw()
+        with pytest.raises(CommandError, match="This is no proof"):
+            run("vault_kek", "prove", "=".join(item))
+    vault.byok.delete(*item)
+    told = run("vault_kek", "prove", "=".join(item))
+    assert "Customer-managed key: deleted file (id " in told
+    assert "1 values of this key are unreadable" in told
+    assert "Proven: the key is deleted." in told
 
 
 def test_objects_of_another_environment_are_proven_by_its_key(vault: LocalVault, organization: Organization) -> None:
@@ -260,6 +294,8 @@ def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(vault: 
 
     assert "\norganization_id='acme\\n'\n" in told
     assert "Proven. Whether it can be undone, the vault alone knows." in told
+    with pytest.raises(CommandError, match="Only an embedded vault has environments here"):
+        run("vault_kek", "prove", "organization_id=acme", "--vault", "hosted", "--environment", "staging")
 
 
 def test_item_whose_name_has_an_equals_sign_can_be_named(vault: LocalVault) -> None:

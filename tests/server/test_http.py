@@ -11,11 +11,12 @@ from urllib.parse import quote
 import httpx
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import RequestFactory
 
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
-from vault_fields.server.bodies import MAX_BODY_BYTES
+from vault_fields.server.bodies import MAX_BODY_BYTES, Rejected, read_body
 
 CREATE, DECRYPT, REKEY = (f"/vault/v1/keys/{call}" for call in ("data-key", "decrypt", "rekey"))
 ACME = {"organization_id": "acme"}
@@ -355,3 +356,11 @@ def test_cursor_that_is_none_is_refused(client: httpx.Client, name: str) -> None
 def test_object_is_found_by_any_name(client: httpx.Client, name: str) -> None:
     client.post("/vault/v1/kv", json={"name": name, "value": "v", "key_context": ACME}).raise_for_status()
     assert client.get(f"/vault/v1/kv/name/{quote(name, safe='')}").json()["value"] == "v"
+
+
+@pytest.mark.parametrize(("headers", "status"), [({"HTTP_TRANSFER_ENCODING": "chunked"}, 411), ({}, 400)])
+def test_body_that_wsgi_does_not_read_is_told_from_one_that_is_empty(headers: dict[str, str], status: int) -> None:
+    request = RequestFactory().generic("POST", CREATE, CONTENT_TYPE="application/json", **headers)
+    with pytest.raises(Rejected) as rejected:
+        read_body(request)
+    assert rejected.value.status == status

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
+from vault_fields.embedded.cmkstore import DELETED
 from vault_fields.embedded.customerkeys import Cmk, CustomerKeys
 from vault_fields.embedded.keyring import Kek, KeyRing
+from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.provider import Binding
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
@@ -97,6 +99,15 @@ class Copies:
             raise VaultRefused(REFUSAL) from None
         return [copy.name for copy in copies] == [_name(key) for key in self.keys_for(context)]
 
+    def is_gone(self, encrypted_keys: str) -> bool:
+        """
+        Whether keys that were destroyed, or wait for it, or were deleted keep these from opening for good.
+
+        Of all copies that must open one is enough for it; if any copy may open, every one must be under such a key.
+        """
+        gone = [self._is_gone(copy) for copy in EncryptedKeys.decode(encrypted_keys).copies]
+        return all(gone) if self._unwrap == "first" else any(gone)
+
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a provider. Costs no look at the keystore."""
         try:
@@ -152,6 +163,13 @@ class Copies:
         if kek is None or kek.environment != self._environment:
             raise VaultRefused(REFUSAL)
         return kek
+
+    def _is_gone(self, copy: WrappedCopy) -> bool:
+        if copy.kind == KeyKind.CUSTOMER:
+            customers = self._customer_keys.store.find(copy.kek_id)
+            return customers is not None and customers.state == DELETED
+        managed = self._ring.store.find(copy.kek_id, copy.kek_version)
+        return managed is not None and managed.state in {PENDING_DESTRUCTION, DESTROYED}
 
     def _share(self, names: Sequence[KeyName]) -> float:
         return self._customer_keys.timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))

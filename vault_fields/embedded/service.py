@@ -113,6 +113,10 @@ class EmbeddedVault:
         """Whether these are wrapped by the keys that wrap for this context now."""
         return self._copies.wraps_so(encrypted_keys, context)
 
+    def is_gone(self, encrypted_keys: str) -> bool:
+        """Whether a key that was destroyed, waits for that, or was deleted keeps them from opening for good."""
+        return self._copies.is_gone(encrypted_keys)
+
     def asks_providers(self, encrypted_keys: str) -> bool:
         """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
         return self._copies.asks_providers(encrypted_keys)

@@ -192,7 +192,7 @@ class EncryptedField(_Field):
 
     def value_to_string(self, obj: Model) -> Any:
         """Serializers get what is stored; ``loaddata`` takes it as it is."""
-        load_missing([obj], group_of(self))
+        load_missing([obj], group_of(self), for_write=False)
         held = obj.__dict__[self.attname]
         if isinstance(held, Pending) or (isinstance(held, Sealed) and held.is_changed):
             raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")

@@ -6,7 +6,7 @@ from django.db.models import Model
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import EnvelopeError
-from vault_fields.fields.context import Binding
+from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.groups import Group
 from vault_fields.fields.sealed import Opened, Pending, Sealed
 
@@ -76,7 +76,8 @@ def rebound_columns(instance: Model, group: Group, member: "EncryptedField") -> 
     return [
         binding
         for binding, value in zip(group.bound[member.name], held.values[len(group.bindings) :], strict=True)
-        if binding.attname in data and binding.text(data[binding.attname]) != binding.text(value)
+        if binding.attname in data
+        and binding.text(data[binding.attname]) != (None if value is None else attribute_text(value))
     ]
 
 

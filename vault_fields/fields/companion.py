@@ -60,7 +60,8 @@ class CompanionField(_TextField):
         group = self._group
         if group is None:
             return super().value_to_string(obj)
-        load_missing([obj], group)
+        load_missing([obj], group, for_write=False)
+        getattr(obj, self.attname)  # Loads it, where it was deferred.
         return companion_of(obj, group)
 
     @property

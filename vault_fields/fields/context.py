@@ -54,16 +54,21 @@ class Binding:
             return None
         try:
             attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
-            return attribute_text(self._loaded(self.field.get_prep_value(value)))
+            return attribute_text(self._loaded(self._stored(value)))
         except KeyContextError as error:
             raise KeyContextError(f"{self.attname!r} has {error}") from None
-        except (TypeError, ValueError, ValidationError):
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError):
             raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
 
     def selected_text(self, text: str | None) -> str | None:
         """The same, of the text that the database makes of the column."""
         convert = _NATIVE.get(_target(self.field).get_internal_type(), str)
         return None if text is None else self.text(self._loaded(convert(text)))
+
+    def _stored(self, value: object) -> Any:
+        if hasattr(_target(self.field), "from_db_value"):
+            return self.field.get_db_prep_value(value, connection, prepared=False)
+        return self.field.get_prep_value(value)
 
     def _loaded(self, stored: Any) -> Any:
         """What the attribute is when this is loaded: some fields store another value than they show."""

@@ -6,8 +6,9 @@ Where Django gives a field no say, and a half-written group would lose data.
 ``Model.refresh_from_db`` copies values without opening them, beneath whatever a model makes of it;
 ``QuerySet.bulk_create`` has an upsert that would write a value without its companion, and ``QuerySet.bulk_update``
 reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related managers,
-custom managers and historical models make querysets of their own. ``AddField`` refuses what databases would do in
-ways of their own: existing rows cannot get a default, which would stand there in the clear.
+custom managers and historical models make querysets of their own. ``AddField``, and ``RemoveField`` when it is
+reversed, refuse what databases would do in ways of their own: existing rows cannot get a default, which would stand
+there in the clear.
 Models without encrypted fields go straight through. Each hook has its test in ``tests/fields``.
 """
 
@@ -16,7 +17,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from django.core.exceptions import FieldError
-from django.db.migrations.operations import AddField
+from django.db.migrations.operations import AddField, RemoveField
 from django.db.models import Model, QuerySet
 from django.db.models.query import ModelIterable
 
@@ -44,6 +45,7 @@ def install_hooks(cls: type[Model]) -> None:
     _wrap(QuerySet, "bulk_create", _bulk_create)
     _wrap(QuerySet, "bulk_update", _bulk_update)
     _wrap(AddField, "database_forwards", _add_field)
+    _wrap(RemoveField, "database_backwards", _put_back_field)
 
 
 def _wrap(cls: type, name: str, hook: Callable[..., Any]) -> None:
@@ -168,16 +170,30 @@ def _bulk_update(
 def _add_field(
     original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
 ) -> Any:
-    if getattr(self.field, "is_encrypted", False) and not self.field.null and not schema_editor.collect_sql:
-        model = from_state.apps.get_model(app_label, self.model_name)
-        alias = schema_editor.connection.alias
-        if self.allow_migrate_model(alias, model) and model._base_manager.using(alias).exists():
-            raise FieldError(
-                f"{model._meta.label}.{self.name} is encrypted for the key context of each row, which a column's "
-                "default does not know, and the table has rows: nothing was changed. Add the field with null=True, "
-                "give the rows their values with save() or bulk_update() in RunPython, and make it null=False then."
-            )
+    _require_no_rows(self, self.field, app_label, schema_editor, from_state)
     return original(self, app_label, schema_editor, from_state, to_state)
+
+
+def _put_back_field(
+    original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+) -> Any:
+    field = to_state.apps.get_model(app_label, self.model_name)._meta.get_field(self.name)
+    _require_no_rows(self, field, app_label, schema_editor, from_state)
+    return original(self, app_label, schema_editor, from_state, to_state)
+
+
+def _require_no_rows(operation: Any, field: Any, app_label: str, schema_editor: Any, state: Any) -> None:
+    """Refuse to add an encrypted column that must have a value to a table that has rows."""
+    if not getattr(field, "is_encrypted", False) or field.null or schema_editor.collect_sql:
+        return
+    model = state.apps.get_model(app_label, operation.model_name)
+    alias = schema_editor.connection.alias
+    if operation.allow_migrate_model(alias, model) and model._base_manager.using(alias).exists():
+        raise FieldError(
+            f"{model._meta.label}.{operation.name} is encrypted for the key context of each row, which a column's "
+            "default does not know, and the table has rows: nothing was changed. Add the field with null=True, "
+            "give the rows their values with save() or bulk_update() in RunPython, and make it null=False then."
+        )
 
 
 def _member_names(model: type[Model]) -> list[str]:

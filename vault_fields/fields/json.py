@@ -4,9 +4,10 @@ import json
 from contextlib import suppress
 from typing import Any
 
-from django.db.models import JSONField
+from django.db.models import JSONField, Model
 
-from vault_fields.exceptions import DecryptionError
+from vault_fields import envelope as envelope_format
+from vault_fields.exceptions import DecryptionError, ValueRefused
 from vault_fields.fields.base import EncryptedField
 
 __all__ = ["EncryptedJSONField"]
@@ -25,6 +26,16 @@ class EncryptedJSONField(EncryptedField, JSONField):
     def get_internal_type(self) -> str:
         # The column holds an envelope, which is text.
         return "TextField"
+
+    def value_to_string(self, obj: Model) -> Any:
+        held = super().value_to_string(obj)
+        if isinstance(held, str) and not envelope_format.is_envelope(held):
+            # ``loaddata`` would take the text of it for a JSON string.
+            raise ValueRefused(
+                f"{self.label}: JSON that is not encrypted yet cannot be serialized. Encrypt the rows first, with "
+                "vault_fields.operations.EncryptField or `manage.py vault_encrypt`."
+            )
+        return held
 
     def to_plaintext(self, value: Any) -> str:
         return json.dumps(value, cls=self.encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

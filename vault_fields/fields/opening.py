@@ -1,5 +1,6 @@
 """From what is stored to what the user sees: pair, compare with the row, unwrap, verify, open."""
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model
@@ -34,7 +35,7 @@ def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) 
     return opened.value
 
 
-@sensitive_variables("text")
+@sensitive_variables("text", "value")
 def open_sealed(
     field: "EncryptedField", sealed: Sealed, instance: Model | None, *, accept_moved: bool = False
 ) -> Opened:
@@ -46,7 +47,12 @@ def open_sealed(
     """
     try:
         text = _plaintext(field, sealed, instance, accept_moved)
-        return Opened(field.from_plaintext(text), text, field.to_plaintext)
+        value = field.from_plaintext(text)
+        if not envelope_format.is_envelope(sealed.text):
+            # Somebody else wrote it, with other spaces: what would be written of it tells whether it is changed.
+            with suppress(ValueError):
+                text = field.to_plaintext(value)
+        return Opened(value, text, field.to_plaintext)
     except (DecryptionError, VaultError) as error:
         raise located(error, field, instance) from None
 

@@ -160,21 +160,21 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
     return names
 
 
-def load_missing(instances: Sequence[Model], group: Group, using: str | None = None) -> None:
+def load_missing(instances: Sequence[Model], group: Group, using: str | None = None, *, for_write: bool = True) -> None:
     """
     Load the group's deferred columns, sealed: what is written together has to be there. At most one query.
 
     From the database that the instances were read from, unless another one is named.
     """
-    _load(instances, {member.attname for member in group.members}, using)
+    _load(instances, {member.attname for member in group.members}, using, for_write=for_write)
 
 
-def _load(instances: Sequence[Model], names: AbstractSet[str], using: str | None) -> None:
+def _load(instances: Sequence[Model], names: AbstractSet[str], using: str | None, *, for_write: bool = True) -> None:
     lacking = [instance for instance in instances if not names <= instance.__dict__.keys()]
     if not lacking:
         return
     queryset = type(lacking[0])._base_manager.using(using or lacking[0]._state.db)
-    if connections[queryset.db].in_atomic_block:
+    if for_write and connections[queryset.db].in_atomic_block:
         # Nobody may re-encrypt between this and the write that follows.
         queryset = queryset.select_for_update()
     stored = queryset.only(*names).in_bulk([instance.pk for instance in lacking])
@@ -213,9 +213,10 @@ def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> N
     """
     Recognise what a fixture brings as it was stored, so that loading it neither encrypts again nor costs a call.
 
-    What it brings in the clear is sealed. An instance of it has the columns of one table and no others, so the row is
-    compared with nothing.
+    What it brings in the clear is sealed, and what was encrypted for other columns than the row has here. An instance
+    of a fixture has the columns of one table and no others, so those of parents are not compared.
     """
+    own = set(table._meta.local_concrete_fields)
     for group in groups_of(table):
         keys = instance.__dict__.get(group.companion)
         for member in group.members:
@@ -223,7 +224,8 @@ def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> N
             value = held.value if isinstance(held, Pending) else None
             if keys and isinstance(value, str) and envelope_format.is_envelope(value):
                 instance.__dict__[member.attname] = Sealed(value, keys)
-        if any(isinstance(instance.__dict__.get(member.attname), Pending) for member in group.members):
+        is_clear = any(isinstance(instance.__dict__.get(member.attname), Pending) for member in group.members)
+        if is_clear or any(binding.field in own for binding in changed_columns(instance, group)):
             seal_rows([(instance, group)], using)
 
 

@@ -6,11 +6,13 @@ that save fails, what they hold is still consistent and saving again costs no fu
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field as dataclass_field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from django.core.exceptions import FieldError
-from django.db.models import Model, prefetch_related_objects
+from django.core.exceptions import FieldDoesNotExist, FieldError
+from django.db.models import Model, Prefetch, prefetch_related_objects
+from django.db.models.constants import LOOKUP_SEP
 from django.views.decorators.debug import sensitive_variables
 
 from vault_fields import cipher, companion as companion_format, envelope as envelope_format
@@ -87,7 +89,7 @@ def _contexts(rows: Sequence[tuple[Model, Group]], using: str | None) -> list[Ke
     for state in states.values():
         state.db = using
     try:
-        _load_relations(rows)
+        _load_relations(rows, using)
         return [_context(instance, group) for instance, group in rows]
     finally:
         for state, db in read_from:
@@ -105,14 +107,35 @@ def _located_context(error: KeyContextError, instance: Model, group: Group) -> K
     return KeyContextError(f"{group.members[0].label} (pk={instance.pk!r}): {error}")
 
 
-def _load_relations(rows: Sequence[tuple[Model, Group]]) -> None:
-    """Fetch what the contexts of many rows lie behind with one query per relation, not one per row."""
+def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> None:
+    """
+    Fetch what the contexts of many rows lie behind with one query per relation, not one per row.
+
+    From the database that is written to, if it is known: what a router reads from may lag behind it.
+    """
     by_group: dict[Group, list[Model]] = {}
     for instance, group in rows:
         by_group.setdefault(group, []).append(instance)
     for group, instances in by_group.items():
-        if len(instances) > 1 and (relations := group.source.relations):
-            prefetch_related_objects(instances, *(sorted(relations)))
+        if using is not None or len(instances) > 1:
+            prefetch_related_objects(instances, *_prefetches(group, using))
+
+
+def _prefetches(group: Group, using: str | None) -> list[Any]:
+    relations = sorted(group.source.relations)
+    if using is None:
+        return relations
+    found: dict[str, Prefetch[Any]] = {}
+    for relation in relations:
+        model: Any = group.model
+        path = ""
+        # What is not there is told where the path is followed.
+        with suppress(FieldDoesNotExist):
+            for name in relation.split(LOOKUP_SEP):
+                model = model._meta.get_field(name).related_model
+                path = f"{path}{LOOKUP_SEP}{name}" if path else name
+                found.setdefault(path, Prefetch(path, queryset=model._base_manager.using(using)))
+    return list(found.values())
 
 
 def _plan(instance: Model, group: Group, context: KeyContext) -> _Work:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from django.urls import register_converter
@@ -19,7 +20,8 @@ class ObjectName(StringConverter):
     regex = "(?s:.+)"
 
 
-register_converter(ObjectName, "vault_object_name")
+with suppress(ValueError):  # Where the module is loaded again.
+    register_converter(ObjectName, "vault_object_name")
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,20 +9,18 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.keystore import DESTROYED, DISABLED, PENDING_DESTRUCTION
+from vault_fields.embedded.cmkstore import DELETED
+from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.lifecycle import KekInfo, Keks
 from vault_fields.management.keystores import KeystoreCommand, item_of, shown
 from vault_fields.progress import progress_bar
-from vault_fields.shredding import ShredReport, managed_key, prove_shredded
+from vault_fields.shredding import customers_key, managed_key, prove_shredded
 from vault_fields.storedkeys import tables
 from vault_fields.usage import versions_in_use
 from vault_fields.vaults import vaults
 
 WAITING_DAYS = 30
 LONGEST_DAYS = 3650
-
-# The state of an item without a KEK, whose key is its customer's.
-CUSTOMERS = "customer-managed"
 
 ACTIONS = {
     "list": "all keys of the environment",
@@ -119,21 +117,31 @@ class Command(KeystoreCommand):
     def prove(
         self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
     ) -> None:
-        wanted, state = tables(database), None
+        wanted, kek = tables(database), None
+        state: str | None = None
         self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
         if isinstance(embedded := vaults[vault], EmbeddedBackend):
-            kek = managed_key(embedded.service.for_environment(environment), name, value)
-            state = kek.state if kek else CUSTOMERS
+            service = embedded.service.for_environment(environment)
+            wanted = wanted if environment == embedded.service.environment else []
+            kek = managed_key(service, name, value)
+            customers = customers_key(service, name, value)
+            state = kek.state if kek else ""
+            if customers and state not in {PENDING_DESTRUCTION, DESTROYED}:
+                state = customers.state
             if kek:
                 self.tell([kek], "text")
-        if state in {None, CUSTOMERS}:
+            if customers:
+                self.stdout.write(f"Customer-managed key: {customers.state} {customers.provider} (id {customers.id})")
+        elif environment != "default":
+            raise CommandError("Only an embedded vault has environments here.")
+        if kek is None:
             self.stdout.write(f"{shown(name)}={shown(value)}")
         self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
         report = prove_shredded(embedded, name, value, wanted, environment=environment, progress=progress_bar)
         self.stdout.write(str(report))
         if not report.proven:
             raise CommandError("This is no proof.")
-        self.stdout.write(_verdict(state, report))
+        self.stdout.write(_verdict(state))
 
     def tell(self, keks: Iterable[KekInfo], form: str) -> None:
         if form == "json":
@@ -152,20 +160,16 @@ class Command(KeystoreCommand):
         return item_of(item)
 
 
-def _verdict(state: str | None, report: ShredReport) -> str:
-    """What was proven of a key in this state, or ``CommandError`` where everything can be undone."""
+def _verdict(state: str | None) -> str:
+    """What was proven of a key in this state."""
     held = "Running processes may hold opened data keys for key_max_age seconds more."
     if state is None:
         return f"Proven. Whether it can be undone, the vault alone knows. {held}"
-    if state == DESTROYED:
-        return f"Proven: the key is destroyed. {held}"
     if state == PENDING_DESTRUCTION:
         return f"Proven. Until the key is erased, `vault_kek cancel` can undo it. {held}"
-    if state == DISABLED:
-        raise CommandError("This is no proof: the key is disabled, and `vault_kek enable` lets everything open again.")
-    if not report.unreadable:
-        raise CommandError("This is no proof: the key is not withdrawn, and nothing was found that hangs on it.")
-    return f"Proven. It is a customer's key that refuses: whether it can come back, its owner alone knows. {held}"
+    if state in {DESTROYED, DELETED}:
+        return f"Proven: the key is {state}. {held}"
+    raise CommandError(f"This is no proof: the key is {state}.")
 
 
 def _note(kek: KekInfo, version: int) -> str:
