@@ -271,3 +271,9 @@ def test_many_rows_behind_relations_are_saved_with_one_query_for_all_contexts(or
         row.body += "!"
     with django_assert_num_queries(2):
         Document.objects.bulk_update(rows, ["body"])
+
+
+def test_a_relation_whose_row_is_gone_is_not_set(db):
+    source = Document._meta.get_field("body").source
+    with pytest.raises(KeyContextError, match="'organization' is not set; set it before saving"):
+        source.derive(Document(organization_id=999))
