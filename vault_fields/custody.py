@@ -7,7 +7,7 @@ from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, MalformedBlob
 from vault_fields.fields.groups import Group
 from vault_fields.progress import Progress, silent
-from vault_fields.storedkeys import stored_keys
+from vault_fields.storedkeys import in_environment, stored_keys
 
 __all__ = ["OBJECTS", "Custody", "custody_of"]
 
@@ -47,10 +47,7 @@ def custody_of(
     Of another ``environment`` than the vault's own there are objects only.
     Reads every row, a page in memory at a time. Opens nothing and writes nothing.
     """
-    service = vault.service
-    if environment not in {None, service.environment}:
-        service, wanted = service.for_environment(environment), []
-    wanted = list(wanted)
+    service, wanted = in_environment(vault, environment, wanted)
     found = {f"{group.model._meta.label}.{group.companion}": Custody() for _, group in wanted}
     for row in stored_keys(wanted, progress=progress):
         if row.companion is None:

@@ -19,7 +19,7 @@ from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused
 from vault_fields.fields.groups import Group
 from vault_fields.progress import Progress, silent
-from vault_fields.storedkeys import stored_keys
+from vault_fields.storedkeys import in_environment, stored_keys
 
 __all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
 
@@ -83,9 +83,8 @@ def prove_shredded(
     kek_id: bytes | None = None
     objects: Iterable[tuple[str, Mapping[str, str]]] = ()
     if isinstance(vault, EmbeddedBackend):
-        service = vault.service
-        if environment not in {None, service.environment}:
-            service, wanted = service.for_environment(environment), []
+        service, wanted = in_environment(vault, environment, wanted)
+        if service is not vault.service:
             open_data_key = service.open_data_key
         kek = managed_key(service, name, value)
         kek_id, objects = kek.id.bytes if kek else None, service.objects_keys()

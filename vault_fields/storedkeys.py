@@ -7,13 +7,15 @@ from django.apps import apps
 from django.db import connections, router
 
 from vault_fields import companion as companion_format
+from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.companion import Companion
+from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.groups import Group, groups_of
 from vault_fields.progress import Progress, silent
 from vault_fields.walk import StoredRows
 
-__all__ = ["StoredKeys", "stored_keys", "tables"]
+__all__ = ["StoredKeys", "in_environment", "stored_keys", "tables"]
 
 BATCH_SIZE = 1000
 
@@ -26,6 +28,19 @@ class StoredKeys:
     pk: object
     values: int
     companion: Companion | None
+
+
+def in_environment(
+    vault: EmbeddedBackend, environment: str | None, wanted: Iterable[tuple[str, Group]]
+) -> tuple[EmbeddedVault, list[tuple[str, Group]]]:
+    """
+    The Vault of an environment, or of the backend's own without one, and which of these tables have rows of it.
+
+    Fields take their keys from the backend's own environment: of any other there are stored objects only.
+    """
+    if environment in {None, vault.service.environment}:
+        return vault.service, list(wanted)
+    return vault.service.for_environment(environment), []
 
 
 def tables(databases: Iterable[str] = ()) -> list[tuple[str, Group]]:

@@ -8,7 +8,7 @@ from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
 from vault_fields.fields.groups import Group
 from vault_fields.progress import Progress, silent
-from vault_fields.storedkeys import stored_keys
+from vault_fields.storedkeys import in_environment, stored_keys
 
 __all__ = ["versions_in_use"]
 
@@ -27,9 +27,7 @@ def versions_in_use(
     Of another environment than the vault's own there are objects only.
     """
     found: Counter[int] = Counter()
-    service = vault.service
-    if environment not in {None, service.environment}:
-        service, wanted = service.for_environment(environment), []
+    service, wanted = in_environment(vault, environment, wanted)
     for row in stored_keys(wanted, progress=progress):
         if row.companion is not None and row.companion.vault == vault.alias:
             _count(found, row.companion.encrypted_keys, kek_id, row.values)

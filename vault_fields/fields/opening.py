@@ -50,7 +50,7 @@ def open_sealed(
         value = field.from_plaintext(text)
         if not envelope_format.is_envelope(sealed.text):
             # Somebody else wrote it, with other spaces: what would be written of it tells whether it is changed.
-            with suppress(ValueError):
+            with suppress(ValueError):  # NaN, which Python reads and JSON does not have, leaves the text as it was.
                 text = field.to_plaintext(value)
         return Opened(value, text, field.to_plaintext)
     except (DecryptionError, VaultError) as error:

@@ -40,7 +40,7 @@ class Opened:
         """Whether this is what would be encrypted of a value. It is not of one that cannot be: sealing says why."""
         try:
             return self.encode(value) == self.text
-        except Exception:  # noqa: BLE001 - an encoder is the project's own code.
+        except Exception:  # noqa: BLE001 - an encoder is the project's own code, and sealing tells that it failed.
             return False
 
     def __repr__(self) -> str:

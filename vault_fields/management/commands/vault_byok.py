@@ -14,7 +14,7 @@ from vault_fields.embedded.byok import CustomerKey
 from vault_fields.exceptions import VaultFieldsError
 from vault_fields.management.keystores import item_of, shown
 from vault_fields.progress import progress_bar
-from vault_fields.storedkeys import tables
+from vault_fields.storedkeys import in_environment, tables
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
 ACTIONS = {
@@ -64,9 +64,7 @@ class Command(BaseCommand):
         try:
             backend = _embedded(vault)
             environment = options["environment"]
-            # What changes in the vault's own environment is purged from this process's cache.
-            own = environment == backend.service.environment
-            byok = backend.byok if own else backend.service.for_environment(environment).byok
+            byok = in_environment(backend, environment, ())[0].byok
             if action == "list":
                 self.tell(byok.all())
                 return

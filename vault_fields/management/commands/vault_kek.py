@@ -15,7 +15,7 @@ from vault_fields.embedded.lifecycle import KekInfo, Keks
 from vault_fields.management.keystores import KeystoreCommand, item_of, shown
 from vault_fields.progress import progress_bar
 from vault_fields.shredding import customers_key, managed_key, prove_shredded
-from vault_fields.storedkeys import tables
+from vault_fields.storedkeys import in_environment, tables
 from vault_fields.usage import versions_in_use
 from vault_fields.vaults import vaults
 
@@ -121,8 +121,7 @@ class Command(KeystoreCommand):
         state: str | None = None
         self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
         if isinstance(embedded := vaults[vault], EmbeddedBackend):
-            service = embedded.service.for_environment(environment)
-            wanted = wanted if environment == embedded.service.environment else []
+            service, wanted = in_environment(embedded, environment, wanted)
             kek = managed_key(service, name, value)
             customers = customers_key(service, name, value)
             state = kek.state if kek else ""
