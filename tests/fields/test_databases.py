@@ -1,6 +1,7 @@
 """Several databases: what a row is encrypted for, and written with, is what stands in the one that it is written to."""
 
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -99,6 +100,23 @@ def test_the_stored_context_is_asked_for_where_the_row_is_saved(other):
     assert values(1, other) == ("new", None)
     with pytest.raises(KeyContextError, match="organization_id was changed"):
         Letter(pk=1, organization_id=1, subject="newer").save(using=other, update_fields=["subject"])
+
+
+@pytest.mark.parametrize("bulk", [False, True])
+def test_a_row_that_was_read_here_is_not_written_over_another_tenants_there(other, bulk):
+    letter(1, "default", subject="here")
+    Letter(pk=1, organization_id=2, subject="there").save(using=other)
+    row = Letter.objects.get(pk=1)
+    row.subject = "new"
+    many = Letter.objects.using(other)
+    write = (
+        partial(many.bulk_update, [row], ["subject"])
+        if bulk
+        else partial(row.save, using=other, update_fields=["subject"])
+    )
+    with pytest.raises(KeyContextError, match="organization_id was changed"):
+        write()
+    assert values(1, other) == ("there", None)
 
 
 @pytest.mark.parametrize("bulk", [False, True])

@@ -254,7 +254,9 @@ def _require_saved_context(instances: Sequence[Model], group: Group, named: froz
     for instance in instances:
         if changed := [binding for binding in changed_columns(instance, group) if binding in unsaved]:
             raise _unsaved_context(instance, group, changed)
-        if not is_anchored(instance, group) and (has_companion(instance, group) or needs_sealing(instance, group)):
+        # What is known of the row where it was read says nothing of one in another database.
+        is_known = is_anchored(instance, group) and instance._state.db == using
+        if not is_known and (has_companion(instance, group) or needs_sealing(instance, group)):
             unknown.append(instance)
     if not unknown:
         return
