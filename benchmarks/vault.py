@@ -174,6 +174,7 @@ settings.configure(
 )
 django.setup()
 from django.core.management import call_command
+call_command("vault_keystore", "create", stdout=sys.stderr)
 call_command("vault_serve", "--port", "0")
 """
 
@@ -249,7 +250,9 @@ def resident() -> int:
 
 
 def vault_at(path: Path) -> LocalVault:
-    return LocalVault(path=path, root_key=generate_root_key())
+    vault = LocalVault(path=path, root_key=generate_root_key())
+    vault.service.create_keystore()
+    return vault
 
 
 if __name__ == "__main__":

@@ -1,10 +1,33 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
-from django.db import connection
+from django.db import connection, connections, transaction
+from django.db.models import Model
+from django.test import TransactionTestCase
 
 from tests.testapp.models import Organization, Patient
 from vault_fields.vaults import vaults
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tables_are_emptied_quickly() -> Iterator[None]:
+    """
+    What a test committed is deleted row by row; content types and permissions, which each database begins with, stay.
+
+    Django truncates every table instead, and makes those rows anew: on the servers that takes longer than most tests.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(TransactionTestCase, "_fixture_teardown", _delete_rows)
+        yield
+
+
+def _delete_rows(test: TransactionTestCase) -> None:
+    for alias in test._databases_names(include_mirrors=False):
+        database = connections[alias]
+        names = database.introspection.django_table_names(only_existing=True, include_views=False)
+        with transaction.atomic(alias), database.constraint_checks_disabled(), database.cursor() as cursor:
+            for name in sorted(set(names) - {"django_content_type", "auth_permission", "django_migrations"}):
+                cursor.execute(f"DELETE FROM {database.ops.quote_name(name)}")
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +78,21 @@ def execute(db: None) -> Callable[..., None]:
             cursor.execute(sql, params)
 
     return run
+
+
+@pytest.fixture
+def move(execute) -> Callable[..., None]:
+    """Give rows another tenant and leave their values, as SQL does: ``move(Patient, organization, *pks)``, or all."""
+
+    def run(model: type[Model], organization: Organization, *pks: object) -> None:
+        sql = f"UPDATE {model._meta.db_table} SET organization_id = %s"
+        for condition in [f" WHERE id = {pk}" for pk in pks] or [""]:
+            execute(sql + condition, organization.pk)
+
+    return run
+
+
+@pytest.fixture
+def lock_queries() -> int:
+    """How many queries it takes to lock some rows and read them: SQLite locks the database by a write of nothing."""
+    return 1 if connection.features.has_select_for_update else 2

@@ -23,7 +23,7 @@ def compact(value):
 
 
 def read_companion(text):
-    require(text and len(text) <= 524_288 and text.startswith('{"v":1,'))
+    require(text and len(text) <= 524_288 and text.startswith('{"v":2,'))
     with suppress(json.JSONDecodeError, RecursionError):
         found = json.loads(text)
         require(compact(found) == text)
@@ -50,7 +50,8 @@ def open_value(value, companion, *, row, label, former_labels, bound, unwrap):
     same = all(row[name] == found["row"][name] for name in common)
     require(same and bool(common) == bool(row or found["row"]), "KeyContextMismatch")
     key = unwrap(found["vault"], found["keys"])
-    message = compact(["vault_fields proof", 1, found["id"], found["context"], found["row"]]).encode()
+    said = [found[name] for name in ("vault", "id", "keys", "context", "row")]
+    message = compact(["vault_fields proof", 2, *said]).encode()
     require(hmac.digest(key, message, "sha256") == base64.b64decode(found["proof"]), "DecryptionError")
     for name in [label, *former_labels]:
         associated = compact(["vault_fields", 1, name, *bound]).encode()

@@ -39,7 +39,7 @@ def rounds(vault, monkeypatch):
     """How many keys each round of calls to the Vault asked for."""
     asked = []
     fetch = vault._decrypt_many
-    monkeypatch.setattr(vault, "_decrypt_many", lambda keys: asked.append(len(keys)) or fetch(keys))
+    monkeypatch.setattr(vault, "_decrypt_many", lambda keys, deadline: asked.append(len(keys)) or fetch(keys, deadline))
     return asked
 
 

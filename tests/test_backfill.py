@@ -1,12 +1,14 @@
 """Encrypting and decrypting a column, past migrations: what is written, what it costs, what is refused."""
 
 import json
+import uuid
+from contextlib import contextmanager
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connection
 
-from tests.testapp.models import Legacy, Organization, Patient
+from tests.testapp.models import Legacy, Organization, Patient, Token
 from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextMismatch, ValueRefused, VaultRefused
 from vault_fields.fields.groups import group_of
@@ -50,6 +52,23 @@ def test_rows_of_many_contexts_share_keys_from_batch_to_batch(insert, db):
     before = calls()
     encrypt_column(TEXT, batch_size=2)
     assert calls() - before == {"create": 5}
+
+
+def test_nothing_is_encrypted_under_a_key_that_was_disabled_meanwhile(organization, other_organization, insert):
+    insert(organization, "1", "2", "3", "4")
+    insert(other_organization, "5", "6")
+    vault, problems = vaults["default"], []
+
+    @contextmanager
+    def disabling(title, count):
+        yield lambda done: vault.revoke("organization_id", str(organization.pk))
+
+    try:
+        report = encrypt_column(TEXT, batch_size=2, progress=disabling, on_problem=problems.append)
+    finally:
+        vault.restore("organization_id", str(organization.pk))
+    assert (report.written, len(report.left_alone), len(problems)) == (4, 2, 2)
+    assert all("The key for the context item 'organization_id' is disabled" in problem for problem in problems)
 
 
 def test_a_key_serves_no_more_rows_than_its_vault_allows(organization, insert, monkeypatch):
@@ -226,7 +245,41 @@ def test_a_value_that_the_database_cannot_hold_in_the_clear_is_not_decrypted(org
     assert Legacy.objects.get().text == "a\0b"
 
 
-@pytest.mark.parametrize("work", [encrypt_column, decrypt_column])
-def test_a_field_that_is_not_migrating_is_refused(work, db):
+def test_a_field_that_is_not_migrating_is_not_encrypted_row_by_row(db):
     with pytest.raises(ImproperlyConfigured, match=r"testapp\.Patient\.ssn is not declared with migrating=True"):
-        work(Patient._meta.get_field("ssn"))
+        encrypt_column(Patient._meta.get_field("ssn"))
+
+
+def test_a_field_that_is_not_migrating_can_be_decrypted(patient, stored):
+    decrypt_column(Patient._meta.get_field("ssn"))
+    assert stored(patient, "ssn", "ssn_keys") == ("123-45-6789", None)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_text_that_stands_in_the_place_of_an_encrypted_value_is_counted(organization, insert, execute, dry_run):
+    """It cannot be told from what a process of an earlier phase wrote there, so it is not refused."""
+    pks = insert(organization, "1", "2", "3", "4")
+    encrypt_column(TEXT)
+    keys = TEXT.companion_name
+    execute("UPDATE testapp_legacy SET text = 'put there' WHERE id = %s", pks[0])
+    execute(f"UPDATE testapp_legacy SET text = 'never encrypted', {keys} = NULL WHERE id = %s", pks[1])
+    execute("UPDATE testapp_legacy SET text = NULL WHERE id = %s", pks[2])
+
+    report = encrypt_column(TEXT, dry_run=dry_run)
+
+    assert (report.written, report.beside_keys) == (2, 1)
+    assert "1 rows hold text in the clear beside the keys of an encrypted value" in str(report)
+    assert encrypt_column(TEXT, dry_run=dry_run).beside_keys == dry_run
+
+
+def test_a_dry_run_looks_at_what_values_are_tied_to(organization, execute, monkeypatch):
+    monkeypatch.setattr(Token._meta.get_field("secret"), "migrating", True)
+    token = Token.objects.create(tenant=uuid.uuid4(), secret="x")
+    Token.objects.create(tenant=uuid.uuid4(), secret="y")
+    execute("UPDATE testapp_token SET secret = 'plain' WHERE secret_keys = %s", stored_keys_of(token))
+    report = encrypt_column(Token._meta.get_field("secret"), dry_run=True)
+    assert (report.written, report.examined, report.left_alone) == (1, 2, [])
+
+
+def stored_keys_of(instance):
+    return type(instance)._base_manager.values_list("secret_keys", flat=True).get(pk=instance.pk)

@@ -2,19 +2,20 @@
 
 import base64
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings, strategies as st
 
 from vault_fields import companion
 from vault_fields.companion import MAX_ENCRYPTED_KEYS_LENGTH, PROOF_BYTES, Companion
-from vault_fields.exceptions import EnvelopeError
-from vault_fields.keys import KeyContext
+from vault_fields.exceptions import DecryptionError, EnvelopeError
+from vault_fields.keys import DataKey, KeyContext
 
 PROOF = bytes(range(PROOF_BYTES))
 PLAIN = Companion("default", "key-1", "d3JhcHBlZA==", KeyContext({"tenant": "a"}), {"tenant": "7"}, PROOF)
 TEXT = (
-    '{"v":1,"vault":"default","id":"key-1","keys":"d3JhcHBlZA==","context":{"tenant":"a"},"row":{"tenant":"7"},'
+    '{"v":2,"vault":"default","id":"key-1","keys":"d3JhcHBlZA==","context":{"tenant":"a"},"row":{"tenant":"7"},'
     '"proof":"AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="}'
 )
 MALFORMED = "the companion is malformed or altered."
@@ -53,8 +54,10 @@ def test_the_text_is_compact_json_with_its_members_in_order():
 
 
 def test_the_proof_message_is_a_compact_array():
-    message = companion.proof_message("key-1", KeyContext({"é": "b", "a": '"'}), {"z": None, "b": "7"})
-    assert message == '["vault_fields proof",1,"key-1",{"a":"\\"","é":"b"},{"b":"7","z":null}]'.encode()
+    said = Companion("default", "key-1", "d3JhcHBlZA==", KeyContext({"é": "b", "a": '"'}), {"z": None, "b": "7"})
+    assert companion.proof_message(said) == (
+        '["vault_fields proof",2,"default","key-1","d3JhcHBlZA==",{"a":"\\"","é":"b"},{"b":"7","z":null}]'.encode()
+    )
 
 
 @reproducible
@@ -95,12 +98,31 @@ def test_any_json_for_a_member_is_accepted_canonically_or_refused(name, value):
 
 
 @reproducible
-@given(rows, rows, contexts, contexts)
-def test_proof_messages_differ_whenever_context_or_row_does(row, other_row, context, other_context):
-    message = companion.proof_message("key", context, row)
-    assert (message == companion.proof_message("key", context, other_row)) == (row == other_row)
-    assert (message == companion.proof_message("key", other_context, row)) == (context == other_context)
-    assert message != companion.proof_message("key2", context, row)
+@given(companions, companions)
+def test_proof_messages_differ_whenever_anything_that_is_said_does(made, other):
+    """Whatever a reader acts on is proven: nothing of a companion can be changed without its data key."""
+    message = companion.proof_message(made)
+    for name in ("vault", "key_id", "encrypted_keys", "context", "row"):
+        changed = replace(made, **{name: getattr(other, name)})
+        assert (companion.proof_message(changed) == message) == (changed == made)
+    assert companion.proof_message(replace(made, proof=other.proof)) == message
+
+
+@pytest.mark.parametrize("name", ["vault", "key_id", "encrypted_keys", "context", "row"])
+def test_a_proof_is_of_one_companion_and_one_key(name):
+    key, other_key = (DataKey("key-1", "d3JhcHBlZA==", bytes([byte]) * 32) for byte in (1, 2))
+    made = companion.proven(PLAIN, key)
+    companion.verify(made, key)
+    others = {
+        "vault": "other",
+        "key_id": "key-2",
+        "encrypted_keys": "b3RoZXI=",
+        "context": KeyContext({"tenant": "b"}),
+        "row": {"tenant": "8"},
+    }
+    for forged, opened_by in [(replace(made, **{name: others[name]}), key), (made, other_key)]:
+        with pytest.raises(DecryptionError, match=r"^the companion does not belong to its data key\.$"):
+            companion.verify(forged, opened_by)
 
 
 def test_any_truncation_is_refused():
@@ -110,14 +132,16 @@ def test_any_truncation_is_refused():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "no JSON", "[" * 100_000, '{"v":' * 50_000, '{"v":1', "\ufeff" + TEXT],
+    ["", "no JSON", "[" * 100_000, '{"v":' * 50_000, '{"v":2', "\ufeff" + TEXT],
     ids=["empty", "text", "arrays", "objects", "cut", "byte order mark"],
 )
 def test_what_is_not_json_is_refused_as_that(text):
     assert refused(text) == "the companion is not JSON: it is truncated or altered."
 
 
-@pytest.mark.parametrize("text", ["1", '"text"', "[]", "null", "{}", '{"v":2}', '{"v":"1"}', '{"v":null}', '{"v":NaN}'])
+@pytest.mark.parametrize(
+    "text", ["1", '"text"', "[]", "null", "{}", '{"v":1}', '{"v":3}', '{"v":"1"}', '{"v":null}', '{"v":NaN}']
+)
 def test_an_unknown_version_is_refused_as_that(text):
     assert refused(text) == "the companion has a version that this release of vault_fields does not know."
 
@@ -128,9 +152,9 @@ def test_a_lone_surrogate_is_refused():
     refused(TEXT.replace('"7"', '"\\ud800"'))
 
 
-@pytest.mark.parametrize("spelling", ["true", "1.0", "1e0", "10e-1"])
+@pytest.mark.parametrize("spelling", ["2.0", "2e0", "20e-1"])
 def test_the_version_has_one_spelling(spelling):
-    assert refused(TEXT.replace('"v":1', f'"v":{spelling}')) == MALFORMED
+    assert refused(TEXT.replace('"v":2', f'"v":{spelling}')) == MALFORMED
 
 
 @pytest.mark.parametrize(
@@ -138,8 +162,8 @@ def test_the_version_has_one_spelling(spelling):
     [
         f" {TEXT}",
         f"{TEXT}\n",
-        TEXT.replace(":1,", ": 1,"),
-        TEXT.replace('"v":1', '"v":1,"v":1'),
+        TEXT.replace(":2,", ": 2,"),
+        TEXT.replace('"v":2', '"v":2,"v":2'),
         TEXT.replace('"7"}', '"7","tenant":"7"}'),
         TEXT.replace('"7"}', '"8","tenant":"7"}'),
         TEXT.replace("tenant", "t\\u0065nant"),

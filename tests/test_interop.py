@@ -220,8 +220,17 @@ def test_export_of_a_row_that_is_bound_to_something_else_by_now(db):
         export_value(token, "secret")
 
 
+def test_export_of_a_row_that_is_bound_to_nothing_by_now(db):
+    token = Token.objects.create(tenant=uuid.uuid4(), secret="s3cr3t")
+    assert token.secret
+    token.id = None
+
+    with pytest.raises(DecryptionError, match=r"bind_to names id, which is NULL in this row"):
+        export_value(token, "secret")
+
+
 def test_none_is_exported_as_none(patient):
-    Patient.objects.filter(pk=patient.pk).update(notes=None, notes_keys=None)
+    Patient.objects.filter(pk=patient.pk).update(notes=None)
 
     assert export_value(Patient.objects.get(pk=patient.pk), "notes") is None
 

@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.keycache import KeyCache, Outcome
+from vault_fields.keycache import KeyCache, Outcome, Term
 from vault_fields.keys import DataKey, KeyContext
 
 A, B, BOTH = KeyContext({"org": "a"}), KeyContext({"org": "b"}), KeyContext({"org": "a", "purpose": "care"})
@@ -303,3 +304,60 @@ def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held():
     assert cache.get("k") is None
     cache.put(key("k"), A, cache.generation)
     assert cache.get("k") is not None
+
+
+def test_keys_that_are_too_old_are_forgotten_though_nobody_asks_for_them() -> None:
+    clock = Clock()
+    cache = KeyCache(max_age=60, clock=clock)
+    for number in range(100):
+        cache.put(key(f"old {number}"), A)
+    clock.time = 61
+    cache.get("another")
+    assert len(cache) == 0
+    cache.put(key("old"), A)
+    clock.time = 122
+    cache.put(key("new"), A)
+    assert [cache.get("old"), len(cache)] == [None, 1]
+
+
+@pytest.mark.parametrize(("max_age", "bound"), [(60, 60), (0, 5)])
+def test_a_term_is_over_when_the_cache_would_have_forgotten_the_key(max_age: float, bound: float) -> None:
+    clock = Clock()
+    cache = KeyCache(max_age=max_age, clock=clock)
+    term = Term(cache)
+    clock.time = bound - 0.1
+    assert not term.is_over
+    clock.time = bound
+    assert term.is_over
+
+
+def test_a_term_is_over_when_the_cache_is_purged() -> None:
+    cache = KeyCache()
+    term, other = Term(cache), Term(KeyCache())
+    cache.purge({"org": "a"})
+    assert term.is_over
+    assert not other.is_over
+
+
+@pytest.mark.parametrize("kind", ["thread", "coroutine"])
+def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind):
+    cache, stuck, asked = KeyCache(), threading.Event(), threading.Event()
+
+    def fetch(names):
+        asked.set()
+        stuck.wait(60)
+        return {name: VaultUnavailable("late") for name in names}
+
+    asking = threading.Thread(target=cache.resolve, args=[{"k": A}, fetch])
+    asking.start()
+    assert asked.wait(30)
+    try:
+        if kind == "thread":
+            found = cache.resolve({"k": A}, Vault(), Deadline(0.01))
+        else:
+            found = asyncio.run(cache.aresolve({"k": A}, Vault().later, Deadline(0.01)))
+    finally:
+        stuck.set()
+        asking.join(60)
+    assert "asked for elsewhere in this process" in str(found["k"])
+    assert isinstance(found["k"], VaultUnavailable)

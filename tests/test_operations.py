@@ -10,6 +10,7 @@ import pytest
 from django.conf import settings
 from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.core.management import call_command
+from django.core.management.base import CommandError
 from django.db import connection, migrations, models
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.optimizer import MigrationOptimizer
@@ -18,7 +19,7 @@ from django.db.migrations.writer import OperationWriter
 from django.test import override_settings
 from django.test.utils import CaptureQueriesContext
 
-from vault_fields.exceptions import KeyContextError, PlaintextFound, VaultUnavailable
+from vault_fields.exceptions import PlaintextFound, RowsLeftAlone, VaultUnavailable
 from vault_fields.fields import CompanionField, EncryptedTextField
 from vault_fields.operations import EncryptField
 from vault_fields.vaults import vaults
@@ -192,7 +193,11 @@ def test_a_reversal_can_be_interrupted_too(filled, execute):
     filled(ENCRYPTED)
     last, text = raw("SELECT id, text FROM migrated_note WHERE text IS NOT NULL ORDER BY id DESC")[0]
     execute("UPDATE migrated_note SET text = %s WHERE id = %s", text[:-8] + "AAAAAAA=", last)
-    with pytest.raises(Exception, match=rf"^migrated\.Note\.text \(pk={last}\): "):
+    with pytest.raises(
+        RowsLeftAlone,
+        match=rf"^migrated\.Note\.text: 1 rows cannot be decrypted \(pk={last}\)\. What was written stays, .* "
+        rf"The last: migrated\.Note\.text \(pk={last}\): ",
+    ):
         filled(MIXED)
     assert raw("SELECT COUNT(*) FROM migrated_note WHERE text NOT LIKE '$vf$1$%'") != [(0,)]
     execute("UPDATE migrated_note SET text = %s WHERE id = %s", text, last)
@@ -313,7 +318,9 @@ def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled):
         ),
         EncryptField("note", "text", batch_size=2),
     ]
-    with pytest.raises(KeyContextError, match=r"migrated\.Note\.text \(pk=\d+\)"):
+    with pytest.raises(
+        RowsLeftAlone, match=r"14 rows cannot be encrypted .* none of it is kept\. The last: migrated\."
+    ):
         apply(operations, apps)
     assert contents(apps) == plain
 
@@ -346,10 +353,9 @@ def test_a_field_that_is_not_encrypted_is_refused(filled):
         apply([EncryptField("note", "text")], filled(PLAIN))
 
 
-@pytest.mark.parametrize("backwards", [False, True])
-def test_a_field_that_is_not_migrating_is_refused(filled, backwards):
+def test_a_field_that_is_not_migrating_is_refused(filled):
     with pytest.raises(ImproperlyConfigured, match=r"^migrated\.Note\.text is not declared with migrating=True"):
-        apply([EncryptField("note", "text")], filled(FINAL), backwards=backwards)
+        apply([EncryptField("note", "text")], filled(FINAL))
 
 
 def test_batches_have_at_least_one_row():
@@ -391,3 +397,38 @@ def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch):
         filled(ENCRYPTED)
     assert "Encrypting migrated.Note.text: 100%" in terminal.getvalue()
     assert "15/15" in terminal.getvalue()
+
+
+def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encrypted(filled):
+    apps = filled(MIXED)
+    tenant = apps.get_model("migrated", "Tenant").objects.create(name="")
+    note = apps.get_model("migrated", "Note")
+    with connection.cursor() as cursor:
+        for _ in range(25):
+            cursor.execute("INSERT INTO migrated_note (tenant_id, text) VALUES (%s, 'x')", [tenant.pk])
+    lost = list(note.objects.filter(tenant=tenant).order_by("pk").values_list("pk", flat=True))
+    with pytest.raises(RowsLeftAlone) as caught:
+        filled(ENCRYPTED)
+    assert str(caught.value).startswith(
+        f"migrated.Note.text: 25 rows cannot be encrypted (pk={', '.join(map(str, lost[:20]))} and 5 more). What was "
+        f"written stays, and the migration can be run again. The last: migrated.Note.text (pk={lost[-1]}): "
+    )
+    assert raw("SELECT COUNT(*) FROM migrated_note WHERE text NOT LIKE '$vf$1$%'") == [(25,)]
+    apps.get_model("migrated", "Tenant").objects.filter(pk=tenant.pk).update(name="c")
+    filled(ENCRYPTED)
+    assert raw("SELECT COUNT(*) FROM migrated_note WHERE text NOT LIKE '$vf$1$%'") == [(0,)]
+
+
+def test_an_interruption_of_migrate_ends_in_words(filled, monkeypatch):
+    filled(MIXED)
+
+    def interrupt(self, size):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("vault_fields.walk.StoredRows.batches", interrupt)
+        with pytest.raises(
+            CommandError, match=r"^migrated\.Note\.text: interrupted\. What was written stays, "
+        ) as caught:
+            filled(ENCRYPTED)
+    assert caught.value.returncode == 130

@@ -93,9 +93,9 @@ def test_a_dry_run_counts_and_asks_nobody(documents, organization):
     assert "11 would be rekeyed, 0 would be re-encrypted" in str(report)
 
 
-def test_moved_rows_are_reported_and_left_alone(patient, organization, other_organization):
+def test_moved_rows_are_reported_and_left_alone(patient, organization, other_organization, move):
     other = Patient.objects.create(organization=organization, ssn="stays")
-    Patient.objects.filter(pk=patient.pk).update(organization=other_organization)
+    move(Patient, other_organization, patient.pk)
     before = pairs("testapp_patient", "ssn, ssn_keys")
     report, problems, calls = cost(rekey_group, SSNS)
     assert (report.moved, report.written, calls) == (1, 0, {})
@@ -109,11 +109,11 @@ def test_moved_rows_are_reported_and_left_alone(patient, organization, other_org
     assert Patient.objects.get(pk=other.pk).ssn == "stays"
 
 
-def test_accepted_rows_get_a_new_data_key(organization, other_organization):
+def test_accepted_rows_get_a_new_data_key(organization, other_organization, move):
     """The old one still encrypts the rows that stayed, which the other tenant's keys must not open."""
     Patient.objects.bulk_create(Patient(organization=organization, ssn=str(number)) for number in range(6))
     moved = list(Patient.objects.order_by("pk").values_list("pk", flat=True))[:3]
-    Patient.objects.filter(pk__in=moved).update(organization=other_organization)
+    move(Patient, other_organization, *moved)
     with pytest.raises(KeyContextMismatch):
         Patient.objects.get(pk=moved[0]).ssn  # noqa: B018
     before = pairs("testapp_patient", "ssn, ssn_keys")
@@ -127,11 +127,11 @@ def test_accepted_rows_get_a_new_data_key(organization, other_organization):
     assert [patient.ssn for patient in Patient.objects.order_by("pk")] == [str(number) for number in range(6)]
 
 
-def test_all_values_of_a_companion_go_together(organization, other_organization):
+def test_all_values_of_a_companion_go_together(organization, other_organization, move):
     Letter.objects.create(organization=organization, subject="", text={"a": None})
     Letter.objects.create(organization=organization, subject=None, text=None)
     Letter.objects.create(organization=organization, subject=None, text=[])
-    Letter.objects.update(organization=other_organization)
+    move(Letter, other_organization)
     report, problems, calls = cost(rekey_group, LETTERS, accept_moved=True)
     assert (report.encrypted, report.reencrypted, problems, calls["create"]) == (2, 2, [], 1)
     values = [(letter.subject, letter.text) for letter in Letter.objects.order_by("pk")]
@@ -208,8 +208,8 @@ def test_every_row_gets_a_new_key_shared_by_as_many_as_may(documents, other_orga
     assert (len(old), len(new), old & new) == (6, 3, set())
 
 
-def test_reencrypting_launders_no_moved_row(patient, organization, other_organization):
-    Patient.objects.filter(pk=patient.pk).update(organization=other_organization)
+def test_reencrypting_launders_no_moved_row(patient, organization, other_organization, move):
+    move(Patient, other_organization, patient.pk)
     report, problems, _ = cost(reencrypt_group, SSNS)
     assert (report.moved, report.reencrypted) == (1, 0)
     assert "vault_rekey testapp.Patient --accept-moved" in problems[0]

@@ -1,3 +1,4 @@
+from collections import Counter
 from datetime import timedelta
 
 import pytest
@@ -9,7 +10,7 @@ from vault_fields.embedded.objects import StoredObjects
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.shredding import prove_shredded
 from vault_fields.storedkeys import stored_keys, tables
-from vault_fields.usage import versions_in_use
+from vault_fields.usage import Usage, versions_in_use
 from vault_fields.vaults import vaults
 
 NOW = timedelta(0)
@@ -47,7 +48,8 @@ def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, 
     assert str(report) == (
         "5 values of this key are unreadable, 0 still open, and 0 are refused by a key that can come back. Of the "
         "values of other keys 3 open, 0 are refused because of a key of their own. 0 values do not "
-        "open for other reasons. 0 values are in other vaults."
+        "open for other reasons, or were altered. 0 values say that they are in other vaults, which were not asked. "
+        "Unverified, because their keys are refused: 5, which were counted for whom they claim."
     )
 
 
@@ -145,8 +147,8 @@ def test_vault_that_is_not_embedded_is_asked_just_the_same(
 
         _rekey = _create
 
-        def _decrypt(self, encrypted_keys):
-            return default._decrypt(encrypted_keys)
+        def _decrypt(self, encrypted_keys, deadline):
+            return default._decrypt(encrypted_keys, deadline)
 
     default.service.keks.destroy(*item(organization), after=NOW)
     default.service.keks.disable(*item(other_organization))
@@ -191,7 +193,7 @@ def test_values_are_counted_by_the_version_that_they_hang_on(default, rows, orga
     Patient.objects.create(organization=organization, ssn="new", notes=None, history=None)
     StoredObjects(default.service).create("secret", "value", dict([item(organization)]))
 
-    assert versions_in_use(default, kek.id, tables()) == {1: 5, 2: 2}
+    assert versions_in_use(default, kek.id, tables()) == Usage(Counter({1: 5, 2: 2}))
 
 
 def test_rows_that_hang_on_no_key_of_the_vault_are_not_counted(
@@ -202,4 +204,4 @@ def test_rows_that_hang_on_no_key_of_the_vault_are_not_counted(
     execute('UPDATE testapp_patient SET history_keys = REPLACE(history_keys, \'"keys":"V\', \'"keys":"X\')')
 
     assert connection.vendor
-    assert versions_in_use(default, kek.id, tables()) == {1: 2}
+    assert versions_in_use(default, kek.id, tables()) == Usage(Counter({1: 2}))

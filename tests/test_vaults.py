@@ -13,6 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.deadline import Deadline
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, VaultHandler, vaults
 
@@ -33,7 +34,7 @@ class CountingVault(BaseVault):
     def _create(self, context: KeyContext) -> DataKey:
         return DataKey("id", "blob", bytes(32))
 
-    def _decrypt(self, encrypted_keys: str) -> DataKey:
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey:
         return DataKey("id", encrypted_keys, bytes(32))
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
@@ -274,7 +275,15 @@ def test_backend_must_be_a_dotted_path(entry):
     assert "BACKEND must be the dotted path of a vault class" in problem({"default": entry})
 
 
-@pytest.mark.parametrize("path", ["no.such.module.Vault", "vault_fields.vaults.NoSuchVault", "nodots"])
+@pytest.mark.parametrize("path", ["no.such.module.Vault", "nodots", "hvs.CAESIJ", "workos://:sk_live@host", "-"])
+def test_a_backend_of_no_package_is_not_shown(path):
+    assert problem({"default": {"BACKEND": path}}) == (
+        "VAULTS['default']: BACKEND must be the dotted path of a vault class, and begins with the name of no package "
+        "here. It is not shown: it may be a key."
+    )
+
+
+@pytest.mark.parametrize("path", ["vault_fields.no.such.Vault", "vault_fields.vaults.NoSuchVault"])
 def test_a_backend_that_cannot_be_imported(path):
     assert problem({"default": {"BACKEND": path}}).startswith(
         f"VAULTS['default']: BACKEND {path!r} cannot be imported: "

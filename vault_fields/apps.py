@@ -1,4 +1,4 @@
-"""The Django application: it registers, and patches nothing."""
+"""The Django application: it registers the checks, and lets migrations be guarded."""
 
 from django.apps import AppConfig
 
@@ -11,5 +11,7 @@ class VaultFieldsConfig(AppConfig):
 
     def ready(self) -> None:
         from vault_fields.checks import register_checks
+        from vault_fields.schemachange.guard import install_guard
 
         register_checks()
+        install_guard()

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES
 from vault_fields.exceptions import DecryptionError, ValueRefused
@@ -15,7 +14,6 @@ from vault_fields.keys import DataKey
 __all__ = ["open_sealed", "prove", "seal", "verify_proof"]
 
 
-@sensitive_variables("plaintext")
 def seal(key: DataKey, plaintext: bytes, associated_data: bytes) -> bytes:
     """Nonce ‖ ciphertext ‖ tag. Raises ``ValueRefused`` above ``MAX_PLAINTEXT_BYTES``."""
     if len(plaintext) > MAX_PLAINTEXT_BYTES:

@@ -4,7 +4,7 @@ The text that stands in the companion column: what a Vault needs to open the val
 Compact JSON with exactly these members in this order, names in objects in code point order, nothing escaped that
 need not be:
 
-    {"v":1,                         version of this format
+    {"v":2,                         version of this format
      "vault":"default",             alias in settings.VAULTS that made the data key
      "id":"bf51…",                  the Vault's id of the data key, which the envelopes beside it repeat
      "keys":"VkYu…",                the encrypted keys exactly as the Vault returned them
@@ -12,24 +12,36 @@ need not be:
      "row":{"organization_id":"7"},             the row's own columns that the context started from, as text or null
      "proof":"…"}                   base64 of HMAC-SHA256(data key, proof message)
 
-The proof message is the UTF-8 text of ``["vault_fields proof",1,id,context,row]`` in the same compact JSON. It binds
-the data key to its tenant and commits to the key, which AES-GCM alone does not. It is not part of the values'
-associated data, so that a rekey rewrites this column and no other.
+The proof message is the UTF-8 text of ``["vault_fields proof",2,vault,id,keys,context,row]`` in the same compact JSON:
+all that the companion says. It binds the data key to its tenant, and commits to the key, which AES-GCM alone does not.
+It is not part of the values' associated data, so that a rekey rewrites this column and no other.
+
+Nothing that a companion says may be acted on before its proof was verified, except to ask the Vault for its data key.
 """
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
+from vault_fields import cipher
 from vault_fields.envelope import decode_base64, encode_base64, is_key_id
 from vault_fields.exceptions import EnvelopeError, KeyContextError
-from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, KeyContext
+from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, DataKey, KeyContext
 
-__all__ = ["MAX_ENCRYPTED_KEYS_LENGTH", "PROOF_BYTES", "Companion", "decode", "encode", "proof_message"]
+__all__ = [
+    "MAX_ENCRYPTED_KEYS_LENGTH",
+    "PROOF_BYTES",
+    "Companion",
+    "decode",
+    "encode",
+    "proof_message",
+    "proven",
+    "verify",
+]
 
-VERSION = 1
+VERSION = 2
 PROOF_BYTES = 32
 MAX_ENCRYPTED_KEYS_LENGTH = 64 * 1024
 
@@ -49,7 +61,7 @@ class Companion:
     encrypted_keys: str
     context: KeyContext
     row: Mapping[str, str | None]
-    proof: bytes
+    proof: bytes = b""
 
 
 def encode(companion: Companion) -> str:
@@ -67,9 +79,26 @@ def encode(companion: Companion) -> str:
     )
 
 
-def proof_message(key_id: str, context: KeyContext, row: Mapping[str, str | None]) -> bytes:
-    """What the proof authenticates."""
-    return _compact(["vault_fields proof", VERSION, key_id, dict(context), _sorted(row)]).encode()
+def proof_message(companion: Companion) -> bytes:
+    """What the proof authenticates: everything that the companion says."""
+    said = [
+        companion.vault,
+        companion.key_id,
+        companion.encrypted_keys,
+        dict(companion.context),
+        _sorted(companion.row),
+    ]
+    return _compact(["vault_fields proof", VERSION, *said]).encode()
+
+
+def proven(companion: Companion, key: DataKey) -> Companion:
+    """The same, with the proof that it was written by who held ``key``, its data key."""
+    return replace(companion, proof=cipher.prove(key, proof_message(companion)))
+
+
+def verify(companion: Companion, key: DataKey) -> None:
+    """Raise ``DecryptionError`` unless the companion was written, as it stands, by who held ``key``."""
+    cipher.verify_proof(key, proof_message(companion), companion.proof)
 
 
 # Rows that were written together share their companion's text, and a page is read more than once. As many as a vault

@@ -8,6 +8,9 @@ Every exception this package raises at run time, in one tree.
     │   ├── EnvelopeError           it is malformed, truncated or altered
     │   ├── KeyContextMismatch      it belongs to another key context than its row
     │   └── PlaintextFound          it was never encrypted, and plaintext is not allowed
+    ├── DatabaseBusy            the database gave way to other writers: running it again may help
+    ├── MigrationRefused        a migration would leave values closed for good, or rows without: nothing was changed
+    ├── RowsLeftAlone           a migration did not encrypt, or decrypt, some rows: fix each and run it again
     └── VaultError              the Vault gave no key
         ├── VaultUnavailable        it did not answer in time: retrying may help
         │   └── VaultThrottled      it asked for fewer calls
@@ -22,15 +25,20 @@ No message holds plaintext, a key, a token or ciphertext.
 
 from typing import Any
 
+from django.core.management.base import CommandError
+
 __all__ = [
+    "DatabaseBusy",
     "DecryptionError",
     "EnvelopeError",
     "KeyContextError",
     "KeyContextMismatch",
     "KeyRevoked",
+    "MigrationRefused",
     "ObjectConflict",
     "ObjectMissing",
     "PlaintextFound",
+    "RowsLeftAlone",
     "ValueRefused",
     "VaultError",
     "VaultFieldsError",
@@ -66,6 +74,22 @@ class KeyContextMismatch(DecryptionError):
 
 class PlaintextFound(DecryptionError):
     """A column that must hold only ciphertext holds plaintext."""
+
+
+class DatabaseBusy(VaultFieldsError, CommandError):
+    """A batch of rows was not written, because of other writers. ``manage.py`` shows the message alone."""
+
+
+class MigrationRefused(VaultFieldsError, CommandError):
+    """
+    A migration would leave encrypted values without what opens them, or rows without a value that they need.
+
+    ``manage.py`` shows the message alone.
+    """
+
+
+class RowsLeftAlone(VaultFieldsError, CommandError):
+    """Some rows could not be encrypted, or decrypted; all others were looked at. ``manage.py`` shows the message."""
 
 
 class VaultError(VaultFieldsError):

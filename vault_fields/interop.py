@@ -16,7 +16,6 @@ from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 from django.db.models import Model
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.cipher import open_sealed
@@ -24,7 +23,9 @@ from vault_fields.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, ValueRefused, VaultRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
-from vault_fields.fields.sealed import Sealed
+from vault_fields.fields.opening import bound_texts, proven_key
+from vault_fields.fields.sealed import Batch, Sealed
+from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
 
@@ -55,6 +56,7 @@ class _Payload:
     sealed: bytes = field(repr=False)
 
 
+@forgetful
 def export_value(instance: Model, name: str) -> Export | None:
     """
     The stored value of an encrypted field as a payload in the layout ``TAG_FIRST``; None for None.
@@ -73,8 +75,10 @@ def export_value(instance: Model, name: str) -> Export | None:
     if not isinstance(sealed, Sealed) or (sealed.opened is not None and sealed.opened.is_changed):
         raise ValueRefused(f"{encrypted.label}: save the row before its value is exported.")
     envelope = envelope_format.decode(sealed.text)
-    companion = companion_format.decode(sealed.keys or getattr(instance, encrypted.companion_name))
-    key = vaults[companion.vault].decrypt_data_key(companion.encrypted_keys, companion.context)
+    text: str = sealed.keys or getattr(instance, encrypted.companion_name)
+    companion = companion_format.decode(text)
+    # Once more: what was opened earlier does not tell what stands beside it now.
+    key = proven_key(text, companion, Batch())
     associated_data = _associated_data(encrypted, instance, key, envelope.sealed)
     nonce, ciphertext = envelope.sealed[:NONCE_BYTES], envelope.sealed[NONCE_BYTES:-TAG_BYTES]
     tag = envelope.sealed[-TAG_BYTES:]
@@ -85,7 +89,7 @@ def export_value(instance: Model, name: str) -> Export | None:
     return Export(payload, associated_data.decode())
 
 
-@sensitive_variables("text")
+@forgetful
 def import_value(
     payload: str, *, vault: str = "default", associated_data: str = "", layout: Layout | None = None
 ) -> str:
@@ -173,7 +177,7 @@ def _associated_data(encrypted: EncryptedField, instance: Model, key: DataKey, s
     """What the value is authenticated with: it may have been written under an earlier label."""
     group = group_of(encrypted)
     bindings = group.bound_columns(encrypted)[len(group.bindings) :]
-    bound = [binding.text(getattr(instance, binding.attname)) or "" for binding in bindings]
+    bound = bound_texts(bindings, [binding.text(getattr(instance, binding.attname)) for binding in bindings])
     for label in [encrypted.label, *encrypted.former_labels]:
         candidate = envelope_format.associated_data(label, bound)
         try:

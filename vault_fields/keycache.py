@@ -9,12 +9,16 @@ from concurrent.futures import Future
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from vault_fields.deadline import LEEWAY, Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultError
 from vault_fields.keys import DataKey, KeyContext
 
-__all__ = ["KeyCache", "Outcome"]
+__all__ = ["KeyCache", "Outcome", "Term"]
 
 Outcome = DataKey | VaultError
+
+# For how many seconds an operation may use the keys that it asked for where nothing is cached.
+UNCACHED_AGE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,12 +32,32 @@ class _Abandoned(Exception):
     """The thread that was asking the Vault was interrupted; whoever waited for it asks again."""
 
 
+class Term:
+    """
+    How long who keeps a key himself may use it: as long as the cache would, and until the cache is purged.
+
+    Made before the Vault is asked.
+    """
+
+    __slots__ = ("_cache", "_expires", "_generation")
+
+    def __init__(self, cache: "KeyCache") -> None:
+        self._cache = cache
+        self._generation = cache.generation
+        self._expires = cache.now() + (cache.max_age or UNCACHED_AGE)
+
+    @property
+    def is_over(self) -> bool:
+        return self._cache.generation != self._generation or self._cache.now() >= self._expires
+
+
 class KeyCache:
     """
     Data keys by their encrypted keys, each for at most ``max_age`` seconds after the Vault opened it.
 
     Use does not prolong the age, so that a revoked key is not served for ever. At most ``max_keys`` are held; the
-    least recently used go first. With either at 0 nothing is kept. Thread-safe.
+    least recently used go first. With either at 0 nothing is kept. What is too old is forgotten whenever the cache is
+    used, at most a tenth of ``max_age`` late. Thread-safe.
     """
 
     def __init__(
@@ -46,6 +70,11 @@ class KeyCache:
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._in_flight: dict[str, Future[Outcome]] = {}
         self._purges = 0
+        self._next_sweep = 0.0
+
+    def now(self) -> float:
+        """The time by the cache's clock, in seconds."""
+        return self._clock()
 
     @property
     def keeps_keys(self) -> bool:
@@ -98,11 +127,13 @@ class KeyCache:
         self,
         wanted: Mapping[str, KeyContext | None],
         fetch: Callable[[list[str]], Mapping[str, Outcome]],
+        deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
         """
         Each wanted key or the error that stands in its way, asking ``fetch`` once for all that nobody else is asking.
 
-        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held.
+        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held. Nobody waits for another
+        one's answer beyond their own ``deadline``; that ``fetch`` ends there is its own business.
         """
         results: dict[str, Outcome] = {}
         while missing := {name: context for name, context in wanted.items() if name not in results}:
@@ -113,15 +144,18 @@ class KeyCache:
                 results.update(answers)
             for name, future in others.items():
                 try:
-                    results[name] = future.result()
+                    results[name] = future.result(_patience(deadline))
                 except _Abandoned:
                     continue
+                except TimeoutError:
+                    results[name] = _not_told()
         return results
 
     async def aresolve(
         self,
         wanted: Mapping[str, KeyContext | None],
         fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
+        deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
         """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
         results: dict[str, Outcome] = {}
@@ -133,9 +167,12 @@ class KeyCache:
                 results.update(answers)
             for name, future in others.items():
                 try:
-                    results[name] = await asyncio.wrap_future(future)
+                    async with asyncio.timeout(_patience(deadline)):
+                        results[name] = await asyncio.wrap_future(future)
                 except _Abandoned:
                     continue
+                except TimeoutError:
+                    results[name] = _not_told()
         return results
 
     def _claim(
@@ -177,22 +214,42 @@ class KeyCache:
                     future.set_result(answer)
 
     def _get(self, name: str) -> DataKey | None:
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._sweep(now)
         entry = self._entries.get(name)
         if entry is None:
             return None
-        if entry.expires <= self._clock():
+        if entry.expires <= now:
             del self._entries[name]
             return None
         self._entries.move_to_end(name)
         return entry.key
 
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + self.max_age / 10
+        for name in [name for name, entry in self._entries.items() if entry.expires <= now]:
+            del self._entries[name]
+
     def _put(self, key: DataKey, name: str, context: KeyContext | None) -> None:
         if not self.keeps_keys:
             return
-        self._entries[name] = _Entry(key, context, self._clock() + self.max_age)
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        self._entries[name] = _Entry(key, context, now + self.max_age)
         self._entries.move_to_end(name)
         while len(self._entries) > self.max_keys:
             self._entries.popitem(last=False)
+
+
+def _patience(deadline: Deadline | None) -> float | None:
+    # Whoever asks has begun earlier, with a deadline of the same length: the error that ends it is theirs to tell.
+    return None if deadline is None else deadline.timeout + LEEWAY
+
+
+def _not_told() -> NoAnswerInTime:
+    return NoAnswerInTime("The key is being asked for elsewhere in this process, and no answer came in time.")
 
 
 def _matches(held: KeyContext | None, wanted: Mapping[str, str] | None) -> bool:

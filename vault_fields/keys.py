@@ -8,6 +8,7 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault_fields.exceptions import KeyContextError
+from vault_fields.frames import forgetful, forgetful_class
 
 __all__ = ["DATA_KEY_BYTES", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_VALUE_LENGTH", "DataKey", "KeyContext"]
 
@@ -100,6 +101,7 @@ def _check_encodable(text: str, what: str) -> None:
         raise KeyContextError(f"{what} in a key context holds a lone surrogate, which UTF-8 cannot encode.") from None
 
 
+@forgetful_class
 @dataclass(frozen=True, slots=True, eq=False)
 class DataKey:
     """
@@ -122,5 +124,6 @@ class DataKey:
             raise ValueError(f"A data key has {DATA_KEY_BYTES} bytes, not {len(self.plaintext)}.")
         object.__setattr__(self, "aead", AESGCM(self.plaintext))
 
+    @forgetful
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("A data key cannot be pickled or copied: it must not leave this process in the clear.")

@@ -1,29 +1,33 @@
-"""The migration operation that encrypts the rows of an existing column."""
+"""The migration operations that encrypt the rows of an existing column, and decrypt them again."""
 
+from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 from django.core.exceptions import FieldError
+from django.core.management.base import CommandError
+from django.db import router
 from django.db.migrations.operations.base import Operation, OperationCategory
 
-from vault_fields.backfill import BATCH_SIZE, decrypt_column, encrypt_column
+from vault_fields.backfill import BATCH_SIZE, BackfillReport, decrypt_column, encrypt_column
+from vault_fields.exceptions import RowsLeftAlone
+from vault_fields.fieldchanges import JSONToText, MoveToCompanion, RekeyField, TextToJSON
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.groups import group_of
+from vault_fields.frames import forgetful
 from vault_fields.progress import progress_bar
 from vault_fields.renames import LabelHistory, all_migrations
 
-__all__ = ["EncryptField"]
+__all__ = ["DecryptField", "EncryptField", "JSONToText", "MoveToCompanion", "RekeyField", "TextToJSON"]
 
 
-class EncryptField(Operation):
-    """
-    Encrypt what the rows hold, after the operations that made the column an encrypted one with ``migrating=True``.
-
-    Reversed, it writes everything in the clear again. It commits each batch by itself, so that it can be interrupted
-    and run again, except in an atomic migration on PostgreSQL and SQLite: there the whole migration is one
-    transaction. Give a large table a migration of its own with ``atomic = False``.
-    """
+class _ColumnOperation(Operation):
+    """What the operations have in common that rewrite one column, row by row, and change no model."""
 
     category = OperationCategory.PYTHON
     reduces_to_sql = False
+    # Where it belongs, for errors.
+    _place: str
     # Not one transaction where the migration is none: each batch is one.
     atomic = False
 
@@ -39,37 +43,114 @@ class EncryptField(Operation):
     def state_forwards(self, app_label: str, state: Any) -> None:
         """The rows change; the models do not."""
 
-    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        field = self._field(app_label, to_state)
-        if self._is_here(field, schema_editor):
-            encrypt_column(field, **self._options(schema_editor))
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"{type(self).__name__.removesuffix('Field').lower()}_{self.model_name.lower()}_{self.name.lower()}"
 
-    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        field = self._field(app_label, from_state)
+    def _encrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
+        field = self._field(app_label, state)
+        if self._is_here(field, schema_editor):
+            self._run(encrypt_column, field, schema_editor)
+
+    def _decrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
+        field = self._field(app_label, state)
         if self._is_here(field, schema_editor):
             # Rows that were written after a later rename know the field by its later labels, which its state does not.
             field.former_labels = [*field.former_labels, *LabelHistory.of(all_migrations()).kin(field.label)]
-            decrypt_column(field, **self._options(schema_editor))
-
-    def describe(self) -> str:
-        return f"Encrypt the rows of field {self.name} on {self.model_name}"
-
-    @property
-    def migration_name_fragment(self) -> str:
-        return f"encrypt_{self.model_name.lower()}_{self.name.lower()}"
+            self._run(decrypt_column, field, schema_editor)
 
     def _field(self, app_label: str, state: Any) -> EncryptedField:
         model = state.apps.get_model(app_label, self.model_name)
         field = model._meta.get_field(self.name)
         if not isinstance(field, EncryptedField):
             raise FieldError(
-                f"{model._meta.label}.{self.name} is not an encrypted field here: EncryptField goes after the "
-                "AlterField that makes it one."
+                f"{model._meta.label}.{self.name} is not an encrypted field here: {type(self).__name__} goes "
+                f"{self._place}."
             )
         return field
 
     def _is_here(self, field: EncryptedField, schema_editor: Any) -> bool:
-        return self.allow_migrate_model(schema_editor.connection.alias, field.model)
+        connection, meta = schema_editor.connection, field.model._meta
+        if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
+            return False
+        # Whose table Django does not manage may have it or not, as in a test database.
+        return meta.managed or meta.db_table in connection.introspection.table_names()
 
-    def _options(self, schema_editor: Any) -> dict[str, Any]:
-        return {"using": schema_editor.connection.alias, "batch_size": self.batch_size, "progress": progress_bar}
+    def _run(self, rewrite: Callable[..., BackfillReport], field: EncryptedField, schema_editor: Any) -> None:
+        """Deal with every row that can be dealt with, and end with an error if there are others."""
+        connection = schema_editor.connection
+        problems: deque[str] = deque(maxlen=1)
+        try:
+            report = rewrite(
+                field,
+                using=connection.alias,
+                batch_size=self.batch_size,
+                progress=progress_bar,
+                on_problem=problems.append,
+            )
+        except KeyboardInterrupt:
+            # In words, with the status of a process that SIGINT ended.
+            raise CommandError(f"{field.label}: interrupted. {_outcome(connection)}", returncode=130) from None
+        if report.left_alone:
+            raise RowsLeftAlone(
+                f"{field.label}: {len(report.left_alone)} rows cannot be {report.participle} "
+                f"({report.keys_left_alone}). {_outcome(connection)} The last: {problems[0]}"
+            )
+        if connection.vendor == "postgresql" and connection.in_atomic_block:
+            # A table whose rows have deferred constraints to be checked cannot be altered in the same transaction.
+            schema_editor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+class EncryptField(_ColumnOperation):
+    """
+    Encrypt what the rows hold, after the operations that made the column an encrypted one with ``migrating=True``.
+
+    Reversed, it writes everything in the clear again. It commits each batch by itself, so that it can be interrupted
+    and run again, except in an atomic migration on PostgreSQL and SQLite: there the whole migration is one
+    transaction. Give a large table a migration of its own with ``atomic = False``.
+    """
+
+    _place = "after the AlterField that makes it one"
+
+    @forgetful
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._encrypt(app_label, schema_editor, to_state)
+
+    @forgetful
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._decrypt(app_label, schema_editor, from_state)
+
+    def describe(self) -> str:
+        return f"Encrypt the rows of field {self.name} on {self.model_name}"
+
+
+class DecryptField(_ColumnOperation):
+    """
+    Write what the rows hold in the clear again, before the operations that make the column a plain one.
+
+    The reverse of ``EncryptField``, and reversible like it; the field need not be ``migrating``. Costs one ``decrypt``
+    for each data key. Stop whatever writes to the column first: a value that is encrypted after its row was passed
+    stays encrypted, and the operations that follow refuse to make the column a plain one.
+    """
+
+    _place = "before the AlterField that makes it a plain one"
+
+    @forgetful
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._decrypt(app_label, schema_editor, to_state)
+
+    @forgetful
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        # Of the state that this operation is undone in: whatever the fields say, rows are plain now.
+        for member in group_of(self._field(app_label, from_state)).members:
+            member.migrating = True
+        self._encrypt(app_label, schema_editor, from_state)
+
+    def describe(self) -> str:
+        return f"Decrypt the rows of field {self.name} on {self.model_name}"
+
+
+def _outcome(connection: Any) -> str:
+    if connection.in_atomic_block:
+        return "The migration is one transaction: none of it is kept."
+    return "What was written stays, and the migration can be run again."

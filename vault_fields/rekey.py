@@ -20,11 +20,12 @@ that stayed. This is why rows that may part from their peers get new keys; see
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field as dataclass_field
+from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import prefetch_related_objects
-from django.views.decorators.debug import sensitive_variables
+from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.companion import Companion
@@ -40,10 +41,11 @@ from vault_fields.exceptions import (
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
 from vault_fields.fields.newkeys import NewKeys
-from vault_fields.fields.opening import locate, located, moved_columns, open_sealed
-from vault_fields.fields.sealed import Pending
+from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
+from vault_fields.fields.sealed import Batch, Pending
 from vault_fields.fields.sealing import seal
-from vault_fields.keys import KeyContext
+from vault_fields.frames import forgetful
+from vault_fields.keys import DataKey, KeyContext
 from vault_fields.progress import Progress, silent
 from vault_fields.vaults import vaults
 from vault_fields.walk import Change, Row, StoredRows, open_together
@@ -65,6 +67,8 @@ class RekeyReport:
     reencrypted: int = 0
     moved: int = 0
     failed: int = 0
+    # The primary keys of the rows that were moved, or failed.
+    left_alone: set[Any] = dataclass_field(default_factory=set)
 
     @property
     def written(self) -> int:
@@ -80,6 +84,7 @@ class RekeyReport:
         )
 
 
+@forgetful
 def rekey_group(
     group: Group,
     *,
@@ -97,14 +102,16 @@ def rekey_group(
     With ``rewrap`` data keys that are not wrapped by the keys of today are wrapped anew for the context that they
     have. A vault that cannot tell rewraps all of them, each time.
 
-    Costs one ``rekey`` for each data key and context of rekeyed rows, or what the vault needs to rewrap them; for
-    re-encrypted ones what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run.
-    Raises ``VaultUnavailable``; the rows before stay written.
+    Costs one ``decrypt`` for each data key of rekeyed rows that is not cached, for its companion must prove what it
+    says, and one ``rekey`` for each of their contexts, or what the vault needs to rewrap them; for re-encrypted ones
+    what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run. Raises
+    ``VaultUnavailable``; the rows before stay written.
     """
     run = _Run(group, using, on_problem, accept_moved=accept_moved, rewrap=rewrap, dry_run=dry_run)
     return run.over_all_rows(run.bring_up_to_date, "Rekeying", batch_size, progress)
 
 
+@forgetful
 def reencrypt_group(
     group: Group,
     *,
@@ -123,7 +130,7 @@ def reencrypt_group(
     return run.over_all_rows(run.reencrypt, "Re-encrypting", batch_size, progress)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Stale:
     """A row that is not current: the companion that it has, and the context that it should have one for."""
 
@@ -177,17 +184,18 @@ class _Run:
         to_rekey: list[_Stale] = []
         to_reencrypt: list[Row] = []
         for row in rows:
-            with self._reporting():
+            with self._reporting(row):
                 self._sort(row, to_rekey, to_reencrypt)
         if self.report.dry_run:
             self.report.rekeyed += len(to_rekey)
             self.report.reencrypted += len(to_reencrypt)
             return []
-        self._wrappings.prepare(stale.companion for stale in to_rekey if stale.is_of_same_context)
+        verified = self._verified(to_rekey)
+        self._wrappings.prepare(stale.companion for stale in verified if stale.is_of_same_context)
         changes: list[Change] = []
-        for stale in to_rekey:
-            with self._reporting():
-                changes.append((stale.row, [self._rewrapped(stale)]))
+        for stale, key in verified.items():
+            with self._reporting(stale.row):
+                changes.append((stale.row, [self._rewrapped(stale, key)]))
         written, changed = self._rows.write([self.group.companion], changes)
         self.report.rekeyed += written
         return changed + self.reencrypt(to_reencrypt)
@@ -196,7 +204,7 @@ class _Run:
         open_together(rows)
         changes: list[Change] = []
         for row in rows:
-            with self._reporting():
+            with self._reporting(row):
                 changes.append((row, self._reencrypted(row)))
         names = [self.group.companion, *(member.attname for member in self.group.members)]
         written, changed = self._rows.write(names, changes)
@@ -204,15 +212,17 @@ class _Run:
         return changed
 
     @contextmanager
-    def _reporting(self) -> Iterator[None]:
+    def _reporting(self, row: Row) -> Iterator[None]:
         """One row that fails is reported, and the others go on; an absent Vault ends the operation."""
         try:
             yield
         except KeyContextMismatch as error:
             self.report.moved += 1
+            self.report.left_alone.add(row.instance.pk)
             self._on_problem(str(error))
         except (DecryptionError, KeyContextError, ValueRefused, VaultRefused) as error:
             self.report.failed += 1
+            self.report.left_alone.add(row.instance.pk)
             self._on_problem(str(error))
 
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
@@ -227,11 +237,16 @@ class _Run:
             context = group.source.derive(row.instance)
         except KeyContextError as error:
             raise KeyContextError(f"{locate(member, row.instance)}: {error}") from None
-        names = moved_columns(companion, group, texts)
+        # A path that ends where it did does not move the row, wherever it begins.
+        names = [
+            name
+            for name in moved_columns(companion, group, texts)
+            if LOOKUP_SEP not in group.source.paths.get(name, "") or companion.context.get(name) != context.get(name)
+        ]
         if names and not self.accept_moved:
             raise KeyContextMismatch(
-                f"{locate(member, row.instance)}: {', '.join(names)} of the row differs from that of the value; it was "
-                "left alone. If the row was moved on purpose, add --accept-moved."
+                f"{locate(member, row.instance)}: {column_names(names, group)} of the row differs from that of the "
+                "value; it was left alone. If the row was moved on purpose, add --accept-moved."
             )
         columns = {binding.name: text for binding, text in zip(group.bindings, texts, strict=True)}
         if companion.row != columns or companion.vault != group.vault:
@@ -239,18 +254,37 @@ class _Run:
         elif companion.context != context or (self.rewrap and not self._wrappings.is_current(companion)):
             to_rekey.append(_Stale(row, member, companion, context))
 
-    def _rewrapped(self, stale: _Stale) -> str:
+    def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
+        """
+        The data keys of those whose companions prove to belong to them.
+
+        What a companion says decides whose keys will open the data key from now on. Without its proof, whoever can
+        write to the table could have a tenant's data key wrapped for another.
+        """
+        batch = Batch([stale.row.companion for stale in to_rekey], hold=True)
+        verified = {}
+        for stale in to_rekey:
+            with self._reporting(stale.row), self._locating(stale):
+                verified[stale] = proven_key(stale.row.companion or "", stale.companion, batch)
+        return verified
+
+    def _rewrapped(self, stale: _Stale, key: DataKey) -> str:
         """The new text of the companion."""
-        try:
+        with self._locating(stale):
             if stale.is_of_same_context:
-                new = self._wrappings.rewrapped(stale.companion)
+                new = self._wrappings.rewrapped(stale.companion, key)
             else:
-                new = self._wrappings.rekeyed(stale.companion, stale.context)
-        except (DecryptionError, VaultError) as error:
-            raise located(error, stale.member, stale.row.instance) from None
+                new = self._wrappings.rekeyed(stale.companion, stale.context, key)
         return companion_format.encode(new)
 
-    @sensitive_variables("opened")
+    @contextmanager
+    def _locating(self, stale: _Stale) -> Iterator[None]:
+        try:
+            yield
+        except (DecryptionError, VaultError) as error:
+            raise located(error, stale.member, stale.row.instance) from None
+
+    @forgetful
     def _reencrypted(self, row: Row) -> list[str | None]:
         """The new texts of the companion and of every value."""
         for member in _sealed_members(row):

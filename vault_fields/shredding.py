@@ -1,30 +1,29 @@
 """
 Proves that the key of a context item is gone: what was encrypted for it does not open, and everything else does.
 
-Every value of every encrypted field is looked at, and its data key is asked for, past all caches. So are the objects
-that the vault itself stores.
+Every value of every encrypted field is opened, with a data key that is asked for past all caches, after its companion
+has proved whose it is. So are the objects that the vault itself stores.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
-from functools import lru_cache
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.blob import EncryptedKeys
 from vault_fields.embedded.byok import CustomerKey
 from vault_fields.embedded.lifecycle import KekInfo
+from vault_fields.embedded.objects import ObjectClaim, StoredObjects
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused
 from vault_fields.fields.groups import Group
+from vault_fields.frames import forgetful
+from vault_fields.keycache import KeyCache
+from vault_fields.keys import DataKey
 from vault_fields.progress import Progress, silent
-from vault_fields.storedkeys import in_environment, stored_keys
+from vault_fields.storedkeys import Answers, Claim, hangs_on, in_environment, keys_of_item, stored_keys
 
 __all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
-
-# How many answers are remembered for the other values under the same data key.
-_MAX_REMEMBERED = 10_000
 
 
 @dataclass(slots=True)
@@ -35,8 +34,9 @@ class ShredReport:
 
     ``recoverable`` are the item's that do not open, but because of a key that is only disabled, retired or withdrawn.
     ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are those, of whomever, that
-    do not open for another reason, such as a setting, and whatever cannot be read; ``elsewhere`` were encrypted by
-    other vaults.
+    do not open for another reason, such as a setting, or though their data key opens, and whatever cannot be read;
+    ``elsewhere`` say that other vaults encrypted them. Whose a value is was verified where its data key opens, and is
+    what its companion says where that is refused.
     """
 
     unreadable: int = 0
@@ -51,15 +51,23 @@ class ShredReport:
     def proven(self) -> bool:
         return not (self.readable or self.recoverable or self.broken)
 
+    @property
+    def unverified(self) -> int:
+        """Those of which nothing but their own companion tells whose they are, for its proof needs the data key."""
+        return self.unreadable + self.recoverable + self.refused_otherwise
+
     def __str__(self) -> str:
         return (
             f"{self.unreadable} values of this key are unreadable, {self.readable} still open, and "
             f"{self.recoverable} are refused by a key that can come back. Of the values of other "
             f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own. "
-            f"{self.broken} values do not open for other reasons. {self.elsewhere} values are in other vaults."
+            f"{self.broken} values do not open for other reasons, or were altered. {self.elsewhere} values say that "
+            f"they are in other vaults, which were not asked. Unverified, because their keys are refused: "
+            f"{self.unverified}, which were counted for whom they claim."
         )
 
 
+@forgetful
 def prove_shredded(
     vault: BaseVault,
     name: str,
@@ -78,35 +86,40 @@ def prove_shredded(
     """
     vault.purge()
     report = ShredReport()
-    open_data_key: Callable[[str], object] = vault.decrypt_data_key
+    open_data_key: Callable[[str], DataKey] = vault.decrypt_data_key
     is_gone: Callable[[str], bool] = _believed
-    kek_id: bytes | None = None
-    objects: Iterable[tuple[str, Mapping[str, str]]] = ()
+    keys: frozenset[bytes] = frozenset()
+    objects: Iterable[ObjectClaim | None] = ()
     if isinstance(vault, EmbeddedBackend):
         service, wanted = in_environment(vault, environment, wanted)
         if service is not vault.service:
             open_data_key = service.open_data_key
-        kek = managed_key(service, name, value)
-        kek_id, objects = kek.id.bytes if kek else None, service.objects_keys()
+        managed_key(service, name, value)
+        keys, objects = keys_of_item(service, name, value), StoredObjects(service).claims()
         is_gone = service.is_gone
-    prover = _Prover(open_data_key, is_gone, kek_id, name, value)
+    prover = _Prover(vault.cache, open_data_key, is_gone, keys, name, value)
     for row in stored_keys(wanted, progress=progress):
-        if row.companion is None:
+        if row.claim is None:
             report.broken += row.values
-        elif row.companion.vault != vault.alias:
+        elif row.claim.companion.vault != vault.alias:
             report.elsewhere += row.values
         else:
-            prover.count(report, row.companion.encrypted_keys, row.companion.context, row.values)
-    for encrypted_keys, context in objects:
-        prover.count(report, encrypted_keys, context, 1)
+            prover.count(report, row.claim)
+    for claim in objects:
+        if claim is None:
+            report.broken += 1
+        else:
+            prover.count(report, claim)
     return report
 
 
+@forgetful
 def managed_key(service: EmbeddedVault, name: str, value: str) -> KekInfo | None:
     """The item's KEK; None if it only ever had a customer's key. Raises ``VaultRefused`` if it never had any."""
     return service.keks.find(name, value) if customers_key(service, name, value) else service.keks.get(name, value)
 
 
+@forgetful
 def customers_key(service: EmbeddedVault, name: str, value: str) -> CustomerKey | None:
     """The item's latest customer-managed key, a deleted one too."""
     found = [key for key in service.byok.all() if (key.item_name, key.item_value) == (name, value)]
@@ -118,8 +131,7 @@ def _believed(encrypted_keys: str) -> bool:
     return True
 
 
-class _Outcome(Enum):
-    OPENS = "opens"
+class _Refusal(Enum):
     REVOKED = "refused because a key is disabled or destroyed"
     BROKEN = "does not open"
 
@@ -127,49 +139,47 @@ class _Outcome(Enum):
 class _Prover:
     def __init__(
         self,
-        open_data_key: Callable[[str], object],
+        cache: KeyCache,
+        open_data_key: Callable[[str], DataKey],
         is_gone: Callable[[str], bool],
-        kek_id: bytes | None,
+        keys: frozenset[bytes],
         name: str,
         value: str,
     ) -> None:
         self._open = open_data_key
         self._is_gone = is_gone
-        self._kek_id = kek_id
+        self._keys = keys
         self._name = name
         self._value = value
-        self._outcome = lru_cache(_MAX_REMEMBERED)(self._try)
+        self._outcomes = Answers(cache, self._try, from_cache=True)
 
-    def count(self, report: ShredReport, encrypted_keys: str, context: Mapping[str, str], values: int) -> None:
-        outcome = self._outcome(encrypted_keys)
-        if context.get(self._name) == self._value:
-            if outcome is _Outcome.OPENS:
-                report.readable += values
-            elif outcome is _Outcome.BROKEN:
-                report.broken += values
-            elif self._is_gone(encrypted_keys):
-                report.unreadable += values
+    def count(self, report: ShredReport, claim: Claim) -> None:
+        outcome = self._outcomes[claim.encrypted_keys]
+        is_the_items = claim.context.get(self._name) == self._value
+        if isinstance(outcome, DataKey):
+            # What a companion says of a data key that opens is worth nothing before that has proved it.
+            opening = claim.opening(outcome) if claim.is_proven(outcome) else 0
+            report.broken += claim.values - opening
+            if is_the_items:
+                report.readable += opening
             else:
-                report.recoverable += values
-        elif outcome is _Outcome.OPENS:
-            report.others += values
+                report.others += opening
+        elif outcome is _Refusal.BROKEN:
+            report.broken += claim.values
+        elif is_the_items and self._is_gone(claim.encrypted_keys):
+            report.unreadable += claim.values
+        elif is_the_items:
+            report.recoverable += claim.values
         # One that hangs on the key, though its context does not name the item, is a loss that nobody meant.
-        elif outcome is _Outcome.REVOKED and not self._hangs_on_key(encrypted_keys):
-            report.refused_otherwise += values
+        elif hangs_on(claim.encrypted_keys, self._keys):
+            report.broken += claim.values
         else:
-            report.broken += values
+            report.refused_otherwise += claim.values
 
-    def _try(self, encrypted_keys: str) -> _Outcome:
+    def _try(self, encrypted_keys: str) -> DataKey | _Refusal:
         try:
-            self._open(encrypted_keys)
+            return self._open(encrypted_keys)
         except KeyRevoked:
-            return _Outcome.REVOKED
+            return _Refusal.REVOKED
         except VaultRefused:
-            return _Outcome.BROKEN
-        return _Outcome.OPENS
-
-    def _hangs_on_key(self, encrypted_keys: str) -> bool:
-        """Known of an embedded vault only: what another one hands out is opaque."""
-        if self._kek_id is None:
-            return False
-        return self._kek_id in {copy.kek_id for copy in EncryptedKeys.decode(encrypted_keys).copies}
+            return _Refusal.BROKEN

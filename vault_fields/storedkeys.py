@@ -1,33 +1,197 @@
-"""The encrypted keys that the project's rows hold: every companion of every encrypted field, read and not written."""
+"""
+The encrypted keys that are stored: every companion of every encrypted field, read and not written.
 
-from collections.abc import Iterable, Iterator
+What a companion says is a claim. Whoever can write to the table can edit it, and only its data key tells.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import Enum
+from typing import Generic, Protocol, TypeVar
 
 from django.apps import apps
 from django.db import connections, router
+from django.db.models import Model, QuerySet
 
 from vault_fields import companion as companion_format
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.companion import Companion
+from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import EnvelopeError
+from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, VaultRefused
+from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.context import concrete_field
 from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.opening import require_open
+from vault_fields.frames import forgetful
+from vault_fields.keycache import KeyCache, Term
+from vault_fields.keys import DataKey
 from vault_fields.progress import Progress, silent
-from vault_fields.walk import StoredRows
+from vault_fields.walk import Row, StoredRows
 
-__all__ = ["StoredKeys", "in_environment", "stored_keys", "tables"]
+__all__ = [
+    "Answers",
+    "Claim",
+    "Proofs",
+    "RowClaim",
+    "Standing",
+    "StoredKeys",
+    "hangs_on",
+    "in_environment",
+    "keys_of_item",
+    "stored_keys",
+    "tables",
+    "where_stored",
+]
 
 BATCH_SIZE = 1000
+
+# How many answers are remembered for the other values under the same data key.
+MAX_REMEMBERED = 10_000
+
+T = TypeVar("T")
+
+
+class Claim(Protocol):
+    """What somebody stored: ``values`` values under a data key that is wrapped for a key context."""
+
+    @property
+    def values(self) -> int: ...
+
+    @property
+    def encrypted_keys(self) -> str: ...
+
+    @property
+    def context(self) -> Mapping[str, str]: ...
+
+    def is_proven(self, key: DataKey) -> bool:
+        """Whether who held ``key``, its data key, has said so."""
+
+    def opening(self, key: DataKey) -> int:
+        """How many of the values open with ``key``, for which the claim is proven."""
+
+
+@dataclass(frozen=True, slots=True)
+class RowClaim:
+    """A companion, with the values of its row."""
+
+    companion: Companion
+    row: Row
+    members: tuple[EncryptedField, ...]
+
+    @property
+    def values(self) -> int:
+        return len(self.members)
+
+    @property
+    def encrypted_keys(self) -> str:
+        return self.companion.encrypted_keys
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        return self.companion.context
+
+    def is_proven(self, key: DataKey) -> bool:
+        try:
+            companion_format.verify(self.companion, key)
+        except DecryptionError:
+            return False
+        return True
+
+    def opening(self, key: DataKey) -> int:
+        return sum(self._opens(member, key) for member in self.members)
+
+    def _opens(self, member: EncryptedField, key: DataKey) -> bool:
+        try:
+            require_open(member, self.row.instance.__dict__[member.attname], self.row.instance, key)
+        except DecryptionError:
+            return False
+        return True
 
 
 @dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """A row's companion, and how many encrypted values hang on it; without one, if there is none that can be read."""
+    """How many encrypted values a row has, and what it claims of them; None if its companion cannot be read."""
 
     label: str
     pk: object
     values: int
-    companion: Companion | None
+    claim: RowClaim | None
+
+
+class Standing(Enum):
+    PROVEN = "its data key has proved it"
+    UNVERIFIED = "a key of it is refused, or is a customer's, who would have to be asked"
+    FALSE = "it does not belong to its data key, or that does not open"
+
+
+class Answers(Generic[T]):
+    """
+    What ``ask`` says of encrypted keys, remembered for the other values under the same data key. For one thread.
+
+    Not for longer than ``cache`` keeps a data key, and not what that keeps itself if ``ask`` has it from there.
+    """
+
+    def __init__(self, cache: KeyCache, ask: Callable[[str], T], *, from_cache: bool = False) -> None:
+        self._cache = cache
+        self._ask = ask
+        self._from_cache = from_cache
+        self._found: dict[str, T] = {}
+        self._term = Term(cache)
+
+    def __getitem__(self, encrypted_keys: str) -> T:
+        if self._term.is_over or len(self._found) >= MAX_REMEMBERED:
+            self._found.clear()
+            self._term = Term(self._cache)
+        if encrypted_keys in self._found:
+            return self._found[encrypted_keys]
+        answer = self._ask(encrypted_keys)
+        if not self._from_cache or self._cache.get(encrypted_keys) is None:
+            self._found[encrypted_keys] = answer
+        return answer
+
+
+class Proofs:
+    """
+    Which claims are true, as far as a vault can tell without asking a customer's provider.
+
+    One unwrapping for each distinct data key, past all caches and without an event. For one thread.
+    """
+
+    def __init__(self, vault: EmbeddedBackend, service: EmbeddedVault) -> None:
+        self._service = service
+        self._answers = Answers(vault.cache, self._ask)
+
+    def of(self, claim: Claim) -> Standing:
+        found = self._answers[claim.encrypted_keys]
+        if isinstance(found, Standing):
+            return found
+        return Standing.PROVEN if claim.is_proven(found) else Standing.FALSE
+
+    def _ask(self, encrypted_keys: str) -> DataKey | Standing:
+        if self._service.customer_keys_of(encrypted_keys):
+            return Standing.UNVERIFIED
+        try:
+            return self._service.open_data_key(encrypted_keys)
+        except KeyRevoked:
+            return Standing.UNVERIFIED
+        except VaultRefused:
+            return Standing.FALSE
+
+
+def keys_of_item(service: EmbeddedVault, name: str, value: str) -> frozenset[bytes]:
+    """The ids of all keys that the item has or had: of its KEK, and of customers' keys, deleted ones too."""
+    kek = service.keks.find(name, value)
+    customers = (key.id.bytes for key in service.byok.all() if (key.item_name, key.item_value) == (name, value))
+    return frozenset([*customers, *([kek.id.bytes] if kek else [])])
+
+
+def hangs_on(encrypted_keys: str, ids: frozenset[bytes]) -> bool:
+    """Whether a copy of the data key is under one of these keys, whatever is claimed of it."""
+    try:
+        return any(copy.kek_id in ids for copy in EncryptedKeys.decode(encrypted_keys).copies)
+    except MalformedBlob:
+        return False
 
 
 def in_environment(
@@ -56,6 +220,7 @@ def tables(databases: Iterable[str] = ()) -> list[tuple[str, Group]]:
     ]
 
 
+@forgetful
 def stored_keys(
     wanted: Iterable[tuple[str, Group]], *, batch_size: int = BATCH_SIZE, progress: Progress = silent
 ) -> Iterator[StoredKeys]:
@@ -66,10 +231,39 @@ def stored_keys(
         with progress(f"Reading {label}", rows.count) as advance:
             for batch in rows.batches(batch_size):
                 for row in batch:
-                    values = sum(row.envelope(member) is not None for member in group.members)
-                    if values:
-                        yield StoredKeys(label, row.instance.pk, values, _companion(row.companion))
+                    members = tuple(member for member in group.members if row.envelope(member) is not None)
+                    if members:
+                        companion = _companion(row.companion)
+                        claim = None if companion is None else RowClaim(companion, row, members)
+                        yield StoredKeys(label, row.instance.pk, len(members), claim)
                 advance(len(batch))
+
+
+@forgetful
+def where_stored(vault: str) -> str | None:
+    """
+    The label of a companion column that holds keys of this vault, in any database; None if there is none.
+
+    Tables and columns that no migration has made yet hold none.
+    """
+    for alias, group in tables():
+        rows = QuerySet[Model](group.model, using=alias).exclude(**{group.companion: None})
+        if not _is_made(alias, group):
+            continue
+        for text in rows.values_list(group.companion, flat=True).iterator(BATCH_SIZE):
+            companion = _companion(text)
+            if companion is not None and companion.vault == vault:
+                return f"{group.model._meta.label}.{group.companion}"
+    return None
+
+
+def _is_made(alias: str, group: Group) -> bool:
+    connection, meta = connections[alias], group.model._meta
+    with connection.cursor() as cursor:
+        if meta.db_table not in connection.introspection.table_names(cursor):
+            return False
+        columns = {column.name for column in connection.introspection.get_table_description(cursor, meta.db_table)}
+    return concrete_field(group.model, group.companion).column in columns
 
 
 def _companion(text: str | None) -> Companion | None:

@@ -6,19 +6,21 @@ of the batch, reads them again, compares in Python - byte for byte, whatever the
 those that are unchanged. See ``docs/decisions/0010-compare-under-a-row-lock.md``.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from django.db import connections, transaction
-from django.db.models import F, Field, Model, QuerySet, TextField
-from django.db.models.expressions import Col
-from django.views.decorators.debug import sensitive_variables
+from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
+from vault_fields.contention import repeated
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
-from vault_fields.fields.sealed import Batch, Sealed
+from vault_fields.fields.sealed import Batch, Sealed, as_text
+from vault_fields.fields.stored import StoredColumns
+from vault_fields.frames import forgetful
 
 __all__ = ["Change", "Row", "StoredRows", "open_together"]
 
@@ -32,6 +34,8 @@ class Row:
     instance: Model
     group: Group
     stored: tuple[Any, ...]
+    # The members whose envelopes stand in the column in another spelling; see ``EncryptedField.stored_text``.
+    respelled: frozenset[str] = frozenset()
 
     @property
     def companion(self) -> str | None:
@@ -60,43 +64,52 @@ def open_together(rows: Sequence[Row]) -> None:
 
 
 class StoredRows:
-    """All rows of the table that a group stands in, in the order of its primary key. No manager hides any."""
+    """
+    All rows of the table that a group stands in, in the order of its primary key. No manager hides any.
 
-    def __init__(self, group: Group, using: str) -> None:
+    Read, and compared before anything is written, are the columns of the group and those that ``besides`` names.
+    """
+
+    def __init__(self, group: Group, using: str, besides: Iterable[str] = ()) -> None:
         self.group = group
         self.using = using
-        meta = group.model._meta
         bound = [binding for member in group.members for binding in group.bound_columns(member)]
-        names = {group.companion, *(field.attname for field in meta.pk_fields)}
-        names |= {member.attname for member in group.members} | {binding.attname for binding in bound}
-        # In the order in which ``from_db`` takes them.
-        self._columns = [field for field in meta.concrete_fields if field.attname in names]
-        self._queryset: QuerySet[Model] = QuerySet(group.model, using=using).order_by("pk")
+        names = {group.companion, *(member.attname for member in group.members), *(each.attname for each in bound)}
+        names.update(besides)
+        self._columns = StoredColumns(group.model, names, using)
+        self._queryset = self._columns.queryset
+
+    def as_stored(self, row: Row) -> dict[str, Any]:
+        """The columns of a row by name, as they were read, whatever became of its instance."""
+        return dict(zip(self._columns.attnames, row.stored, strict=True))
 
     def count(self) -> int:
         return self._queryset.count()
 
     def batches(self, size: int) -> Iterator[list[Row]]:
         """Each row that stays in the table meanwhile, once; ``size`` of them in memory at a time."""
-        batch = self._read(self._queryset[:size])
-        while batch:
+        queryset = self._queryset[:size]
+        while batch := repeated(self.using, partial(self._read, queryset)):
             yield batch
-            batch = self._read(self._queryset.filter(pk__gt=batch[-1].instance.pk)[:size])
+            queryset = self._queryset.filter(pk__gt=batch[-1].instance.pk)[:size]
 
-    @sensitive_variables()
+    @forgetful
     def write(self, names: Sequence[str], changes: Sequence[Change]) -> tuple[int, list[Row]]:
         """
         Write the columns ``names`` of the rows that are still as they were read.
 
         Returns how many were written, and the others as they are now, without those that were deleted. One
-        transaction; part of the one that is open, if there is one.
+        transaction; part of the one that is open, if there is one. One of its own is repeated if the database breaks it
+        off because of other writers. Raises ``DatabaseBusy`` if that does not help.
         """
-        if not changes:
-            return 0, []
+        return repeated(self.using, partial(self._write, names, changes)) if changes else (0, [])
+
+    @forgetful
+    def _write(self, names: Sequence[str], changes: Sequence[Change]) -> tuple[int, list[Row]]:
         # No savepoint: an error ends the operation, and thousands of savepoints cost a PostgreSQL server dearly.
         with transaction.atomic(self.using, savepoint=False):
-            self._forbid_writes()
-            now = {row.instance.pk: row for row in self._lock([row.instance.pk for row, _ in changes])}
+            locked = self._columns.lock([row.instance.pk for row, _ in changes])
+            now = {row.instance.pk: row for row in map(self._row, locked)}
             same = [
                 (row, values)
                 for row, values in changes
@@ -108,36 +121,24 @@ class StoredRows:
         return len(same), list(now.values())
 
     def _read(self, queryset: Any) -> list[Row]:
-        columns = [_Stored(field.attname) if _is_encrypted(field) else field.attname for field in self._columns]
-        return [self._row(values) for values in queryset.values_list(*columns)]
+        return list(map(self._row, self._columns.read(queryset)))
 
     def _row(self, stored: tuple[Any, ...]) -> Row:
-        attnames = [field.attname for field in self._columns]
+        attnames = self._columns.attnames
         values = dict(zip(attnames, stored, strict=True))
-        keys = values[self.group.companion] or ""
+        keys = values[self.group.companion] = as_text(values[self.group.companion])
+        respelled = set()
         for member in self.group.members:
-            if (text := values[member.attname]) is not None:
+            if (column := as_text(values[member.attname])) is not None:
+                text = member.stored_text(column)
+                if text != column:
+                    respelled.add(member.attname)
                 bound = tuple([values[binding.attname] for binding in self.group.bound_columns(member)])
-                values[member.attname] = Sealed(text, keys, bound, loaded=True)
-        return Row(self.group.model.from_db(self.using, attnames, list(values.values())), self.group, stored)
+                values[member.attname] = Sealed(text, keys or "", bound, loaded=True)
+        instance = self.group.model.from_db(self.using, attnames, list(values.values()))
+        return Row(instance, self.group, stored, frozenset(respelled))
 
-    def _forbid_writes(self) -> None:
-        """Where rows cannot be locked, as in SQLite, take the lock of the whole database, for which one can wait."""
-        connection = connections[self.using]
-        if not connection.features.has_select_for_update:
-            # A transaction that began by reading could be refused its first write instead, if somebody wrote since.
-            companion = self.group.model._meta.get_field(self.group.companion)
-            with connection.cursor() as cursor:
-                cursor.execute(self._sql([companion], "1 = 0"), [None])
-
-    def _lock(self, pks: Sequence[Any]) -> Iterator[Row]:
-        # Where the database limits parameters, a composite key takes several each.
-        limit = connections[self.using].features.max_query_params or len(pks)
-        size = max(limit // len(self.group.model._meta.pk_fields), 1)
-        for start in range(0, len(pks), size):
-            yield from self._read(self._queryset.filter(pk__in=pks[start : start + size]).select_for_update())
-
-    @sensitive_variables()
+    @forgetful
     def _update(self, names: Sequence[str], changes: Sequence[Change]) -> None:
         if not changes:
             return  # All of them were written to meanwhile.
@@ -158,18 +159,3 @@ class StoredRows:
         quote = connections[self.using].ops.quote_name
         assignments = ", ".join(f"{quote(column.column)} = %s" for column in columns)
         return f"UPDATE {quote(self.group.model._meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608
-
-
-class _Stored(F):
-    """The bare text of an encrypted column, which queries otherwise refuse or open."""
-
-    def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
-        column: Any = super().resolve_expression(*args, **kwargs)
-        text = TextField(name=column.target.name, db_column=column.target.column)
-        text.set_attributes_from_name(column.target.name)
-        text.model = column.target.model
-        return Col(column.alias, text)
-
-
-def _is_encrypted(field: "Field[Any, Any]") -> bool:
-    return isinstance(field, EncryptedField)

@@ -2,62 +2,68 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
 
-from vault_fields import cipher, companion as companion_format
+from vault_fields import companion as companion_format
 from vault_fields.backends.base import BaseVault
 from vault_fields.companion import Companion
 from vault_fields.exceptions import VaultError
-from vault_fields.keys import KeyContext
+from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["Wrappings"]
 
-# How many data keys are remembered for the other rows that share them.
+# How many wrappings are remembered for the other rows that share them.
 MAX_REMEMBERED = 10_000
 
 
 class Wrappings:
-    """What the encrypted keys of one vault become. For one thread."""
+    """
+    What the encrypted keys of one vault become. For one thread.
+
+    Whoever can write to the table can write a companion that claims a tenant's data key for another tenant. So all
+    that is wrapped here was verified before: where a ``key`` is asked for, it is the companion's own, which has
+    verified its proof.
+    """
 
     def __init__(self, vault: BaseVault) -> None:
         self._vault = vault
-        self._rekey = lru_cache(MAX_REMEMBERED)(vault.rekey_data_key)
-        self._rewrapped: dict[str, str | VaultError] = {}
+        # The new encrypted keys, by those that they take the place of and by the context that they are for.
+        self._wrapped: dict[tuple[str, KeyContext], str | VaultError] = {}
 
     def is_current(self, companion: Companion) -> bool:
         """Whether the keys that wrap for its context now have wrapped it, if the vault can tell. ``VaultError``."""
         return self._vault.wraps_so(companion.encrypted_keys, companion.context)
 
-    def prepare(self, companions: Iterable[Companion]) -> None:
+    def prepare(self, verified: Iterable[Companion]) -> None:
         """Ask for what ``rewrapped`` will need for these, together: some vaults do that in few calls."""
-        if len(self._rewrapped) > MAX_REMEMBERED:
-            self._rewrapped.clear()
-        wanted = {each.encrypted_keys: each.context for each in companions}
-        for text in self._rewrapped.keys() & wanted:
-            del wanted[text]
-        if wanted:
-            self._rewrapped |= self._vault.rewrap_data_keys(wanted)
+        if len(self._wrapped) > MAX_REMEMBERED:
+            self._wrapped.clear()
+        wanted = dict.fromkeys((each.encrypted_keys, each.context) for each in verified)
+        missing = [pair for pair in wanted if pair not in self._wrapped]
+        while missing:
+            # A vault is asked by the encrypted keys, which stand for two contexts if a rekey does not change them.
+            contexts = dict(missing)
+            missing = [(text, context) for text, context in missing if contexts[text] != context]
+            for text, outcome in self._vault.rewrap_data_keys(contexts).items():
+                self._wrapped[text, contexts[text]] = outcome
 
-    def rewrapped(self, companion: Companion) -> Companion:
-        """
-        The same, wrapped anew for the context that it has; ``prepare`` was told of it. Raises ``VaultError``.
-
-        Its proof stays what it is: it does not say how the data key is wrapped.
-        """
-        found = self._rewrapped[companion.encrypted_keys]
+    def rewrapped(self, companion: Companion, key: DataKey) -> Companion:
+        """The same, wrapped anew for the context that it has; ``prepare`` was told of it. Raises ``VaultError``."""
+        found = self._wrapped[companion.encrypted_keys, companion.context]
         if isinstance(found, VaultError):
             raise found
-        return replace(companion, encrypted_keys=found)
+        return companion_format.proven(replace(companion, encrypted_keys=found), key)
 
-    def rekeyed(self, companion: Companion, context: KeyContext) -> Companion:
+    def rekeyed(self, companion: Companion, context: KeyContext, key: DataKey) -> Companion:
         """
         The same, wrapped for another context. At most one call.
 
-        Raises ``VaultError``, and ``DecryptionError`` for one that does not prove to belong to its data key.
+        Raises ``VaultError``, and ``DecryptionError`` if the vault answers another data key than it was asked for.
         """
-        key = self._rekey(companion.encrypted_keys, context)
-        message = companion_format.proof_message(companion.key_id, companion.context, companion.row)
-        cipher.verify_proof(key, message, companion.proof)
+        wanted = companion.encrypted_keys, context
+        found = self._wrapped.get(wanted)
+        if not isinstance(found, str):
+            rekeyed = self._vault.rekey_data_key(*wanted)
+            companion_format.verify(companion, rekeyed)
+            found = self._wrapped[wanted] = rekeyed.encrypted_keys
         # The id stays, though the Vault may have another by now: the envelopes name it, and are not written.
-        message = companion_format.proof_message(companion.key_id, context, companion.row)
-        return replace(companion, encrypted_keys=key.encrypted_keys, context=context, proof=cipher.prove(key, message))
+        return companion_format.proven(replace(companion, encrypted_keys=found, context=context), key)

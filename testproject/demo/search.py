@@ -63,7 +63,7 @@ def dump(connection: BaseDatabaseWrapper) -> dict[tuple[str, str], bytes]:
 
 def schema(connection: BaseDatabaseWrapper) -> bytes:
     """The names that a database holds whatever is in its tables, and those of which every companion is made."""
-    names = ['{"v":1,"vault":"default","id":"","keys":"","context":{"","row":{"","proof":"']
+    names = ['{"v":2,"vault":"default","id":"","keys":"","context":{"","row":{"","proof":"']
     with connection.cursor() as cursor:
         for table in connection.introspection.table_names(cursor):
             names += [table, *(column.name for column in connection.introspection.get_table_description(cursor, table))]

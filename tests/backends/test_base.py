@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultRefused
 from vault_fields.keys import DataKey, KeyContext
 
@@ -23,7 +24,7 @@ class Minimal(BaseVault):
     def _create(self, context: KeyContext) -> DataKey:
         return self._key("created")
 
-    def _decrypt(self, encrypted_keys: str) -> DataKey:
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey:
         if encrypted_keys == "revoked":
             raise VaultRefused("no", alias=self.alias)
         return self._key(encrypted_keys)

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.backends.openbao import new_vault
+from tests.keystores import make_keystore
 from tests.server.conftest import running
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
@@ -37,7 +38,9 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
     with ExitStack() as stack:
 
         def make(**options: object) -> BaseVault:
-            local: dict[str, object] = {"path": tmp_path / f"{next(numbers)}.sqlite3", "root_key": generate_root_key()}
+            path, root_key = tmp_path / f"{next(numbers)}.sqlite3", generate_root_key()
+            make_keystore(path, root_key)
+            local: dict[str, object] = {"path": path, "root_key": root_key}
             if request.param == "memory":
                 return stack.enter_context(closing(InMemoryVault("tested", **options)))
             if request.param == "local":

@@ -1,5 +1,6 @@
 import pickle
 import sqlite3
+import warnings
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -25,6 +26,7 @@ def path(tmp_path: Path) -> Path:
 @pytest.fixture
 def vault(path: Path) -> Iterator[LocalVault]:
     with closing(LocalVault("tenants", path=path, root_key=ROOT_KEY)) as vault:
+        vault.service.create_keystore()
         yield vault
 
 
@@ -36,6 +38,7 @@ def test_building_one_touches_no_file(tmp_path: Path) -> None:
 
 def test_path_may_be_a_string(path: Path) -> None:
     with closing(LocalVault(path=str(path), root_key=ROOT_KEY)) as vault:
+        vault.service.create_keystore()
         assert vault.path == path
         assert vault.create_data_key(ACME)
 
@@ -50,7 +53,7 @@ def test_path_may_be_a_string(path: Path) -> None:
         ({"root_key": ""}, "root_key cannot be used"),
         ({"root_key": b"nonsense"}, "root_key cannot be used: it must be a string, not bytes"),
         ({"timeout": -1}, "timeout must be a number of at least 0"),
-        ({"unwrap": "any"}, "unwrap must be 'all' or 'first', not 'any'"),
+        ({"unwrap": "any"}, "unwrap must be 'all' or 'first'"),
         ({"record_key_events": 1}, "record_key_events must be True or False, not 1"),
         ({"timeout": float("inf")}, "timeout must be at most 300 seconds"),
         ({"tiemout": 1}, "unknown OPTIONS: tiemout"),
@@ -69,6 +72,7 @@ def test_wrong_option_names_the_setting(path: Path, options: dict[str, object], 
 def test_root_key_of_the_environment_counts_without_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VAULT_ROOT_KEY", ROOT_KEY)
     with closing(LocalVault(path=path)) as from_environment:
+        from_environment.service.create_keystore()
         key = from_environment.create_data_key(ACME)
 
     with closing(LocalVault(path=path, root_key=ROOT_KEY)) as with_option:
@@ -163,5 +167,54 @@ def test_handler_builds_it(path: Path, settings: object) -> None:
     vault = VaultHandler()["default"]
 
     assert isinstance(vault, LocalVault)
+    vault.service.create_keystore()
     assert vault.create_data_key(ACME)
     vault.close()
+
+
+# A keystore that is not there.
+
+
+def test_missing_keystore_is_no_reason_to_begin_with_an_empty_one(vault: LocalVault, path: Path) -> None:
+    """As in a container that was deployed anew, with the root key but without the volume."""
+    key = vault.create_data_key(ACME)
+    vault.close()
+    path.unlink()
+
+    with closing(LocalVault("tenants", path=path, root_key=ROOT_KEY)) as anew:
+        for call in (lambda: anew.create_data_key(ACME), lambda: anew.decrypt_data_key(key.encrypted_keys)):
+            with pytest.raises(VaultUnavailable) as caught:
+                call()
+            assert str(caught.value).startswith(f"VAULTS['tenants']: The keystore {path} is missing.")
+            assert "manage.py vault_keystore restore FILE" in str(caught.value)
+            assert "manage.py vault_keystore create" in str(caught.value)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_directory_that_is_missing_is_told_in_the_same_way(tmp_path: Path) -> None:
+    with (
+        closing(LocalVault(path=tmp_path / "volume" / "vault.sqlite3", root_key=ROOT_KEY)) as vault,
+        pytest.raises(VaultUnavailable, match="is missing"),
+    ):
+        vault.create_data_key(ACME)
+
+
+def test_keystore_that_comes_back_is_used_without_a_restart(vault: LocalVault, path: Path) -> None:
+    key = vault.create_data_key(ACME)
+    vault.close()
+    aside = path.rename(path.with_name("aside"))
+    with pytest.raises(VaultUnavailable):
+        vault.decrypt_data_key(key.encrypted_keys)
+
+    aside.rename(path)
+
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_under_a_development_key_a_keystore_is_made_on_first_use(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("VAULT_ROOT_KEY", raising=False)
+    for _ in range(2):
+        with closing(LocalVault(path=path)) as vault, warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            assert vault.create_data_key(ACME)
+        path.unlink()

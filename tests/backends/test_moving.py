@@ -6,8 +6,8 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -16,45 +16,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import transaction
 
-from tests.backends.openbao import new_mount, new_token
-from tests.byok.peers import Bao
-from tests.server.conftest import running
+from tests.backends.conftest import KINDS
 from tests.testapp.models import Letter, Organization, Patient
 from vault_fields import companion as companion_format
-from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
 from vault_fields.vaults import vaults
 
 ROOT = Path(__file__).parent.parent.parent
-KINDS = ["memory", "local", "workos", "openbao"]
-
-
-@pytest.fixture
-def entry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], dict[str, Any]]]:
-    """An entry of ``VAULTS``, and behind it a vault, of one kind."""
-    with ExitStack() as stack:
-
-        def make(kind: str) -> dict[str, Any]:
-            backend = "vault_fields.backends."
-            local = {"path": str(tmp_path / f"{kind}.sqlite3"), "root_key": generate_root_key()}
-            if kind == "memory":
-                return {"BACKEND": backend + "memory.InMemoryVault"}
-            if kind == "local":
-                return {"BACKEND": backend + "local.LocalVault", "OPTIONS": local}
-            if kind == "openbao":
-                bao: Bao = request.getfixturevalue("bao")
-                mount = new_mount(bao)
-                options = {"addresses": [bao.url], "mount": mount, "token": new_token(bao, mount)}
-                return {"BACKEND": backend + "openbao.OpenBaoVault", "OPTIONS": options}
-            served = stack.enter_context(closing(LocalVault("served", **local)))
-            served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
-            return {"BACKEND": backend + "workos.WorkOSVault", "OPTIONS": {"api_key": "sk_test", "base_url": url}}
-
-        yield make
 
 
 def vaults_of(model: Any, keys: str) -> set[str]:

@@ -15,6 +15,7 @@ from django.test import override_settings
 from tests.backends.openbao import granted_policy, new_mount, new_policy, new_token, new_vault
 from tests.byok.peers import Bao, running_bao
 from vault_fields.backends.openbao import OpenBaoVault
+from vault_fields.deadline import Deadline
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.transit import steps
@@ -229,7 +230,7 @@ def test_every_step_can_be_asked_by_coroutines(vault: OpenBaoVault) -> None:
     key = vault.create_data_key(ACME)
     names = [vault.key_name("organization_id", "acme")]
 
-    assert vault._decrypt(key.encrypted_keys).plaintext == key.plaintext
+    assert vault._decrypt(key.encrypted_keys, Deadline(5)).plaintext == key.plaintext
     assert asyncio.run(vault._dialogue.arun("version", vault._transit.versions(names))) == {names[0]: 1}
 
 

@@ -15,7 +15,8 @@ import pytest
 
 from tests.backends.openbao import new_mount, new_token
 from tests.byok.peers import Bao, Gate
-from tests.faulty_server import FaultyServer, Reply, faulty_server, our_local_variables
+from tests.faulty_server import FaultyServer, Reply, faulty_server
+from tests.leaks import leaks
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.client import RetryPolicy
 from vault_fields.exceptions import VaultError, VaultRefused, VaultThrottled, VaultUnavailable
@@ -259,6 +260,7 @@ def test_no_secret_is_in_repr_log_or_traceback(
     vault = make_vault(server.url, max_retries=1, token_file=None, role_id="role-4711", secret_id="SecretIdOfTheTests")
     login = Reply(content={"auth": {"client_token": TOKEN, "lease_duration": 3600, "renewable": True}})
     leaky = {"errors": [f"{TOKEN} {DATA_KEY}"]}
+    secrets = [TOKEN, DATA_KEY, PLAINTEXT, "SecretIdOfTheTests"]
     server.will(login, Reply(content=MADE))
     texts = [repr(vault), repr(vault._dialogue._session.held), repr(vault._dialogue._session)]
     key = vault.create_data_key(ACME)
@@ -270,11 +272,11 @@ def test_no_secret_is_in_repr_log_or_traceback(
             with pytest.raises(VaultError) as caught:
                 call()
             texts.append("".join(traceback.format_exception(caught.value)))
-            texts.append(our_local_variables(caught.value))
+            assert leaks(caught.value, secrets) == []
         server.usual = reply
         with pytest.raises(VaultError) as caught:
             vault.rekey_data_key(key.encrypted_keys, PAIR)
-        texts.append(our_local_variables(caught.value))
+        assert leaks(caught.value, secrets) == []
         server.usual = Reply(content=MADE)
     texts += [record.getMessage() for record in caplog.records]
     for text in texts:

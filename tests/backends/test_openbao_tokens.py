@@ -14,6 +14,7 @@ import pytest
 from tests.backends.openbao import granted_policy, new_mount, new_policy, new_token, new_vault
 from tests.byok.peers import Bao
 from vault_fields.backends.openbao import OpenBaoVault
+from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.transit import session
@@ -147,7 +148,7 @@ def test_many_threads_that_are_refused_log_in_once(
     with ThreadPoolExecutor(10) as pool:
         assert all(future.result() for future in [pool.submit(vault.create_data_key, ACME) for _ in range(10)])
     assert len(role.tokens()) == 1
-    assert logged_in(vault).replace(refused, vault._client, 1.0), "another thread has done it"
+    assert logged_in(vault).replace(refused, vault._client, Deadline(1.0)), "another thread has done it"
 
 
 def test_fresh_token_that_is_refused_is_not_replaced_again_and_again(

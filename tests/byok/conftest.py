@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.byok.peers import AWS_ENVIRONMENT, Bao, Gate, Kms, running_bao, running_kms
+from tests.keystores import make_keystore
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.keys import KeyContext
@@ -73,6 +74,7 @@ def make_vault(tmp_path: Path) -> Iterator[MakeVault]:
 
         def make(**options: object) -> LocalVault:
             settings: dict[str, object] = {"path": tmp_path / "vault.sqlite3", "root_key": ROOT_KEY, **options}
+            make_keystore(tmp_path / "vault.sqlite3", ROOT_KEY)
             return stack.enter_context(closing(LocalVault("tested", **settings)))  # type: ignore[arg-type]
 
         yield make

@@ -8,6 +8,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.byok.conftest import ROOT_KEY
+from tests.keystores import make_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.custody import OBJECTS, custody_of
@@ -25,6 +26,7 @@ def vault(settings, tmp_path: Path) -> Iterator[LocalVault]:
         "BACKEND": "vault_fields.backends.local.LocalVault",
         "OPTIONS": {"path": tmp_path / "vault.sqlite3", "root_key": ROOT_KEY},
     }
+    make_keystore(tmp_path / "vault.sqlite3", ROOT_KEY)
     settings.VAULTS = {"default": local, "hosted": hosted}
     vault = vaults["default"]
     assert isinstance(vault, LocalVault)
@@ -52,14 +54,18 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
     assert ": active file" in byok("activate", item)
     new = Patient.objects.create(organization=organization, ssn="123-45-6780", notes="n")
     status = byok("status", item)
-    assert "testapp.Patient.ssn_keys: 1 under the managed key, 1 under a customer's key\n" in status
+    assert (
+        "testapp.Patient.ssn_keys: 1 under the managed key, 1 under a customer's key, 1 of these unverified\n" in status
+    )
     assert "testapp.Patient.history_keys: 2 under" in status or "testapp.Patient.history_keys: 1 under" in status
     assert "testapp.Document.body_keys: 0 under the managed key, 0 under a customer's key\n" in status
     assert "stored objects: 0 under the managed key, 0 under a customer's key\n" in status
 
     call_command("vault_rekey", "testapp.Patient", "--rewrap", stdout=io.StringIO())
     status = byok("status", item, "--database", "default")
-    assert "testapp.Patient.ssn_keys: 0 under the managed key, 2 under a customer's key\n" in status
+    assert (
+        "testapp.Patient.ssn_keys: 0 under the managed key, 2 under a customer's key, 2 of these unverified\n" in status
+    )
     assert ": disabled file" in byok("disable", item)
     assert ": active file" in byok("enable", item)
     assert {Patient.objects.get(pk=each.pk).ssn for each in (old, new)} == {"123-45-6789", "123-45-6780"}
@@ -78,10 +84,19 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
         (["verify", "organization_id"], "is not a context item. Write NAME=VALUE"),
         (["verify", "=1"], "is not a context item. Write NAME=VALUE"),
         (["configure", "organization_id=1"], "configure needs --provider"),
-        (["configure", "organization_id=1", "--provider", "file", "--set", "path"], "not of the form NAME=VALUE"),
-        (["configure", "organization_id=1", "--provider", "file"], "settings are missing: path"),
-        (["verify", "organization_id=1"], "no customer-managed key of this value"),
-        (["list", "--vault", "hosted"], "Only an embedded vault has keys to manage here"),
+        (["configure", "a=1", "--provider", "file", "--in-advance", "--set", "path"], "not of the form NAME=VALUE"),
+        (["configure", "organization_id=1", "--provider", "file", "--in-advance"], "settings are missing: path"),
+        (
+            ["verify", "organization_id=1"],
+            r"^VAULTS\['default'\]: .* no customer-managed key of this value",
+        ),
+        (["list", "--vault", "hosted"], "Only an embedded vault has a keystore"),
+        (["list", "organization_id=1"], "list takes no context item"),
+        (["list", "--provider", "aws"], "--provider means nothing for list"),
+        (["list", "--set", "a=b", "--make-data-unreadable"], "--set, --make-data-unreadable means nothing for list"),
+        (["verify", "organization_id=1", "--database", "default"], "--database means nothing for verify"),
+        (["delete", "organization_id=1", "--in-advance"], "--in-advance means nothing for delete"),
+        (["list", "--environment", "defaut"], "There is no environment 'defaut' in"),
         (["list", "--vault", "missing"], "there is no such vault"),
     ],
 )
@@ -90,11 +105,26 @@ def test_what_cannot_be_is_an_error_in_words(arguments: list[str], message: str)
         byok(*arguments)
 
 
+@pytest.mark.parametrize("action", ["status", "configure"])
+def test_item_that_nothing_was_encrypted_for_is_refused(
+    vault: LocalVault, organization: Organization, key_file: Path, action: str
+) -> None:
+    """A key that is configured for a slip of the pen would wrap nothing."""
+    Patient.objects.create(organization=organization, ssn="1")
+    options = ["--provider", "file", "--set", f"path={key_file}"] if action == "configure" else []
+
+    with pytest.raises(CommandError, match="Items that have a key are called organization_id"):
+        byok(action, f"organisation_id={organization.pk}", *options)
+    with pytest.raises(CommandError, match="Values are compared exactly"):
+        byok(action, f"organization_id=0{organization.pk}", *options)
+    assert vault.byok.all() == []
+
+
 def test_failed_verification_is_an_error(key_file: Path) -> None:
-    configure("organization_id=1", key_file)
+    byok("configure", "organization_id=1", "--provider", "file", "--set", f"path={key_file}", "--in-advance")
     key_file.unlink()
 
-    with pytest.raises(CommandError, match="gone or may not be read"):
+    with pytest.raises(CommandError, match=r"^VAULTS\['default'\]: .*gone or may not be read"):
         byok("verify", "organization_id=1")
 
 
@@ -129,7 +159,7 @@ def test_custody_counts_this_vaults_rows_of_this_item(
     for pk, before, after in ((pks[1], '"vault":"default"', '"vault":"x"'), (pks[2], '"keys":"', '"keys":"AAAA')):
         execute("UPDATE testapp_document SET body_keys = REPLACE(body_keys, %s, %s) WHERE id = %s", before, after, pk)
     assert count(("organization_id", "org_1")) == (0, 1, 2)
-    assert "2 unreadable companions" in byok("status", "organization_id=org_1")
+    assert "2 unreadable or altered companions" in byok("status", "organization_id=org_1")
 
 
 def test_keys_of_another_environment_are_its_own(vault: LocalVault, key_file: Path) -> None:

@@ -27,9 +27,18 @@ def test_file_that_is_taken_away_is_a_key_that_is_withdrawn_at_once(provider: Ke
     assert provider.unwrap(wrapped, {}, timeout=1) == b"sealed"
 
 
+@pytest.mark.parametrize("byte", [0, 97, 255])
+def test_key_that_anybody_can_guess_is_refused(provider: KeyFile, key_file: Path, byte: int) -> None:
+    key_file.chmod(0o600)
+    key_file.write_bytes(bytes([byte]) * 32)
+
+    with pytest.raises(VaultRefused, match="holds one byte repeated"):
+        provider.wrap(b"sealed", {}, timeout=1)
+
+
 def test_another_key_in_its_place_does_not_open(provider: KeyFile, key_file: Path) -> None:
     wrapped = provider.wrap(b"sealed", {}, timeout=1)
-    key_file.write_bytes(bytes(32))
+    key_file.write_bytes(bytes(range(32)))
 
     with pytest.raises(InvalidTag):
         provider.unwrap(wrapped, {}, timeout=1)

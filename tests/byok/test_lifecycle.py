@@ -2,6 +2,7 @@
 
 import os
 import secrets
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -328,6 +329,40 @@ def test_row_that_was_edited_is_unavailable(vault: LocalVault, file: dict) -> No
         connection.execute("UPDATE byok_key SET root_key_id = 'another'")
     with pytest.raises(VaultUnavailable, match="damaged or was tampered with"):
         vault.create_data_key(ACME)
+
+
+@pytest.mark.parametrize("state", ["configured", "verified", "deleted", "active"])
+def test_state_that_was_edited_is_unavailable(vault: LocalVault, file: dict, state: str) -> None:
+    """Neither comes a key back that its owner withdrew, nor does the managed KEK take its place."""
+    activate(vault, file)
+    key = vault.create_data_key(ACME)
+    vault.byok.disable(*ITEM)
+    with vault.service.store.connections.use() as connection:
+        connection.execute("UPDATE byok_key SET state = ?", [state])
+    vault.purge()
+
+    for call in (
+        lambda: vault.create_data_key(ACME),
+        lambda: vault.decrypt_data_key(key.encrypted_keys),
+        lambda: vault.byok.get(*ITEM),
+        vault.byok.all,
+        lambda: vault.byok.enable(*ITEM),
+        lambda: vault.byok.delete(*ITEM),
+    ):
+        with pytest.raises(VaultUnavailable, match="row .* of the table 'byok_key' is not as it was written"):
+            call()
+
+
+@pytest.mark.parametrize("part", [{"wrapped": bytes(60)}, {"root_key_id": "another"}])
+def test_inner_key_that_does_not_open_is_unavailable(vault: LocalVault, file: dict, part: dict) -> None:
+    """Whatever vouches for its row: a release that wrote it wrongly would have done that too."""
+    activate(vault, file)
+    keys = vault.service._customer_keys
+    record = keys.store.of_item("default", *ITEM)
+    assert record is not None
+
+    with pytest.raises(VaultUnavailable, match="the context item 'organization_id' does not open. Restore it"):
+        keys.usable(replace(record, **part))
 
 
 def test_provider_that_this_process_cannot_build_is_unavailable(vault: LocalVault, file: dict) -> None:

@@ -9,9 +9,11 @@ from django.db import transaction
 
 from tests.byok.conftest import ROOT_KEY
 from tests.byok.peers import Bao, Gate, Kms
+from tests.keystores import make_keystore
 from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.workos import WorkOSVault
+from vault_fields.embedded import circuits
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.vaults import vaults
 
@@ -24,6 +26,7 @@ MAX_AGE = 0.4
 def configure(settings, tmp_path: Path) -> Iterator[Callable[..., LocalVault]]:
     def configure(**options: object) -> LocalVault:
         path = tmp_path / "vault.sqlite3"
+        make_keystore(path, ROOT_KEY)
         settings.VAULTS = {
             "default": {
                 "BACKEND": "vault_fields.backends.local.LocalVault",
@@ -95,8 +98,13 @@ def test_key_withdrawn_at_its_provider_is_revoked_within_the_age_of_cached_keys_
 
 
 def test_provider_that_is_down_is_unavailable_and_all_is_well_afterwards(
-    configure: Callable[..., LocalVault], kms: Kms, gate: Callable[[str], Gate], organization: Organization
+    configure: Callable[..., LocalVault],
+    kms: Kms,
+    gate: Callable[[str], Gate],
+    organization: Organization,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(circuits, "PAUSE", 0.0)
     before = gate(kms.url)
     vault = configure(timeout=1.0)
     bring_your_own_key(vault, organization, {"provider": "aws", "settings": kms.settings(endpoint_url=before.url)})

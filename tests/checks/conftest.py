@@ -14,7 +14,8 @@ from vault_fields.fields import EncryptedTextField
 
 HEADER = """\
 from django.db import migrations, models
-from vault_fields.fields import CompanionField, EncryptedTextField
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
+from vault_fields.operations import DecryptField, EncryptField, JSONToText, MoveToCompanion, RekeyField, TextToJSON
 
 class Migration(migrations.Migration):
 """

@@ -202,6 +202,44 @@ def test_options_of_a_wrong_kind_are_left_to_django(check, wrong):
     assert check(**{"ordering": ["ssn"], **wrong}) == []
 
 
+def raising(*args, **kwargs):
+    raise LookupError("odd")
+
+
+@pytest.mark.parametrize("answer", ["text", ["text"], [None, 7], iter([object()]), (), {"a": "b"}])
+def test_what_a_projects_own_check_returns_besides_messages_is_passed_over(check, answer):
+    assert ids(check(ordering=["ssn"], check=lambda self: answer)) == ["E027"]
+
+
+@pytest.mark.parametrize("own", [raising, lambda self: None, lambda self: 7])
+def test_check_of_a_project_that_fails_is_left_to_django(check, own):
+    assert check(ordering=["ssn"], check=own) == []
+
+
+ODD = [None, 7, "ssn", object, {"ssn": 1}, {1: "ssn"}, [None], [7], [("ssn",)], [()], [object()], raising, [raising]]
+ODD += [property(raising), [b"ssn"], {"slug": None}, {"slug": 7}, [[]]]
+OPTIONS = ["search_fields", "list_filter", "ordering", "inlines", "list_display", "sortable_by", "prepopulated_fields"]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+@pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
+def test_odd_options_that_a_project_lets_through_end_no_check(check, option, odd):
+    """The other options are looked at all the same."""
+    other = {"prepopulated_fields": {"slug": ["ssn"]}, "search_fields": ["ssn"]}
+    found = ids(check(**other | {option: odd, "check": lambda self: []}))
+    assert set(found) >= {"W007", "E025"} - ({"W007"} if option == "prepopulated_fields" else {"E025"})
+
+
+def test_w014_options_that_cannot_be_looked_at(check):
+    (message,) = check(list_filter=property(raising), check=lambda self: [])
+    assert message.id == "vault_fields.W014"
+    assert message.msg.startswith(
+        f"The admin class TheAdmin cannot be checked for encrypted fields: LookupError at {__file__}"
+    )
+    assert "odd" not in message.msg
+    assert "SILENCED_SYSTEM_CHECKS" in message.hint
+
+
 def test_other_apps_are_not_asked_about(check, lab):
     check(ordering=["ssn"])
     assert check_admin([]) == []

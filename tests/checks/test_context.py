@@ -59,6 +59,28 @@ def test_e001_hint_lists_the_columns_that_would_do(lab):
     assert lab.only().hint == "Name one of the row's own columns: ward, organization_id."
 
 
+NOTHING = "testapp.{} has no column that can name a tenant. Add one, as in organization = models.ForeignKey("
+
+
+@pytest.mark.parametrize("name", ["tenant", "id__name"])
+def test_e001_hint_where_no_column_would_do(lab, name):
+    lab.model("Patient", ssn=encrypted([name]), born=models.DateField())
+    assert lab.only().hint.startswith(NOTHING.format("Patient"))
+
+
+def test_e001_hint_where_no_column_would_do_at_the_end_of_a_path(lab):
+    lab.model("Day", day=models.DateField(primary_key=True))
+    lab.patient(ssn=encrypted({"day": "day__typo"}), day=models.ForeignKey("Day", models.PROTECT))
+    assert lab.only().hint.startswith(NOTHING.format("Day"))
+
+
+def test_e007_hint_where_no_column_would_do(lab):
+    lab.model("Patient", ssn=encrypted(["born"]), born=models.DateField())
+    message = lab.only()
+    assert message.id == "vault_fields.E007"
+    assert message.hint.startswith(NOTHING.format("Patient"))
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [
@@ -254,7 +276,7 @@ def test_e007_companion(lab):
 @pytest.mark.parametrize(
     "column",
     [
-        models.BigAutoField(primary_key=True),
+        models.BigAutoField(primary_key=True, db_default=Value(7)),
         models.UUIDField(primary_key=True, db_default=Value("00000000-0000-0000-0000-000000000000")),
     ],
 )
@@ -264,7 +286,8 @@ def test_e008_column_that_only_the_database_knows(lab, column, option):
     lab.patient(id=column, ssn=EncryptedTextField(**options))
     message = lab.only()
     assert message.id == "vault_fields.E008"
-    assert "uuid.uuid4" in message.hint
+    assert "Give 'id' its value in Python, as in models.UUIDField(default=uuid.uuid4)" in message.hint
+    assert "uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)" in message.hint
 
 
 def test_e008_generated_column_and_key_of_a_parent(lab):
@@ -273,6 +296,21 @@ def test_e008_generated_column_and_key_of_a_parent(lab):
     )
     base = lab.patient(number=generated, ssn=encrypted(["number"]))
     lab.model("Inpatient", (base,), notes=encrypted(["patient_ptr_id"]))
+    assert lab.ids() == ["E008", "E008"]
+
+
+@pytest.mark.parametrize("option", ["key_context", "bind_to"])
+@pytest.mark.parametrize("column", [models.BigAutoField, models.SmallAutoField])
+def test_key_that_the_database_counts_up_is_known_when_the_row_was_inserted(lab, option, column):
+    lab.patient(
+        id=column(primary_key=True), ssn=EncryptedTextField(**{"key_context": ["organization_id"], option: ["id"]})
+    )
+    assert lab.ids() == []
+
+
+def test_e008_inherited_key_that_the_database_counts_up(lab):
+    base = lab.patient()
+    lab.model("Inpatient", (base,), notes=encrypted(["id"]), cause=encrypted(["organization_id"], bind_to=["id"]))
     assert lab.ids() == ["E008", "E008"]
 
 
@@ -301,9 +339,8 @@ def test_w008_bound_to_what_can_be_edited(lab, name):
 
 @pytest.mark.parametrize(
     "on_delete",
-    [models.SET_DEFAULT, models.SET(7)]
-    + [getattr(models, name) for name in ("DB_SET_DEFAULT", "DB_SET_NULL") if hasattr(models, name)],
-    ids=lambda on_delete: getattr(on_delete, "__name__", type(on_delete).__name__),
+    [getattr(models, name) for name in ("DB_SET_DEFAULT", "DB_SET_NULL") if hasattr(models, name)],
+    ids=lambda on_delete: on_delete.__name__,
 )
 def test_w009_deleting_the_tenant_would_move_its_rows(lab, on_delete):
     lab.model("Ward")
@@ -315,10 +352,12 @@ def test_w009_deleting_the_tenant_would_move_its_rows(lab, on_delete):
     assert "models.PROTECT" in found[0].hint
 
 
-@pytest.mark.parametrize("on_delete", [models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING])
-def test_deleting_that_leaves_no_row_with_another_tenant_is_passed_over(lab, on_delete):
+@pytest.mark.parametrize(
+    "on_delete", [models.CASCADE, models.PROTECT, models.RESTRICT, models.DO_NOTHING, models.SET_DEFAULT, models.SET(7)]
+)
+def test_deleting_that_leaves_no_value_with_another_tenant_is_passed_over(lab, on_delete):
     lab.model("Ward")
-    lab.patient(ward=models.ForeignKey("Ward", on_delete), ssn=encrypted({"ward": "ward_id"}))
+    lab.patient(ward=models.ForeignKey("Ward", on_delete, default=1), ssn=encrypted({"ward": "ward_id"}))
     assert lab.ids() == []
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import sys
 import uuid
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,23 +15,38 @@ from django.db.models import Q, Value
 from django.db.models.functions import Length
 
 from tests.checks.conftest import HEADER
+from tests.checks.standins import Auditlog, Filters, Resources
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 from vault_fields.checks.admin import check_admin
+from vault_fields.checks.changes import check_changes
 from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
+from vault_fields.checks.packages import check_packages
 from vault_fields.checks.vaults import check_vaults
 from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
-from vault_fields.fields import CompanionField, EncryptedTextField, context_from
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.vaults import vaults
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = {path.stem: path.read_text("utf-8") for path in ROOT.glob("docs/checks/[EW]*.md")}
-CHECKS = [check_models, check_former_labels, check_vaults, check_admin, check_deployment]
+CHECKS = [
+    check_models,
+    check_former_labels,
+    check_losses,
+    check_changes,
+    check_vaults,
+    check_admin,
+    check_deployment,
+    check_packages,
+]
 BLOCK = re.compile(r"^```py\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NAMES = {
     "CompanionField": CompanionField,
     "EncryptedFieldsMixin": EncryptedFieldsMixin,
+    "EncryptedJSONField": EncryptedJSONField,
     "EncryptedTextField": EncryptedTextField,
     "Length": Length,
     "NullFieldListFilter": NullFieldListFilter,
@@ -75,7 +91,14 @@ class Example:
         stand_in = SimpleNamespace(
             ModelAdmin=admin.ModelAdmin, register=functools.partial(admin.register, site=self.site)
         )
-        self.names = NAMES | {"__name__": "tests.testapp.models", "admin": stand_in, "BASE_DIR": tmp_path}
+        self.names = NAMES | {
+            "__name__": "tests.testapp.models",
+            "admin": stand_in,
+            "BASE_DIR": tmp_path,
+            "auditlog": Auditlog(),
+            "django_filters": Filters(),
+            "resources": Resources(),
+        }
 
     def run(self, section):
         blocks = BLOCK.findall(section)
@@ -87,11 +110,18 @@ class Example:
                 imports = HEADER.partition("class")[0]
                 (self.project.path / Path(path).name).write_text(imports + source, "utf-8")
                 continue
+            known = self.names.keys() - {"VAULTS"}
             exec(compile(source, path, "exec"), self.names)
             if path == "project/settings.py":
-                self.settings.VAULTS = self.names["VAULTS"]
+                for name in self.names.keys() - known - {"__builtins__"}:
+                    setattr(self.settings, name, self.names[name])
+        if "$ python manage.py vault_keystore create" in section:
+            vaults["default"].service.create_keystore()
         configs = self.lab.apps.get_app_configs()
-        return {message.id.removeprefix("vault_fields.") for check in CHECKS for message in check(configs)}
+        messages = [message for check in CHECKS for message in check(configs)]
+        # Of a list that has nothing in it.
+        assert not [each for each in messages if re.search(r"[:,] *[.;](?![./])", f"{each.msg} {each.hint}")]
+        return {message.id.removeprefix("vault_fields.") for message in messages}
 
 
 @pytest.fixture
@@ -99,6 +129,9 @@ def example(lab, project, settings, tmp_path, monkeypatch):
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     (tmp_path / "settings").mkdir()
     example = Example(lab, project, settings, tmp_path / "settings")
+    monkeypatch.setitem(sys.modules, "import_export.resources", example.names["resources"])
+    monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=example.names["auditlog"]))
+    monkeypatch.setitem(sys.modules, "django_filters.filterset", example.names["django_filters"])
     yield example
     all_sites.discard(example.site)
 
@@ -108,11 +141,16 @@ def section(page, title):
 
 
 # The suite itself keeps its keys in memory, except where an example says otherwise.
-HERE = {"E024"}
+# So are the directories temporary, and no example that does not say so makes a keystore there.
+HERE = {"E024", "W012", "W013"}
+# What the example shows is there since Django 6.1.
+NEWEST = {"W009": "DB_SET_DEFAULT"}
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
 def test_the_wrong_example_is_reported(page, example):
+    if not hasattr(models, NEWEST.get(page, "Model")):
+        pytest.skip("this Django does not have it")
     assert page in example.run(section(page, "Wrong"))
 
 

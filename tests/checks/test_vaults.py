@@ -72,5 +72,5 @@ def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, 
         },
         "hosted": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_test"}},
     }
-    assert own_ids(include_deployment_checks=True) == ["E023", "W003", "W003"]
+    assert own_ids(include_deployment_checks=True) == ["E023", "W013", "W003", "W003"]
     assert list(tmp_path.iterdir()) == []

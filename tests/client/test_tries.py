@@ -118,7 +118,7 @@ def test_a_slow_answer_ends_at_the_deadline(post, server, reply):
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2))
     assert 0.19 <= time.monotonic() - began < 10
-    assert type(error) is VaultUnavailable
+    assert isinstance(error, VaultUnavailable)
     assert "in time" in str(error)
 
 
@@ -128,7 +128,7 @@ def test_the_deadline_counts_all_tries_together(post, server):
     began = time.monotonic()
     error = failure(post, server, quick(timeout=0.2, max_retries=100))
     assert time.monotonic() - began < 5
-    assert type(error) is VaultUnavailable
+    assert isinstance(error, VaultUnavailable)
     assert len(server.seen) <= 3
 
 
@@ -158,6 +158,13 @@ def test_a_connection_that_keeps_breaking_is_given_up(post, server):
 
 
 @both
+@pytest.mark.parametrize("reply", [Reply(status=401), Reply(raw=b"no JSON"), Reply(reset_after=5)])
+def test_every_failure_names_the_host_that_was_asked(post, server, reply):
+    server.usual = reply
+    assert f" Host: 127.0.0.1:{server.server_port}." in str(failure(post, server, quick(max_retries=0)))
+
+
+@both
 def test_the_status_counts_even_if_the_body_breaks(post, server):
     server.usual = Reply(status=403, reset_after=3)
     assert failure(post, server).status == 403
@@ -169,6 +176,7 @@ def test_nobody_listens(post, server):
     error = failure(post, server, quick(max_retries=1))
     assert type(error) is VaultUnavailable
     assert "The Vault cannot be reached (" in str(error)
+    assert f"Gave up after 2 tries. Host: 127.0.0.1:{server.server_port}." in str(error)
     assert error.status is None
     with pytest.raises(ConnectionError):
         socket.create_connection(("127.0.0.1", server.server_port), 1)

@@ -38,7 +38,8 @@ def test_the_diagram_has_the_sizes_of_the_code():
     diagram = "\n".join(box(PAGE))
     assert re.search(r"nonce +(\d+)", diagram)[1] == str(NONCE_BYTES)
     assert re.search(r"tag +(\d+)", diagram)[1] == str(TAG_BYTES)
-    assert re.search(r'"(\d+)"', diagram)[1] == str(envelope.VERSION) == str(companion.VERSION)
+    assert re.search(r'"(\d+)"', diagram)[1] == str(envelope.VERSION)
+    assert f"| `v` | `{companion.VERSION}` | the version of the companion |" in PAGE
     least, most = re.search(r"(\d+)–(\d+) characters", diagram).groups()
     assert envelope._KEY_ID.pattern == f"[A-Za-z0-9_.:-]{{{least},{most}}}"
     assert "│ A-Za-z0-9_.:-    │" in diagram
@@ -87,9 +88,9 @@ def test_the_arrays_are_those_of_the_code():
     assert '\n["vault_fields",1,"<app_label.Model.field>",<each value bound to, as text>…]\n' in PAGE
     label, bound = "<app_label.Model.field>", "<each>"
     assert envelope.associated_data(label, [bound]).decode() == f'["vault_fields",1,"{label}","{bound}"]'
-    assert '\n["vault_fields proof",1,"<id>",<context>,<row>]\n' in PAGE
-    message = companion.proof_message("<id>", KeyContext({"a": "b"}), {}).decode()
-    assert message == '["vault_fields proof",1,"<id>",{"a":"b"},{}]'
+    assert '\n["vault_fields proof",2,"<vault>","<id>","<keys>",<context>,<row>]\n' in PAGE
+    message = companion.proof_message(Companion("<vault>", "<id>", "<keys>", KeyContext({"a": "b"}), {})).decode()
+    assert message == '["vault_fields proof",2,"<vault>","<id>","<keys>",{"a":"b"},{}]'
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 1000])

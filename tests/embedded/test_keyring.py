@@ -148,9 +148,10 @@ def test_other_process_that_disables_is_noticed_at_once_after_forget(
 
 def test_state_that_this_release_does_not_know_counts_as_disabled(store: CountingStore, root_key: RootKey) -> None:
     ring = KeyRing(store, root_key)
-    ring.for_item(*ITEM)
-    with store.connections.use() as connection:
-        connection.execute("UPDATE kek SET state = 'quarantined'")
+    kek = ring.for_item(*ITEM)
+    with ring.tags.transaction() as rows:
+        rows.connection.execute("UPDATE kek SET state = 'quarantined'")
+        rows.tag("kek", kek.id)
     ring.forget()
 
     with pytest.raises(KeyRevoked, match="is quarantined"):

@@ -1,4 +1,5 @@
 import os
+import re
 import sqlite3
 import stat
 import subprocess
@@ -176,6 +177,22 @@ def test_database_of_the_project_is_refused_and_stays(path: Path, store: KeyStor
         store.add(record())
 
     assert path.read_bytes() == before
+
+
+def test_damage_in_the_names_that_sqlite_quotes_is_an_error_of_this_package(path: Path, rooted: KeyStore) -> None:
+    """Its messages then hold bytes that are not UTF-8, and the sqlite3 module raises ``UnicodeDecodeError``."""
+    rooted.connections.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    sound = path.read_bytes()
+    statements = [found.start(1) for found in re.finditer(b"CRE(ATE) ", sound)]
+    assert len(statements) > 5
+    for position in statements:
+        path.write_bytes(sound[:position] + b"\xff" + sound[position + 1 :])
+        store = KeyStore.at(path)
+        with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 is damaged. Restore it from a backup"):
+            store.current("default", "organization_id", "acme")
+        store.connections.close()
 
 
 def test_damaged_keystore_says_so(path: Path, rooted: KeyStore) -> None:

@@ -253,6 +253,26 @@ def test_rewrap_lets_old_versions_of_a_key_retire(objects: StoredObjects, vault:
         objects.read(other.id)
 
 
+def test_rewrap_believes_no_context_that_was_edited(objects: StoredObjects, vault: EmbeddedVault, path: Path) -> None:
+    """A data key is not wrapped for whom a row of the keystore only claims; the other objects are rewrapped."""
+    victim = objects.create("victim", "secret", ACME)
+    others = [objects.create(f"other {number}", "value", GLOBEX) for number in range(2)]
+    edit = "UPDATE object SET context = ? WHERE id = ?"
+    execute(path, edit, '{"organization_id":"globex"}', victim.id)
+    before = execute(path, "SELECT id, encrypted_keys FROM object_version ORDER BY id")
+
+    with pytest.raises(VaultUnavailable, match=f"tampered with: version {victim.version_id} of a stored object"):
+        objects.rewrap()
+
+    after = execute(path, "SELECT id, encrypted_keys FROM object_version ORDER BY id")
+    assert {version for (version, keys), (_, old) in zip(after, before, strict=True) if keys == old} == {
+        victim.version_id
+    }
+    execute(path, edit, '{"organization_id":"acme"}', victim.id)
+    assert objects.rewrap() == 3
+    assert [objects.read(each.id).value for each in [victim, *others]] == ["secret", "value", "value"]
+
+
 def test_ids_sort_by_the_time_of_their_making() -> None:
     ids = [new_id() for _ in range(2000)]
 

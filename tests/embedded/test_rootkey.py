@@ -1,3 +1,4 @@
+import base64
 import copy
 import logging
 import pickle
@@ -40,6 +41,8 @@ def test_id_tells_keys_apart_and_is_stable() -> None:
         ("not base64 !", "not base64"),
         ("ключ", "not base64"),
         ("c2hvcnQ=", "of 32 bytes, not of 5"),
+        (base64.b64encode(bytes(32)).decode(), "one byte repeated"),
+        (base64.b64encode(b"a" * 32).decode(), "one byte repeated"),
     ],
 )
 def test_what_is_no_root_key_is_refused_without_showing_it(text: str, message: str) -> None:

@@ -1,6 +1,6 @@
 import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -166,7 +166,7 @@ def test_key_is_not_made_under_a_root_key_that_keeps_changing(
     open_with: Open, keys: list[DataKey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     vault = open_with(OLD)
-    monkeypatch.setattr(vault.store, "add", lambda record: None)
+    monkeypatch.setattr(vault.store, "add", lambda record, tag: None)
 
     with pytest.raises(VaultUnavailable, match="root key of the keystore .* is being changed. Try again"):
         vault.create(KeyContext({"organization_id": "new"}))
@@ -192,6 +192,22 @@ def test_way_back_is_open_in_the_middle(path: Path, open_with: Open, keys: list[
     assert opens_all(open_with(OLD), keys)
 
 
+def test_progress_has_a_total(open_with: Open, keys: list[DataKey]) -> None:
+    told: list[object] = []
+
+    @contextmanager
+    def tell(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        told.extend([title, count()])
+        yield told.append
+
+    done = rotate_root_key(open_with(NEW, OLD)._ring, batch_size=2, progress=tell)
+
+    title, total, *steps = told
+    assert (title, total) == ("Wrapping keys", done.rewrapped)
+    assert len(steps) > 1
+    assert sum(steps) == total  # type: ignore[arg-type]
+
+
 def test_third_key_can_take_over_in_the_middle(path: Path, open_with: Open, keys: list[DataKey]) -> None:
     interrupt(open_with(NEW, OLD))
 
@@ -201,8 +217,9 @@ def test_third_key_can_take_over_in_the_middle(path: Path, open_with: Open, keys
 
 
 def test_two_rotations_to_different_keys_do_not_mix(path: Path, open_with: Open, keys: list[DataKey]) -> None:
-    def meanwhile(rewrapped: int) -> None:
-        open_with(NEWER, NEW, OLD).rotate_root_key()
+    @contextmanager
+    def meanwhile(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        yield lambda rewrapped: open_with(NEWER, NEW, OLD).rotate_root_key()
 
     with pytest.raises(ImproperlyConfigured, match="was changed by somebody else meanwhile"):
         rotate_root_key(open_with(NEW, OLD)._ring, batch_size=2, progress=meanwhile)
@@ -242,8 +259,12 @@ class Interrupted(Exception):
 
 
 def interrupt(vault: EmbeddedVault) -> None:
-    def stop(rewrapped: int) -> None:
+    def raise_interrupted(rewrapped: int) -> None:
         raise Interrupted
+
+    @contextmanager
+    def stop(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        yield raise_interrupted
 
     with pytest.raises(Interrupted):
         rotate_root_key(vault._ring, batch_size=2, progress=stop)

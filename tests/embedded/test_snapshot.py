@@ -1,8 +1,8 @@
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +37,23 @@ def test_backup_is_a_keystore_that_opens(vault: EmbeddedVault, backup: Path, roo
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(EmbeddedVault(KeyRing(KeyStore.at(backup), root_key))) as copy:
         assert copy.decrypt(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_progress_of_a_backup_has_a_total(vault: EmbeddedVault, backup: Path) -> None:
+    """Of a restore as well: the proof that every key opens is what takes its time."""
+    for number in range(3):
+        vault.create(KeyContext({"organization_id": str(number)}))
+    told: list[object] = []
+
+    @contextmanager
+    def tell(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        told.extend([title, count()])
+        yield told.append
+
+    vault.back_up(backup, progress=tell)
+    assert told == ["Opening keys", 3, 1, 1, 1]
+    vault.restore(backup, progress=tell)
+    assert told[5:] == told[:5]
 
 
 def test_backup_of_an_unused_vault_is_one_too(vault: EmbeddedVault, backup: Path) -> None:

@@ -1,10 +1,24 @@
 """Abstract, multi-table and proxy models, and foreign keys that do not point to primary keys."""
 
 import pytest
+from django.core import serializers
+from django.db import transaction
+from django.db.models import Value
+from django.db.models.signals import post_init
 
-from tests.testapp.models import ApiKey, Certificate, Share, ShortApiKey, Vip, Visit, WildcardCertificate
+from tests.testapp.models import (
+    ApiKey,
+    Branch,
+    Certificate,
+    Office,
+    Share,
+    ShortApiKey,
+    Vip,
+    Visit,
+    WildcardCertificate,
+)
 from vault_fields import companion
-from vault_fields.exceptions import DecryptionError, KeyContextMismatch
+from vault_fields.exceptions import DecryptionError, KeyContextMismatch, ValueRefused
 from vault_fields.testing import assert_vault_calls
 
 
@@ -49,8 +63,8 @@ def test_a_changed_context_reaches_every_table(wildcard, other_organization):
     assert WildcardCertificate.objects.get().pattern == "*.example.org"
 
 
-def test_a_context_that_changed_in_the_parents_table_is_noticed_in_the_childs(wildcard, other_organization):
-    ApiKey.objects.update(organization=other_organization)
+def test_a_context_that_changed_in_the_parents_table_is_noticed_in_the_childs(wildcard, other_organization, move):
+    move(ApiKey, other_organization)
     for read in (
         lambda: WildcardCertificate.objects.get().pattern,
         lambda: WildcardCertificate.objects.only("pattern").get().pattern,
@@ -67,6 +81,41 @@ def test_bulk_update_of_a_child_writes_to_both_tables(wildcard):
     WildcardCertificate.objects.bulk_update([row], ["secret", "pattern"])
     reloaded = WildcardCertificate.objects.get()
     assert (reloaded.secret, reloaded.chain, reloaded.pattern) == ("new s", "c", "new p")
+
+
+def test_the_row_of_a_parent_holds_what_its_child_holds(wildcard, stored):
+    before = stored(ApiKey.objects.get(), "secret")
+    with assert_vault_calls(cold=True):
+        row = WildcardCertificate.objects.get()
+        parent = row.certificate_ptr.apikey_ptr
+        assert "$vf$" in serializers.serialize("json", [parent])
+        parent.save()
+    assert stored(ApiKey.objects.get(), "secret") == before
+    assert parent.secret == "s"
+    row.secret, row.chain = "assigned", None
+    parent = row.certificate_ptr.apikey_ptr
+    assert parent.secret == "s"  # Django has remembered it.
+    del row._state.fields_cache["certificate_ptr"]
+    assert (row.certificate_ptr.chain, row.certificate_ptr.secret) == (None, "assigned")
+    with pytest.raises(ValueRefused, match="save the row before serializing it"):
+        serializers.serialize("json", [row.certificate_ptr.apikey_ptr])
+    row.certificate_ptr.apikey_ptr.save()
+    assert ApiKey.objects.get().secret == "assigned"
+
+
+def test_whoever_watches_rows_as_they_are_made_sees_values_in_that_of_a_parent(wildcard):
+    seen = []
+
+    def watch(instance, **kwargs):
+        seen.append(instance.secret)
+
+    row = WildcardCertificate.objects.get()
+    post_init.connect(watch, sender=Certificate)
+    try:
+        assert row.certificate_ptr.secret == "s"
+    finally:
+        post_init.disconnect(watch, sender=Certificate)
+    assert seen == ["s"]
 
 
 def test_a_child_is_saved_though_its_parents_base_manager_filters(organization):
@@ -88,7 +137,18 @@ def test_a_proxy_reads_and_writes_as_its_model(organization):
     assert ShortApiKey.objects.values_list("secret", flat=True).get() == "new"
 
 
-def test_rows_with_a_composite_key_read_and_write(organization, other_organization):
+def test_columns_of_a_proxy_are_written_by_themselves(organization, other_organization):
+    short = ShortApiKey.objects.create(organization=organization, secret="s")
+    short.secret = "named"
+    short.save(update_fields=["secret"])
+    short.organization = other_organization
+    ShortApiKey.objects.bulk_update([short], ["organization"])
+    assert ApiKey.objects.get().secret == "named"
+    assert ShortApiKey.objects.update(secret="all") == 1
+    assert ApiKey.objects.get().secret == "all"
+
+
+def test_rows_with_a_composite_key_read_and_write(organization, other_organization, execute):
     for number in range(3):
         Share.objects.create(organization=organization, number=number, note=f"n{number}")
     shares = Share.objects.order_by("number")
@@ -101,10 +161,10 @@ def test_rows_with_a_composite_key_read_and_write(organization, other_organizati
         row.note += "!"
     Share.objects.bulk_update(rows, ["note"])
     assert [share.note for share in shares.all()] == ["n0!", "n1!", "n2!"]
-    Share.objects.filter(number=1).update(organization=other_organization)
+    execute("UPDATE testapp_share SET organization_id = %s WHERE number = 1", other_organization.pk)
     with pytest.raises(KeyContextMismatch):
         Share.objects.get(number=1).note  # noqa: B018
-    Share.objects.filter(number=2).update(number=7)
+    execute("UPDATE testapp_share SET number = 7 WHERE number = 2")
     with pytest.raises(DecryptionError, match="does not open"):
         Share.objects.get(number=7).note  # noqa: B018
 
@@ -120,3 +180,69 @@ def test_a_related_object_stands_for_its_primary_key(organization, other_organiz
     loaded.organization = other_organization
     loaded.save()
     assert Visit.objects.get().report == "r"
+
+
+def saved_whole(row):
+    row.save()
+
+
+def saved_by_name(row):
+    row.save(update_fields=["organization"])
+
+
+def saved_in_bulk(row):
+    type(row).objects.bulk_update([row], ["organization"])
+
+
+def saved_in_bulk_by_expression(row):
+    row.organization_id = Value(row.organization_id)
+    type(row).objects.bulk_update([row], ["organization"])
+
+
+@pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk])
+@pytest.mark.parametrize("model", [ApiKey, ShortApiKey, Certificate, WildcardCertificate])
+def test_a_parent_that_is_saved_as_such_takes_along_what_its_children_hold(wildcard, other_organization, model, save):
+    row = model.objects.get()
+    row.organization = other_organization
+    save(row)
+    assert ApiKey.objects.get().organization == other_organization
+    rows = WildcardCertificate.objects.values_list("secret", "chain", "pattern")
+    assert list(rows) == [("s", "c", "*.example.org")]
+
+
+@pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk, saved_in_bulk_by_expression])
+def test_a_parent_without_encrypted_fields_takes_along_what_its_children_hold(organization, other_organization, save):
+    Branch.objects.create(organization=organization, secret="s")
+    row = Office.objects.get()
+    row.organization = other_organization
+    save(row)
+    assert Branch.objects.values_list("organization", "secret").get() == (other_organization.pk, "s")
+
+
+@pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk])
+def test_a_parent_whose_childs_value_does_not_open_is_not_saved(wildcard, other_organization, stored, execute, save):
+    execute("UPDATE testapp_wildcardcertificate SET pattern = '$vf$1$AAAA'")
+    row = ApiKey.objects.get()
+    row.organization = other_organization
+    with pytest.raises(DecryptionError, match="WildcardCertificate.pattern"), transaction.atomic():
+        save(row)
+    assert stored(wildcard.apikey_ptr, "organization_id") == (wildcard.organization_id,)
+    assert Certificate.objects.get().chain == "c"
+
+
+def test_a_parent_that_keeps_its_tenant_costs_no_call_and_a_query_for_each_child(wildcard, django_assert_num_queries):
+    row = ApiKey.objects.get()
+    row.label = "new"
+    with assert_vault_calls():
+        with django_assert_num_queries(1):
+            row.save(update_fields=["label"])
+        with django_assert_num_queries(3):
+            row.save()
+
+
+def test_a_column_that_is_bound_to_is_compared_as_it_is_spelled(organization):
+    Branch.objects.create(organization=organization, region="North", secret="s")
+    row = Office.objects.get()
+    row.region = "north"
+    row.save()
+    assert Branch.objects.values_list("region", "secret").get() == ("north", "s")

@@ -5,6 +5,7 @@ import copy
 import gc
 import pickle
 import threading
+from unittest import mock
 
 import pytest
 from django.core.cache import cache
@@ -15,6 +16,7 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from tests.testapp.models import Document, Legacy, Letter, Organization, Patient
+from vault_fields import companion as companion_format
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -24,6 +26,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.fields import EncryptedTextField, aopen
+from vault_fields.fields.sealed import Batch
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 
@@ -164,9 +167,9 @@ def test_threads_that_save_and_read_different_rows_never_see_each_others_values(
                 value = f"{number}/{turn}"
                 row = Patient(organization=organization, ssn=value, history=[value])
                 assert row.ssn == value
-                from vault_fields.fields.saving import prepare_save
+                from vault_fields.fields.saving import prepare_rows
 
-                prepare_save(row, Patient, None, "default")
+                prepare_rows([row], Patient, "default")
                 stored = pickle.loads(pickle.dumps(row))
                 assert (stored.ssn, stored.history) == (value, [value])
         except AssertionError as error:
@@ -271,6 +274,37 @@ def test_without_a_cache_every_read_asks_and_a_page_read_at_once_still_asks_once
         assert list(Patient.objects.order_by("pk").values_list("ssn", flat=True)) == ["0", "1", "2"]
 
 
+@pytest.mark.parametrize("options", [{}, {"key_max_age": 0}, {"max_cached_keys": 1}])
+def test_whoever_iterates_slowly_keeps_no_key_beyond_a_purge(organization, other_organization, settings, options):
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": options}}
+    for n in range(4):
+        owner = other_organization if n == 1 else organization
+        Patient.objects.create(organization=owner, ssn=str(n), history=None)
+    vaults["default"].purge()
+    values = Patient.objects.order_by("pk").values_list("ssn", flat=True).iterator()
+    assert next(values) == "0"
+    vaults["default"].revoke("organization_id", str(organization.pk))
+    assert next(values) == "1"
+    with pytest.raises(KeyRevoked):
+        next(values)
+
+
+@pytest.mark.parametrize("options", [{}, {"key_max_age": 0}, {"max_cached_keys": 1}])
+def test_whoever_iterates_slowly_keeps_no_key_beyond_its_age(organization, settings, options, monkeypatch):
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": options}}
+    for n in range(4):
+        Patient.objects.create(organization=organization, ssn=str(n), history=None)
+    vault = vaults["default"]
+    vault.purge()
+    values = Patient.objects.order_by("pk").values_list("ssn", flat=True).iterator()
+    with assert_vault_calls(decrypt=4):
+        assert [next(values), next(values)] == ["0", "1"]
+    later = vault.cache.now() + 61
+    monkeypatch.setattr(vault.cache, "_clock", lambda: later)
+    with assert_vault_calls(decrypt=2):
+        assert list(values) == ["2", "3"]
+
+
 def test_a_batch_is_no_larger_than_the_cache(organization, settings):
     settings.VAULTS = {
         "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"max_cached_keys": 2}}
@@ -337,6 +371,13 @@ def test_plaintext_is_an_error_unless_the_column_is_migrating(organization, pati
     assert "legacy" not in str(caught.value)
     with pytest.raises(PlaintextFound):
         Patient.objects.values_list("ssn").get()
+    row = fresh(patient)
+    row.name = "n"
+    advice = r"save\(update_fields=\[…\]\) writes the other columns"
+    with pytest.raises(PlaintextFound, match=advice), transaction.atomic():
+        row.save()
+    row.save(update_fields=["name"])
+    assert fresh(patient).name == "n"
     Legacy.objects.create(organization=organization, text="x", data=None)
     execute("""UPDATE testapp_legacy SET text = 'legacy', text_keys = NULL, data = '{"a": [1]}', data_keys = NULL""")
     row = Legacy.objects.get()
@@ -418,7 +459,7 @@ def test_the_parts_of_an_instance_copy_one_by_one(patient):
     loaded.ssn = "x"
     pending = copy.copy(loaded.__dict__["ssn"])
     assert (pending.value, pending.previous) == ("x", loaded.__dict__["ssn"].previous)
-    assert repr(pending) == "<pending>"
+    assert repr(pending) == "<value that is encrypted when the instance is saved: read it as the instance's attribute>"
 
 
 def test_rows_that_the_caller_dropped_are_not_asked_for(organization):
@@ -429,3 +470,37 @@ def test_rows_that_the_caller_dropped_are_not_asked_for(organization):
     gc.collect()
     with assert_vault_calls(decrypt=2, cold=True):
         assert [row.ssn for row in rows] == ["0", "2"]
+
+
+def test_rows_that_are_opened_together_ask_again_for_what_there_was_no_time_for(organization):
+    """As `values()` and the commands do, with more keys than the Vault answers within one deadline."""
+    rows = [Patient.objects.create(organization=organization, ssn=str(number)) for number in range(6)]
+    vault = vaults["default"]
+    vault.purge()
+    real = vault._decrypt_many
+
+    def two_at_a_time(names, deadline):
+        late = {name: VaultUnavailable("late") for name in names[2:]}
+        return real(names[:2], deadline) | late
+
+    with mock.patch.object(vault, "_decrypt_many", two_at_a_time), assert_vault_calls(decrypt=6):
+        assert sorted(Patient.objects.values_list("ssn", flat=True)) == [str(number) for number in range(len(rows))]
+
+
+def test_rows_that_are_opened_together_do_not_ask_again_where_nothing_was_answered(organization):
+    for number in range(3):
+        Patient.objects.create(organization=organization, ssn=str(number))
+    vault, asked = vaults["default"], []
+    vault.purge()
+
+    def away(names, deadline):
+        asked.append(len(names))
+        return {name: VaultUnavailable("away") for name in names}
+
+    texts = list(Patient.objects.values_list("ssn_keys", flat=True))
+    batch = Batch(texts, hold=True)
+    with mock.patch.object(vault, "_decrypt_many", away):
+        for text in texts:
+            with pytest.raises(VaultUnavailable):
+                batch.key(companion_format.decode(text))
+    assert asked == [3]

@@ -14,7 +14,7 @@ from django.db.models.functions import Lower
 from django.test.utils import isolate_apps
 
 from tests.testapp.models import Organization, Patient, setting_context
-from vault_fields.exceptions import EnvelopeError
+from vault_fields.exceptions import EnvelopeError, MigrationRefused
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.testing import assert_vault_calls
 
@@ -65,6 +65,21 @@ def test_the_companion_field_deconstructs_to_its_public_path():
         "verbose_name": "keys",
         "editable": True,
     }
+
+
+@pytest.mark.parametrize("option", ["null", "blank", "editable", "verbose_name"])
+def test_projects_may_keep_options_out_of_their_migrations(monkeypatch, option):
+    deconstruct = models.Field.deconstruct
+
+    def without(field):
+        name, path, args, kwargs = deconstruct(field)
+        return name, path, args, {key: value for key, value in kwargs.items() if key != option}
+
+    monkeypatch.setattr(models.Field, "deconstruct", without)
+    assert CompanionField().deconstruct()[1:] == ("vault_fields.fields.CompanionField", [], {})
+    for field in DECLARATIONS:
+        assert option not in field.deconstruct()[3]
+        assert field.clone().deconstruct()[1:] == field.deconstruct()[1:]
 
 
 def test_the_models_of_this_suite_need_no_second_migration():
@@ -228,11 +243,79 @@ def test_a_column_with_a_default_is_added_without_it_and_made_not_null_later():
             lambda: run(state, AddField("Row", "ssn", encrypted(blank=True))),
             lambda: run(empty, RemoveField("Row", "ssn"), backwards=True),
         ):
-            with pytest.raises(FieldError, match="the table has rows: nothing was changed"):
+            with pytest.raises(MigrationRefused, match="the table has rows: nothing was changed"):
                 change()
     finally:
         with connection.schema_editor() as editor:
             editor.delete_model(state.apps.get_model("testapp", "Row"))
+
+
+@pytest.fixture
+def rows():
+    """A state with a table of rows that may lack a value, and the organization that they belong to."""
+    organization = Organization.objects.create(workos_id="org_1")
+    fields = [
+        ("id", models.BigAutoField(primary_key=True)),
+        ("organization", models.ForeignKey("testapp.Organization", models.CASCADE)),
+        ("ssn", encrypted(null=True, blank=True)),
+        ("ssn_keys", CompanionField()),
+        ("notes", models.TextField(null=True, blank=True)),
+        ("notes_keys", CompanionField()),
+    ]
+    state = run(state_of(), CreateModel("Row", fields))
+    yield state, organization.pk
+    with connection.schema_editor() as editor:
+        editor.delete_model(state.apps.get_model("testapp", "Row"))
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("name", "options"), [("ssn", {}), ("notes", {"migrating": True})])
+def test_a_column_is_made_not_null_once_every_row_has_a_value(rows, name, options):
+    """Where a field may be blank Django would write an empty string, which is not encrypted."""
+    state, organization = rows
+    not_null = AlterField("Row", name, encrypted(blank=True, **options))
+    # An empty table, as that of a new database, is asked for nothing.
+    run(state, not_null)
+    run(state, not_null, backwards=True)
+    Row = state.apps.get_model("testapp", "Row")
+    Row.objects.create(organization_id=organization, **{name: "123"})
+    row = Row.objects.create(organization_id=organization)
+    with pytest.raises(MigrationRefused, match=rf"^testapp\.Row\.{name} cannot be made NOT NULL: 1 rows have no value"):
+        run(state, not_null)
+    after = state.clone()
+    not_null.state_forwards("testapp", after)
+    with connection.schema_editor(collect_sql=True) as editor:
+        not_null.database_forwards("testapp", editor, state, after)
+    assert Row.objects.get(**{name: None}) == row
+    setattr(row, name, "")
+    row.save()
+    later = run(state, not_null).apps.get_model("testapp", "Row")
+    assert getattr(later(), name) == ""
+    assert [getattr(row, name) for row in later.objects.order_by("pk")] == ["123", ""]
+    with pytest.raises(IntegrityError):
+        later.objects.create(organization_id=organization, **{name: None})
+    run(state, not_null, backwards=True)
+    Row.objects.create(organization_id=organization, **{name: None})
+    assert [getattr(row, name) for row in Row.objects.order_by("pk")] == ["123", "", None]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_removed_column_is_put_back_as_the_refusal_says(rows):
+    nullable, organization = rows
+    state = run(nullable, AlterField("Row", "ssn", encrypted(blank=True)))
+    Row = state.apps.get_model("testapp", "Row")
+    row = Row.objects.create(organization_id=organization, ssn="123")
+    remove = RemoveField("Row", "ssn")
+    run(state, remove)
+    with pytest.raises(MigrationRefused, match="between the two RunPython whose reverse gives the rows new values"):
+        run(state, remove, backwards=True)
+    run(nullable, remove, backwards=True)
+    with pytest.raises(MigrationRefused, match="1 rows have no value"):
+        run(state, AlterField("Row", "ssn", encrypted(null=True, blank=True)), backwards=True)
+    Row = nullable.apps.get_model("testapp", "Row")
+    Row.objects.update(ssn="new")
+    run(state, AlterField("Row", "ssn", encrypted(null=True, blank=True)), backwards=True)
+    assert state.apps.get_model("testapp", "Row").objects.get(pk=row.pk).ssn == "new"
 
 
 @pytest.mark.django_db(transaction=True)
@@ -288,5 +371,5 @@ def test_a_generated_column_is_not_made_from_ciphertext():
 
 def test_a_column_that_does_not_hold_text_yet_asks_for_the_migrations(patient):
     rows = Patient.objects.raw("SELECT id, organization_id, 7 AS ssn FROM testapp_patient")
-    with pytest.raises(EnvelopeError, match=r"testapp.Patient.ssn: the column does not hold text"):
-        list(rows)
+    with pytest.raises(EnvelopeError, match=r"testapp.Patient.ssn \(pk=\d+\): the column does not hold text"):
+        rows[0].ssn  # noqa: B018

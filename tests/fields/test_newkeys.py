@@ -1,5 +1,7 @@
 """The fresh data keys of one operation."""
 
+import pytest
+
 from vault_fields.fields import newkeys
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.keys import KeyContext
@@ -18,6 +20,20 @@ def test_a_context_has_one_key_until_it_served_as_many_rows_as_it_may(monkeypatc
     assert (a[0], a[2]) == (a[1], a[3])
     assert b[0] == b[1]
     assert len({*a, *b}) == 4
+
+
+@pytest.mark.parametrize("end", ["age", "purge"])
+def test_nothing_is_sealed_with_a_key_for_longer_than_the_cache_would_keep_it(monkeypatch, end):
+    cache, keys = vaults["default"].cache, NewKeys()
+    first = keys.take("default", context("a")).id
+    if end == "age":
+        later = cache.now() + cache.max_age
+        monkeypatch.setattr(cache, "_clock", lambda: later)
+    else:
+        vaults["default"].purge({"tenant": "a"})
+    second = keys.take("default", context("a")).id
+    assert second != first
+    assert keys.take("default", context("a")).id == second
 
 
 def test_the_context_that_was_not_met_for_longest_is_forgotten_first(monkeypatch):

@@ -158,7 +158,10 @@ def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_org
     loaded.organization = other_organization
     loaded.ssn = "new"
     with (
-        pytest.raises(KeyContextError, match=r"testapp.Patient.ssn \(pk=\d+\): organization_id was changed"),
+        pytest.raises(
+            KeyContextError,
+            match=r"testapp.Patient.ssn \(pk=\d+\): organization_id differs from that of the stored row",
+        ),
         transaction.atomic(),
     ):
         loaded.save(update_fields=["ssn"])
@@ -169,9 +172,15 @@ def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization,
     patient = Patient.objects.create(organization=organization, history=None)
     loaded = fresh(patient)
     loaded.organization, loaded.ssn = other_organization, "new"
-    with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+    with (
+        pytest.raises(KeyContextError, match="organization_id differs from that of the stored row"),
+        transaction.atomic(),
+    ):
         loaded.save(update_fields=["ssn"])
-    with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+    with (
+        pytest.raises(KeyContextError, match="organization_id differs from that of the stored row"),
+        transaction.atomic(),
+    ):
         Patient.objects.bulk_update([loaded], ["ssn"])
     loaded.organization = organization
     loaded.save(update_fields=["ssn"])
@@ -187,8 +196,8 @@ def test_a_row_that_is_gone_is_reported_by_django(organization):
         gone.save(update_fields=["ssn"])
 
 
-def test_a_row_moved_by_update_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored):
-    Patient.objects.update(organization=other_organization)
+def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored, move):
+    move(Patient, other_organization)
     before = stored(patient, "ssn", "ssn_keys")
     loaded = fresh(patient)
     with pytest.raises(KeyContextMismatch, match="vault_rekey testapp.Patient --accept-moved"):
@@ -198,8 +207,8 @@ def test_a_row_moved_by_update_is_noticed_and_not_laundered_by_a_save(patient, o
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_a_moved_row_can_be_overwritten(patient, other_organization):
-    Patient.objects.update(organization=other_organization)
+def test_a_moved_row_can_be_overwritten(patient, other_organization, move):
+    move(Patient, other_organization)
     loaded = fresh(patient)
     loaded.ssn, loaded.notes, loaded.history = "new", None, None
     loaded.save()
@@ -275,17 +284,20 @@ def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organizati
         transaction.set_rollback(True)
     row.ssn = "new"
     for names in (["ssn"], ["notes"]):
-        with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+        with (
+            pytest.raises(KeyContextError, match="organization_id differs from that of the stored row"),
+            transaction.atomic(),
+        ):
             row.save(update_fields=names)
     row.save(update_fields=["ssn", "organization"])
     assert (fresh(patient).ssn, fresh(patient).organization) == ("new", other_organization)
     assert (fresh(patient).notes, fresh(patient).history) == ("", [1])
 
 
-def test_a_row_that_was_just_made_is_saved_in_part_without_a_query_more(organization, django_assert_num_queries):
+def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(organization, django_assert_num_queries, lock_queries):
     row = Patient.objects.create(organization=organization, ssn="x", history=None)
     row.ssn = "y"
-    with django_assert_num_queries(1):
+    with django_assert_num_queries(1 + lock_queries):
         row.save(update_fields=["ssn"])
     assert fresh(row).ssn == "y"
 
@@ -335,7 +347,9 @@ def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
     assert (fresh(patient).ssn, fresh(patient).notes, fresh(patient).history) == ("draft", None, [1, "draft"])
 
 
-def test_a_stale_value_that_is_not_named_is_not_written(organization, other_organization, django_assert_num_queries):
+def test_a_stale_value_that_is_not_named_is_not_written(
+    organization, other_organization, django_assert_num_queries, lock_queries
+):
     letter = Letter.objects.create(organization=organization, subject="s", text=[1])
     stale = fresh(letter)
     assert (stale.subject, stale.text) == ("s", [1])
@@ -343,7 +357,7 @@ def test_a_stale_value_that_is_not_named_is_not_written(organization, other_orga
     newer.text = ["newer"]
     newer.save()
     stale.subject = "named"
-    with django_assert_num_queries(2):
+    with django_assert_num_queries(1 + lock_queries):
         stale.save(update_fields=["subject"])
     assert (fresh(letter).subject, fresh(letter).text) == ("named", ["newer"])
     stale.organization = other_organization
@@ -538,7 +552,7 @@ def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored):
     (before,) = stored(bookmark, "url_keys")
     loaded = fresh(bookmark)
     loaded.slug = "b"
-    refusal = "slug was changed and decides whether the value opens"
+    refusal = "slug differs from that of the stored row and decides whether the value opens"
     with pytest.raises(KeyContextError, match=refusal), transaction.atomic():
         loaded.save(update_fields=["url"])
     loaded.save(update_fields=["slug"])
@@ -557,7 +571,10 @@ def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, ot
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     loaded = fresh(bookmark)
     loaded.slug, loaded.organization = "b", other_organization
-    with pytest.raises(KeyContextError, match="organization_id was changed"), transaction.atomic():
+    with (
+        pytest.raises(KeyContextError, match="organization_id differs from that of the stored row"),
+        transaction.atomic(),
+    ):
         loaded.save(update_fields=["slug"])
     assert fresh(bookmark).url == "u"
 
@@ -631,9 +648,9 @@ def test_searching_by_value_in_get_or_create_is_refused(patient, organization):
     assert Patient.objects.count() == 1
 
 
-def test_queryset_update_refuses_values_and_expressions(patient, stored):
+def test_queryset_update_refuses_expressions(patient, stored):
     before = stored(patient, "ssn", "ssn_keys")
-    for value in ("x", F("name"), Value("x"), F("ssn")):
+    for value in (F("name"), Value("x"), F("ssn")):
         with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
             Patient.objects.update(ssn=value)
     assert stored(patient, "ssn", "ssn_keys") == before

@@ -5,10 +5,13 @@ import io
 import pytest
 from django.core.management import call_command
 from django.core.management.base import CommandError
+from django.db import connections
 
 from tests.testapp.models import Certificate, Document, Legacy, Letter, Organization, Patient
-from vault_fields.exceptions import VaultUnavailable
+from vault_fields.exceptions import VaultRefused, VaultUnavailable
+from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
+from vault_fields.walk import StoredRows
 
 
 def run(*arguments):
@@ -19,7 +22,7 @@ def run(*arguments):
         failure = error
     else:
         return out.getvalue(), err.getvalue(), None
-    assert failure.returncode == 1
+    assert failure.returncode == (130 if "Interrupted" in str(failure) else 1)
     return out.getvalue(), err.getvalue(), str(failure)
 
 
@@ -100,8 +103,8 @@ def test_rekey(organization):
     assert Document.objects.get().body == "x"
 
 
-def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, other_organization):
-    Patient.objects.update(organization=other_organization)
+def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, other_organization, move):
+    move(Patient, other_organization)
     for options in ([], ["--dry-run"]):
         out, err, error = run("vault_rekey", "testapp.Patient", "ssn", *options)
         assert "1 moved and left alone" in out
@@ -146,3 +149,142 @@ def test_reencrypt_reports_what_it_cannot_open(organization, execute):
     assert "1 re-encrypted, 0 moved and left alone, 1 failed." in out
     assert "its companion 'body_keys' is empty" in err
     assert error == "1 rows were left alone."
+
+
+COMMANDS = ["vault_encrypt", "vault_rekey", "vault_reencrypt", "vault_decrypt"]
+
+
+def test_all_models_of_the_project(legacy, organization):
+    document = Document.objects.create(organization=organization, body="x")
+    Letter.objects.create(organization=organization, subject="x", text=[])
+    out, err, error = run("vault_encrypt", "--all")
+    assert (err, error) == ("", None)
+    assert [line.partition(":")[0] for line in out.splitlines()] == ["testapp.Legacy.text", "testapp.Legacy.data"]
+    Organization.objects.update(workos_id="renamed")
+    out, err, error = run("vault_rekey", "--all")
+    assert (err, error) == ("", None)
+    assert "testapp.Document.body_keys: of 1 rows with encrypted values, 1 rekeyed" in out
+    assert out.count("testapp.Letter.vault_keys: ") == 1
+    assert Document.objects.get(pk=document.pk).body == "x"
+    out, err, error = run("vault_reencrypt", "--all", "--database", "default")
+    assert (err, error) == ("", None)
+    assert out.count(" 5 re-encrypted") == 2
+    assert out.count(" 1 re-encrypted") == 2
+
+
+def test_all_databases_by_the_routers(legacy, settings):
+    settings.DATABASE_ROUTERS = [Nowhere()]
+    assert run("vault_encrypt", "--all")[2] == (
+        "All models: no field is declared with migrating=True; nothing was done."
+    )
+
+
+class Nowhere:
+    def allow_migrate(self, db, app_label, model_name=None, **hints):
+        return app_label != "testapp"
+
+
+def test_the_report_names_the_database_where_there_are_several(legacy, monkeypatch):
+    monkeypatch.setitem(connections.settings, "other", connections.settings["default"])
+    assert run("vault_encrypt", "testapp.Legacy", "text")[0].startswith("[default] testapp.Legacy.text: encrypted 5 ")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_model_or_all(command, db):
+    assert run(command)[2] == "Name a model as app_label.Model, or write --all."
+    assert run(command, "testapp.Legacy", "--all")[2] == (
+        "--all is all models: leave testapp.Legacy out, or leave out --all."
+    )
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_interruption_ends_in_words(command, legacy, monkeypatch):
+    def interrupt(self, size):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(StoredRows, "batches", interrupt)
+    assert run(command, "testapp.Legacy")[2] == (
+        "Interrupted. What was written before stays; the command can be run again."
+    )
+
+
+def test_rows_are_counted_once_however_many_companions_they_have(patient, other_organization, move):
+    move(Patient, other_organization)
+    out, _, error = run("vault_rekey", "testapp.Patient")
+    assert out.count("1 moved and left alone") == 3
+    assert error == "1 rows were left alone."
+
+
+@pytest.fixture
+def mixed(legacy, organization, execute):
+    """Five rows that can be encrypted, and some that cannot."""
+    insert = "INSERT INTO testapp_legacy (organization_id, text, data) VALUES (%s, %s, %s)"
+    execute(insert, organization.pk, "$vf$1$typed$by a user", "[]")
+    execute(insert, organization.pk, None, "{not JSON")
+    execute(insert, organization.pk, "fine", '"$vf$1$typed$by a user"')
+    execute(insert, organization.pk, "$vf$7$", '"\\ud800"')
+    return list(Legacy.objects.order_by("pk").values_list("pk", flat=True))[5:]
+
+
+def test_what_cannot_be_encrypted_is_told_beforehand_and_left_alone(mixed, execute):
+    typed, broken, quoted, surrogate = mixed
+    with assert_vault_calls():
+        dry, told, error = run("vault_encrypt", "testapp.Legacy", "--dry-run")
+    text, data = dry.splitlines()
+    assert text == (
+        f"testapp.Legacy.text: would be encrypted: 6 of 9 rows; 2 were left alone (pk={typed}, {surrogate}), the "
+        "others needed nothing."
+    )
+    assert data == (
+        "testapp.Legacy.data: would be encrypted: 6 of 9 rows; 3 were left alone "
+        f"(pk={quoted}, {broken}, {surrogate}), the others needed nothing."
+    )
+    assert told.count("begins like an encrypted one, but") == 3
+    assert f"testapp.Legacy.data (pk={broken}): the value is not JSON" in told
+    assert f"testapp.Legacy.data (pk={surrogate}): the value is refused: it holds a lone surrogate" in told
+    assert error == "4 rows were left alone."
+    assert Legacy.objects.filter(text_keys=None, data_keys=None).count() == 9
+
+    out, again, error = run("vault_encrypt", "testapp.Legacy")
+    assert (again, error) == (told, "4 rows were left alone.")
+    assert out == dry.replace("would be encrypted:", "encrypted")
+    assert Legacy.objects.exclude(text_keys=None).count() == 6
+    assert Legacy.objects.exclude(data_keys=None).count() == 6
+    assert Legacy.objects.get(pk=quoted).text == "fine"
+    for pk in mixed:
+        execute("UPDATE testapp_legacy SET text = 'mended', data = '[]' WHERE id = %s", pk)
+    assert run("vault_encrypt", "testapp.Legacy")[1:] == ("", None)
+
+
+def test_a_tenant_whose_key_is_refused_is_asked_for_once(legacy, other_organization, execute):
+    for _ in range(3):
+        execute("INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, 'x')", other_organization.pk)
+    create = vaults["default"].create_data_key
+    asked = []
+
+    def refuse(context):
+        asked.append(context)
+        if context["organization_id"] == str(other_organization.pk):
+            raise VaultRefused("Not yours.")
+        return create(context)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(vaults["default"], "create_data_key", refuse)
+        out, told, error = run("vault_encrypt", "testapp.Legacy", "text")
+    assert told.count("Not yours.") == 3
+    assert error == "3 rows were left alone."
+    assert "encrypted 5 of 8 rows" in out
+    assert len([context for context in asked if context["organization_id"] == str(other_organization.pk)]) == 1
+
+
+def test_decrypt_reports_what_it_leaves_alone(legacy, execute):
+    run("vault_encrypt", "--all")
+    pk = Legacy.objects.earliest("pk").pk
+    execute("UPDATE testapp_legacy SET text_keys = NULL WHERE id = %s", pk)
+    out, told, error = run("vault_decrypt", "--all")
+    assert out.splitlines()[0] == (
+        f"testapp.Legacy.text: decrypted 4 of 5 rows; 1 were left alone (pk={pk}), the others needed nothing."
+    )
+    assert "its companion 'text_keys' is empty" in told
+    assert error == "1 rows were left alone."
+    assert "testapp.Patient.ssn" in run("vault_decrypt", "testapp.Patient", "ssn")[2]

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import json
 import re
@@ -9,12 +10,15 @@ from pathlib import Path
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
+from vault_fields.exceptions import KeyRevoked
 from vault_fields.keys import KeyContext
+from vault_fields.management.commands import vault_kek
 from vault_fields.shredding import ShredReport
 from vault_fields.vaults import vaults
 
@@ -46,7 +50,9 @@ def configure(path: Path, settings: object) -> Callable[..., LocalVault]:
 
 @pytest.fixture
 def vault(configure: Callable[..., LocalVault]) -> LocalVault:
-    return configure(root_key=OLD)
+    vault = configure(root_key=OLD)
+    vault.service.create_keystore()
+    return vault
 
 
 def run(command: str, *arguments: object) -> str:
@@ -132,6 +138,103 @@ def test_life_of_a_key(vault: LocalVault) -> None:
 def test_what_cannot_be_done_is_said(vault: LocalVault, arguments: list[str], message: str) -> None:
     with pytest.raises(CommandError, match=message):
         run("vault_kek", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["disable", "organisation_id=acme"], "nothing to disable. Items that have a key are called organization_id"),
+        (["disable", "organization_id=acmee"], "nothing to disable. Values are compared exactly; `vault_kek list`"),
+        (
+            ["disable", "organization_id=acme", "--environment", "stagin"],
+            "no environment 'stagin' .* mean staging",
+        ),
+        (["disable", "organization_id=acme", "--environment", "x"], r"no environment 'x' .*It has default, staging\."),
+        (["list", "--environment", "stagin"], "no environment 'stagin'"),
+        (["destroy", "organization_id=acme", "--environment", "stagin"], "no environment 'stagin'"),
+        (["prove", "organization_id=acme", "--environment", "stagin"], "no environment 'stagin'"),
+    ],
+)
+def test_slip_of_the_pen_closes_nothing(vault: LocalVault, arguments: list[str], message: str) -> None:
+    """In an incident somebody would believe that the tenant is closed."""
+    vault.create_data_key(ACME)
+    vault.service.for_environment("staging").create(ACME)
+
+    with pytest.raises(CommandError, match=message):
+        run("vault_kek", *arguments)
+
+    assert {kek.item_value: kek.state for kek in vault.service.keks} == {"acme": "enabled"}
+    assert vault.service.store.environments() == ["default", "staging"]
+
+
+def test_item_is_refused_in_advance_where_that_is_meant(vault: LocalVault) -> None:
+    assert run("vault_kek", "list") == ""
+    assert "disabled" in run("vault_kek", "disable", "organization_id=acme", "--in-advance")
+    assert "disabled" in run("vault_kek", "disable", "a=b", "--in-advance", "--environment", "next")
+
+    with pytest.raises(KeyRevoked):
+        vault.create_data_key(ACME)
+
+
+def test_first_item_of_all_has_no_other_to_be_taken_for(vault: LocalVault) -> None:
+    with pytest.raises(CommandError, match="Values are compared exactly"):
+        run("vault_kek", "disable", "organization_id=acme")
+
+
+def test_who_disables_a_key_is_told_of_the_customers_one(vault: LocalVault, tmp_path: Path) -> None:
+    vault.create_data_key(ACME)
+    vault.byok.configure("organization_id", "acme", provider="file", settings={"path": str(tmp_path / "key")})
+    err = io.StringIO()
+
+    call_command("vault_kek", "disable", "organization_id=acme", stdout=io.StringIO(), stderr=err)
+
+    assert "This item has a customer-managed key too, which is configured" in err.getvalue()
+
+
+def test_environment_of_an_api_key_is_one(vault: LocalVault, settings: object) -> None:
+    key = {"name": "Billing", "environment": "production", "sha256": "not looked at"}
+    settings.VAULT_SERVER = {"keys": [key, "not looked at", {"environment": 1}]}  # type: ignore[attr-defined]
+
+    assert run("vault_kek", "list", "--environment", "production") == ""
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments", "message"),
+    [
+        ("vault_kek", ["list", "a=b"], "list takes no context item"),
+        ("vault_kek", ["erase", "a=b"], "erase takes no context item"),
+        ("vault_kek", ["erase", "--environment", "default"], "--environment means nothing for erase"),
+        ("vault_kek", ["list", "--days", "1", "--before", "2"], "--before, --days means nothing for list"),
+        ("vault_kek", ["usage", "a=b", "--format", "json"], "--format means nothing for usage"),
+        ("vault_kek", ["rotate", "a=b", "--make-data-unreadable"], "--make-data-unreadable means nothing for rotate"),
+        ("vault_kek", ["enable", "a=b", "--in-advance"], "--in-advance means nothing for enable"),
+        ("vault_kek", ["destroy", "a=b", "--database", "default"], "--database means nothing for destroy"),
+        ("vault_kek", ["rotate", "a=b", "--prove"], "--prove means nothing for rotate"),
+        ("vault_root_key", ["new", "--vault", "default"], "--vault means nothing for new"),
+        ("vault_keystore", ["backup", "file", "--force"], "--force means nothing for backup"),
+    ],
+)
+def test_options_that_mean_nothing_are_refused(
+    vault: LocalVault, command: str, arguments: list[str], message: str
+) -> None:
+    with pytest.raises(CommandError, match=message):
+        run(command, *arguments)
+
+
+def test_long_lists_show_how_far_they_are_unless_they_are_on_the_terminal_too(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    vault.create_data_key(ACME)
+    for out, shown in [(io.StringIO(), True), (Terminal(), False)]:
+        terminal = Terminal()
+        with contextlib.redirect_stderr(terminal):
+            call_command("vault_kek", "list", stdout=out)
+        assert ("Reading keys: 100%" in terminal.getvalue()) == shown
+        assert "organization_id=acme: enabled" in out.getvalue()
 
 
 def test_wrong_root_key_names_the_vault_once(vault: LocalVault, configure: Callable[..., LocalVault]) -> None:
@@ -228,6 +331,7 @@ def test_value_that_opens_by_any_item_is_gone_when_all_are(
     configure: Callable[..., LocalVault], organization: Organization
 ) -> None:
     vault = configure(root_key=OLD, unwrap="first")
+    vault.service.create_keystore()
     Document.objects.create(organization=organization, body="text")
     item = f"organization_id={organization.workos_id}"
     vault.service.keks.disable("purpose", "documents")
@@ -288,8 +392,14 @@ def test_objects_of_another_environment_are_proven_by_its_key(vault: LocalVault,
     assert Patient.objects.get().ssn == "1"
 
 
-def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(vault: LocalVault, settings: object) -> None:
+def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(
+    vault: LocalVault, settings: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings.DATABASE_ROUTERS = [Nowhere()]  # type: ignore[attr-defined]
+    with pytest.raises(CommandError, match="no proof: no value in these databases is encrypted for this item"):
+        run("vault_kek", "prove", "organization_id=acme", "--vault", "hosted")
+    monkeypatch.setattr(vault_kek, "prove_shredded", lambda *args, **kwargs: ShredReport(unreadable=1))
+
     told = run("vault_kek", "prove", "organization_id=acme\n", "--vault", "hosted")
 
     assert "\norganization_id='acme\\n'\n" in told
@@ -361,6 +471,97 @@ def test_former_root_keys_that_are_none_say_so(
 
 
 # vault_keystore.
+
+
+def test_keystore_is_made_once(configure: Callable[..., LocalVault], path: Path, db: None) -> None:
+    vault = configure(root_key=OLD)
+    with pytest.raises(CommandError, match=r"^VAULTS\['default'\]: The keystore .* is missing"):
+        run("vault_kek", "list")
+
+    told = run("vault_keystore", "create")
+
+    assert re.match(rf"{path}: vault [0-9a-f]{{32}}, empty\. Back it up", told)
+    assert oct(path.stat().st_mode)[-3:] == "600"
+    assert vault.service.store.root_key_ids() == [decode_root_key(OLD).id]
+    with pytest.raises(CommandError, match=rf"The keystore {path} exists already"):
+        run("vault_keystore", "create")
+    assert vault.create_data_key(ACME)
+
+
+def test_keystore_is_not_made_in_place_of_a_lost_one(vault: LocalVault, path: Path, organization: Organization) -> None:
+    """So that an entry point which runs the command at every start does no harm."""
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE testapp_patient SET history_keys = 'damaged'")
+    vault.close()
+    path.unlink()
+
+    with pytest.raises(CommandError, match=r"testapp.Patient.ssn_keys holds keys of the vault 'default'.*restore FILE"):
+        run("vault_keystore", "create")
+    assert not path.exists()
+    run("vault_keystore", "create", "--force")
+    assert path.exists()
+
+
+def test_values_of_other_vaults_are_no_reason_against_a_new_keystore(
+    settings: object, organization: Organization, path: Path
+) -> None:
+    Patient.objects.create(organization=organization, ssn="1", notes=None, history=None)
+    local = {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": {"path": path, "root_key": OLD}}
+    settings.VAULTS = settings.VAULTS | {"next": local}  # type: ignore[attr-defined]
+
+    assert run("vault_keystore", "create", "--vault", "next").startswith(f"{path}: vault ")
+
+
+def test_keystore_can_be_made_before_the_tables_are(
+    configure: Callable[..., LocalVault], path: Path, db: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Migrations that encrypt need it."""
+    configure(root_key=OLD)
+    for field in Patient._meta.concrete_fields:
+        # Made once, with the name of the table: what is made under the other name would stay for other tests.
+        assert field.cached_col
+    monkeypatch.setattr(Patient._meta, "db_table", "not_made_yet")
+    monkeypatch.setattr(Document._meta.get_field("body_keys"), "column", "not_made_yet")
+
+    assert run("vault_keystore", "create").startswith(f"{path}: vault ")
+
+
+def test_keystore_is_made_by_force_where_a_database_does_not_answer(
+    configure: Callable[..., LocalVault], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def silent(vault: str) -> None:
+        raise OperationalError("away")
+
+    configure(root_key=OLD)
+    monkeypatch.setattr("vault_fields.management.commands.vault_keystore.where_stored", silent)
+    with pytest.raises(CommandError, match=r"cannot be told \(OperationalError\)\. Once they answer"):
+        run("vault_keystore", "create")
+    assert run("vault_keystore", "create", "--force").startswith(f"{path}: vault ")
+
+
+def test_keystore_that_cannot_be_made_says_why(configure: Callable[..., LocalVault], path: Path, db: None) -> None:
+    configure(root_key=OLD, path=path / "no such directory" / "vault.sqlite3")
+    with pytest.raises(CommandError, match=r"^VAULTS\['default'\]: .*its directory does not exist"):
+        run("vault_keystore", "create")
+
+
+def test_keystore_in_memory_is_there_from_the_start(db: None) -> None:
+    with pytest.raises(CommandError, match="A keystore in memory is there from the start"):
+        run("vault_keystore", "create")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["create", "a file"], "create takes no file"),
+        (["backup"], "backup needs a file"),
+        (["restore"], "restore needs a file"),
+    ],
+)
+def test_file_is_named_where_it_is_one(vault: LocalVault, arguments: list[str], message: str) -> None:
+    with pytest.raises(CommandError, match=message):
+        run("vault_keystore", *arguments)
 
 
 def test_backup_is_made_and_put_back(path: Path, vault: LocalVault, tmp_path: Path) -> None:

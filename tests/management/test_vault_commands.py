@@ -6,18 +6,17 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
-from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
 from vault_fields.keys import KeyContext
-from vault_fields.server.bearers import hash_bearer
+from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.face import Face
 from vault_fields.server.serving import is_loopback
 
@@ -36,6 +35,17 @@ def test_vault_root_key_prints_a_fresh_key() -> None:
     assert decode_root_key(printed[0])
 
 
+def test_vault_api_key_prints_a_fresh_key_and_its_hash() -> None:
+    out = io.StringIO()
+    for _ in range(2):
+        call_command("vault_api_key", stdout=out)
+
+    pairs = re.findall(r"API key, shown this once: (sk_[\w-]{43})\nsha256 for VAULT_SERVER:  (\w+)\n", out.getvalue())
+    assert len({key for key, _ in pairs}) == 2
+    for key, sha256 in pairs:
+        assert Bearers([ApiKey(sha256)]).admit(f"Bearer {key}")
+
+
 @contextmanager
 def serving(tmp_path: Path, *arguments: str, **server: object) -> Iterator["subprocess.Popen[str]"]:
     """``vault_serve`` as a process of its own, in a project with a LocalVault and this ``VAULT_SERVER``."""
@@ -52,6 +62,8 @@ def serving(tmp_path: Path, *arguments: str, **server: object) -> Iterator["subp
         "DJANGO_SETTINGS_MODULE": "served_settings",
         "VAULT_ROOT_KEY": ROOT_KEY,
     }
+    with closing(LocalVault(path=path, root_key=ROOT_KEY)) as vault:
+        vault.service.create_keystore()
     command = [sys.executable, "-m", "django", "vault_serve", "--port", "0", "--vault", "tenants", *arguments]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
@@ -183,7 +195,7 @@ def test_keystore_that_fails_is_an_error_before_serving(tmp_path: Path, settings
 
 def test_root_key_that_is_another_is_an_error_in_words(tmp_path: Path, settings: object) -> None:
     options = {"path": tmp_path / "vault.sqlite3", "root_key": generate_root_key()}
-    LocalVault(**options).create_data_key(KeyContext({"a": "b"}))
+    LocalVault(**options).service.create_keystore()
     local = {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": options | {"root_key": ROOT_KEY}}
     settings.VAULTS = {"default": local}  # type: ignore[attr-defined]
 
@@ -195,7 +207,17 @@ def test_vault_that_is_not_embedded_is_refused(settings: object) -> None:
     hosted = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_x"}}
     settings.VAULTS = {"default": hosted}  # type: ignore[attr-defined]
 
-    with pytest.raises(ImproperlyConfigured, match="only an embedded vault can be served"):
+    for command in ("vault_serve", "vault_events"):
+        with pytest.raises(CommandError, match="only an embedded vault can be served"):
+            call_command(command)
+        with pytest.raises(CommandError, match=r"VAULTS\['nope'\]: there is no such vault"):
+            call_command(command, "--vault", "nope")
+
+
+def test_setting_that_is_wrong_is_an_error_in_words(settings: object) -> None:
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer("")]}  # type: ignore[attr-defined]
+
+    with pytest.raises(CommandError, match="VAULT_SERVER: bearer_sha256: the hash there is that of an empty key"):
         call_command("vault_serve", "--port", "0")
 
 

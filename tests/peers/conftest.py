@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.testapp.models import Organization, Patient
+from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.server.bearers import hash_bearer
 
@@ -49,10 +51,13 @@ class Served:
 @pytest.fixture(scope="session")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     directory = tmp_path_factory.mktemp("served")
+    path, root_key = directory / "vault.sqlite3", generate_root_key()
+    with closing(LocalVault(path=path, root_key=root_key)) as vault:
+        vault.service.create_keystore()
     (directory / "peers_settings.py").write_text(
         SETTINGS.format(
-            path=str(directory / "vault.sqlite3"),
-            root_key=generate_root_key(),
+            path=str(path),
+            root_key=root_key,
             key=hash_bearer(KEY),
             other_key=hash_bearer(OTHER_KEY),
         )

@@ -169,9 +169,10 @@ def test_events_of_the_platform(client: WorkOSClient) -> None:
     client.vault.delete_kv(created.id)
     key = client.vault.create_data_key(context=ACME)
     client.vault.create_decrypt(keys=key.encrypted_keys)
+    client.vault.create_rekey(encrypted_keys=key.encrypted_keys, context=ACME)
 
     names = ["vault.data.created", "vault.data.read", "vault.data.deleted", "vault.dek.read", "vault.dek.decrypted"]
-    page = client.events.list_events(events=[*names, "vault.kek.created"], limit=2)
+    page = client.events.list_events(events=[*names, "vault.dek.rekeyed", "vault.kek.created"], limit=2)
     found: list[Any] = list(page.auto_paging_iter())
 
     ours = [each for each in found if getattr(each.data, "kv_name", None) == secret]
@@ -179,6 +180,7 @@ def test_events_of_the_platform(client: WorkOSClient) -> None:
     assert {each.data.actor_name for each in found} == {"Peers"}
     assert any(each.event == "vault.kek.created" and secret in each.data.key_name for each in found)
     assert any(each.event == "vault.dek.read" and each.data.key_ids == [key.id] for each in found)
+    assert any(each.event == "vault.dek.rekeyed" and each.data.key_ids == [key.id] for each in found)
     assert any(each.event == "vault.dek.decrypted" and each.data.key_id == key.id for each in found)
 
 

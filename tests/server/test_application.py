@@ -11,19 +11,21 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.server.application import AsgiApplication
 from vault_fields.server.bearers import Bearers, hash_bearer
 from vault_fields.server.bodies import MAX_BODY_BYTES
 from vault_fields.server.face import Face
+from vault_fields.vaults import vaults
 
 from .conftest import KEY, KEYS
 
@@ -60,9 +62,12 @@ def free_port() -> int:
 def served(tmp_path: Path, *command: str) -> Iterator[httpx.Client]:
     """A client of what the command serves, once it answers."""
     port = free_port()
+    path, root_key = tmp_path / "vault.sqlite3", generate_root_key()
+    with closing(LocalVault(path=path, root_key=root_key)) as vault:
+        vault.service.create_keystore()
     settings = SETTINGS.format(
-        path=str(tmp_path / "vault.sqlite3"),
-        root_key=generate_root_key(),
+        path=str(path),
+        root_key=root_key,
         key=hash_bearer(KEY),
         log=str(tmp_path / "access.log"),
     )
@@ -223,6 +228,42 @@ def test_asgi_lifespan(application: AsgiApplication) -> None:
     sent = exchange(application, {"type": "lifespan"}, messages)
 
     assert sent == [{"type": "lifespan.startup.complete"}, {"type": "lifespan.shutdown.complete"}]
+
+
+def test_probes_under_asgi(application: AsgiApplication) -> None:
+    for path in ("/healthz", "/readyz"):
+        start, body = exchange(application, scope(path=path, method="GET", headers=[]), [{"type": "http.request"}])
+        assert start["status"] == 200
+        assert body["body"] == b'{"status": "ok"}'
+
+
+def test_wrong_setting_is_alive_and_not_ready(settings: Any) -> None:
+    """Nor is it ready where the keystore is missing, or was made with another root key."""
+    from vault_fields.server import wsgi
+
+    settings.VAULT_SERVER = {}
+    with httpx.Client(transport=httpx.WSGITransport(app=wsgi.application), base_url="http://vault") as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+
+
+def test_keystore_that_is_missing_is_not_ready(tmp_path: Path, settings: Any) -> None:
+    from vault_fields.server import wsgi
+
+    path = tmp_path / "vault.sqlite3"
+    local = {
+        "BACKEND": "vault_fields.backends.local.LocalVault",
+        "OPTIONS": {"path": path, "root_key": generate_root_key()},
+    }
+    settings.VAULTS = {"default": local}
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer(KEY)]}
+    with httpx.Client(transport=httpx.WSGITransport(app=wsgi.application), base_url="http://vault") as client:
+        assert client.get("/readyz").status_code == 503
+        assert not path.exists()
+        vaults["default"].service.create_keystore()  # type: ignore[attr-defined]
+        assert client.get("/readyz").status_code == 200
+        path.rename(tmp_path / "moved.sqlite3")
+        assert client.get("/readyz").status_code == 503
 
 
 def test_asgi_websocket_is_refused(application: AsgiApplication) -> None:

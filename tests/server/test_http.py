@@ -18,6 +18,8 @@ from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.server.bodies import MAX_BODY_BYTES, Rejected, read_body
 
+from .conftest import KEY
+
 CREATE, DECRYPT, REKEY = (f"/vault/v1/keys/{call}" for call in ("data-key", "decrypt", "rekey"))
 ACME = {"organization_id": "acme"}
 
@@ -323,6 +325,110 @@ def test_what_the_server_refuses_itself_has_the_shape_of_all_refusals(
     assert headers["connection"] == "close"
     [record] = [record.access for record in caplog.records if hasattr(record, "access")]  # type: ignore[attr-defined]
     assert (record["status"], record["request_id"]) == (status, headers["x-request-id"])
+
+
+SMUGGLED = b"POST /vault/v1/keys/decrypt HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"Transfer-Encoding : chunked",
+        b"Transfer-Encoding\t: chunked",
+        b"Content-Length : 10",
+        b"Content-Length: 0\r\n Transfer-Encoding: chunked",
+        b"X: y\r\n\tTransfer-Encoding: chunked",
+        b" Transfer-Encoding: chunked",
+        b"X: y\rTransfer-Encoding: chunked",
+        b"X: y\nTransfer-Encoding: identity",
+        b"X: y\x00",
+        b"X: y\x0bz",
+        b"X\xa0: y",
+        b"X[]: y",
+        b": y",
+        b"no header at all",
+        b"From someone\r\nTransfer-Encoding: chunked",
+    ],
+)
+def test_header_that_two_readers_might_take_for_two_things_is_refused(client: httpx.Client, header: bytes) -> None:
+    """What comes behind it is nobody's second request, and no headers that this server alone does not see."""
+    answer = raw(client, b"POST /vault/v1/kv HTTP/1.1\r\nHost: x\r\n" + header + b"\r\n\r\n" + SMUGGLED)
+
+    assert re.match(rb"HTTP/1\.1 4(00|11) ", answer)
+    assert answer.count(b"HTTP/1.1") == 1
+    assert b"\r\nConnection: close\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"POST /vault/v1/kv HTTP/1.1\nHost: x\n\n",
+        b"POST /vault/v1/kv HTTP/1.1\r\nHost: x\n\r\n",
+        b"POST /vault/v1/kv HTTP/1.1\r\nHost: x\r\n\n",
+        b"POST  /vault/v1/kv HTTP/1.1\r\n\r\n",
+        b"POST /vault/v1/kv\x0bHTTP/1.1\r\n\r\n",
+        b"POST /vault/v1/kv\rX HTTP/1.1\r\n\r\n",
+        b"POST /vault/v1/kv HTTP/1.7\r\n\r\n",
+    ],
+)
+def test_lines_end_and_are_parted_as_http_says(client: httpx.Client, head: bytes) -> None:
+    answer = raw(client, head + SMUGGLED)
+
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert answer.count(b"HTTP/1.1") == 1
+
+
+def test_headers_as_http_has_them_are_read(client: httpx.Client) -> None:
+    head = f"GET /vault/v1/kv HTTP/1.1\r\nauthorization:\t Bearer {KEY} \r\nX-!#$%&'*+.^`|~:\r\nX-Y: gr\xfc\xdfe:\r\n"
+
+    answer = raw(client, head.encode("latin-1") + b"Connection: close\r\n\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 ")
+
+
+# Probes of a container.
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_need_no_key_and_say_nothing(client: httpx.Client, path: str, method: str) -> None:
+    del client.headers["Authorization"]
+
+    response = client.request(method, path)
+
+    assert response.status_code == 200
+    assert response.content == (b'{"status": "ok"}' if method == "GET" else b"")
+    assert response.headers["cache-control"] == "no-store"
+
+
+def test_probes_only_tell(client: httpx.Client) -> None:
+    for path in ("/healthz", "/readyz"):
+        response = client.post(path, json={})
+        assert refused(response, 405) == "Only GET and HEAD is allowed here."
+        assert response.headers["allow"] == "GET, HEAD"
+    del client.headers["Authorization"]
+    assert client.get("/healthz/").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "failure", [VaultUnavailable("/srv/vault.sqlite3 is on a full disk"), ImproperlyConfigured("wrong root key")]
+)
+def test_readiness_asks_the_keystore_and_life_does_not(
+    client: httpx.Client,
+    vault: InMemoryVault,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    failure: Exception,
+) -> None:
+    def fail() -> None:
+        raise failure
+
+    assert client.get("/readyz").status_code == 200
+    monkeypatch.setattr(vault.service.store, "mark", fail)
+
+    assert refused(client.get("/readyz"), 503) == "The vault is not available."
+    assert str(failure) in caplog.text
+    assert client.get("/healthz").status_code == 200
 
 
 def test_answer_to_head_has_no_body(client: httpx.Client) -> None:

@@ -1,6 +1,7 @@
 """``include("vault_fields.server.urls")`` in a project: its settings, its middleware."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ import pytest
 from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
+from vault_fields.server import configuration
 from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.configuration import configured_bearers, served_vault
 from vault_fields.vaults import vaults
@@ -93,6 +95,13 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
         ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
         ({**SERVER, "bearer": 1}, "unknown keys: bearer"),
         ({"bearer_sha256": [hash_bearer("sk_x")] * 2}, "the same key is there twice"),
+        (
+            {"bearer_sha256": ["HASH, AS vault_api_key PRINTS IT"]},
+            "`python manage.py vault_api_key` prints a fresh key",
+        ),
+        ({"bearer_sha256": [hash_bearer("")]}, "bearer_sha256: the hash there is that of an empty key"),
+        ({"keys": [{**NAMED, "sha256": hash_bearer("test")}]}, "keys[0]: the hash there is that of an empty key, or"),
+        ({"keys": [{**NAMED, "sha256": hash_bearer("sk_example")}]}, "or of one that examples show"),
         ({"keys": {}}, "keys must be a list"),
         ({"keys": [{"sha256": "sk_in_the_clear"}]}, "keys[0] must be a dict of name, environment and sha256"),
         ({"keys": ["sk_in_the_clear"]}, "keys[0] must be a dict of name, environment and sha256"),
@@ -118,6 +127,40 @@ def test_wrong_setting_is_503_and_named_in_the_log(
     assert response.json() == {"error": "The vault is not available."}
     assert message in caplog.text
     assert "sk_in_the_clear" not in caplog.text
+
+
+@pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "Bearer  ", "bearer \t"])
+def test_empty_key_is_never_admitted(authorization: str) -> None:
+    """Not even by somebody who got its hash past the setting."""
+    key = ApiKey(hash_bearer("sk_test"))
+    object.__setattr__(key, "sha256", hash_bearer(""))
+
+    assert Bearers([key]).admit(authorization) is None
+
+
+def test_hashes_on_pages_admit_nobody() -> None:
+    """Who pastes an example gets an error, and no server that opens to everybody who read the example."""
+    root = Path(__file__).resolve().parent.parent.parent
+    pages = [*root.glob("*.md"), *root.glob("docs/**/*.md"), *root.glob("vault_fields/server/*.py")]
+    shown = {found for page in pages for found in re.findall(r"\b[0-9a-f]{64}\b", page.read_text("utf-8"))}
+    for sha256 in shown:
+        with pytest.raises(ValueError, match="that examples show"):
+            ApiKey(sha256)
+
+
+def test_keys_are_validated_once_for_each_setting(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[object] = []
+    validate = configuration.configured_bearers
+
+    def count() -> Any:
+        read.append(settings.VAULT_SERVER)
+        return validate()
+
+    monkeypatch.setattr(configuration, "configured_bearers", count)
+    for setting, status in [({**SERVER}, 200), ({"bearer_sha256": [hash_bearer("sk_other")]}, 401), ({**SERVER}, 200)]:
+        settings.VAULT_SERVER = setting
+        assert [create().status_code for _ in range(3)] == [status] * 3
+    assert len(read) == 3
 
 
 def test_project_without_the_setting_admits_nobody(settings: Any) -> None:

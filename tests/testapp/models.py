@@ -91,6 +91,30 @@ class WildcardCertificate(Certificate):
     pattern = EncryptedTextField(key_context=["organization_id"], null=True)
 
 
+class Office(models.Model):
+    """A parent without encrypted fields."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    # Databases may find this equal to other texts than it is.
+    region = models.CharField(max_length=20, default="", editable=False)
+    code = models.CharField(max_length=20, null=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["code"], name="office_code")]
+
+
+class Branch(Office):
+    secret = EncryptedTextField(key_context=["organization_id"], bind_to=["region"])
+
+
+class Depot(Office):
+    """Another child of the same parent, which has a primary key of its own: a row of the parent may be both."""
+
+    office_ptr = models.OneToOneField(Office, on_delete=models.CASCADE, parent_link=True)
+    name = models.CharField(primary_key=True, max_length=20)
+    key = EncryptedTextField(key_context=["organization_id"])
+
+
 class ShortApiKey(ApiKey):
     class Meta:
         proxy = True
@@ -146,3 +170,23 @@ class Legacy(models.Model):
     organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
     text = EncryptedTextField(key_context=["organization_id"], null=True, migrating=True)
     data = EncryptedJSONField(key_context=["organization_id"], null=True, migrating=True)
+
+
+class Thread(models.Model):
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+
+
+class Reply(models.Model):
+    """The context lies behind two relations: a reply may be given to another thread of the same organization."""
+
+    thread = models.ForeignKey(Thread, on_delete=models.CASCADE, related_name="replies")
+    text = EncryptedTextField(key_context={"organization_id": "thread__organization__workos_id"})
+
+
+class Folder(models.Model):
+    """The context lies in another row of the same table; that of a root in the row itself."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    parent = models.ForeignKey("self", on_delete=models.PROTECT)
+    region = models.CharField(max_length=20, default="")
+    text = EncryptedTextField(key_context={"organization_id": "parent__organization_id"}, null=True)

@@ -39,11 +39,11 @@ SCENARIOS |= {
     "companion-space-before": Scenario(about="A leading space.", expect=ENVELOPE, edit_companion=" {}".format),
     "companion-newline-after": Scenario(about="A final newline.", expect=ENVELOPE, edit_companion="{}\n".format),
     "companion-space-inside": Scenario(
-        about="As JSON tools write it.", expect=ENVELOPE, edit_companion=altered('"v":1', '"v": 1')
+        about="As JSON tools write it.", expect=ENVELOPE, edit_companion=altered('"v":2', '"v": 2')
     ),
     "companion-byte-order-mark": Scenario(about="U+FEFF before it.", expect=ENVELOPE, edit_companion="\ufeff{}".format),
     "companion-duplicate-member": Scenario(
-        about="The same member twice.", expect=ENVELOPE, edit_companion=altered('"v":1', '"v":1,"v":1')
+        about="The same member twice.", expect=ENVELOPE, edit_companion=altered('"v":2', '"v":2,"v":2')
     ),
     "companion-duplicate-context-name": Scenario(
         about="Two values for one item; the last one is the proven one.",
@@ -144,18 +144,19 @@ SCENARIOS |= {
 }
 SCENARIOS |= {
     f"companion-version-{spelling}": Scenario(
-        about="A version that is not 1, or not spelled so.",
+        about="A version that is not 2, or not spelled so.",
         expect=ENVELOPE,
-        edit_companion=altered('"v":1', f'"v":{text}'),
+        edit_companion=altered('"v":2', f'"v":{text}'),
     )
     for spelling, text in {
         "0": "0",
-        "2": "2",
+        "1": "1",
+        "3": "3",
         "true": "true",
         "null": "null",
-        "string": '"1"',
-        "float": "1.0",
-        "exponent": "1e0",
+        "string": '"2"',
+        "float": "2.0",
+        "exponent": "2e0",
         "negative": "-1",
         "nan": "NaN",
         "infinity": "Infinity",

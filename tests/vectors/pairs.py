@@ -21,6 +21,10 @@ SCENARIOS |= {
     "proof-of-other-row": Scenario(
         about="The proof of another row.", expect=DECRYPTION, proven={"row": {"organization_id": "8"}}
     ),
+    "proof-of-other-vault": Scenario(about="The proof of another alias.", expect=DECRYPTION, proven={"vault": "other"}),
+    "proof-of-other-keys": Scenario(
+        about="The proof of the same data key, wrapped otherwise.", expect=DECRYPTION, proven={"keys": "b3RoZXI="}
+    ),
     "proof-of-other-key-id": Scenario(about="The proof of another id.", expect=DECRYPTION, proven={"id": "another"}),
     "proof-of-unsorted-context": Scenario(
         about="The proof of a message that is not canonical.",

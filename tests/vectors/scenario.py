@@ -45,7 +45,7 @@ class Scenario:
     context: Mapping[str, str] = field(default_factory=lambda: {"organization_id": "org_1"})
     label: str = "clinic.Patient.ssn"
     former_labels: tuple[str, ...] = ()
-    bound: tuple[str, ...] = ()
+    bound: tuple[str | None, ...] = ()
     row: Row = field(default_factory=lambda: {"organization_id": "7"})
     key_id: str = KEY_ID
     keys: str = ENCRYPTED_KEYS
@@ -57,7 +57,7 @@ class Scenario:
     envelope_id: str | None = None
     sealed_with: bytes = DATA_KEY
     proven_with: bytes = DATA_KEY
-    # Parts of the proof message that are not those of the companion: id, context, row.
+    # Parts of the proof message that are not those of the companion: vault, id, keys, context, row.
     proven: Mapping[str, Any] = field(default_factory=dict)
     # What happened to the stored texts afterwards.
     edit_value: Edit = unchanged
@@ -91,24 +91,15 @@ class Scenario:
 
     def companion(self) -> str:
         stored = {
+            "vault": self.vault,
             "id": self.key_id,
+            "keys": self.keys,
             "context": in_order(self.context),
             "row": in_order(self.row if self.written_row is None else self.written_row),
         }
-        proven = {**stored, **self.proven}
-        message = compact(["vault_fields proof", 1, proven["id"], proven["context"], proven["row"]]).encode()
+        message = compact(["vault_fields proof", 2, *({**stored, **self.proven}.values())]).encode()
         proof = base64.b64encode(hmac.digest(self.proven_with, message, "sha256")).decode()
-        return compact(
-            {
-                "v": 1,
-                "vault": self.vault,
-                "id": stored["id"],
-                "keys": self.keys,
-                "context": stored["context"],
-                "row": stored["row"],
-                "proof": proof,
-            }
-        )
+        return compact({"v": 2, **stored, "proof": proof})
 
 
 # How stored texts are altered. Each checks that it alters something.

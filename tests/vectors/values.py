@@ -154,6 +154,7 @@ SCENARIOS |= {
         written_bound=(),
     ),
     "bound-wrong": Scenario(about="A value of another row.", expect=DECRYPTION, bound=("1",), written_bound=("2",)),
+    "bound-null": Scenario(about="NULL is not the empty text.", expect=DECRYPTION, bound=(None,), written_bound=("",)),
     "bound-missing": Scenario(about="Written before it was bound.", expect=DECRYPTION, bound=("1",), written_bound=()),
     "bound-unexpected": Scenario(
         about="Bound when written, and not declared so.", expect=DECRYPTION, bound=(), written_bound=("1",)

@@ -1,28 +1,25 @@
 """What a Vault is to the rest of the package, and what every backend shares: cache, counting and concurrency."""
 
-import asyncio
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 
+from vault_fields.deadline import Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.exceptions import VaultError
+from vault_fields.frames import forget, forgetful_class
 from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.keyshare import KeyShare
 
-__all__ = ["BaseVault"]
+__all__ = ["BaseVault", "as_given"]
 
 # No request of a web application waits longer, and infinity is no number of seconds to a socket or to SQLite.
 LONGEST_TIMEOUT = 300
-
-P = ParamSpec("P")
-R = TypeVar("R")
 
 _unsafe = async_unsafe(
     "The Vault cannot be asked from an async context. Open the values beforehand with "
@@ -30,6 +27,7 @@ _unsafe = async_unsafe(
 )
 
 
+@forgetful_class
 class BaseVault(ABC):
     """
     A configured Vault: one per process and alias, shared by all threads, built without I/O.
@@ -43,7 +41,14 @@ class BaseVault(ABC):
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
     ``calls`` is counted for it, except by a ``_decrypt_many`` of its own, and beyond the first call of an operation.
+    All keys that are opened together have ``seconds`` between them, of which the deadline tells what is left.
     """
+
+    # Whether only tests use it, which may be stricter than what they test.
+    is_for_tests: ClassVar[bool] = False
+
+    # For one operation, whatever its number of keys.
+    seconds: float = 5.0
 
     def __init__(
         self,
@@ -72,7 +77,6 @@ class BaseVault(ABC):
         self.calls: Counter[str] = Counter()
         self._max_concurrency = max_concurrency
         self._calls_lock = threading.Lock()
-        self._pool: ThreadPoolExecutor | None = None
 
     # The three operations of the specification.
 
@@ -109,9 +113,11 @@ class BaseVault(ABC):
         Many data keys at once, by their encrypted keys: each a ``DataKey`` or the ``VaultError`` in its way.
 
         ``wanted`` maps encrypted keys to the context they were made for (None if unknown), by which they can be
-        purged. One call for each that is neither cached nor already being asked for by another thread.
+        purged. One call for each that is neither cached nor already being asked for by another thread. All of them have
+        one deadline: those that could not be asked for until then are ``VaultUnavailable``, and cost no call.
         """
-        return self.cache.resolve(wanted, self._decrypt_many)
+        deadline = Deadline(self.seconds)
+        return self.cache.resolve(wanted, lambda names: self._decrypt_many(names, deadline), deadline)
 
     @_unsafe
     def rekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
@@ -124,7 +130,7 @@ class BaseVault(ABC):
 
     async def acreate_data_key(self, context: KeyContext) -> DataKey:
         """As ``create_data_key``."""
-        return await _in_thread(self.create_data_key, context)
+        return await in_own_thread(self.create_data_key, context)
 
     async def adecrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
         """As ``decrypt_data_key``."""
@@ -138,11 +144,11 @@ class BaseVault(ABC):
 
     async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
         """As ``decrypt_data_keys``."""
-        return await _in_thread(self.decrypt_data_keys, wanted)
+        return await in_own_thread(self.decrypt_data_keys, wanted)
 
     async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         """As ``rekey_data_key``."""
-        return await _in_thread(self.rekey_data_key, encrypted_keys, context)
+        return await in_own_thread(self.rekey_data_key, encrypted_keys, context)
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
@@ -173,12 +179,8 @@ class BaseVault(ABC):
         return rewrapped
 
     def close(self) -> None:
-        """Let go of threads, connections and cached keys. The vault can be used again afterwards."""
+        """Let go of connections and cached keys. The vault can be used again afterwards."""
         self.purge()
-        with self._calls_lock:
-            pool, self._pool = self._pool, None
-        if pool is not None:
-            pool.shutdown(wait=False)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r}>"
@@ -189,51 +191,59 @@ class BaseVault(ABC):
     def _create(self, context: KeyContext) -> DataKey: ...
 
     @abstractmethod
-    def _decrypt(self, encrypted_keys: str) -> DataKey: ...
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey: ...
 
     @abstractmethod
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
 
-    def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+    def _decrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
         """Ask for all of them, up to ``max_concurrency`` at a time."""
         if len(encrypted_keys) == 1:
-            return {encrypted_keys[0]: self._attempt(encrypted_keys[0])}
-        return dict(zip(encrypted_keys, self._threads().map(self._attempt, encrypted_keys), strict=True))
+            return {encrypted_keys[0]: self._attempt(encrypted_keys[0], deadline)}
+        return ask_together(
+            encrypted_keys,
+            lambda name: self._attempt(name, deadline),
+            self._missed,
+            deadline,
+            at_once=self._max_concurrency,
+            called=f"vault-{self.alias}",
+        )
 
     # What a backend may use.
 
     def misconfigured(self, reason: str) -> ImproperlyConfigured:
         return ImproperlyConfigured(f"VAULTS[{self.alias!r}]: {reason}")
 
-    def _attempt(self, encrypted_keys: str) -> Outcome:
+    def _attempt(self, encrypted_keys: str, deadline: Deadline) -> Outcome:
         self._count("decrypt")
         try:
-            return self._decrypt(encrypted_keys)
+            return self._decrypt(encrypted_keys, deadline)
         except VaultError as error:
-            return error
+            return forget(error)  # It is kept for a while, and may be shown.
+
+    def _missed(self) -> NoAnswerInTime:
+        return NoAnswerInTime(
+            f"The key was not had within {self.seconds:g} s, which are for all keys that are asked for together.",
+            alias=self.alias,
+        )
 
     def _require_number(self, name: str, value: object, *, minimum: float, integral: bool = False) -> None:
         kinds = (int,) if integral else (int, float)
         # NaN fails the comparison too, which is why it is not written the other way round.
         if isinstance(value, bool) or not isinstance(value, kinds) or not value >= minimum:
             kind = "a whole number" if integral else "a number"
-            raise self.misconfigured(f"{name} must be {kind} of at least {minimum}, not {value!r}.")
+            raise self.misconfigured(f"{name} must be {kind} of at least {minimum}, not {as_given(value)}.")
 
     def _require_timeout(self, timeout: float, *, minimum: float) -> None:
         self._require_number("timeout", timeout, minimum=minimum)
         if timeout > LONGEST_TIMEOUT:
             raise self.misconfigured(f"timeout must be at most {LONGEST_TIMEOUT} seconds.")
 
-    def _count(self, operation: str, calls: int = 1) -> None:
+    def _count(self, operation: str) -> None:
         with self._calls_lock:
-            self.calls[operation] += calls
-
-    def _threads(self) -> ThreadPoolExecutor:
-        with self._calls_lock:
-            if self._pool is None:
-                self._pool = ThreadPoolExecutor(self._max_concurrency, thread_name_prefix=f"vault-{self.alias}")
-            return self._pool
+            self.calls[operation] += 1
 
 
-async def _in_thread(function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    return await asyncio.to_thread(function, *args, **kwargs)
+def as_given(value: object) -> str:
+    """What was given, if it is a number; a text is not shown, since it may be a key in the wrong place."""
+    return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"

@@ -1,14 +1,18 @@
 """What the backends share that run the embedded Vault in this process."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from typing import ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.deadline import Deadline, ask_together, in_own_thread
 from vault_fields.embedded.byok import Byok
+from vault_fields.embedded.circuits import MAX_CALLS_AT_ONCE
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import VaultError
+from vault_fields.exceptions import VaultError, VaultUnavailable
+from vault_fields.frames import forgetful_class
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 
@@ -18,6 +22,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
+@forgetful_class
 class EmbeddedBackend(BaseVault):
     """
     A backend whose Vault is an ``EmbeddedVault`` of its own, its ``service``, which the constructor builds.
@@ -44,20 +49,42 @@ class EmbeddedBackend(BaseVault):
         super().close()
         self.service.close()
 
+    async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
+        """As ``decrypt_data_keys``, in a thread: one of its own where a customer's provider may keep it waiting."""
+        if any(map(self.service.customer_keys_of, wanted)):
+            return await in_own_thread(self.decrypt_data_keys, wanted)
+        return await asyncio.to_thread(self.decrypt_data_keys, wanted)
+
     def _create(self, context: KeyContext) -> DataKey:
         return self._ask(self.service.create, context)
 
-    def _decrypt(self, encrypted_keys: str) -> DataKey:
-        return self._ask(self.service.decrypt, encrypted_keys)
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey:
+        return self._ask(self.service.decrypt, encrypted_keys, timeout=deadline.timeout)
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._ask(self.service.rekey, encrypted_keys, context)
 
-    def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
+    def _decrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
         # Threads would only cost where there is no network to wait for.
-        remote = [each for each in encrypted_keys if self.service.asks_providers(each)] if encrypted_keys[1:] else []
-        outcomes = super()._decrypt_many(remote) if remote else {}
-        return {each: outcomes.get(each) or self._attempt(each) for each in encrypted_keys}
+        customers = {each: self.service.customer_keys_of(each) for each in encrypted_keys} if encrypted_keys[1:] else {}
+        outcomes = ask_together(
+            [each for each in customers if customers[each]],
+            lambda each: self._attempt(each, deadline),
+            self._missed,
+            deadline,
+            at_once=self._max_concurrency,
+            # Keys of one customer leave room for those of others, whatever becomes of their provider.
+            lane=customers.__getitem__,
+            lane_width=MAX_CALLS_AT_ONCE,
+            called=f"vault-{self.alias}",
+        )
+        is_away = False
+        for each in encrypted_keys:
+            if each not in outcomes:
+                # A keystore that was locked for so long will be for the others as well.
+                outcomes[each] = self._missed() if is_away and deadline.has_passed else self._attempt(each, deadline)
+                is_away = isinstance(outcomes[each], VaultUnavailable)
+        return outcomes
 
     def _watch_customer_keys(self) -> None:
         self.byok.changed = lambda name, value: self.purge({name: value})

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
+from vault_fields.backends.base import as_given
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import build_provider
 from vault_fields.embedded.copies import UNWRAP_POLICIES
@@ -15,13 +14,18 @@ from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, configured_former_root_keys, configured_root_key
 from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.frames import forgetful_class
 
 __all__ = ["LocalVault"]
 
 
+@forgetful_class
 class LocalVault(EmbeddedBackend):
     """
-    The embedded Vault. ``path`` is the absolute path of its keystore, an SQLite file that is created on first use.
+    The embedded Vault. ``path`` is the absolute path of its keystore, an SQLite file.
+
+    ``manage.py vault_keystore create`` makes that file. Only under a development key it is made on first use: where a
+    root key is configured, a keystore that is missing was lost, and going on with an empty one would hide that.
 
     ``root_key`` is what ``manage.py vault_root_key`` prints. Without it the environment variable ``VAULT_ROOT_KEY``
     counts, and without that a development key, which is generated beside the keystore. ``former_root_keys``, or else
@@ -33,7 +37,6 @@ class LocalVault(EmbeddedBackend):
     every data key that this process makes or opens; those of KEKs and stored objects are kept anyhow.
     """
 
-    @sensitive_variables("root_key", "former_root_keys")
     def __init__(
         self,
         alias: str = "default",
@@ -49,9 +52,9 @@ class LocalVault(EmbeddedBackend):
         super().__init__(alias, **options)
         self._require_timeout(timeout, minimum=0)
         if unwrap not in UNWRAP_POLICIES:
-            raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+            raise self.misconfigured("unwrap must be 'all' or 'first'.")
         if not isinstance(record_key_events, bool):
-            raise self.misconfigured(f"record_key_events must be True or False, not {record_key_events!r}.")
+            raise self.misconfigured(f"record_key_events must be True or False, not {as_given(record_key_events)}.")
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
@@ -59,9 +62,10 @@ class LocalVault(EmbeddedBackend):
         except ValueError as error:
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
-        store = KeyStore.at(self.path, timeout=timeout)
+        store = KeyStore.at(self.path, timeout=timeout, must_exist=not self.uses_development_key)
         ring = KeyRing(store, configured or DevelopmentRootKey(self.path), former_root_keys=former)
         customer_keys = CustomerKeys(ring, build_provider, timeout=timeout)
+        self.seconds = customer_keys.timeout
         self.service = EmbeddedVault(
             ring, customer_keys=customer_keys, unwrap=unwrap, record_key_events=record_key_events
         )

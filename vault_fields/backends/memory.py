@@ -11,11 +11,13 @@ from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
 from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.frames import forgetful_class
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["InMemoryVault"]
 
 
+@forgetful_class
 class InMemoryVault(EmbeddedBackend):
     """
     The embedded Vault with nothing on disk: its keys end with it, and what they encrypted is lost. For tests.
@@ -23,6 +25,7 @@ class InMemoryVault(EmbeddedBackend):
     All threads share it. In a forked child it starts empty, as every vault starts anew there.
     """
 
+    is_for_tests = True
     service: "_FailingVault"
 
     def __init__(self, alias: str = "default", **options: Any) -> None:
@@ -67,9 +70,9 @@ class _FailingVault(EmbeddedVault):
         self._fail_if_told()
         return super().new_data_key(context)
 
-    def open_data_key(self, encrypted_keys: str) -> DataKey:
+    def open_data_key(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
         self._fail_if_told()
-        return super().open_data_key(encrypted_keys)
+        return super().open_data_key(encrypted_keys, timeout=timeout)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         self._fail_if_told()

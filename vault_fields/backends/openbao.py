@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from django.views.decorators.debug import sensitive_variables
-
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.client import Endpoint
+from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultError
+from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.transit.blob import EncryptedKeys, MalformedBlob
@@ -34,6 +34,7 @@ A_PATH = "a path of letters, digits and ._-, without slashes around it"
 _PATH = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.-]*(/[A-Za-z0-9_-][A-Za-z0-9_.-]*)*")
 
 
+@forgetful_class
 class OpenBaoVault(RemoteVault):
     """
     A vault over a transit engine: one transit key for each context item, made when it is first needed.
@@ -50,7 +51,6 @@ class OpenBaoVault(RemoteVault):
     thread for a token.
     """
 
-    @sensitive_variables("token", "secret_id")
     def __init__(
         self,
         alias: str = "default",
@@ -70,7 +70,7 @@ class OpenBaoVault(RemoteVault):
     ) -> None:
         super().__init__(alias, **options)
         if unwrap not in UNWRAP_POLICIES:
-            raise self.misconfigured(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+            raise self.misconfigured("unwrap must be 'all' or 'first'.")
         if not _is_list(addresses) or not addresses:
             raise self.misconfigured("addresses must be a list of at least one URL.")
         self._require("mount", mount, _PATH, A_PATH)
@@ -98,9 +98,8 @@ class OpenBaoVault(RemoteVault):
             self._async_client,
             alias=alias,
             mount=mount,
-            timeout=self._policy.timeout,
+            timeout=self.seconds,
             concurrency=self._max_concurrency,
-            threads=self._threads,
             count=self._count,
         )
         self._versions: dict[str, tuple[int, float]] = {}
@@ -129,8 +128,8 @@ class OpenBaoVault(RemoteVault):
     def _create(self, context: KeyContext) -> DataKey:
         return self._key(self._dialogue.run("create", self._transit.create(context), counted=1))
 
-    def _decrypt(self, encrypted_keys: str) -> DataKey:
-        return self._key(self._decrypt_many([encrypted_keys])[encrypted_keys])
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey:
+        return self._key(self._decrypt_many([encrypted_keys], deadline)[encrypted_keys])
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._key(self._dialogue.run("rekey", self._transit.rekey(encrypted_keys, context), counted=1))
@@ -141,11 +140,11 @@ class OpenBaoVault(RemoteVault):
     async def _arekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._key(await self._dialogue.arun("rekey", self._transit.rekey(encrypted_keys, context), counted=1))
 
-    def _decrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
-        return self._named(self._dialogue.run("decrypt", self._transit.open(encrypted_keys)))
+    def _decrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
+        return self._named(self._dialogue.run("decrypt", self._transit.open(encrypted_keys), deadline))
 
-    async def _adecrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
-        return self._named(await self._dialogue.arun("decrypt", self._transit.open(encrypted_keys)))
+    async def _adecrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
+        return self._named(await self._dialogue.arun("decrypt", self._transit.open(encrypted_keys), deadline))
 
     def _is_current(self, blob: EncryptedKeys) -> bool:
         now = time.monotonic()
@@ -170,7 +169,7 @@ class OpenBaoVault(RemoteVault):
                 outcome.alias = self.alias
         return outcomes
 
-    @sensitive_variables("token", "secret_id")
+    @forgetful
     def _source(
         self, token: str | None, token_file: str | Path | None, role_id: str | None, secret_id: str | None, mount: str
     ) -> Source:

@@ -6,18 +6,21 @@ from typing import Any
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
+from vault_fields.deadline import Deadline
+from vault_fields.frames import forgetful_class
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["RemoteVault"]
 
 
+@forgetful_class
 class RemoteVault(BaseVault):
     """
     A vault behind an address.
 
     ``timeout`` is in seconds and bounds each operation with all its requests and their tries, of which each address
-    gets at most 1 + ``max_retries``.
+    gets at most 1 + ``max_retries``. Opening many keys together is one operation.
 
     The coroutines ask without a thread, and share cache and single flight with the threads. A backend calls
     ``_connect`` once, and supplies ``_acreate``, ``_arekey`` and ``_adecrypt_many`` beside what every backend does.
@@ -26,6 +29,7 @@ class RemoteVault(BaseVault):
     def __init__(self, alias: str = "default", *, timeout: float = 5.0, max_retries: int = 3, **options: Any) -> None:
         super().__init__(alias, **options)
         self._require_timeout(timeout, minimum=0.001)
+        self.seconds = timeout
         self._require_number("max_retries", max_retries, minimum=0, integral=True)
         self._policy = RetryPolicy(timeout=timeout, max_retries=max_retries)
 
@@ -42,7 +46,8 @@ class RemoteVault(BaseVault):
         return key
 
     async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
-        return await self.cache.aresolve(wanted, self._adecrypt_many)
+        deadline = Deadline(self.seconds)
+        return await self.cache.aresolve(wanted, lambda names: self._adecrypt_many(names, deadline), deadline)
 
     async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         self._count("rekey")
@@ -73,4 +78,4 @@ class RemoteVault(BaseVault):
     async def _arekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
 
     @abstractmethod
-    async def _adecrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]: ...
+    async def _adecrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]: ...

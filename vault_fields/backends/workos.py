@@ -4,17 +4,18 @@ import asyncio
 import re
 from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.client import Endpoint, KeyCall
-from vault_fields.exceptions import VaultError
+from vault_fields.deadline import Deadline
+from vault_fields.exceptions import VaultError, VaultThrottled
+from vault_fields.frames import forget, forgetful_class
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["WorkOSVault"]
 
 
+@forgetful_class
 class WorkOSVault(RemoteVault):
     """
     WorkOS Vault over https.
@@ -22,7 +23,6 @@ class WorkOSVault(RemoteVault):
     ``api_key`` is the environment's secret key (``sk_…``). ``base_url`` may be plain http on this machine only.
     """
 
-    @sensitive_variables("api_key")
     def __init__(
         self,
         alias: str = "default",
@@ -39,8 +39,8 @@ class WorkOSVault(RemoteVault):
     def _create(self, context: KeyContext) -> DataKey:
         return self._ask(KeyCall.create(context))
 
-    def _decrypt(self, encrypted_keys: str) -> DataKey:
-        return self._ask(KeyCall.decrypt(encrypted_keys))
+    def _decrypt(self, encrypted_keys: str, deadline: Deadline) -> DataKey:
+        return self._ask(KeyCall.decrypt(encrypted_keys), deadline.timeout)
 
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._ask(KeyCall.rekey(encrypted_keys, context))
@@ -53,22 +53,31 @@ class WorkOSVault(RemoteVault):
 
     # The answer gets no name here, so that no frame of a traceback has it as a local variable.
 
-    def _ask(self, call: KeyCall) -> DataKey:
-        return call.data_key(self._client.post(call.path, call.payload), alias=self.alias)
+    def _ask(self, call: KeyCall, timeout: float | None = None) -> DataKey:
+        return call.data_key(self._client.post(call.path, call.payload, timeout=timeout), alias=self.alias)
 
-    async def _aask(self, call: KeyCall) -> DataKey:
-        return call.data_key(await self._async_client.post(call.path, call.payload), alias=self.alias)
+    async def _aask(self, call: KeyCall, within: float | None = None) -> DataKey:
+        return call.data_key(await self._async_client.post(call.path, call.payload, within=within), alias=self.alias)
 
-    async def _adecrypt_many(self, encrypted_keys: list[str]) -> dict[str, Outcome]:
-        self._count("decrypt", len(encrypted_keys))
+    async def _adecrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
         turns = asyncio.Semaphore(self._max_concurrency)
+        throttled: list[VaultThrottled] = []
 
         async def attempt(name: str) -> Outcome:
             async with turns:
+                # As in threads: what is not asked for in time, or after somebody asked for fewer calls, is no call.
+                if throttled:
+                    return throttled[0]
+                if deadline.has_passed:
+                    return self._missed()
+                self._count("decrypt")
                 try:
-                    return await self._aask(KeyCall.decrypt(name))
-                except VaultError as error:
+                    return await self._aask(KeyCall.decrypt(name), deadline.timeout)
+                except VaultThrottled as error:
+                    throttled.append(forget(error))
                     return error
+                except VaultError as error:
+                    return forget(error)
 
         outcomes = await asyncio.gather(*map(attempt, encrypted_keys))
         return dict(zip(encrypted_keys, outcomes, strict=True))

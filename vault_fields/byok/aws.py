@@ -1,5 +1,6 @@
 """A customer's key in AWS KMS, asked with boto3: the only module that imports it."""
 
+import math
 import threading
 import time
 from collections.abc import Mapping
@@ -10,8 +11,10 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import checked
+from vault_fields.deadline import NoAnswerInTime
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.frames import forgetful_class
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError
@@ -35,6 +38,7 @@ THROTTLED = {
 AWAY = {"DependencyTimeoutException", "KeyUnavailableException", "KMSInternalException", "ServiceUnavailable"}
 
 
+@forgetful_class
 class AwsKms(KeyProvider):
     """
     A symmetric key in AWS KMS. Settings: ``key_id``, best an ARN; ``region``, ``profile`` and ``endpoint_url``.
@@ -79,21 +83,26 @@ class AwsKms(KeyProvider):
             client.close()
 
     def _ask(self, operation: str, timeout: float, **parameters: Any) -> Mapping[str, Any]:
-        from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
         # A try takes up to two thirds of the time: one third to connect, one to answer. So another one fits in if it
         # begins in the first third.
         last_start = time.monotonic() + timeout / 3
         pause = timeout / 50
+        host = ""
         while True:
             try:
-                call = getattr(self._client(timeout / 3), operation)
+                client = self._client(_rounded(timeout / 3))
+                host = f" Host: {urlsplit(client.meta.endpoint_url).hostname}."
+                call = getattr(client, operation)
                 answer: Mapping[str, Any] = call(KeyId=self._settings["key_id"], **parameters)
             except ClientError as error:
-                failure = _failure(error)
+                failure = _failure(error, host)
             except BotoCoreError as error:
+                is_silent = isinstance(error, (ConnectTimeoutError, ReadTimeoutError))
+                kind = NoAnswerInTime if is_silent else VaultUnavailable
                 # By its kind only: its text may quote what was received.
-                failure = VaultUnavailable(f"AWS KMS cannot be asked ({type(error).__name__}).")
+                failure = kind(f"AWS KMS cannot be asked ({type(error).__name__}).{host}")
             else:
                 return answer
             if not isinstance(failure, VaultUnavailable) or time.monotonic() + pause > last_start:
@@ -134,7 +143,12 @@ class AwsKms(KeyProvider):
         return parts[3] if len(parts) == 6 and parts[0] == "arn" else None
 
 
-def _failure(error: "ClientError") -> VaultError:
+def _rounded(timeout: float) -> float:
+    """A little less, of a few lengths for all: a client has one for ever, and what is left of a deadline is any."""
+    return math.pow(2, math.floor(math.log2(timeout) * 4) / 4)
+
+
+def _failure(error: "ClientError", host: str) -> VaultError:
     code = str(error.response.get("Error", {}).get("Code", ""))[:80]
     answer = error.response.get("ResponseMetadata", {})
     status, request_id = answer.get("HTTPStatusCode"), answer.get("RequestId")
@@ -147,4 +161,4 @@ def _failure(error: "ClientError") -> VaultError:
         kind = VaultThrottled
     elif code in AWAY or (status or 0) >= 500:
         kind = VaultUnavailable
-    return kind(f"AWS KMS answered {code}.", status=status, request_id=request_id)
+    return kind(f"AWS KMS answered {code}.{host}", status=status, request_id=request_id)

@@ -9,6 +9,7 @@ from vault_fields.byok.settings import associated_data, checked
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful_class
 
 __all__ = ["KeyFile"]
 
@@ -16,6 +17,7 @@ __all__ = ["KeyFile"]
 _WITHDRAWN = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
 
 
+@forgetful_class
 class KeyFile(KeyProvider):
     """
     A key of 32 bytes in a file that only its owner may read. Setting: ``path``, absolute.
@@ -53,6 +55,8 @@ class KeyFile(KeyProvider):
             raise VaultUnavailable(f"{self._path} cannot be read ({error.strerror}).") from error
         if len(material) != KEY_BYTES:
             raise VaultRefused(f"{self._path} must hold exactly {KEY_BYTES} bytes.")
+        if len(set(material)) == 1:
+            raise VaultRefused(f"{self._path} holds one byte repeated, which anybody can guess, and no random key.")
         return WrappingKey(material)
 
     def _read(self, descriptor: int) -> bytes:

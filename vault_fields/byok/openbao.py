@@ -10,12 +10,12 @@ from typing import Any
 
 from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.byok.settings import associated_data, checked
 from vault_fields.client import Endpoint, RetryPolicy, VaultClient
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.transit.meaning import TransitDoesNotOpen, TransitVersionMissing, meaning, said_in
 from vault_fields.transit.sources import is_token
 
@@ -25,6 +25,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*")
 _CAPABILITIES = "/v1/sys/capabilities-self"
 
 
+@forgetful_class
 class OpenBaoTransit(KeyProvider):
     """
     A symmetric key of a transit engine.
@@ -53,7 +54,7 @@ class OpenBaoTransit(KeyProvider):
             # What is wrong with the address shows now and not in use.
             self._endpoint("")
         except ImproperlyConfigured as error:
-            raise ValueError(str(error).rpartition("base_url ")[2].join(["address ", ""])) from None
+            raise ValueError(str(error).partition(": ")[2]) from None
 
     def __repr__(self) -> str:
         return f"<OpenBaoTransit {self._mount}/{self._settings['key']} at {self._settings['address']}>"
@@ -101,7 +102,7 @@ class OpenBaoTransit(KeyProvider):
         data = self._client().post(path, payload, timeout=timeout).content.get("data")
         return data if isinstance(data, dict) else {}
 
-    @sensitive_variables()
+    @forgetful
     def _client(self) -> VaultClient:
         token = self._token()
         with self._lock:
@@ -112,15 +113,15 @@ class OpenBaoTransit(KeyProvider):
                     former[1].close()
             return self._held[1]
 
-    @sensitive_variables()
+    @forgetful
     def _endpoint(self, token: str) -> Endpoint:
         headers = {"X-Vault-Token": token}
         if "namespace" in self._settings:
             headers["X-Vault-Namespace"] = self._settings["namespace"]
-        alias = f"{self._mount}/{self._settings['key']}"
-        return Endpoint(self._settings["address"], alias=alias, headers=headers, judge=_judge)
+        label = f"The transit key {self._mount}/{self._settings['key']}"
+        return Endpoint(self._settings["address"], label=label, headers=headers, judge=_judge, option="address")
 
-    @sensitive_variables()
+    @forgetful
     def _token(self) -> str:
         if (variable := self._settings.get("token_env")) is not None:
             token, source = os.environ.get(variable, ""), f"the environment variable {variable}"

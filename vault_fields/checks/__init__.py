@@ -3,9 +3,12 @@
 from django.core.checks import Tags, register
 
 from vault_fields.checks.admin import check_admin
+from vault_fields.checks.changes import check_changes
 from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
+from vault_fields.checks.packages import check_packages
 from vault_fields.checks.vaults import check_vaults
 
 __all__ = ["register_checks"]
@@ -17,6 +20,9 @@ TAG = "vault_fields"
 def register_checks() -> None:
     register(check_models, TAG, Tags.models)
     register(check_former_labels, TAG, Tags.models)
+    register(check_losses, TAG, Tags.models)
+    register(check_changes, TAG, Tags.models)
     register(check_vaults, TAG, Tags.models)
     register(check_admin, TAG, Tags.admin)
+    register(check_packages, TAG, Tags.models)
     register(check_deployment, TAG, Tags.security, deploy=True)

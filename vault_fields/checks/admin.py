@@ -6,6 +6,7 @@ from typing import Any
 from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Warning as CheckWarning
 
+from vault_fields.checks.guarded import guarded
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.paths import encrypted_at, encrypted_in
 
@@ -26,13 +27,18 @@ def check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
         for model_admin in site._registry.values()
         if (app_configs is None or model_admin.model._meta.app_config in app_configs) and _is_sound(model_admin)
         for check in (_check_search, _check_filters, _check_ordering, _check_columns, _check_prepopulated)
-        for message in check(model_admin)
+        for message in guarded(check, model_admin, f"The admin class {type(model_admin).__name__}")
     ]
 
 
 def _is_sound(admin: Any) -> bool:
     """Whether Django finds the options to be of the right kinds; where it does not, it says so first."""
-    return not any(message.is_serious() for message in admin.check())
+    try:
+        messages = list(admin.check())
+    except Exception:  # noqa: BLE001 - a project's own, which Django calls as well, and does not keep quiet about.
+        return False
+    # Nor need everything be a message that a project's own check returns.
+    return not any(isinstance(message, CheckMessage) and message.is_serious() for message in messages)
 
 
 def _check_search(admin: Any) -> Iterator[CheckMessage]:

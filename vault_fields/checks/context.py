@@ -37,10 +37,8 @@ _NAMELESS = (
 # Values of these come from the database.
 _LATE = (models.AutoField, models.GeneratedField)
 
-# What a foreign key does when its target is deleted, if that gives the row to another; Django 6.1 has more of these.
-_SETTING = {models.SET_NULL, models.SET_DEFAULT} | {
-    getattr(models, name) for name in ("DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)
-}
+# What databases do to a foreign key when its target is deleted, if that gives the row to another. Since Django 6.1.
+_SETTING = {getattr(models, name) for name in ("DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)}
 
 
 def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
@@ -121,7 +119,7 @@ def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool
         yield Error(
             f"{option} leads to {path!r}, a {type(column).__name__}, which cannot name a tenant; text, whole numbers, "
             "UUIDs and enums of these can.",
-            hint=f"Name another column, such as the key of the tenant: {_columns(field.model)}.",
+            hint=_choice("Name another column, such as the key of the tenant", field.model),
             obj=field,
             id="vault_fields.E007",
         )
@@ -140,7 +138,8 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
     column = root
     while column.remote_field and column.remote_field.parent_link:
         column = column.target_field
-    if isinstance(column, _LATE):
+    # A row that is tied to its own key is inserted first, and encrypted then.
+    if isinstance(column, _LATE) and column is not field.model._meta.auto_field:
         reason = "which the database gives to a row only when it is inserted"
     elif column.has_db_default() and not column.has_default():
         reason = "whose default only the database knows"
@@ -148,7 +147,9 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
         return
     yield Error(
         f"{option} starts from {root.name!r}, {reason}; the value is encrypted before that.",
-        hint=f"Give {column.name!r} its value in Python, as in models.UUIDField(default=uuid.uuid4).",
+        hint=f"Give {column.name!r} its value in Python, as in models.UUIDField(default=uuid.uuid4). Or add a column "
+        "that has one, uuid = models.UUIDField(default=uuid.uuid4, unique=True, editable=False), and name 'uuid' in "
+        "its place.",
         obj=field,
         id="vault_fields.E008",
     )
@@ -156,10 +157,9 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
 
 def _check_deletion(field: EncryptedField, option: str, root: Any) -> Iterator[CheckMessage]:
     on_delete = root.remote_field and root.remote_field.on_delete
-    # What SET() returns is told by this, as Django's migrations do.
-    if on_delete in _SETTING or hasattr(on_delete, "deconstruct"):
+    if on_delete in _SETTING:
         yield CheckWarning(
-            f"{option} starts from {root.name!r}, which is set anew when what it points to is deleted. That "
+            f"{option} starts from {root.name!r}, which the database sets anew when what it points to is deleted. That "
             "moves the row behind the field's back: its value does not open afterwards.",
             hint=f"Write on_delete=models.PROTECT or models.CASCADE on {root.name!r}.",
             obj=field,
@@ -172,9 +172,9 @@ def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
         is_key = column.primary_key or column in field.model._meta.pk_fields
         if name in (column.name, column.attname) and column.editable and not is_key:
             yield CheckWarning(
-                f"bind_to names {name!r}, which can be edited. A value does not open once QuerySet.update() or SQL has "
-                "changed what it is tied to.",
-                hint=f"Bind to the primary key, or write editable=False on {column.name!r} and only save() it.",
+                f"bind_to names {name!r}, which can be edited. A value does not open once SQL of your own has changed "
+                "what it is tied to.",
+                hint=f"Bind to the primary key, or write editable=False on {column.name!r}.",
                 obj=field,
                 id="vault_fields.W008",
             )
@@ -210,8 +210,8 @@ def _instead(model: type[Model], path: str, *, one_column: bool) -> str:
         if _leads_somewhere(model, corrected):
             return f"Write {corrected!r} instead."
     if not passed:
-        return f"Name one of the row's own columns: {_columns(model)}."
-    return f"Name a column of {current._meta.label}: {_columns(current, LOOKUP_SEP.join([*passed, '']))}."
+        return _choice("Name one of the row's own columns", model)
+    return _choice(f"Name a column of {current._meta.label}", current, LOOKUP_SEP.join([*passed, ""]))
 
 
 def _leads_somewhere(model: type[Model], path: str) -> bool:
@@ -221,14 +221,20 @@ def _leads_somewhere(model: type[Model], path: str) -> bool:
         return False
 
 
-def _columns(model: type[Model], prefix: str = "") -> str:
-    """The columns that would do, for hints."""
+def _choice(advice: str, model: type[Model], prefix: str = "") -> str:
+    """The advice with the columns that would do; where there are none, what to add."""
     refused = _NAMELESS if prefix else (*_NAMELESS, *_LATE)
     columns: Iterable[Any] = model._meta.concrete_fields
-    return ", ".join(
+    names = [
         f"{prefix}{column.attname}"
         for column in columns
         if not isinstance(column, refused) and not isinstance(_value_column(column), _NAMELESS)
+    ]
+    if names:
+        return f"{advice}: {', '.join(names)}."
+    return (
+        f"{model._meta.label} has no column that can name a tenant. Add one, as in organization = "
+        'models.ForeignKey("Organization", on_delete=models.PROTECT), and name it.'
     )
 
 

@@ -10,7 +10,9 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
+from vault_fields.checks.keystores import check_keystore
 from vault_fields.checks.models import models_of
+from vault_fields.checks.reports import check_reports
 from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields
@@ -24,7 +26,7 @@ def check_deployment(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     for model in models_of(app_configs):
         for field in encrypted_fields(model):
             messages.extend(_check_migrating(field))
-    return messages
+    return [*messages, *check_reports()]
 
 
 def _usable_vaults() -> Iterator[BaseVault]:
@@ -49,6 +51,8 @@ def _check_vault(vault: BaseVault) -> Iterator[CheckMessage]:
             f"{ENVIRONMENT_VARIABLE}.",
             id="vault_fields.E023",
         )
+    if isinstance(vault, LocalVault):
+        yield from check_keystore(vault)
     if isinstance(vault, InMemoryVault):
         yield Error(
             f"VAULTS[{vault.alias!r}] is an InMemoryVault. Its keys end with the process, and what they encrypted is "
@@ -62,9 +66,13 @@ def _check_vault(vault: BaseVault) -> Iterator[CheckMessage]:
 def _check_migrating(field: EncryptedField) -> Iterator[CheckMessage]:
     if field.migrating:
         yield CheckWarning(
-            "It still has migrating=True, so whoever can write to the database can put a value there that was never "
-            "encrypted.",
-            hint="Once every row is encrypted, take migrating=True away and type `python manage.py makemigrations`.",
+            f"It still has migrating={field.migrating!r}, so whoever can write to the database can put a value there "
+            "that was never encrypted.",
+            hint=f"Once every row is encrypted, take migrating={field.migrating!r} away and type "
+            "`python manage.py makemigrations`."
+            if not field.writes_plaintext
+            else "New values are stored in the clear. Once every process runs this code, write migrating=True and type "
+            "`python manage.py makemigrations`.",
             obj=field,
             id="vault_fields.W003",
         )

@@ -14,9 +14,9 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields
 from vault_fields.renames import LabelHistory, all_migrations
 
-__all__ = ["check_former_labels"]
+__all__ = ["UNREADABLE", "check_former_labels"]
 
-_UNREADABLE = (
+UNREADABLE = (
     BadMigrationError,
     CircularDependencyError,
     CommandError,
@@ -32,7 +32,7 @@ def check_former_labels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
         return []  # Reading every migration takes time.
     try:
         history = LabelHistory.of(all_migrations())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         return [
             CheckWarning(
                 f"The migrations cannot be read, so nobody knows which fields were renamed: {error}",

@@ -10,6 +10,8 @@ from django.db.models import Model
 from vault_fields.checks.columns import check_column
 from vault_fields.checks.companions import check_companions
 from vault_fields.checks.context import check_context
+from vault_fields.checks.guarded import guarded
+from vault_fields.checks.history import check_history
 from vault_fields.checks.meta import check_meta
 from vault_fields.checks.text import check_text
 from vault_fields.fields.groups import encrypted_fields
@@ -24,7 +26,11 @@ def models_of(app_configs: Sequence[AppConfig] | None) -> Iterator[type[Model]]:
 
 
 def check_models(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    return [message for model in models_of(app_configs) for message in _check_model(model)]
+    return [
+        message
+        for model in models_of(app_configs)
+        for message in guarded(_check_model, model, f"The model {model._meta.label}")
+    ]
 
 
 def _check_model(model: type[Model]) -> Iterable[CheckMessage]:
@@ -34,3 +40,4 @@ def _check_model(model: type[Model]) -> Iterable[CheckMessage]:
     yield from check_companions(model)
     yield from check_meta(model)
     yield from check_text(model)
+    yield from check_history(model)

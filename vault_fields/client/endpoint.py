@@ -10,10 +10,10 @@ from typing import Any, TypeVar
 
 import httpx
 from django.core.exceptions import ImproperlyConfigured
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
 from vault_fields.client.retry import Tries
+from vault_fields.frames import forgetful, forgetful_class
 
 __all__ = ["Endpoint"]
 
@@ -23,6 +23,7 @@ C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 LIMITS = httpx.Limits(max_connections=128, max_keepalive_connections=32, keepalive_expiry=30.0)
 
 
+@forgetful_class
 class Endpoint:
     """
     A Vault's address, and the headers that carry its credentials: never shown, and sent nowhere else.
@@ -34,15 +35,15 @@ class Endpoint:
     Several addresses are those of one Vault: the one that answered last is asked first. ``headers`` may be a function,
     which is asked for each try. ``judge`` knows what the failures of this kind of server mean, and ``answers`` which of
     them are none. ``ca_file`` has the certificates to trust instead of the system's. ``option`` is how messages call
-    the address.
+    the address, and ``label`` what it belongs to, where that is no entry of ``VAULTS``.
     """
 
-    @sensitive_variables()
     def __init__(
         self,
         base_url: str | Sequence[str],
         *,
-        alias: str,
+        alias: str | None = None,
+        label: str | None = None,
         headers: Mapping[str, str] | Callable[[], Mapping[str, str]],
         judge: Judge = judge_vault,
         answers: Answers = only_200,
@@ -50,10 +51,11 @@ class Endpoint:
         option: str = "base_url",
     ) -> None:
         self.alias = alias
+        self.label = label or f"VAULTS[{alias!r}]"
         self._judge = judge
         self._answers = answers
         addresses = [base_url] if isinstance(base_url, str) or not isinstance(base_url, Sequence) else base_url
-        self._urls = [_checked(address, alias, option) for address in addresses]
+        self._urls = [_checked(address, self.label, option) for address in addresses]
         self._first = 0
         self._ca_file = ca_file
         self._credentials = headers if callable(headers) else lambda: headers
@@ -76,9 +78,8 @@ class Endpoint:
         return len(self._urls)
 
     def __repr__(self) -> str:
-        return f"<Endpoint {self.alias!r} at {self.host}>"
+        return f"<Endpoint {self.alias or self.label!r} at {self.host}>"
 
-    @sensitive_variables("headers")
     def request(self, path: str, payload: Mapping[str, Any] | None, tries: Tries) -> httpx.Request:
         """A POST of the payload, or a GET if that is None."""
         headers = {**self._credentials(), **self._headers}
@@ -115,7 +116,7 @@ class Endpoint:
             also = "" if self._ca_file is None else "in ca_file or "
             named = f"{also}named in the environment (HTTPS_PROXY, SSL_CERT_FILE…)"
             reason = f"the proxies or certificates {named} are unusable."
-        raise _misconfigured(self.alias, reason)
+        raise ImproperlyConfigured(f"{self.label}: {reason}")
 
 
 class _TimeLeft(dict[str, float]):
@@ -149,8 +150,8 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
-@sensitive_variables()
-def _checked(base_url: str, alias: str, option: str) -> httpx.URL:
+@forgetful
+def _checked(base_url: str, label: str, option: str) -> httpx.URL:
     # No message quotes the URL: it may hold a key by mistake.
     try:
         url = httpx.URL(base_url)
@@ -159,7 +160,7 @@ def _checked(base_url: str, alias: str, option: str) -> httpx.URL:
     except (httpx.InvalidURL, TypeError, UnicodeError):
         url = httpx.URL()
     if fault := _fault(url):
-        raise _misconfigured(alias, f"{option} {fault}")
+        raise ImproperlyConfigured(f"{label}: {option} {fault}")
     return url
 
 
@@ -180,7 +181,3 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def _misconfigured(alias: str, reason: str) -> ImproperlyConfigured:
-    return ImproperlyConfigured(f"VAULTS[{alias!r}]: {reason}")

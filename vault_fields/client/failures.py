@@ -5,13 +5,14 @@ import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from vault_fields.client.retry import Tries, seconds_until_retry
+from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
 from vault_fields.wire import tells_of_revocation
 
-__all__ = ["MAX_ANSWER_BYTES", "Answer", "Failure", "Judge", "Reading", "judge_vault", "only_200"]
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Asked", "Failure", "Judge", "Reading", "judge_vault", "only_200"]
 
 logger = logging.getLogger("vault_fields.client")
 
@@ -40,6 +41,13 @@ class Answer:
     request_id: str | None
 
 
+class Asked(Protocol):
+    """Who was asked, for messages: an alias of ``VAULTS`` if it is one."""
+
+    alias: str | None
+    label: str
+
+
 @dataclass(frozen=True, slots=True)
 class Failure:
     """One try that brought no answer. Nothing of the response is in it but its status and request id."""
@@ -54,17 +62,18 @@ class Failure:
     def may_pass(self) -> bool:
         return issubclass(self.error, VaultUnavailable)
 
-    def pause(self, alias: str, tries: Tries) -> float:
+    def pause(self, endpoint: "Asked", host: str, tries: Tries) -> float:
         """Seconds to wait before the next try. Raises the error that this failure is if there must not be another."""
         pause = tries.pause(self.retry_after) if self.may_pass else None
         if pause is None:
-            raise self._exception(alias, tries.made)
-        logger.info("VAULTS[%r]: %s Trying again in %.2f s.", alias, self.reason, pause)
+            raise self._exception(endpoint.alias, host, tries.made)
+        logger.info("%s: %s Host: %s. Trying again in %.2f s.", endpoint.label, self.reason, host, pause)
         return pause
 
-    def _exception(self, alias: str, tries: int) -> VaultError:
+    def _exception(self, alias: str | None, host: str, tries: int) -> VaultError:
         counted = f" Gave up after {tries} {'try' if tries == 1 else 'tries'}." if self.may_pass else ""
-        return self.error(self.reason + counted, alias=alias, status=self.status, request_id=self.request_id)
+        message = f"{self.reason}{counted} Host: {host}."
+        return self.error(message, alias=alias, status=self.status, request_id=self.request_id)
 
 
 class Reading:
@@ -100,7 +109,7 @@ class Reading:
         if len(self._body) > MAX_ANSWER_BYTES:
             return self._nonsense(f"more than {MAX_ANSWER_BYTES // 1024} KiB")
         if self._tries.remaining() <= 0:
-            return Failure("The Vault did not finish its answer in time.", request_id=self._request_id)
+            return Failure("The Vault did not finish its answer in time.", NoAnswerInTime, request_id=self._request_id)
         return self._parsed()
 
     def _parsed(self) -> Answer | Failure:

@@ -13,10 +13,14 @@ from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
 from vault_fields.client.lease import Lease
 from vault_fields.client.retry import RetryPolicy, Tries
+from vault_fields.deadline import NoAnswerInTime
+from vault_fields.exceptions import VaultError, VaultUnavailable
+from vault_fields.frames import forgetful_class
 
 __all__ = ["AsyncVaultClient", "VaultClient"]
 
 
+@forgetful_class
 class VaultClient:
     """
     Sends JSON to a Vault and returns its JSON, or raises ``VaultError``. Thread-safe; built without I/O.
@@ -75,7 +79,7 @@ class VaultClient:
             outcome = self._try(request, tries)
             if isinstance(outcome, Answer):
                 return outcome
-            pause = outcome.pause(self._endpoint.alias, tries)
+            pause = outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries)
             self._endpoint.turn_from(request)
             self._sleep(pause)
 
@@ -92,6 +96,7 @@ class VaultClient:
             return _interrupted(reading, error)
 
 
+@forgetful_class
 class AsyncVaultClient:
     """
     ``VaultClient`` for coroutines, with a strict deadline.
@@ -170,7 +175,7 @@ class AsyncVaultClient:
             outcome = await self._try(request, tries)
             if isinstance(outcome, Answer):
                 return outcome
-            pause = outcome.pause(self._endpoint.alias, tries)
+            pause = outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries)
             self._endpoint.turn_from(request)
             await self._sleep(pause)
 
@@ -192,8 +197,9 @@ class AsyncVaultClient:
 
 
 def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
+    kind: type[VaultError] = VaultUnavailable
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
-        reason = "The Vault did not answer in time."
+        kind, reason = NoAnswerInTime, "The Vault did not answer in time."
     elif isinstance(error, httpx.ConnectError):
         # In the words of the system or of TLS, such as "Connection refused"; other errors may quote what was received.
         reason = f"The Vault cannot be reached ({str(error)[:200]})."
@@ -201,5 +207,5 @@ def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
         reason = "The proxy does not connect to the Vault."
     else:
         reason = "The connection to the Vault broke."
-    failure = Failure(reason)
+    failure = Failure(reason, kind)
     return failure if reading is None else reading.outcome(failure)

@@ -10,6 +10,7 @@ from vault_fields.embedded.cmkstore import ACTIVE, CONFIGURED, DISABLED, VERIFIE
 from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.events import Event
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful_class
 from vault_fields.keys import KeyContext
 
 __all__ = ["Byok", "CustomerKey"]
@@ -34,6 +35,7 @@ class CustomerKey:
     state: str
 
 
+@forgetful_class
 class Byok:
     """
     The customer-managed keys of one environment, by context item: an exact name and an exact value.

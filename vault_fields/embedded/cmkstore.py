@@ -8,6 +8,8 @@ from typing import Any
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.erasure import scrub
 from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.rowtags import RowTags
+from vault_fields.embedded.tables import selected
 from vault_fields.embedded.wrapping import framed
 
 __all__ = ["ACTIVE", "CONFIGURED", "DELETED", "DISABLED", "VERIFIED", "CmkRecord", "CmkStore"]
@@ -49,59 +51,74 @@ class CmkRecord:
 
 
 _COLUMNS = ", ".join(column.name for column in fields(CmkRecord))
-_SELECT = f"SELECT {_COLUMNS} FROM byok_key WHERE "  # noqa: S608 - nothing in it is a caller's.
-_OF_ITEM = "environment = ? AND item_name = ? AND item_value = ? AND state <> 'deleted'"
+# What is deleted is found too: an edit may say so.
+_SELECT = f"SELECT root_key_id, wrapped, {selected('byok_key')} FROM byok_key WHERE "  # noqa: S608 - constants.
+_OF_ITEM = "environment = ? AND item_name = ? AND item_value = ?"
 _INSERT = f"INSERT INTO byok_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
 _MOVE = "UPDATE byok_key SET state = ? WHERE id = ? AND state IN (SELECT value FROM json_each(?))"
 _DELETE = "UPDATE byok_key SET state = 'deleted', root_key_id = '', wrapped = x'' WHERE id = ? AND state <> 'deleted'"
 
 
 class CmkStore:
-    """The customer-managed keys in a keystore. Every change is on the disk on return, together with its events."""
+    """
+    The customer-managed keys in a keystore. Every change is on the disk on return, together with its events.
 
-    def __init__(self, connections: Connections) -> None:
+    Each row is verified as it is read, and those that are looked through for others too: all calls raise
+    ``VaultUnavailable`` if one of them was edited.
+    """
+
+    def __init__(self, connections: Connections, tags: RowTags) -> None:
         self._connections = connections
+        self._tags = tags
 
     def of_item(self, environment: str, name: str, value: str) -> CmkRecord | None:
         """The key that is configured for a context item, whatever its state; a deleted one is not."""
-        return self._one(_OF_ITEM, environment, name, value)
+        found = self._all(_OF_ITEM, environment, name, value)
+        return next((record for record in found if record.state != DELETED), None)
 
     def items_with_keys(self) -> frozenset[tuple[str, str, str]]:
         """Environment, name and value of the items whose key was activated, whether it may be used now or not."""
-        query = "SELECT environment, item_name, item_value FROM byok_key WHERE state NOT IN (?, ?, ?)"
-        with self._connections.use() as connection:
-            return frozenset(connection.execute(query, [CONFIGURED, VERIFIED, DELETED]))
+        return frozenset(
+            (record.environment, record.item_name, record.item_value)
+            for record in self._all("true")
+            if record.state not in {CONFIGURED, VERIFIED, DELETED}
+        )
 
     def find(self, cmk_id: bytes) -> CmkRecord | None:
-        return self._one("id = ?", cmk_id)
+        return next(iter(self._all("id = ?", cmk_id)), None)
 
     def of_environment(self, environment: str) -> list[CmkRecord]:
         """All of them, deleted ones too, in the order of their items."""
-        query = _SELECT + "environment = ? ORDER BY item_name, item_value, created_at, id"
-        with self._connections.use() as connection:
-            return [CmkRecord(*row) for row in connection.execute(query, [environment])]
+        return self._all("environment = ? ORDER BY item_name, item_value, created_at, id", environment)
 
     def add(self, record: CmkRecord) -> bool:
         """Store a key. False if its item has one already, or its root key is not the keystore's current one."""
         values = [getattr(record, column.name) for column in fields(CmkRecord)]
-        with self._connections.transaction() as connection:
-            latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
-            return latest == (record.root_key_id,) and connection.execute(_INSERT, values).rowcount > 0
+        with self._tags.transaction() as rows:
+            latest = rows.root_keys.current.id
+            added = latest == record.root_key_id and rows.connection.execute(_INSERT, values).rowcount > 0
+            if added:
+                rows.tag("byok_key", record.id)
+        return added
 
     def move(self, cmk_id: bytes, states: Collection[str], state: str, *events: Event) -> bool:
         """Bring a key that is in one of ``states`` into another; False if it is in none of them."""
-        with self._connections.transaction() as connection:
-            moved = connection.execute(_MOVE, [state, cmk_id, json.dumps(sorted(states))]).rowcount > 0
+        with self._tags.transaction() as rows:
+            rows.require("byok_key", cmk_id)
+            moved = rows.connection.execute(_MOVE, [state, cmk_id, json.dumps(sorted(states))]).rowcount > 0
             if moved:
-                insert(connection, events)
+                rows.tag("byok_key", cmk_id)
+                insert(rows.connection, events)
         return moved
 
     def delete(self, cmk_id: bytes, event: Event) -> bool:
         """Delete a key and erase its inner key; False if it is deleted."""
-        with self._connections.transaction() as connection:
-            deleted = connection.execute(_DELETE, [cmk_id]).rowcount > 0
+        with self._tags.transaction() as rows:
+            rows.require("byok_key", cmk_id)
+            deleted = rows.connection.execute(_DELETE, [cmk_id]).rowcount > 0
             if deleted:
-                insert(connection, [event])
+                rows.tag("byok_key", cmk_id)
+                insert(rows.connection, [event])
         self.scrub()
         return deleted
 
@@ -109,7 +126,14 @@ class CmkStore:
         """Leave nothing of erased keys in the files of the keystore."""
         scrub(self._connections)
 
-    def _one(self, condition: str, *parameters: Any) -> CmkRecord | None:
+    def _all(self, condition: str, *parameters: Any) -> list[CmkRecord]:
         with self._connections.use() as connection:
-            row = connection.execute(_SELECT + condition, parameters).fetchone()
-        return None if row is None else CmkRecord(*row)
+            found = connection.execute(_SELECT + condition, parameters).fetchall()
+        for _, _, *row in found:
+            self._tags.verify("byok_key", tuple(row))
+        return [_record(*row) for row in found]
+
+
+def _record(root_key_id: str, wrapped: bytes, *row: Any) -> CmkRecord:
+    cmk_id, environment, name, value, provider, settings, state, *_ = row
+    return CmkRecord(cmk_id, environment, name, value, provider, settings, state, root_key_id, wrapped)

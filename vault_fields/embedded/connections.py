@@ -40,6 +40,10 @@ class Connections(ABC):
             connection.execute("COMMIT")
 
     @abstractmethod
+    def create(self) -> None:
+        """Make the keystore now. Raises ``FileExistsError`` if it is there."""
+
+    @abstractmethod
     def close(self) -> None:
         """Close what is not in use; later use opens anew."""
 
@@ -52,12 +56,17 @@ class Connections(ABC):
 
 
 class FileConnections(Connections):
-    """Connections to a keystore file, which is created on first use. Idle ones wait for the next thread."""
+    """
+    Connections to a keystore file. Idle ones wait for the next thread.
 
-    def __init__(self, path: Path, *, timeout: float = 5.0) -> None:
+    The file is made on first use, unless it ``must_exist``.
+    """
+
+    def __init__(self, path: Path, *, timeout: float = 5.0, must_exist: bool = False) -> None:
         super().__init__(str(path))
         self._path = path
         self._timeout = timeout
+        self._must_exist = must_exist
         self._identity: tuple[int, int] | None = None
         self._turn = threading.Condition(threading.Lock())
         self._in_use = 0
@@ -87,6 +96,9 @@ class FileConnections(Connections):
                 raise failures.from_sqlite(error, self._path) from error
             if isinstance(error, OSError):
                 raise failures.from_os(error, self._path) from error
+            if isinstance(error, UnicodeDecodeError):
+                # SQLite quotes the file in its messages, and the sqlite3 module cannot read what it quotes.
+                raise failures.damaged(self._path) from None
             raise
         finally:
             with self._turn:
@@ -94,6 +106,15 @@ class FileConnections(Connections):
                     self._idle.append(connection)
                 self._in_use -= 1
                 self._turn.notify_all()
+
+    def create(self) -> None:
+        require_no_log(self._path)
+        try:
+            made = publish(self._path, _create)
+        except OSError as error:
+            raise failures.from_os(error, self._path) from error
+        if not made:
+            raise FileExistsError(f"The keystore {self._path} exists already.")
 
     def close(self) -> None:
         with self._turn:
@@ -128,6 +149,12 @@ class FileConnections(Connections):
     def _open(self) -> sqlite3.Connection:
         if not self._path.exists():
             require_no_log(self._path)
+            if self._must_exist:
+                raise VaultUnavailable(
+                    f"The keystore {self._path} is missing. What it encrypted opens with no other one, so none is made "
+                    "unasked: mount its volume, correct the path, or put a backup back with `manage.py vault_keystore "
+                    "restore FILE`. If there has never been one, run `manage.py vault_keystore create`."
+                )
             publish(self._path, _create)
         connection = _connect(self._path, self._timeout)
         try:
@@ -169,6 +196,9 @@ class MemoryConnections(Connections):
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
                 raise
+
+    def create(self) -> None:
+        raise FileExistsError("A keystore in memory is there from the start.")
 
     def close(self) -> None:
         """Nothing: the KEKs would be gone, and with them every data key."""

@@ -59,20 +59,20 @@ class Copies:
             for name, value in context.items()
         ]
 
-    def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk]) -> DataKey:
+    def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk], *, timeout: float | None = None) -> DataKey:
         names = [_name(key) for key in keys]
         associated = self._associated_data(opened.id, names)
         sealed = [key.wrapping.wrap(opened.plaintext, data) for key, data in zip(keys, associated, strict=True)]
-        timeout = self._share(names)
+        share = self._share(names, timeout)
         copies = []
         for key, name, copy, data in zip(keys, names, sealed, associated, strict=True):
             if isinstance(key, Cmk):
-                copy = key.wrap(copy, self._binding(opened.id, data), timeout=timeout)  # noqa: PLW2901
+                copy = key.wrap(copy, self._binding(opened.id, data), timeout=share)  # noqa: PLW2901
             copies.append(WrappedCopy(name.id, name.version, copy, name.kind))
         encrypted_keys = EncryptedKeys(opened.id, tuple(copies)).encode()
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
-    def open(self, encrypted_keys: str) -> OpenedKey:
+    def open(self, encrypted_keys: str, *, timeout: float | None = None) -> OpenedKey:
         """
         The data key, as the policy has it: if every copy opens, or from the first one that does.
 
@@ -83,11 +83,12 @@ class Copies:
             blob = EncryptedKeys.decode(encrypted_keys)
         except MalformedBlob:
             raise VaultRefused(REFUSAL) from None
-        associated = self._associated_data(blob.data_key_id, [copy.name for copy in blob.copies])
+        names = [copy.name for copy in blob.copies]
+        associated, share = self._associated_data(blob.data_key_id, names), self._share(names, timeout)
         try:
             if self._unwrap == "first":
-                return self._open_first(blob, associated)
-            return self._open_all(blob, associated)
+                return self._open_first(blob, associated, share)
+            return self._open_all(blob, associated, share)
         except InvalidTag:
             raise VaultRefused(REFUSAL) from None
 
@@ -108,30 +109,30 @@ class Copies:
         gone = [self._is_gone(copy) for copy in EncryptedKeys.decode(encrypted_keys).copies]
         return all(gone) if self._unwrap == "first" else any(gone)
 
-    def asks_providers(self, encrypted_keys: str) -> bool:
-        """Whether opening them may wait for a provider. Costs no look at the keystore."""
+    def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
+        """The ids of the customer-managed keys that they are wrapped by. Costs no look at the keystore."""
         try:
             copies = EncryptedKeys.decode(encrypted_keys).copies
         except MalformedBlob:
-            return False
-        return any(copy.kind == KeyKind.CUSTOMER for copy in copies)
+            return frozenset()
+        return frozenset(copy.kek_id for copy in copies if copy.kind == KeyKind.CUSTOMER)
 
-    def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes]) -> OpenedKey:
+    def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float) -> OpenedKey:
         # What is known here to be revoked is refused before any provider is asked.
         keys = [self._find(copy) for copy in blob.copies]
-        sealed = self._received(blob, keys, associated)
+        sealed = self._received(blob, keys, associated, share)
         opened = {key.wrapping.unwrap(copy, data) for key, copy, data in zip(keys, sealed, associated, strict=True)}
         if len(opened) != 1:
             del opened
             raise VaultRefused(REFUSAL)
         return OpenedKey(blob.data_key_id, opened.pop())
 
-    def _open_first(self, blob: EncryptedKeys, associated: Sequence[bytes]) -> OpenedKey:
+    def _open_first(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float) -> OpenedKey:
         failures: list[KeyRevoked | VaultUnavailable] = []
         for position, copy in enumerate(blob.copies):
             try:
                 key = self._find(copy)
-                [sealed] = self._received(blob, [key], associated, position)
+                [sealed] = self._received(blob, [key], associated, share, position)
             except (KeyRevoked, VaultUnavailable) as error:
                 failures.append(error)
                 continue
@@ -140,16 +141,15 @@ class Copies:
         raise next((error for error in failures if isinstance(error, VaultUnavailable)), failures[0])
 
     def _received(
-        self, blob: EncryptedKeys, keys: Sequence[Kek | Cmk], associated: Sequence[bytes], start: int = 0
+        self, blob: EncryptedKeys, keys: Sequence[Kek | Cmk], associated: Sequence[bytes], share: float, start: int = 0
     ) -> list[bytes]:
         """The copies from ``start`` on as their providers return them; those of managed KEKs as they are."""
-        timeout = self._share([copy.name for copy in blob.copies])
         received = []
         for position, key in enumerate(keys, start):
             wrapped = blob.copies[position].wrapped
             if isinstance(key, Cmk):
                 binding = self._binding(blob.data_key_id, associated[position])
-                wrapped = key.unwrap(wrapped, binding, timeout=timeout)
+                wrapped = key.unwrap(wrapped, binding, timeout=share)
             received.append(wrapped)
         return received
 
@@ -168,11 +168,13 @@ class Copies:
         if copy.kind == KeyKind.CUSTOMER:
             customers = self._customer_keys.store.find(copy.kek_id)
             return customers is not None and customers.state == DELETED
-        managed = self._ring.store.find(copy.kek_id, copy.kek_version)
+        managed = self._ring.record(copy.kek_id, copy.kek_version)
         return managed is not None and managed.state in {PENDING_DESTRUCTION, DESTROYED}
 
-    def _share(self, names: Sequence[KeyName]) -> float:
-        return self._customer_keys.timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))
+    def _share(self, names: Sequence[KeyName], timeout: float | None) -> float:
+        # The operation of a caller may have begun earlier.
+        timeout = self._customer_keys.timeout if timeout is None else min(timeout, self._customer_keys.timeout)
+        return timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))
 
     def _binding(self, data_key_id: bytes, associated: bytes) -> Binding:
         # The customer can find these in the logs of their provider. Items are not shown: they may say who a person is.

@@ -13,6 +13,7 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.blob import MAX_COPY_BYTES
+from vault_fields.embedded.circuits import Circuit
 from vault_fields.embedded.cmkstore import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.held import Held
@@ -25,6 +26,9 @@ __all__ = ["Cmk", "CustomerKeys"]
 
 # Providers hold connections; more customers than this that are asked at once share less.
 MAX_PROVIDERS = 256
+
+# Which part of the timeout a call must have had to be one that was not answered.
+PATIENCE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,30 +44,39 @@ class Cmk:
     environment: str
     item_name: str
     provider: KeyProvider = field(repr=False)
+    circuit: Circuit = field(repr=False)
     wrapping: WrappingKey = field(repr=False)
 
     def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
-        with self._named():
-            wrapped = self.provider.wrap(sealed, binding, timeout=timeout)
-            if not 1 <= len(wrapped) <= MAX_COPY_BYTES:
-                raise VaultRefused(f"its provider made a copy of {len(wrapped)} bytes; {MAX_COPY_BYTES} are the most.")
-            return wrapped
+        with self._named(), self.circuit.turn(timeout) as deadline:
+            return self._wrapped(sealed, binding, deadline.timeout)
 
     def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
-        with self._named():
-            return self.provider.unwrap(wrapped, binding, timeout=timeout)
+        with self._named(), self.circuit.turn(timeout) as deadline:
+            return self.provider.unwrap(wrapped, binding, timeout=deadline.timeout)
 
     def verify(self, binding: Binding, *, timeout: float) -> None:
-        """Wrap and unwrap a random probe, in four calls. Raises what stands in the way."""
+        """
+        Wrap and unwrap a random probe, in four calls. Raises what stands in the way.
+
+        Asks a provider that was silent a moment ago all the same: somebody wants to know.
+        """
         probe = os.urandom(KEY_BYTES)
         with self._named():
             self.provider.inspect(timeout=timeout)
-        wrapped = self.wrap(probe, binding, timeout=timeout)
         with self._named():
+            wrapped = self._wrapped(probe, binding, timeout)
             if not hmac.compare_digest(self._reopened(wrapped, binding, timeout) or b"", probe):
                 raise VaultRefused("its provider does not give back what it wrapped.")
             if self._reopened(wrapped, {**binding, "purpose": "another"}, timeout) is not None:
                 raise VaultRefused("its provider does not authenticate what a copy is bound to.")
+        self.circuit.mend()
+
+    def _wrapped(self, sealed: bytes, binding: Binding, timeout: float) -> bytes:
+        wrapped = self.provider.wrap(sealed, binding, timeout=timeout)
+        if not 1 <= len(wrapped) <= MAX_COPY_BYTES:
+            raise VaultRefused(f"its provider made a copy of {len(wrapped)} bytes; {MAX_COPY_BYTES} are the most.")
+        return wrapped
 
     def _reopened(self, wrapped: bytes, binding: Binding, timeout: float) -> bytes | None:
         try:
@@ -112,13 +125,14 @@ class CustomerKeys:
     ) -> None:
         # 0 means "do not wait for locks"; of a network it would ask the impossible.
         self.timeout = max(timeout, 0.01)
-        self.store = CmkStore(ring.store.connections)
+        self.store = CmkStore(ring.store.connections, ring.tags)
         self._ring = ring
         self._build = providers
         self._max_age = max_age
         self._clock = clock
         self._held: _Items | None = None
         self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
+        self._circuits: Held[bytes, Circuit] = Held(max_entries=MAX_PROVIDERS)
 
     @property
     def vault_id(self) -> str:
@@ -149,7 +163,11 @@ class CustomerKeys:
 
     def usable(self, record: CmkRecord) -> Cmk:
         """The key of a record that is not deleted, whatever else its state is."""
-        return Cmk(record.id, record.environment, record.item_name, self._provider(record), self._inner_key(record))
+        circuit = self._circuits.get(record.id) or self._circuits.add(
+            record.id, Circuit(patience=self.timeout * PATIENCE)
+        )
+        parts = record.id, record.environment, record.item_name, self._provider(record), circuit
+        return Cmk(*parts, self._inner_key(record))
 
     def new_record(
         self, environment: str, name: str, value: str, provider: str, settings: str, state: str
@@ -177,6 +195,7 @@ class CustomerKeys:
 
     def close(self) -> None:
         self.forget()
+        self._circuits.clear()
         for provider in self._providers.clear():
             provider.close()
 

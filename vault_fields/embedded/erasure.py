@@ -5,27 +5,40 @@ import uuid
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert
 from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
+from vault_fields.embedded.rowtags import RowsAltered, RowTags
 from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["erase_due", "scrub"]
 
-_DUE = "SELECT id, environment, item_name, item_value FROM kek WHERE state = ? AND destroy_at <= ?"
 
-
-def erase_due(connections: Connections, now: str) -> int:
+def erase_due(tags: RowTags, connections: Connections, now: str) -> int:
     """
     Overwrite the KEKs whose time has come, in the file and in its write-ahead log; return how many there were.
 
-    Also where there was none: a run that was interrupted may have left the log to the next one.
+    Also where there was none: a run that was interrupted may have left the log to the next one. Every row is verified:
+    an edit may have made one due, or hidden one that is. Raises ``RowsAltered`` after all others are erased.
     """
-    with connections.transaction() as connection:
-        due = connection.execute(_DUE, [PENDING_DESTRUCTION, now]).fetchall()
+    due, altered = [], None
+    with tags.transaction() as rows:
+        for row in rows.each("kek"):
+            kek_id, environment, name, value, state, _, _, destroy_at, *_ = row
+            try:
+                rows.verify("kek", row)
+            except RowsAltered as error:
+                altered = altered or error
+                continue
+            if state == PENDING_DESTRUCTION and destroy_at <= now:
+                due.append((kek_id, environment, name, value))
         for kek_id, environment, name, value in due:
             # SQLite overwrites what stood in the row with zeros: see secure_delete in ``connections``.
-            connection.execute("UPDATE kek_version SET wrapped = x'', root_key_id = '' WHERE kek_id = ?", [kek_id])
-            connection.execute("UPDATE kek SET state = ? WHERE id = ?", [DESTROYED, kek_id])
-            insert(connection, [_deleted(kek_id, environment, name, value)])
+            update = "UPDATE kek_version SET wrapped = x'', root_key_id = '' WHERE kek_id = ?"
+            rows.connection.execute(update, [kek_id])
+            rows.connection.execute("UPDATE kek SET state = ? WHERE id = ?", [DESTROYED, kek_id])
+            rows.tag("kek", kek_id)
+            insert(rows.connection, [_deleted(kek_id, environment, name, value)])
     scrub(connections)
+    if altered is not None:
+        raise altered
     return len(due)
 
 

@@ -37,6 +37,7 @@ PAYLOADS: Mapping[str, frozenset[str]] = {
     "vault.data.updated": frozenset({"kv_name", "key_id", "key_context"}),
     "vault.dek.decrypted": frozenset({"key_id"}),
     "vault.dek.read": frozenset({"key_ids", "key_context"}),
+    "vault.dek.rekeyed": frozenset({"key_ids", "key_context"}),
     "vault.kek.created": frozenset({"key_name", "key_id"}),
     "vault.kek.deleted": frozenset({"key_name", "key_id"}),
     "vault.metadata.read": frozenset({"kv_name"}),
@@ -88,7 +89,7 @@ class Event:
     def now(cls, environment: str, name: str, /, **data: Any) -> Self:
         """An event of this moment, by the actor of the ``acting_as`` that this is in."""
         if PAYLOADS[name] != set(data):
-            raise TypeError(f"{name} has the fields {', '.join(sorted(PAYLOADS[name]))}.")
+            raise TypeError(f"{name} has the fields {', '.join(sorted(PAYLOADS[name])) or 'of no one but the actor'}.")
         return cls(environment, name, data, current_actor())
 
     def as_json(self) -> dict[str, Any]:

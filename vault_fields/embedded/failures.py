@@ -8,18 +8,18 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["from_os", "from_sqlite"]
+__all__ = ["damaged", "from_os", "from_sqlite"]
 
 _READ_ONLY = "is read-only for this process. Give it write access to the file and to its directory."
 _FULL = "is on a full disk; nothing was written. Free some space."
+_DAMAGED = "is damaged. Restore it from a backup: move its files away, and run `manage.py vault_keystore restore`."
 _NO_DIRECTORY = "cannot be created: its directory does not exist. Create it, or correct the path."
 
 _SQLITE = {
     sqlite3.SQLITE_BUSY: "is locked by another process for longer than the timeout. Find out which, and try again.",
     sqlite3.SQLITE_CANTOPEN: "cannot be opened. It must be a file that this process can read and write, in a directory "
     "where it can create files.",
-    sqlite3.SQLITE_CORRUPT: "is damaged. Restore it from a backup: move its files away, and run "
-    "`manage.py vault_keystore restore`.",
+    sqlite3.SQLITE_CORRUPT: _DAMAGED,
     sqlite3.SQLITE_FULL: _FULL,
     sqlite3.SQLITE_IOERR: "failed on reading or writing. Look at the disk and at the system's log.",
     sqlite3.SQLITE_PERM: _READ_ONLY,
@@ -47,6 +47,11 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> Exception:
     if code == sqlite3.SQLITE_NOTADB:
         return ImproperlyConfigured(f"{path} is not a keystore. Correct the path, or move that file away.")
     return VaultUnavailable(f"The keystore {path} {_SQLITE.get(code, f'failed: {error}.')}")
+
+
+def damaged(path: Path) -> Exception:
+    """For a file in which SQLite finds no damage, though its text is not text."""
+    return VaultUnavailable(f"The keystore {path} {_DAMAGED}")
 
 
 def from_os(error: OSError, path: Path) -> Exception:

@@ -31,9 +31,14 @@ class Held(Generic[K, V]):
     def put(self, key: K, value: V) -> None:
         with self._lock:
             self._entries[key] = value
-            self._entries.move_to_end(key)
-            while len(self._entries) > self._max_entries:
-                self._entries.popitem(last=False)
+            self._trim(key)
+
+    def add(self, key: K, value: V) -> V:
+        """As ``put``, unless another thread was faster; return what is held from now on."""
+        with self._lock:
+            held = self._entries.setdefault(key, value)
+            self._trim(key)
+        return held
 
     def clear(self) -> list[V]:
         """Forget all values and return them."""
@@ -41,6 +46,11 @@ class Held(Generic[K, V]):
             values = list(self._entries.values())
             self._entries.clear()
         return values
+
+    def _trim(self, latest: K) -> None:
+        self._entries.move_to_end(latest)
+        while len(self._entries) > self._max_entries:
+            self._entries.popitem(last=False)
 
     def _reset(self) -> None:
         self._lock = threading.Lock()

@@ -9,11 +9,14 @@ import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from sqlite3 import Connection
 
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.rowtags import RowTags, TaggedRows
 from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
@@ -58,6 +61,7 @@ class KeyRing:
     ) -> None:
         self.store = store
         self.configured = ConfiguredRootKeys(root_key, former_root_keys)
+        self.tags = RowTags(store.connections, self.configured, self.unlock)
         self._max_keks = max_keks
         self._max_age = max_age
         self._clock = clock
@@ -69,11 +73,11 @@ class KeyRing:
         self._root_keys: RootKeys | None = None
         _instances.add(self)
 
-    def unlock(self) -> RootKeys:
+    def unlock(self, *, anew: bool = False) -> RootKeys:
         """The root keys, once they are known to be the keystore's. Raises ``ImproperlyConfigured`` if they are not."""
         # Two threads may both come here at first. They get the same keys, so nothing is gained by a lock.
         root_keys = self._root_keys
-        if root_keys is None:
+        if root_keys is None or anew:
             root_keys = self._root_keys = self.configured.unlock(self.store)
         return root_keys
 
@@ -95,25 +99,38 @@ class KeyRing:
         Raises ``KeyRevoked`` if it is disabled, or the version is below the minimum.
         """
         kek, turn = self._held((kek_id, version))
-        if kek is None and (record := self.store.find(kek_id, version)) is not None:
+        if kek is None and (record := self.record(kek_id, version)) is not None:
             kek = self._hold((kek_id, version), record, turn)
         return kek
 
     def record_for(self, environment: str, name: str, value: str) -> KekRecord:
         """The stored KEK of an item, in whatever state, created if the item is new."""
-        return self.store.current(environment, name, value) or self._add(
-            uuid.uuid4().bytes, 1, environment, name, value
+        return self.current(environment, name, value) or self._add(
+            KekRecord(uuid.uuid4().bytes, 0, environment, name, value, ENABLED, "", b"")
         )
 
     def rotate(self, record: KekRecord) -> KekRecord:
         """The next version of a KEK: a new one, unless somebody else adds it at the same time."""
-        return self._add(record.id, record.version + 1, record.environment, record.item_name, record.item_value)
+        return self._add(record)
+
+    def current(self, environment: str, name: str, value: str) -> KekRecord | None:
+        """The highest version of an item's KEK, in whatever state. Raises ``VaultUnavailable`` if that was edited."""
+        return self._authentic(self.store.current(environment, name, value))
+
+    def record(self, kek_id: bytes, version: int) -> KekRecord | None:
+        """The same for a version by its id."""
+        return self._authentic(self.store.find(kek_id, version))
+
+    def _authentic(self, record: KekRecord | None) -> KekRecord | None:
+        if record is not None:
+            self.tags.verify("kek", record.row)
+        return record
 
     def _unwrap(self, record: KekRecord) -> bytes:
         root_keys = self.unlock()
         if record.root_key_id not in root_keys.by_id:
             # This says so, if the keystore was moved to a root key that is not configured here.
-            self.configured.unlock(self.store)
+            self.unlock(anew=True)
         try:
             associated = record.associated_data(self.store.vault_id())
             return root_keys.unwrap(record.root_key_id, record.wrapped, associated)
@@ -170,18 +187,25 @@ class KeyRing:
         self._trusted_until = -math.inf
         self._root_keys = None
 
-    def _add(self, kek_id: bytes, version: int, environment: str, name: str, value: str) -> KekRecord:
+    def _add(self, before: KekRecord) -> KekRecord:
+        """The version after this one."""
         for _ in range(ATTEMPTS):
-            root_key = self.unlock().current
-            draft = KekRecord(kek_id, version, environment, name, value, ENABLED, root_key.id, b"")
+            root_keys = self.unlock()
+            root_key = root_keys.current
+            draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
             wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
-            stored = self.store.add(replace(draft, wrapped=wrapped))
+            stored = self._authentic(self.store.add(replace(draft, wrapped=wrapped), partial(self._tag, root_keys)))
             if stored is not None:
                 return stored
-            # Another process has just moved the keystore to another root key, or disabled this KEK.
+            # Another process has just moved the keystore to another root key, or changed this KEK.
             self.forget()
-            self._require_usable(self.store.current(environment, name, value))
+            now = self.current(before.environment, before.item_name, before.item_value)
+            self._require_usable(now)
+            before = now or before
         raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
+
+    def _tag(self, root_keys: RootKeys, connection: Connection, kek_id: bytes) -> None:
+        TaggedRows(connection, root_keys, self.store.location).tag("kek", kek_id)
 
     def _usable(self, record: KekRecord) -> Kek:
         self._require_usable(record)

@@ -1,13 +1,16 @@
 """The keystore: every key-encrypting key (KEK), wrapped at rest, in one SQLite file of its own."""
 
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from sqlite3 import Connection
+from typing import Any, Self
 
 from vault_fields.embedded.connections import Connections, FileConnections, MemoryConnections
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.tables import Row, selected
 from vault_fields.embedded.wrapping import framed
 
 __all__ = ["DESTROYED", "DISABLED", "ENABLED", "PENDING_DESTRUCTION", "KekRecord", "KeyStore"]
@@ -18,22 +21,32 @@ PENDING_DESTRUCTION = "pending destruction"
 DESTROYED = "destroyed"
 
 _SELECT = (
-    "SELECT id, version, environment, item_name, item_value, state, root_key_id, wrapped, minimum_version"
+    f"SELECT kek_version.version, root_key_id, wrapped, {selected('kek')}"  # noqa: S608 - nothing in it is a caller's.
     " FROM kek JOIN kek_version ON kek_id = id WHERE "
 )
-_BY_ID = _SELECT + "id = ? AND version = ?"
-_BY_ITEM = _SELECT + "environment = ? AND item_name = ? AND item_value = ? AND version = ?"
-_CURRENT = _SELECT + "environment = ? AND item_name = ? AND item_value = ? ORDER BY version DESC LIMIT 1"
+_BY_ID = _SELECT + "id = ? AND kek_version.version = ?"
+_BY_ITEM = _SELECT + "environment = ? AND item_name = ? AND item_value = ? AND kek_version.version = ?"
+# A version that the row names and that is not there is damage, and no reason to go on with an older one.
+_CURRENT = (
+    f"SELECT current_version, ifnull(root_key_id, ''), ifnull(wrapped, x''), {selected('kek')} FROM kek"  # noqa: S608
+    " LEFT JOIN kek_version ON kek_id = id AND version = current_version"
+    " WHERE environment = ? AND item_name = ? AND item_value = ?"
+)
+_ENVIRONMENTS = (
+    "SELECT environment FROM kek UNION SELECT environment FROM byok_key UNION SELECT environment FROM object ORDER BY 1"
+)
+# Not for a KEK of the same item but another id, which somebody else was faster to add.
 _INSERT_KEK = (
     "INSERT INTO kek (id, environment, item_name, item_value, state) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (environment, item_name, item_value) DO NOTHING"
 )
-# Not for a KEK of the same item but another id, which somebody else was faster to add.
-_INSERT_VERSION = (
-    "INSERT INTO kek_version (kek_id, version, root_key_id, wrapped)"
-    " SELECT id, ?, ?, ? FROM kek WHERE id = ? AND environment = ? AND item_name = ? AND item_value = ? AND state = ?"
-    " ON CONFLICT (kek_id, version) DO NOTHING"
-)
+# Nor for one that is not as it was when this version of it was made.
+_NEXT_VERSION = "UPDATE kek SET current_version = ? WHERE id = ? AND current_version = ? - 1 AND state = ? AND tag = ?"
+_INSERT_VERSION = "INSERT INTO kek_version (kek_id, version, root_key_id, wrapped) VALUES (?, ?, ?, ?)"
+
+
+def _untagged(connection: Connection, kek_id: bytes) -> None:
+    """For who needs no KEK that can be used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +54,8 @@ class KekRecord:
     """
     One version of a KEK as it is stored. ``id`` is a UUID as bytes, the same for all versions.
 
-    State and minimum version are the KEK's and not the version's. ``wrapped`` is empty once it is destroyed.
+    State and minimum version are the KEK's and not the version's. ``wrapped`` is empty once it is destroyed. ``row`` is
+    the KEK's, as its tag is verified; nothing else here may be acted on before that.
     """
 
     id: bytes
@@ -53,6 +67,12 @@ class KekRecord:
     root_key_id: str
     wrapped: bytes = field(repr=False)
     minimum_version: int = 1
+    row: Row = field(default=(), repr=False, compare=False)
+
+    @property
+    def tag(self) -> bytes:
+        tag: bytes = self.row[-2] if self.row else b""
+        return tag
 
     def associated_data(self, vault_id: str) -> bytes:
         """What ``wrapped`` is bound to, so that rows cannot be swapped or edited."""
@@ -74,9 +94,9 @@ class KeyStore:
         self._vault_id: str | None = None
 
     @classmethod
-    def at(cls, path: Path, *, timeout: float = 5.0) -> Self:
-        """The keystore in a file. Nothing is opened or created before it is used."""
-        return cls(FileConnections(path, timeout=timeout))
+    def at(cls, path: Path, *, timeout: float = 5.0, must_exist: bool = False) -> Self:
+        """The keystore in a file. Nothing is opened, or created where it need not exist, before it is used."""
+        return cls(FileConnections(path, timeout=timeout, must_exist=must_exist))
 
     @classmethod
     def in_memory(cls) -> Self:
@@ -104,6 +124,11 @@ class KeyStore:
         with self.connections.use() as connection:
             return [root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key ORDER BY number")]
 
+    def environments(self) -> list[str]:
+        """The environments that have a KEK, a customer-managed key or an object."""
+        with self.connections.use() as connection:
+            return [environment for (environment,) in connection.execute(_ENVIRONMENTS)]
+
     def adopt_root_key(self, root_key_id: str) -> list[str]:
         """Make it the root key of a keystore that has none yet; return the ids that the keystore has now."""
         with self.connections.transaction() as connection:
@@ -119,23 +144,33 @@ class KeyStore:
     def find(self, kek_id: bytes, version: int) -> KekRecord | None:
         return self._one(_BY_ID, kek_id, version)
 
-    def add(self, record: KekRecord) -> KekRecord | None:
+    def add(self, record: KekRecord, tag: Callable[[Connection, bytes], object] = _untagged) -> KekRecord | None:
         """
         Store a new KEK, or a new version of an enabled one; return what is stored under its item and version.
 
         One of any number of racing processes stores its own, and all of them get that one. None if nothing is there
-        and nothing was stored: the record's root key is not the current one any more, or the KEK is not enabled.
+        and nothing was stored: the record's root key is not the current one any more, or the KEK is not enabled, or not
+        as its ``row`` says any more. ``tag`` is called in the transaction, with the id of the KEK that was written.
         """
         item = record.environment, record.item_name, record.item_value
         with self.connections.transaction() as connection:
             latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
-            if latest == (record.root_key_id,):
-                if record.version == 1 and connection.execute(_INSERT_KEK, [record.id, *item, record.state]).rowcount:
-                    insert(connection, [_created(record)])
-                version = record.version, record.root_key_id, record.wrapped
-                connection.execute(_INSERT_VERSION, [*version, record.id, *item, record.state])
+            if latest == (record.root_key_id,) and self._added(connection, record):
+                version = record.id, record.version, record.root_key_id, record.wrapped
+                connection.execute(_INSERT_VERSION, version)
+                tag(connection, record.id)
             row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
-        return None if row is None else KekRecord(*row)
+        return None if row is None else _record(*row)
+
+    def _added(self, connection: Connection, record: KekRecord) -> bool:
+        if record.version > 1:
+            named = record.version, record.id, record.version, record.state, record.tag
+            return connection.execute(_NEXT_VERSION, named).rowcount > 0
+        item = record.environment, record.item_name, record.item_value
+        if not connection.execute(_INSERT_KEK, [record.id, *item, record.state]).rowcount:
+            return False
+        insert(connection, [_created(record)])
+        return True
 
     def close(self) -> None:
         """Close the connections that are not in use; later use opens new ones."""
@@ -146,7 +181,14 @@ class KeyStore:
     def _one(self, query: str, *parameters: str | bytes | int) -> KekRecord | None:
         with self.connections.use() as connection:
             row = connection.execute(query, parameters).fetchone()
-        return None if row is None else KekRecord(*row)
+        return None if row is None else _record(*row)
+
+
+def _record(version: int, root_key_id: str, wrapped: bytes, *row: Any) -> KekRecord:
+    kek_id, environment, item_name, item_value, state, minimum_version, *_ = row
+    return KekRecord(
+        kek_id, version, environment, item_name, item_value, state, root_key_id, wrapped, minimum_version, row
+    )
 
 
 def _created(record: KekRecord) -> Event:

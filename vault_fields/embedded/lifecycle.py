@@ -3,13 +3,15 @@
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from sqlite3 import Connection
+from typing import Any
 from uuid import UUID
 
 from vault_fields.embedded.erasure import erase_due
 from vault_fields.embedded.events import timestamp
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import DESTROYED, DISABLED, ENABLED, PENDING_DESTRUCTION
+from vault_fields.embedded.rowtags import TaggedRows
+from vault_fields.embedded.tables import selected
 from vault_fields.exceptions import VaultRefused
 
 __all__ = ["KekInfo", "Keks"]
@@ -17,8 +19,8 @@ __all__ = ["KekInfo", "Keks"]
 _PAGE = 1000
 
 _SELECT = (
-    "SELECT id, environment, item_name, item_value, state, minimum_version, destroy_at, created_at,"
-    " (SELECT max(version) FROM kek_version WHERE kek_id = id) FROM kek WHERE environment = ? AND "
+    f"SELECT created_at, {selected('kek')}"  # noqa: S608 - nothing in it is a caller's.
+    " FROM kek WHERE environment = ? AND "
 )
 _ITEM = _SELECT + "item_name = ? AND item_value = ?"
 _AFTER = _SELECT + f"(item_name, item_value) > (?, ?) ORDER BY item_name, item_value LIMIT {_PAGE}"
@@ -45,7 +47,7 @@ class Keks:
 
     Every change is one transaction, and other processes follow within a second. Changes raise ``VaultRefused``, and
     change nothing, where the item has no KEK or one in a state that forbids them; all calls raise
-    ``VaultUnavailable`` if the keystore fails.
+    ``VaultUnavailable`` if the keystore fails, and where a row of it was edited.
     """
 
     def __init__(
@@ -63,6 +65,21 @@ class Keks:
             yield from page
             page = self._page(_AFTER, page[-1].item_name, page[-1].item_value)
 
+    def __len__(self) -> int:
+        with self._connections.use() as connection:
+            (number,) = connection.execute(
+                "SELECT count(*) FROM kek WHERE environment = ?", [self._environment]
+            ).fetchone()
+        return int(number)
+
+    def names(self) -> list[str]:
+        """The names of the items that have a KEK."""
+        with self._connections.use() as connection:
+            rows = connection.execute(
+                "SELECT DISTINCT item_name FROM kek WHERE environment = ? ORDER BY 1", [self._environment]
+            )
+            return [name for (name,) in rows]
+
     def get(self, name: str, value: str) -> KekInfo:
         """The KEK of an item. Raises ``VaultRefused`` if it has none."""
         found = self.find(name, value)
@@ -77,7 +94,7 @@ class Keks:
 
     def rotate(self, name: str, value: str) -> KekInfo:
         """Wrap new data keys under a new version. Older ones go on opening what they wrapped."""
-        current = self._ring.store.current(self._environment, name, value)
+        current = self._ring.current(self._environment, name, value)
         if current is None or current.state != ENABLED:
             raise self._refusal(self.get(name, value), "rotated")
         self._ring.rotate(current)
@@ -89,11 +106,12 @@ class Keks:
 
         Nothing is erased: a lower number lets them open again.
         """
-        with self._connections.transaction() as connection:
-            kek = self._require(connection, name, value, {ENABLED, DISABLED}, "changed")
+        with self._ring.tags.transaction() as rows:
+            kek = self._require(rows, name, value, {ENABLED, DISABLED}, "changed")
             if not 1 <= before <= kek.version:
                 raise VaultRefused(f"The minimum must be a version of the key, 1 to {kek.version}, and not {before}.")
-            connection.execute("UPDATE kek SET minimum_version = ? WHERE id = ?", [before, kek.id.bytes])
+            rows.connection.execute("UPDATE kek SET minimum_version = ? WHERE id = ?", [before, kek.id.bytes])
+            rows.tag("kek", kek.id.bytes)
         return self._changed(name, value)
 
     def disable(self, name: str, value: str) -> KekInfo:
@@ -120,37 +138,46 @@ class Keks:
 
     def cancel(self, name: str, value: str) -> KekInfo:
         """Do not destroy it after all. It is disabled then, and can be enabled."""
-        with self._connections.transaction() as connection:
-            kek = self._require(connection, name, value, {PENDING_DESTRUCTION}, "kept")
+        with self._ring.tags.transaction() as rows:
+            kek = self._require(rows, name, value, {PENDING_DESTRUCTION}, "kept")
             if kek.destroy_at is None or kek.destroy_at <= self._clock():
                 raise VaultRefused(f"The waiting period of the key for the context item {name!r} is over.")
-            self._write(connection, kek, DISABLED, None)
+            self._write(rows, kek, DISABLED, None)
         return self._changed(name, value)
 
     def erase_due(self) -> int:
-        """Erase the KEKs, of all environments, whose waiting period is over; return how many there were."""
-        erased = erase_due(self._connections, timestamp(self._clock()))
-        self._ring.forget()
-        return erased
+        """
+        Erase the KEKs, of all environments, whose waiting period is over; return how many there were.
+
+        Raises ``VaultUnavailable``, after all others are erased, if a row was edited: it may be one that is due.
+        """
+        try:
+            return erase_due(self._ring.tags, self._connections, timestamp(self._clock()))
+        finally:
+            self._ring.forget()
 
     def _set(
         self, name: str, value: str, allowed: Collection[str], change: str, state: str, moment: str | None = None
     ) -> KekInfo:
-        with self._connections.transaction() as connection:
-            self._write(connection, self._require(connection, name, value, allowed, change), state, moment)
+        with self._ring.tags.transaction() as rows:
+            self._write(rows, self._require(rows, name, value, allowed, change), state, moment)
         return self._changed(name, value)
 
-    def _require(self, connection: Connection, name: str, value: str, allowed: Collection[str], change: str) -> KekInfo:
-        row = connection.execute(_ITEM, [self._environment, name, value]).fetchone()
-        if row is None:
+    def _require(self, rows: TaggedRows, name: str, value: str, allowed: Collection[str], change: str) -> KekInfo:
+        found = rows.connection.execute(_ITEM, [self._environment, name, value]).fetchone()
+        if found is None:
             raise VaultRefused(f"The context item {name!r} has no key of this value in {self._environment!r}.")
-        kek = _info(*row)
+        created_at, *row = found
+        rows.verify("kek", tuple(row))
+        kek = _info(created_at, *row)
         if kek.state not in allowed:
             raise self._refusal(kek, change)
         return kek
 
-    def _write(self, connection: Connection, kek: KekInfo, state: str, moment: str | None) -> None:
-        connection.execute("UPDATE kek SET state = ?, destroy_at = ? WHERE id = ?", [state, moment, kek.id.bytes])
+    def _write(self, rows: TaggedRows, kek: KekInfo, state: str, moment: str | None) -> None:
+        update = "UPDATE kek SET state = ?, destroy_at = ? WHERE id = ?"
+        rows.connection.execute(update, [state, moment, kek.id.bytes])
+        rows.tag("kek", kek.id.bytes)
 
     def _changed(self, name: str, value: str) -> KekInfo:
         self._ring.forget()
@@ -170,19 +197,23 @@ class Keks:
 
     def _page(self, query: str, name: str, value: str) -> list[KekInfo]:
         with self._connections.use() as connection:
-            return [_info(*row) for row in connection.execute(query, [self._environment, name, value])]
+            found = connection.execute(query, [self._environment, name, value]).fetchall()
+        for _, *row in found:
+            self._ring.tags.verify("kek", tuple(row))
+        return [_info(*row) for row in found]
 
 
 def _info(
+    created_at: str,
     kek_id: bytes,
     environment: str,
     name: str,
     value: str,
     state: str,
     minimum: int,
-    destroy_at: str | None,
-    created_at: str,
     version: int,
+    destroy_at: str | None,
+    *tagged: Any,
 ) -> KekInfo:
     due = None if destroy_at is None else datetime.fromisoformat(destroy_at)
     created = datetime.fromisoformat(created_at)

@@ -12,11 +12,12 @@ context and the version: no row of the keystore can be passed off as another.
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 
 from cryptography.exceptions import InvalidTag
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.embedded.events import Actor, Event, current_actor, timestamp
 from vault_fields.embedded.objectstore import (
@@ -33,13 +34,33 @@ from vault_fields.embedded.provider import ProviderRefused
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.keys import DataKey, KeyContext
 
-__all__ = ["StoredObjects"]
+__all__ = ["ObjectClaim", "StoredObjects"]
 
 _NONCE_BYTES = 12
 
 
+@dataclass(frozen=True, slots=True)
+class ObjectClaim:
+    """
+    What the row of a version says: under which encrypted keys its value is, and for which key context.
+
+    Its value opens with the data key for the context that it was stored with, and no other.
+    """
+
+    encrypted_keys: str
+    context: KeyContext
+    is_proven: Callable[[DataKey], bool] = field(repr=False)
+    values: int = 1
+
+    def opening(self, key: DataKey) -> int:
+        """How many of its values open with ``key``, for which the claim is proven."""
+        return self.values
+
+
+@forgetful_class
 class StoredObjects:
     """
     The objects of a vault's environment. Thread-safe, and safe for any number of processes on one machine.
@@ -50,9 +71,8 @@ class StoredObjects:
 
     def __init__(self, vault: EmbeddedVault) -> None:
         self._vault = vault
-        self._store = ObjectStore(vault.store.connections, vault.environment)
+        self._store = ObjectStore(vault.store.connections, vault.tags, vault.environment)
 
-    @sensitive_variables("value")
     def create(self, name: str, value: str, context: Mapping[str, str]) -> ObjectMetadata:
         """A new object. Raises ``ValueRefused`` for a name or value beyond the limits, ``KeyContextError``."""
         check(name, value)
@@ -60,7 +80,6 @@ class StoredObjects:
         self._store.add(version, self._written("vault.data.created", version))
         return self._described(version)
 
-    @sensitive_variables("value")
     def update(self, object_id: str, value: str, *, version_check: str | None = None) -> ObjectMetadata:
         """
         A new version of an object, with a fresh data key for the same context.
@@ -110,24 +129,43 @@ class StoredObjects:
         """All versions, the newest first."""
         return self._store.versions(object_id)
 
+    def claims(self) -> Iterator[ObjectClaim | None]:
+        """What all versions of all objects say of their keys, with nothing opened; None for one that says nothing."""
+        for version in self._store.each_version():
+            if version.is_altered:
+                yield None
+            else:
+                yield ObjectClaim(version.encrypted_keys, _context(version), partial(self._opens, version))
+
     def rewrap(self) -> int:
         """
         Wrap the data keys of all versions anew under the current KEKs; return how many.
 
-        After a rotation, before the versions of KEKs that wrapped them are retired. Values are not touched. What
+        After a rotation, before the versions of KEKs that wrapped them are retired. Values are not touched, but each
+        is opened first: only that tells that its context, whose keys are to open it from now on, was not edited. What
         cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run again.
+
+        Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with.
         """
-        done = 0
+        done, damaged = 0, None
         for version in self._store.each_version():
             try:
+                if version.is_altered:
+                    raise self._damaged(version)
+                self._value(version)
                 key = self._vault.rewrap_data_key(version.encrypted_keys, _context(version))
             except KeyRevoked:
                 continue
+            except _Damaged as error:
+                damaged = damaged or error
+                continue
             self._store.rewrap(version, key.encrypted_keys)
             done += 1
+        if damaged is not None:
+            raise damaged
         return done
 
-    @sensitive_variables("value")
+    @forgetful
     def _seal(self, object_id: str, name: str, context: KeyContext, value: str) -> StoredVersion:
         version_id = new_id()
         canonical = context.canonical.decode()
@@ -154,12 +192,22 @@ class StoredObjects:
 
     def _opened(self, version: StoredVersion) -> StoredObject:
         metadata = self._described(version)
-        associated = self._associated_data(version.object_id, version.name, version.context, version.version_id)
-        value = _decrypted(self._data_key(version), version.sealed, associated)
-        if value is None:
-            raise self._damaged(version)
+        value = self._value(version)
         self._note("vault.data.read", kv_name=version.name, key_id=version.data_key_id)
         return StoredObject(metadata, value)
+
+    def _value(self, version: StoredVersion) -> str:
+        value = self._decrypted(version, self._data_key(version))
+        if value is None:
+            raise self._damaged(version)
+        return value
+
+    def _opens(self, version: StoredVersion, key: DataKey) -> bool:
+        return self._decrypted(version, key) is not None
+
+    def _decrypted(self, version: StoredVersion, key: DataKey) -> str | None:
+        associated = self._associated_data(version.object_id, version.name, version.context, version.version_id)
+        return _decrypted(key, version.sealed, associated)
 
     def _data_key(self, version: StoredVersion) -> DataKey:
         try:
@@ -169,8 +217,8 @@ class StoredObjects:
         except VaultRefused:
             raise self._damaged(version) from None
 
-    def _damaged(self, version: StoredVersion) -> VaultUnavailable:
-        return VaultUnavailable(
+    def _damaged(self, version: StoredVersion) -> "_Damaged":
+        return _Damaged(
             f"The keystore {self._vault.store.location} is damaged or was tampered with: version {version.version_id} "
             f"of a stored object does not open. Restore it from a backup."
         )
@@ -205,11 +253,15 @@ class StoredObjects:
         return framed(*[part.encode() for part in parts])
 
 
+class _Damaged(VaultUnavailable):
+    """What stands in the keystore does not belong together."""
+
+
 def _decrypted(key: DataKey, sealed: bytes, associated: bytes) -> str | None:
     # A fault is returned and not raised, so that no traceback has a frame with the data key.
     try:
         return key.aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated).decode()
-    except (InvalidTag, ValueError):
+    except (InvalidTag, TypeError, ValueError):
         return None
 
 

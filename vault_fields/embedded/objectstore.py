@@ -13,6 +13,8 @@ from typing import Any, TypeVar, cast
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
+from vault_fields.embedded.rowtags import RowTags, TaggedRows
+from vault_fields.embedded.tables import Row, selected
 from vault_fields.exceptions import ObjectConflict, ObjectMissing
 
 __all__ = ["ObjectQuery", "ObjectStore", "ObjectSummary", "ObjectVersion", "StoredVersion", "new_id"]
@@ -20,8 +22,8 @@ __all__ = ["ObjectQuery", "ObjectStore", "ObjectSummary", "ObjectVersion", "Stor
 T = TypeVar("T")
 
 _JOINED = (
-    "SELECT object.id, object.name, object.context, version.id, version.data_key_id, version.encrypted_keys,"
-    " version.sealed, version.etag, version.actor_id, version.actor_name, version.created_at"
+    "SELECT object.id, object.name, object.context, version.id, version.data_key_id, version.encrypted_keys,"  # noqa: S608
+    f" version.sealed, version.etag, version.actor_id, version.actor_name, version.created_at, {selected('object')}"
     " FROM object JOIN object_version AS version ON version.object_id = object.id"
 )
 _HAS_ITEM = (
@@ -37,7 +39,11 @@ _INSERT_VERSION = (
 
 @dataclass(frozen=True, slots=True)
 class StoredVersion:
-    """A version of an object, sealed. ``context`` is the canonical text of its key context."""
+    """
+    A version of an object, sealed. ``context`` is the canonical text of its key context.
+
+    ``is_altered`` says that the object's row is not as it was written.
+    """
 
     object_id: str
     name: str
@@ -50,6 +56,7 @@ class StoredVersion:
     actor_id: str
     actor_name: str
     created_at: str
+    is_altered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +99,15 @@ class ObjectQuery:
 
 
 class ObjectStore:
-    """The objects of one environment. Each change is one transaction, with the event that tells of it."""
+    """
+    The objects of one environment. Each change is one transaction, with the event that tells of it.
 
-    def __init__(self, connections: Connections, environment: str) -> None:
+    All calls but ``each_version`` raise ``VaultUnavailable`` if the row of an object was edited.
+    """
+
+    def __init__(self, connections: Connections, tags: RowTags, environment: str) -> None:
         self._connections = connections
+        self._tags = tags
         self._environment = environment
 
     def get(self, object_id: str, version_id: str | None = None) -> StoredVersion:
@@ -109,27 +121,32 @@ class ObjectStore:
 
     def page(self, query: ObjectQuery, window: Window) -> Page[ObjectSummary]:
         conditions = [("environment = ?", self._environment), *query.conditions()]
-        select = "SELECT id, name, updated_at FROM object"
+        select = f"SELECT {selected('object')} FROM object"  # noqa: S608 - nothing in it is a caller's.
         with self._connections.use() as connection:
-            return fetch_page(connection, select, conditions, "id", window, ObjectSummary, lambda found: found.id)
+            page = fetch_page(connection, select, conditions, "id", window, _row, lambda row: str(row[0]))
+        for row in page.items:
+            self._tags.verify("object", row)
+        return Page([ObjectSummary(row[0], row[2], row[5]) for row in page.items], page.before, page.after)
 
     def versions(self, object_id: str) -> list[ObjectVersion]:
         """All versions of an object, the newest first. Raises ``ObjectMissing``."""
         with self._connections.use() as connection:
             rows = connection.execute(
-                "SELECT version.id, version.created_at, version.id = object.version_id, length(version.sealed),"
-                " version.etag FROM object JOIN object_version AS version ON version.object_id = object.id"
+                "SELECT version.id, version.created_at, version.id = object.version_id, length(version.sealed),"  # noqa: S608
+                f" version.etag, {selected('object')}"
+                " FROM object JOIN object_version AS version ON version.object_id = object.id"
                 " WHERE object.environment = ? AND object.id = ? ORDER BY version.id DESC",
                 [self._environment, object_id],
             ).fetchall()
         if not rows:
             raise _missing()
+        self._tags.verify("object", rows[0][5:])
         return [ObjectVersion(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
 
     def add(self, version: StoredVersion, event: Event) -> None:
         """A new object. Raises ``ObjectConflict`` if there is one of that name."""
-        with self._connections.transaction() as connection:
-            added = connection.execute(
+        with self._tags.transaction() as rows:
+            added = rows.connection.execute(
                 "INSERT INTO object (id, environment, name, context, version_id, updated_at)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING",
                 [
@@ -142,28 +159,31 @@ class ObjectStore:
                 ],
             )
             if added.rowcount:
-                _insert_version(connection, version)
-                insert(connection, [event])
+                rows.tag("object", version.object_id)
+                _insert_version(rows.connection, version)
+                insert(rows.connection, [event])
         if not added.rowcount:
             raise ObjectConflict("There is already an object of that name.")
 
     def replace(self, version: StoredVersion, expected: str | None, event: Event) -> None:
         """Make it the current version; where ``expected`` is given, only if that one is it now."""
 
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute(
+        def work(rows: TaggedRows) -> None:
+            rows.connection.execute(
                 "UPDATE object SET version_id = ?, updated_at = ? WHERE id = ?",
                 [version.version_id, version.created_at, version.object_id],
             )
-            _insert_version(connection, version)
-            insert(connection, [event])
+            rows.tag("object", version.object_id)
+            _insert_version(rows.connection, version)
+            insert(rows.connection, [event])
 
         self._change(version.object_id, expected, work)
 
     def delete(self, object_id: str, expected: str | None) -> str:
         """Delete all versions of an object; return its name."""
 
-        def work(connection: sqlite3.Connection) -> str:
+        def work(rows: TaggedRows) -> str:
+            connection = rows.connection
             connection.execute("DELETE FROM object_version WHERE object_id = ?", [object_id])
             query = "DELETE FROM object WHERE id = ? RETURNING name"
             ((name,),) = connection.execute(query, [object_id]).fetchall()
@@ -181,8 +201,8 @@ class ObjectStore:
                 row = connection.execute(query, [self._environment, last]).fetchone()
             if row is None:
                 return
-            version = StoredVersion(*row)
-            yield version
+            version = StoredVersion(*row[:11])
+            yield replace(version, is_altered=not self._tags.is_authentic("object", row[11:]))
             last = version.version_id
 
     def rewrap(self, version: StoredVersion, encrypted_keys: str) -> StoredVersion:
@@ -194,14 +214,16 @@ class ObjectStore:
             )
         return replace(version, encrypted_keys=encrypted_keys)
 
-    def _change(self, object_id: str, expected: str | None, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _change(self, object_id: str, expected: str | None, work: Callable[[TaggedRows], T]) -> T:
         # What is expected is compared where nobody else can write: of any number of writers that expect one version,
         # one goes on from it. Refusals are raised outside, where they do not cost the connection.
-        with self._connections.transaction() as connection:
+        with self._tags.transaction() as rows:
             query = "SELECT version_id FROM object WHERE id = ? AND environment = ?"
-            row = connection.execute(query, [object_id, self._environment]).fetchone()
+            row = rows.connection.execute(query, [object_id, self._environment]).fetchone()
+            if row is not None:
+                rows.require("object", object_id)
             as_expected = row is not None and expected in {None, row[0]}
-            result = work(connection) if as_expected else None
+            result = work(rows) if as_expected else None
         if row is None:
             raise _missing()
         if not as_expected:
@@ -214,7 +236,8 @@ class ObjectStore:
             row = connection.execute(query, [self._environment, *parameters]).fetchone()
         if row is None:
             raise _missing()
-        return StoredVersion(*row)
+        self._tags.verify("object", row[11:])
+        return StoredVersion(*row[:11])
 
 
 def new_id() -> str:
@@ -223,6 +246,10 @@ def new_id() -> str:
     fraction = rest * 4096 // 1_000_000
     tail = int.from_bytes(os.urandom(8)) >> 2
     return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
+
+
+def _row(*row: Any) -> Row:
+    return row
 
 
 def _insert_version(connection: sqlite3.Connection, version: StoredVersion) -> None:

@@ -3,10 +3,9 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from django.views.decorators.debug import sensitive_variables
-
 from vault_fields.embedded.events import Actor
 from vault_fields.exceptions import ObjectMissing, ValueRefused
+from vault_fields.frames import forgetful
 
 __all__ = ["MAX_NAME_LENGTH", "MAX_VALUE_BYTES", "ObjectMetadata", "StoredObject", "check", "require_text"]
 
@@ -34,7 +33,7 @@ class StoredObject:
     value: str = field(repr=False)
 
 
-@sensitive_variables("value")
+@forgetful
 def check(name: str, value: str) -> None:
     if not 1 <= len(name) <= MAX_NAME_LENGTH:
         raise ValueRefused(f"The name of an object has 1 to {MAX_NAME_LENGTH} characters, not {len(name)}.")

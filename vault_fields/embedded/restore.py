@@ -13,6 +13,7 @@ from vault_fields.embedded.files import drafted, publish
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.snapshot import Snapshot, copied, opened
 from vault_fields.exceptions import VaultRefused
+from vault_fields.progress import Progress, silent
 
 __all__ = ["Losses", "RestoreRefused", "restore"]
 
@@ -81,7 +82,9 @@ class RestoreRefused(VaultRefused):
     """The keystore that is there is newer than the backup, or another one."""
 
 
-def restore(ring: KeyRing, backup: Path, *, force: bool = False) -> tuple[Snapshot, Losses]:
+def restore(
+    ring: KeyRing, backup: Path, *, force: bool = False, progress: Progress = silent
+) -> tuple[Snapshot, Losses]:
     """
     Make the keystore what a backup says, but for the events, once every key of the backup has opened.
 
@@ -93,7 +96,7 @@ def restore(ring: KeyRing, backup: Path, *, force: bool = False) -> tuple[Snapsh
     try:
         with drafted(path) as draft:
             with opened(backup, backup, mode="ro") as source:
-                snapshot = copied(source, draft, ring.configured, backup)
+                snapshot = copied(source, draft, ring.configured, backup, progress)
             ring.close()
             if not path.exists():
                 require_no_log(path)

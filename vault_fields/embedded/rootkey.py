@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from django.core.exceptions import ImproperlyConfigured
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.wrapping import WrappingKey
+from vault_fields.frames import forgetful, forgetful_class
 
 __all__ = [
     "ENVIRONMENT_VARIABLE",
@@ -36,6 +36,7 @@ ROOT_KEY_BYTES = 32
 COMMAND = "python manage.py vault_root_key"
 
 
+@forgetful_class
 class RootKey:
     """
     Wraps key-encrypting keys; ``id`` is derived from it, so that a keystore can tell its own root key from another.
@@ -43,7 +44,7 @@ class RootKey:
     ``repr`` hides the key, and it cannot be pickled or copied.
     """
 
-    __slots__ = ("id", "wrapping")
+    __slots__ = ("_tagging", "id", "wrapping")
 
     def __init__(self, material: bytes) -> None:
         if len(material) != ROOT_KEY_BYTES:
@@ -51,10 +52,16 @@ class RootKey:
         # The root key itself is only ever derived from: what is published of it tells nothing about what wraps.
         self.id = hmac.digest(material, b"vault_fields root key: id", "sha256")[:16].hex()
         self.wrapping = WrappingKey(hmac.digest(material, b"vault_fields root key: wrapping", "sha256"))
+        self._tagging = hmac.digest(material, b"vault_fields root key: tagging", "sha256")
+
+    def tag(self, message: bytes) -> bytes:
+        """What nobody can make of ``message`` without this key."""
+        return hmac.digest(self._tagging, message, "sha256")
 
     def __repr__(self) -> str:
         return f"<RootKey {self.id}>"
 
+    @forgetful
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("A root key cannot be pickled or copied: it must not leave this process in the clear.")
 
@@ -64,7 +71,7 @@ def generate_root_key() -> str:
     return base64.b64encode(secrets.token_bytes(ROOT_KEY_BYTES)).decode()
 
 
-@sensitive_variables()
+@forgetful
 def decode_root_key(text: str) -> RootKey:
     """The root key from its setting. Raises an error that does not hold the text if it is not one."""
     if not isinstance(text, str):
@@ -75,10 +82,13 @@ def decode_root_key(text: str) -> RootKey:
         raise ValueError("it is not base64.") from None
     if len(material) != ROOT_KEY_BYTES:
         raise ValueError(f"it must be the base64 of {ROOT_KEY_BYTES} bytes, not of {len(material)}.")
+    if len(set(material)) == 1:
+        # What an example, a placeholder or a buffer that nobody filled looks like.
+        raise ValueError("it is one byte repeated, which anybody can guess, and no random key.")
     return RootKey(material)
 
 
-@sensitive_variables()
+@forgetful
 def configured_root_key(option: str | None) -> RootKey | None:
     """
     The root key of the option or else of the environment; None where neither is there.
@@ -97,7 +107,7 @@ def configured_root_key(option: str | None) -> RootKey | None:
         raise ValueError(f"{source} cannot be used: {error} `{COMMAND}` prints a fresh one.") from None
 
 
-@sensitive_variables()
+@forgetful
 def configured_former_root_keys(option: Sequence[str] | None) -> list[RootKey]:
     """
     The former root keys of the option, or else of the environment, where commas or spaces part them.
@@ -118,6 +128,7 @@ def configured_former_root_keys(option: Sequence[str] | None) -> list[RootKey]:
         raise ValueError(f"{source} cannot be used: {error}") from None
 
 
+@forgetful_class
 class DevelopmentRootKey:
     """
     The root key of a project that has not configured one: generated on first use into a file beside the keystore.

@@ -1,6 +1,5 @@
 """Moving a keystore from one root key to another: whatever it holds is wrapped again, in batches."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
@@ -9,8 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.embedded.erasure import scrub
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.rootkey import RootKey
+from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
 from vault_fields.embedded.unlocking import RootKeys
-from vault_fields.embedded.wrappedkeys import wrapped_keys
+from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
+from vault_fields.progress import Progress, silent
 
 __all__ = ["RootKeyRotation", "rotate_root_key"]
 
@@ -26,9 +27,7 @@ class RootKeyRotation:
     rewrapped: int
 
 
-def rotate_root_key(
-    ring: KeyRing, *, batch_size: int = BATCH_SIZE, progress: Callable[[int], object] = lambda rewrapped: None
-) -> RootKeyRotation:
+def rotate_root_key(ring: KeyRing, *, batch_size: int = BATCH_SIZE, progress: Progress = silent) -> RootKeyRotation:
     """
     Wrap every key of the keystore under the configured root key, and forget the one that it replaces.
 
@@ -42,13 +41,21 @@ def rotate_root_key(
         _announce(ring, target)
     root_keys = ring.configured.of([*known, target.id], ring.store.location)
     rewrapped = 0
-    while count := _rewrap_batch(ring, root_keys, batch_size):
-        rewrapped += count
-        progress(count)
+    with progress("Wrapping keys", lambda: _left(ring, target)) as advance:
+        while count := _rewrap_batch(ring, root_keys, batch_size):
+            rewrapped += count
+            advance(count)
+    while not _retag_batch(ring, root_keys, batch_size):
+        pass
     # The copies under the former root key, which may be known to others, are not to be left in the log.
     scrub(ring.store.connections)
     ring.forget()
     return RootKeyRotation([root_key_id for root_key_id in known if root_key_id != target.id], target.id, rewrapped)
+
+
+def _left(ring: KeyRing, target: RootKey) -> int:
+    with ring.store.connections.use() as connection:
+        return count_wrapped_keys(connection, except_under=target.id)
 
 
 def _announce(ring: KeyRing, target: RootKey) -> None:
@@ -69,6 +76,18 @@ def _rewrap_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
         batch = list(islice(wrapped_keys(connection, except_under=target), size))
         for key in batch:
             key.rewrap(connection, root_keys, ring.store.location)
+    return len(batch)
+
+
+def _retag_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> bool:
+    """Whether that was the last one: then no root key but the current one is known any more."""
+    target = root_keys.current.id
+    with ring.store.connections.transaction() as connection:
+        rows = TaggedRows(connection, root_keys, ring.store.location)
+        batch = list(islice(tagged_rows(connection, except_by=target), size))
+        for table, row in batch:
+            rows.verify(table, row)
+            rows.tag(table, row[0])
         if not batch:
             connection.execute("DELETE FROM root_key WHERE id <> ?", [target])
-    return len(batch)
+    return not batch

@@ -10,13 +10,14 @@ from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["create_schema", "verify_schema"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 # "VFks", in the header field that SQLite keeps for the owner of a file format.
 APPLICATION_ID = 0x56466B73
 
-# A KEK keeps its id through all of its versions; new data keys are wrapped under the highest one, and none below the
-# minimum opens. State is open-ended text: a state that a release does not know counts as not enabled. The versions of
-# a destroyed KEK are left without root key and material, so that what hangs on them is told from a stranger's.
+# A KEK keeps its id through all of its versions; new data keys are wrapped under the highest, which its row names, and
+# none below the minimum opens. State is open-ended text: a state that a release does not know counts as not
+# enabled. See ``rowtags`` for the tag. The versions of a destroyed KEK are left without root key and material, so that
+# what hangs on them is told from a stranger's.
 #
 # "mark" changes with everything that makes a KEK other than a process may hold it, whoever writes it and with what.
 # Another KEK, and another root key around the same one, are nothing of that kind.
@@ -41,8 +42,11 @@ CREATE TABLE kek (
     item_value TEXT NOT NULL,
     state TEXT NOT NULL,
     minimum_version INTEGER NOT NULL DEFAULT 1,
+    current_version INTEGER NOT NULL DEFAULT 1,
     destroy_at TEXT,
     created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    tagged_by TEXT NOT NULL DEFAULT '',
+    tag BLOB NOT NULL DEFAULT x'',
     UNIQUE (environment, item_name, item_value)
 );
 
@@ -55,7 +59,8 @@ CREATE TABLE kek_version (
     PRIMARY KEY (kek_id, version)
 ) WITHOUT ROWID;
 
-CREATE TRIGGER kek_updated AFTER UPDATE ON kek BEGIN
+CREATE TRIGGER kek_updated AFTER UPDATE OF
+id, environment, item_name, item_value, state, minimum_version, current_version ON kek BEGIN
     UPDATE vault SET mark = hex(randomblob(16));
 END;
 CREATE TRIGGER kek_deleted AFTER DELETE ON kek BEGIN

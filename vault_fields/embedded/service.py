@@ -1,11 +1,10 @@
 """The embedded Vault itself: the three operations on data keys."""
 
-import json
 import os
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
+from vault_fields.deadline import Deadline
 from vault_fields.embedded.blob import id_text, new_id
 from vault_fields.embedded.byok import Byok
 from vault_fields.embedded.copies import Copies, OpenedKey
@@ -14,15 +13,18 @@ from vault_fields.embedded.events import Event
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
-from vault_fields.embedded.objectstore import ObjectStore
 from vault_fields.embedded.restore import Losses, restore
 from vault_fields.embedded.rootrotation import RootKeyRotation, rotate_root_key
+from vault_fields.embedded.rowtags import RowTags
 from vault_fields.embedded.snapshot import Snapshot, back_up
+from vault_fields.frames import forgetful_class
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
+from vault_fields.progress import Progress, silent
 
 __all__ = ["EmbeddedVault"]
 
 
+@forgetful_class
 class EmbeddedVault:
     """
     Data keys wrapped under the KEKs of one environment of a keystore. Thread-safe; opens nothing before it is used.
@@ -62,6 +64,10 @@ class EmbeddedVault:
     def store(self) -> KeyStore:
         return self._ring.store
 
+    @property
+    def tags(self) -> RowTags:
+        return self._ring.tags
+
     def for_environment(self, environment: str, *, record_key_events: bool = False) -> Self:
         """The vault of another environment of the same keystore: no KEK is of both."""
         return type(self)(
@@ -79,20 +85,19 @@ class EmbeddedVault:
     def create(self, context: KeyContext) -> DataKey:
         """A fresh random data key. Costs no write, except for items that have no KEK yet."""
         key = self.new_data_key(context)
-        self._note_read(key, context)
+        self._note_use("vault.dek.read", key_ids=[key.id], key_context=dict(context))
         return key
 
-    def decrypt(self, encrypted_keys: str) -> DataKey:
-        """The data key, if as many copies of it open as ``unwrap`` demands."""
-        key = self.open_data_key(encrypted_keys)
-        self._note_decrypted(key)
+    def decrypt(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
+        """The data key, if as many copies of it open as ``unwrap`` demands; within ``timeout`` instead of its own."""
+        key = self.open_data_key(encrypted_keys, timeout=timeout)
+        self._note_use("vault.dek.decrypted", key_id=key.id)
         return key
 
     def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         """The same data key, with the same id, wrapped for another context."""
         key = self.rewrap_data_key(encrypted_keys, context)
-        self._note_decrypted(key)
-        self._note_read(key, context)
+        self._note_use("vault.dek.rekeyed", key_ids=[key.id], key_context=dict(context))
         return key
 
     # The same three for a data key that stays in this process, and of which no event tells.
@@ -101,13 +106,14 @@ class EmbeddedVault:
         keys = self._copies.keys_for(context)
         return self._copies.wrap(OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), keys)
 
-    def open_data_key(self, encrypted_keys: str) -> DataKey:
-        opened = self._copies.open(encrypted_keys)
+    def open_data_key(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
+        opened = self._copies.open(encrypted_keys, timeout=timeout)
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         keys = self._copies.keys_for(context)
-        return self._copies.wrap(self._copies.open(encrypted_keys), keys)
+        deadline = Deadline(self._customer_keys.timeout)
+        return self._copies.wrap(self._copies.open(encrypted_keys), keys, timeout=deadline.timeout)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these are wrapped by the keys that wrap for this context now."""
@@ -117,28 +123,29 @@ class EmbeddedVault:
         """Whether a key that was destroyed, waits for that, or was deleted keeps them from opening for good."""
         return self._copies.is_gone(encrypted_keys)
 
-    def asks_providers(self, encrypted_keys: str) -> bool:
-        """Whether opening them may wait for a customer's provider; a keystore is never waited for as long."""
-        return self._copies.asks_providers(encrypted_keys)
-
-    def objects_keys(self) -> Iterator[tuple[str, Mapping[str, str]]]:
-        """The encrypted keys and the key contexts of all versions of the objects that are stored here."""
-        for version in ObjectStore(self.store.connections, self._environment).each_version():
-            yield version.encrypted_keys, json.loads(version.context)
+    def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
+        """The customer-managed keys that opening them may wait for; a keystore is never waited for as long."""
+        return self._copies.customer_keys_of(encrypted_keys)
 
     # What concerns the keystore as a whole, with all of its environments.
 
-    def rotate_root_key(self, *, progress: Callable[[int], object] = lambda rewrapped: None) -> RootKeyRotation:
+    def create_keystore(self) -> str:
+        """Make a new keystore under the configured root key; return its id. ``FileExistsError`` if there is one."""
+        self.store.connections.create()
+        self.unlock()
+        return self.store.vault_id()
+
+    def rotate_root_key(self, *, progress: Progress = silent) -> RootKeyRotation:
         """As ``embedded.rootrotation.rotate_root_key``."""
         return rotate_root_key(self._ring, progress=progress)
 
-    def back_up(self, target: Path) -> Snapshot:
+    def back_up(self, target: Path, *, progress: Progress = silent) -> Snapshot:
         """As ``embedded.snapshot.back_up``."""
-        return back_up(self._ring, target)
+        return back_up(self._ring, target, progress=progress)
 
-    def restore(self, backup: Path, *, force: bool = False) -> tuple[Snapshot, Losses]:
+    def restore(self, backup: Path, *, force: bool = False, progress: Progress = silent) -> tuple[Snapshot, Losses]:
         """As ``embedded.restore.restore``."""
-        return restore(self._ring, backup, force=force)
+        return restore(self._ring, backup, force=force, progress=progress)
 
     def disable(self, name: str, value: str) -> None:
         """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""
@@ -157,13 +164,6 @@ class EmbeddedVault:
         self._customer_keys.close()
         self._ring.close()
 
-    def _note_read(self, key: DataKey, context: KeyContext) -> None:
+    def _note_use(self, name: str, **data: Any) -> None:
         if self._record_key_events:
-            self._note("vault.dek.read", key_ids=[key.id], key_context=dict(context))
-
-    def _note_decrypted(self, key: DataKey) -> None:
-        if self._record_key_events:
-            self._note("vault.dek.decrypted", key_id=key.id)
-
-    def _note(self, name: str, **data: Any) -> None:
-        self.store.events.note(Event.now(self._environment, name, **data))
+            self.store.events.note(Event.now(self._environment, name, **data))

@@ -9,10 +9,12 @@ from pathlib import Path
 from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
 from vault_fields.embedded.schema import verify_schema
 from vault_fields.embedded.unlocking import ConfiguredRootKeys
-from vault_fields.embedded.wrappedkeys import wrapped_keys
+from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.progress import Progress, silent
 
 __all__ = ["Snapshot", "back_up", "copied", "opened"]
 
@@ -29,7 +31,7 @@ class Snapshot:
         return f"vault {self.vault_id} with {self.keks} KEKs; {self.keys} keys were opened with the root key, all well."
 
 
-def back_up(ring: KeyRing, target: Path) -> Snapshot:
+def back_up(ring: KeyRing, target: Path, *, progress: Progress = silent) -> Snapshot:
     """
     Copy the keystore into a new file, of mode 0600, as it is at one moment; others go on using it.
 
@@ -40,7 +42,7 @@ def back_up(ring: KeyRing, target: Path) -> Snapshot:
 
     def write(draft: Path) -> None:
         with ring.store.connections.use() as source:
-            snapshots.append(copied(source, draft, ring.configured, Path(ring.store.location)))
+            snapshots.append(copied(source, draft, ring.configured, Path(ring.store.location), progress))
 
     try:
         made = publish(target, write)
@@ -51,7 +53,9 @@ def back_up(ring: KeyRing, target: Path) -> Snapshot:
     return snapshots[0]
 
 
-def copied(source: sqlite3.Connection, target: Path, configured: ConfiguredRootKeys, name: Path) -> Snapshot:
+def copied(
+    source: sqlite3.Connection, target: Path, configured: ConfiguredRootKeys, name: Path, progress: Progress
+) -> Snapshot:
     """
     Copy a whole database into an empty file, and verify that it is a sound keystore which the root keys open.
 
@@ -67,9 +71,14 @@ def copied(source: sqlite3.Connection, target: Path, configured: ConfiguredRootK
         known = [root_key_id for (root_key_id,) in copy.execute("SELECT id FROM root_key ORDER BY number")]
         root_keys = configured.of(known, str(name))
         keys = 0
-        for key in wrapped_keys(copy):
-            key.unwrap(root_keys, str(name))
-            keys += 1
+        with progress("Opening keys", lambda: count_wrapped_keys(copy)) as advance:
+            for key in wrapped_keys(copy):
+                key.unwrap(root_keys, str(name))
+                keys += 1
+                advance(1)
+        rows = TaggedRows(copy, root_keys, str(name))
+        for table, row in tagged_rows(copy):
+            rows.verify(table, row)
         vault_id, keks = copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone()
         return Snapshot(vault_id, keks, keys)
 

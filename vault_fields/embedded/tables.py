@@ -1,6 +1,29 @@
 """The tables of events and of stored objects, which a keystore has besides those of its keys."""
 
-__all__ = ["BYOK", "EVENTS", "OBJECTS"]
+from typing import Any, Literal
+
+__all__ = ["BYOK", "EVENTS", "OBJECTS", "TAGGED", "Row", "Table", "selected"]
+
+Table = Literal["kek", "byok_key", "object"]
+Row = tuple[Any, ...]
+
+# What the tag of a row authenticates: all columns that decide something and stand in the clear. Wrapped keys and sealed
+# values authenticate themselves, and what they belong to.
+TAGGED: dict[Table, tuple[str, ...]] = {
+    "kek": (
+        *("id", "environment", "item_name", "item_value"),
+        *("state", "minimum_version", "current_version", "destroy_at"),
+    ),
+    "byok_key": ("id", "environment", "item_name", "item_value", "provider", "settings", "state"),
+    "object": ("id", "environment", "name", "context", "version_id", "updated_at"),
+}
+
+
+def selected(table: Table) -> str:
+    """For a SELECT: a row as its tag is verified."""
+    columns = ", ".join(f"{table}.{column}" for column in TAGGED[table])
+    return f"{columns}, {table}.tagged_by, {table}.tag, (SELECT id FROM vault)"  # noqa: S608 - nothing is a caller's.
+
 
 # The sequence is the order in which events became visible: a reader that goes on from one misses none.
 EVENTS = """
@@ -28,6 +51,8 @@ CREATE TABLE object (
     context TEXT NOT NULL,
     version_id TEXT NOT NULL,
     updated_at TEXT NOT NULL,
+    tagged_by TEXT NOT NULL DEFAULT '',
+    tag BLOB NOT NULL DEFAULT x'',
     UNIQUE (environment, name)
 );
 CREATE INDEX object_of_environment ON object (environment, id);
@@ -59,7 +84,9 @@ CREATE TABLE byok_key (
     state TEXT NOT NULL,
     root_key_id TEXT NOT NULL,
     wrapped BLOB NOT NULL,
-    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+    created_at TEXT NOT NULL DEFAULT (strftime('%Y-%m-%dT%H:%M:%fZ', 'now')),
+    tagged_by TEXT NOT NULL DEFAULT '',
+    tag BLOB NOT NULL DEFAULT x''
 );
 CREATE UNIQUE INDEX byok_key_of_item ON byok_key (environment, item_name, item_value) WHERE state <> 'deleted';
 CREATE TRIGGER byok_key_added AFTER INSERT ON byok_key BEGIN

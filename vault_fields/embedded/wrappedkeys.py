@@ -11,11 +11,11 @@ from vault_fields.embedded.keystore import KekRecord
 from vault_fields.embedded.unlocking import RootKeys
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["WrappedKey", "wrapped_keys"]
+__all__ = ["WrappedKey", "count_wrapped_keys", "wrapped_keys"]
 
 # An empty id stands for what was erased.
 _KEKS = (
-    "SELECT id, version, environment, item_name, item_value, state, root_key_id, wrapped"
+    "SELECT id, kek_version.version, environment, item_name, item_value, state, root_key_id, wrapped"
     " FROM kek JOIN kek_version ON kek_id = id WHERE root_key_id NOT IN ('', ?)"
 )
 _CMKS = (
@@ -50,6 +50,18 @@ class WrappedKey:
         root_key = root_keys.current
         wrapped = root_key.wrapping.wrap(self.unwrap(root_keys, location), self.associated_data)
         connection.execute(self.statement, [root_key.id, wrapped, *self.identity])
+
+
+def count_wrapped_keys(connection: Connection, *, except_under: str = "") -> int:
+    """How many ``wrapped_keys`` gives."""
+    return sum(
+        int(number)
+        for table in ("kek_version", "byok_key")
+        for (number,) in connection.execute(
+            f"SELECT count(*) FROM {table} WHERE root_key_id NOT IN ('', ?)",  # noqa: S608 - two names.
+            [except_under],
+        )
+    )
 
 
 def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[WrappedKey]:

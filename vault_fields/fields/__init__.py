@@ -9,5 +9,6 @@ from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
+from vault_fields.fields.typed import JSONValue
 
-__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "aopen", "context_from"]
+__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "JSONValue", "aopen", "context_from"]

@@ -1,51 +1,58 @@
 """What every encrypted field has in common: its options, its column and its place in a model class."""
 
+import functools
 import re
-import sys
 from abc import abstractmethod
-from collections.abc import Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any, Literal, NoReturn
 
 from django.core.exceptions import FieldError, ValidationError
-from django.db.models import Case, Field, Model, Value
+from django.db.models import Case, Model, Value
 from django.db.models.functions import Cast
+from django.db.models.lookups import IsNull
+from django.utils.translation import gettext_lazy
 
 from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import ValueRefused
+from vault_fields.fields.brought import portable
+from vault_fields.fields.changes import settle_unchanged
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
 from vault_fields.fields.descriptor import EncryptedAttribute
+from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.groups import group_of
-from vault_fields.fields.hooks import install_hooks
-from vault_fields.fields.lookups import EncryptedIsNull, OnlyNone, refuse
+from vault_fields.fields.hooks import guard_migrations, install_hooks
+from vault_fields.fields.lookups import OnlyNone, refuse
+from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import is_sealed, load_missing, seal_rows
-from vault_fields.fields.sealed import Pending, Sealed
+from vault_fields.fields.saving import is_sealed, load_sealed, seal_rows
+from vault_fields.fields.sealed import Pending, Sealed, require_text
+from vault_fields.fields.serializing import is_serialized, is_serializing
+from vault_fields.fields.typed import GenericField, GetT_co, SetT_contra
+from vault_fields.frames import forgetful
 
 __all__ = ["EncryptedField"]
 
 # A migration state lists every column itself; see ``contribute_to_class``.
 _HISTORICAL_MODULE = "__fake__"
 
-
-if TYPE_CHECKING:
-    _Field = Field[Any, Any]
-else:
-    _Field = Field  # Generic in the stubs only.
+# The names of the fields of a row for which a subclass is choosing what to write.
+_CHOOSING = "vault_fields_choosing"
 
 
-class EncryptedField(_Field):
+class EncryptedField(GenericField[SetT_contra, GetT_co]):
     """
     Mix in before a Django field to encrypt what it stores.
 
     ``key_context``     where the row's key context comes from: attribute names; a mapping of names to attribute paths
                         (``organization__workos_id``) or ``Value("constant")``; or a function, see ``context_from``
     ``keys_field``      the companion's name; ``<name>_keys`` if not given
-    ``migrating``       whether values that are not encrypted yet are read as they are; every write encrypts
+    ``migrating``       True: values that are not encrypted yet are read as they are, and every write encrypts;
+                        "read": they are read and written as they are, and what is encrypted stays so
     ``former_labels``   ``app.Model.field`` labels under which values were encrypted before a rename
-    ``bind_to``         columns whose value, known before the row is inserted, a value is tied to
+    ``bind_to``         columns whose value a value is tied to
     ``vault``           the alias in ``settings.VAULTS`` that new data keys come from
 
     The column holds text (see ``vault_fields.envelope``). It cannot be searched, sorted or made unique.
@@ -54,22 +61,30 @@ class EncryptedField(_Field):
     is_encrypted = True
     descriptor_class = EncryptedAttribute
 
+    def __class_getitem__(cls, types: Any) -> Any:
+        return cls  # What is assigned and what is read, in brackets, is for type checkers.
+
     def __init__(
         self,
         *args: Any,
         key_context: KeyContextDeclaration,
         keys_field: str | None = None,
-        migrating: bool = False,
+        migrating: bool | Literal["read"] = False,
         former_labels: Sequence[str] = (),
         bind_to: Sequence[str] = (),
         vault: str = "default",
         **kwargs: Any,
     ) -> None:
+        if missing := [name for name in ("to_plaintext", "from_plaintext") if _is_abstract(getattr(self, name))]:
+            raise TypeError(
+                f"{type(self).__name__} lacks {' and '.join(f'{name}()' for name in missing)} and encrypts nothing. "
+                "Use EncryptedTextField or EncryptedJSONField, or define both before a Django field."
+            )
         self.key_context = key_context
         self.source = ContextSource(key_context)
         self.keys_field = keys_field
-        if not isinstance(migrating, bool):
-            raise TypeError(f"migrating is True or False, not {migrating!r}.")
+        if not isinstance(migrating, bool) and migrating != "read":
+            raise TypeError(f'migrating is False, "read" or True, not {migrating!r}.')
         self.migrating = migrating
         self.former_labels = _names("former_labels", former_labels)
         self.bind_to = _names("bind_to", bind_to)
@@ -78,6 +93,7 @@ class EncryptedField(_Field):
                 raise ValueError(f"former_labels has {label!r}; a label is 'app_label.Model.field'.")
         self.vault = vault
         super().__init__(*args, **kwargs)
+        guard_migrations()
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
@@ -107,9 +123,16 @@ class EncryptedField(_Field):
         # stand unencrypted. Instances get theirs all the same.
         return super().has_default() and not self._is_historical
 
+    @property
+    def empty_strings_allowed(self) -> bool:  # type: ignore[override]
+        # Likewise: where there is no default, the schema editor puts an empty string into rows that have no value.
+        return super().empty_strings_allowed and not self._is_historical
+
     def get_default(self) -> Any:
-        if self._is_historical and super().has_default():
-            return self.default() if callable(self.default) else self.default
+        if self._is_historical:
+            if super().has_default():
+                return self.default() if callable(self.default) else self.default
+            return "" if super().empty_strings_allowed and not self.null else None
         return super().get_default()
 
     @property
@@ -119,6 +142,11 @@ class EncryptedField(_Field):
     @property
     def companion_name(self) -> str:
         return self.keys_field or f"{self.name}_keys"
+
+    @property
+    def writes_plaintext(self) -> bool:
+        """Whether a value that takes the place of none, or of one that is not encrypted, is not encrypted either."""
+        return self.migrating == "read"
 
     @property
     def label(self) -> str:
@@ -135,6 +163,10 @@ class EncryptedField(_Field):
     def from_plaintext(self, text: str) -> Any:
         """The value for the user, or ``DecryptionError``."""
 
+    def stored_text(self, text: str) -> str:
+        """What a text in the column means, whatever spelling somebody else gave it: an envelope is an envelope."""
+        return text
+
     # Reading.
 
     def get_col(self, alias: str, output_field: Any = None) -> EncryptedCol:
@@ -145,7 +177,7 @@ class EncryptedField(_Field):
 
     def get_lookup(self, lookup_name: str) -> Any:
         if lookup_name == "isnull":
-            return EncryptedIsNull
+            return IsNull
         if lookup_name == "exact":
             return OnlyNone
         return refuse(self, f"the lookup {lookup_name!r}")
@@ -159,49 +191,136 @@ class EncryptedField(_Field):
 
     # Writing.
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "pre_save" in vars(cls):
+            cls.pre_save = _sealed_after(vars(cls)["pre_save"])  # type: ignore[method-assign]
+
+    @forgetful
     def pre_save(self, model_instance: Model, add: bool) -> Any:
+        """
+        What is written: the sealed value, which nobody else can use. A subclass that calls this gets the plain one.
+
+        What a subclass returns is assigned to the row, as if it had been there before, and sealed.
+        """
+        if self.name in vars(model_instance._state).get(_CHOOSING, ()):
+            return getattr(model_instance, self.attname)
         group = group_of(self)
+        if is_inserted(model_instance):
+            return placeholder(model_instance, [self])
         if not is_sealed(model_instance, group):
             # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
             seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:
-        return self.get_db_prep_save(value, connection)
+        try:
+            return self.get_db_prep_save(value, connection)
+        except BaseException:
+            del value
+            raise
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         # Whatever path was taken to get here: what is written is sealed, or it is not written.
         if value is None:
             return None
         if isinstance(value, Sealed):
-            return value.text
+            require_text(value.text, self.label)
+            if value is PLACEHOLDER or self.writes_plaintext or envelope_format.is_envelope(value.text):
+                return value.text
         if _is_sealed_case(value):
             return value
+        del value
         raise FieldError(
-            f"{self.label} is encrypted for the key context of each row, which QuerySet.update(), expressions and "
+            f"{self.label} is encrypted for the key context of each row, which expressions and "
             "column defaults do not know: nothing was written. Assign the value to instances and call save() or "
             "bulk_update(); add a column to a table that has rows with null=True."
         )
 
-    def value_from_object(self, obj: Model) -> Any:
-        # Django's serializers ask for the value first, and write numbers and booleans as they are without asking
-        # ``value_to_string``. A fixture must not hold them in the clear, nor need the Vault.
-        if sys._getframe(1).f_code.co_name == "_value_from_field":
-            return self.value_to_string(obj)
-        return super().value_from_object(obj)
+    # What is given to others.
 
+    @forgetful
+    def value_from_object(self, obj: Model) -> Any:
+        # Django's serializers write numbers and booleans as they are, without asking ``value_to_string``. A fixture
+        # must not hold them in the clear, nor need the Vault. Forms and ``model_to_dict`` get the value.
+        return self.value_to_string(obj) if is_serializing() else super().value_from_object(obj)
+
+    @forgetful
     def value_to_string(self, obj: Model) -> Any:
-        """Serializers get what is stored; ``loaddata`` takes it as it is."""
-        load_missing([obj], group_of(self), for_write=False)
+        """
+        What is stored, which opens wherever it is assigned.
+
+        Where the companion does not go along as a field of its own, as it does in fixtures, it stands in the text.
+        """
+        text = self.serialized_text(obj)
+        if text is None or is_serialized(self.companion_name):
+            return text
+        held = obj.__dict__[self.attname]
+        if isinstance(held, Sealed) and held.keys is not None:
+            return portable(text, require_text(held.keys, self.label))
+        companion: Any = self.model._meta.get_field(self.companion_name)
+        return portable(text, companion.value_to_string(obj))
+
+    def serialized_text(self, obj: Model) -> Any:
+        """The text in the column, or ``ValueRefused`` for what is not encrypted yet."""
+        load_sealed([obj], {self.attname}, for_write=False)
+        settle_unchanged(obj, group_of(self))
         held = obj.__dict__[self.attname]
         if isinstance(held, Pending) or (isinstance(held, Sealed) and held.is_changed):
             raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")
-        return held.text if isinstance(held, Sealed) else held
+        return require_text(held.text, self.label) if isinstance(held, Sealed) else held
 
-    def validate(self, value: Any, model_instance: Any) -> None:
-        super().validate(value, model_instance)
-        if isinstance(value, str) and envelope_format.is_envelope(value):
-            raise ValidationError("This value begins like an encrypted one.", code="envelope")
+    # What is taken from others.
+
+    # Django's own repeats the value. Its form fields say this instead.
+    default_error_messages = {
+        "invalid_choice": gettext_lazy("Select a valid choice. That choice is not one of the available choices.")
+    }
+
+    @forgetful
+    def validate(self, value: Any, model_instance: Model) -> None:  # type: ignore[override]
+        try:
+            super().validate(value, model_instance)
+        except ValidationError as error:
+            refused = ValidationError(error.message, code=error.code)
+        else:
+            return
+        # Not the same error: it has the value among its parameters.
+        raise refused
+
+    @cached_property
+    def validators(self) -> list[Any]:
+        # Not in ``default_validators``: it asks the field. Nor in those that were given, which migrations hold.
+        return [*super().validators, EncodableValidator(self)]
+
+    def formfield(self, *args: Any, **kwargs: Any) -> Any:
+        # Before anything is assigned: what ``value_to_string`` wrote would be taken for what it is.
+        kwargs["validators"] = [*kwargs.get("validators", ()), EncodableValidator(self)]
+        return super().formfield(*args, **kwargs)
+
+
+def _sealed_after(pre_save: Callable[..., Any]) -> Callable[..., Any]:
+    @forgetful
+    @functools.wraps(pre_save)
+    def sealed(self: "EncryptedField", model_instance: Model, add: bool) -> Any:
+        if has_chosen(model_instance):
+            return EncryptedField.pre_save(self, model_instance, add)
+        choosing = vars(model_instance._state).setdefault(_CHOOSING, set())
+        if self.name in choosing:
+            return pre_save(self, model_instance, add)  # Called by a subclass.
+        choosing.add(self.name)
+        try:
+            value = pre_save(self, model_instance, add)
+        finally:
+            choosing.remove(self.name)
+        setattr(model_instance, self.attname, value)
+        return EncryptedField.pre_save(self, model_instance, add)
+
+    return sealed
+
+
+def _is_abstract(method: Any) -> bool:
+    return getattr(method, "__isabstractmethod__", False)
 
 
 def _names(option: str, value: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """What of a row has to be sealed before it is written: told from memory alone, without the Vault and the database."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from django.db.models import Model
 
@@ -8,7 +8,7 @@ from vault_fields import companion as companion_format, envelope as envelope_for
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.groups import Group
-from vault_fields.fields.sealed import Opened, Pending, Sealed
+from vault_fields.fields.sealed import Brought, Opened, Pending, Sealed
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
@@ -17,37 +17,27 @@ __all__ = [
     "changed_columns",
     "current_keys",
     "has_companion",
-    "is_anchored",
     "is_dirty",
+    "is_encrypted",
     "keys_beside",
     "needs_sealing",
 ]
-__all__ += ["rebound_columns", "settle"]
+__all__ += ["rebound_columns", "settle", "settle_unchanged"]
 
 
 def needs_sealing(instance: Model, group: Group) -> bool:
     """Whether a member was assigned, changed in place or never encrypted, or the row's context columns changed."""
     held = [instance.__dict__.get(member.attname) for member in group.members]
-    if any(map(is_dirty, held)):
+    if any(map(is_dirty, group.members, held)):
         return True
     # Members that were loaded at different times may have been re-encrypted in between.
-    texts = {keys_beside(instance, group, value) for value in held if isinstance(value, Sealed)}
+    texts = {keys_beside(instance, group, value) for value in held if is_encrypted(value)}
     return len(texts) > 1 or bool(changed_columns(instance, group))
 
 
 def has_companion(instance: Model, group: Group) -> bool:
     """Whether the row holds, or held until it was assigned, a value that was sealed before."""
     return bool(current_keys(instance, group))
-
-
-def is_anchored(instance: Model, group: Group) -> bool:
-    """Whether what the row holds was sealed for columns that are known to be stored."""
-    for member in group.members:
-        held = instance.__dict__.get(member.attname)
-        sealed = held.previous if isinstance(held, Pending) else held
-        if isinstance(sealed, Sealed):
-            return sealed.anchored
-    return False
 
 
 def changed_columns(instance: Model, group: Group) -> list[Binding]:
@@ -70,7 +60,7 @@ def changed_columns(instance: Model, group: Group) -> list[Binding]:
 def rebound_columns(instance: Model, group: Group, member: "EncryptedField") -> list[Binding]:
     """The columns of ``bind_to`` that were changed since they were read, or sealed, with the value."""
     held = instance.__dict__.get(member.attname)
-    if not group.bound[member.name] or not isinstance(held, Sealed) or held.values is None:
+    if not group.bound[member.name] or not is_encrypted(held) or held.values is None:
         return []
     data = instance.__dict__
     return [
@@ -82,6 +72,15 @@ def rebound_columns(instance: Model, group: Group, member: "EncryptedField") -> 
 
 
 def settle(instance: Model, group: Group) -> None:
+    """Let what was assigned and is the value that stands there be the sealed one that it takes the place of."""
+    settle_unchanged(instance, group)
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if isinstance(held, Brought) and (values := _matching_values(instance, group, member, held)):
+            instance.__dict__[member.attname] = Sealed(held.text, held.keys, values, None, held.opened)
+
+
+def settle_unchanged(instance: Model, group: Group) -> None:
     """Let a value that was assigned again unchanged, as forms do, be the sealed one that it takes the place of."""
     for member in group.members:
         held = instance.__dict__.get(member.attname)
@@ -91,18 +90,37 @@ def settle(instance: Model, group: Group) -> None:
             instance.__dict__[member.attname] = held.previous.with_opened(opened)
 
 
-def is_dirty(held: Any) -> bool:
+def _matching_values(
+    instance: Model, group: Group, member: "EncryptedField", held: Brought
+) -> tuple[str | None, ...] | None:
+    """The columns of the row, if a value that was brought was sealed for them: then it can be written as it is."""
+    # What it is tied to besides, only opening it tells.
+    if group.bound[member.name] or not held.keys or not _is_readable(held.keys):
+        return None
+    row = {binding.name: binding.text(getattr(instance, binding.attname)) for binding in group.bindings}
+    if companion_format.decode(held.keys).row != row:
+        return None
+    return tuple(row.values())
+
+
+def is_dirty(member: "EncryptedField", held: Any) -> bool:
     if isinstance(held, Pending):
         return not _is_unchanged(held)
+    if isinstance(held, Brought):
+        return True  # Nobody vouches for it, unless it was settled.
     if isinstance(held, Sealed):
-        return not envelope_format.is_envelope(held.text) or held.is_changed
+        return held.is_changed or not (member.writes_plaintext or is_encrypted(held))
     return False
+
+
+def is_encrypted(held: Any) -> TypeGuard[Sealed]:
+    return isinstance(held, Sealed) and envelope_format.is_envelope(held.text)
 
 
 def _is_unchanged(pending: Pending) -> bool:
     """Whether the same value was assigned again; told without asking the Vault."""
     previous = pending.previous
-    if previous is None or previous.opened is None or not envelope_format.is_envelope(previous.text):
+    if not is_encrypted(previous) or previous.opened is None:
         return False
     value = pending.value
     return not hasattr(value, "resolve_expression") and previous.opened.is_text_of(value)
@@ -114,7 +132,7 @@ def current_keys(instance: Model, group: Group) -> str | None:
         held = instance.__dict__.get(member.attname)
         if isinstance(held, Pending):
             held = held.previous
-        if isinstance(held, Sealed) and envelope_format.is_envelope(held.text):
+        if is_encrypted(held):
             text = keys_beside(instance, group, held)
             return text if text and _is_readable(text) else None
     return None

@@ -15,26 +15,25 @@ companion can be taken for it.
 from typing import TYPE_CHECKING, Any
 
 from django.db import NotSupportedError
-from django.db.models import Count
-from django.db.models.expressions import Col, OrderBy
-from django.db.models.sql.compiler import SQLDeleteCompiler, SQLUpdateCompiler
+from django.db.models.expressions import Col, ColPairs
 
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.lookups import refuse
-from vault_fields.fields.reading import look_ahead
+from vault_fields.fields.positions import combining, encrypted_field, require_readable
+from vault_fields.fields.reading import joined_from, look_ahead
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["EncryptedCol"]
+__all__ = ["EncryptedCol", "require_comparable"]
 
 
 class EncryptedCol(Col):
     """
-    A reference to an encrypted column, of use in a SELECT list and nowhere else.
+    A reference to an encrypted column: selected as it is, or asked whether it is NULL.
 
-    There must be a new one for each reference: whether this one is an annotation, a column of a model or part of
-    another expression is told by identity.
+    There must be a new one for each reference: whether this one is an annotation or a column of a model is told by
+    identity.
     """
 
     target: "EncryptedField"
@@ -42,27 +41,17 @@ class EncryptedCol(Col):
     # column could make it look so, and bring along the row's columns that it is to be compared with.
     is_tagged = False
 
-    def plain(self) -> Col:
-        """The bare column, for ``IS NULL``."""
-        return Col(self.alias, self.target)
-
     def as_sql(self, compiler: Any, connection: Any) -> Any:
-        if use := self._forbidden_use(compiler):
-            refuse(self.target, use)
+        require_readable(self.target, self)
         return super().as_sql(compiler, connection)
 
     def select_format(self, compiler: Any, sql: str, params: Any) -> Any:
-        if _orders_by(compiler.query, self):
-            refuse(self.target, "ordering")
         look_ahead(compiler)
         mode = self._mode(compiler.query)
         self.is_tagged = mode is not None
         if mode is None:
             return sql, params
         return _with_companion(self, compiler, sql, mode), params
-
-    def get_group_by_cols(self) -> list[Any]:
-        return [_GroupingCol(self.alias, self.target, self.output_field)]
 
     def _mode(self, query: Any) -> str | None:
         if not query.default_cols or any(annotation is self for annotation in query.annotation_select.values()):
@@ -71,51 +60,51 @@ class EncryptedCol(Col):
         # Without only() and defer() the companion and the row's columns are in the row.
         return "m" if names or not defer else None
 
-    def _forbidden_use(self, compiler: Any) -> str | None:
-        query = compiler.query
-        if not self.alias:
-            return "use in constraints, indexes and generated columns"
-        if isinstance(compiler, (SQLUpdateCompiler, SQLDeleteCompiler)) and not _selects_rows(compiler):
-            return "use in an update or in the conditions of a delete"
-        if compiler.select is not None:
-            # The SELECT list is compiled: this is a condition, an order, or GROUP BY.
-            grouping = query.group_by if isinstance(query.group_by, (list, tuple)) else ()
-            return None if any(column is self for column in grouping) else "conditions, ordering or DISTINCT ON"
-        for annotation in query.annotation_select.values():
-            if annotation is self or (isinstance(annotation, Count) and not getattr(annotation, "distinct", False)):
-                continue
-            if any(part is self for part in annotation.flatten()):
-                return f"use in {type(annotation).__name__}()"
-        return None
 
-
-class _GroupingCol(EncryptedCol):
-    """An encrypted column in GROUP BY: every row is its own group, which is what grouping by it means."""
-
-    def _forbidden_use(self, compiler: Any) -> None:
-        return None
-
-
-def _selects_rows(compiler: Any) -> bool:
-    """Whether an update over several tables is selecting the rows that it is about."""
+def require_comparable(compiler: Any, expressions: list[Any]) -> None:
+    """Refuse a SELECT list in which the database would compare encrypted values: by ciphertext, so never equal."""
     query = compiler.query
-    several = isinstance(compiler, SQLUpdateCompiler) and (query.related_updates or query.count_active_tables() != 1)
-    return bool(several) and compiler.select is None
+    if (whole := combining()) is not None:
+        for (first, _, _), other in zip(whole.select, expressions, strict=False):
+            _require_same(first, other)
+    if not query.distinct:
+        return
+    for name in query.distinct_fields:
+        if name in query.annotation_select and (field := encrypted_field(query.annotation_select[name])):
+            refuse(field, "conditions, ordering or DISTINCT ON")
+    if query.distinct_fields:
+        return
+    for expression in expressions:
+        field = encrypted_field(expression)
+        if field and not _is_identified(compiler, expression, expressions):
+            refuse(field, "DISTINCT without the primary key of its row")
 
 
-def _orders_by(query: Any, column: EncryptedCol) -> bool:
-    """Whether the query sorts by the alias of this column, which the database would then do by ciphertext."""
-    aliases = {alias for alias, annotation in query.annotation_select.items() if annotation is column}
-    for alias, index in (query.selected or {}).items():
-        if isinstance(index, int) and query.select[index] is column:
-            aliases.add(alias)
-    return any(_order_name(item) in aliases for item in (*query.order_by, *query.extra_order_by))
+def _require_same(first: Any, other: Any) -> None:
+    """Whether rows of two queries can be read as those of the first."""
+    fields = encrypted_field(first), encrypted_field(other)
+    is_same = fields[0] == fields[1] and getattr(first, "is_tagged", True) == getattr(other, "is_tagged", True)
+    field = fields[0] or fields[1]
+    if field and not is_same:
+        refuse(field, "being combined with anything but the same column, selected in the same way")
 
 
-def _order_name(item: Any) -> Any:
-    if isinstance(item, OrderBy):
-        item = item.expression
-    return item.lstrip("-+") if isinstance(item, str) else getattr(item, "name", None)
+def _is_identified(compiler: Any, expression: Any, expressions: list[Any]) -> bool:
+    """Whether rows that are equal in all else are the same row, whose values are the same."""
+    alias = getattr(expression, "alias", compiler.query.base_table)
+    selected: dict[str, set[Any]] = {}
+    for column in expressions:
+        for part in column.get_cols() if isinstance(column, ColPairs) else [column]:
+            if isinstance(part, Col):
+                selected.setdefault(part.alias, set()).add(part.target)
+    for other, targets in selected.items():
+        meta = next(iter(targets)).model._meta
+        if set(meta.pk_fields) <= targets and (
+            # Parents of a row have tables of their own.
+            other == alias or (expression.target.model in meta.all_parents and joined_from(compiler, alias, other))
+        ):
+            return True
+    return False
 
 
 def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) -> str:
@@ -130,8 +119,15 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
     bound = [_bound_sql(column.alias, field.model, binding.field, compiler) for binding in group.bound_columns(field)]
     vendor = compiler.connection.vendor
     if vendor == "sqlite":
-        values = f"json_array({', '.join(f'CAST({value} AS TEXT)' for value in bound)})"
-        return f"(char(30) || '{mode}' || {values} || char(31) || COALESCE({companion}, '') || char(31) || {sql})"
+        # Of any type, in any column; the bytes of a BLOB are not put into a text, which nobody could read then.
+        texts = (
+            f"CASE typeof({each}) WHEN 'blob' THEN char(30) || hex({each}) ELSE CAST({each} AS TEXT) END"
+            for each in bound
+        )
+        values = f"json_array({', '.join(texts)})"
+        text = f"char(30) || '{mode}' || {values} || char(31) || COALESCE({companion}, '') || char(31) || {sql}"
+        damaged = f"{sql} IS NOT NULL AND 'blob' IN (typeof({sql}), typeof({companion}))"
+        return f"CASE WHEN {damaged} THEN char(30) || '{mode}?' ELSE {text} END"
     if vendor == "postgresql":
         values = f"json_build_array({', '.join(f'({value})::text' for value in bound)})::text"
         return f"(chr(30) || '{mode}' || {values} || chr(31) || COALESCE({companion}, '') || chr(31) || {sql})"

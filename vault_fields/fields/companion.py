@@ -1,20 +1,52 @@
 """The companion field: the column that holds the wrapped data keys beside the values."""
 
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import FieldDoesNotExist
 from django.db.models import Model, TextField
+from django.db.models.query_utils import DeferredAttribute
 
+from vault_fields.fields.brought import companion_assigned, members_of
+from vault_fields.fields.changes import settle_unchanged
+from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, groups_of
-from vault_fields.fields.saving import companion_of, is_sealed, load_missing, seal_rows
+from vault_fields.fields.ownkey import is_inserted, placeholder
+from vault_fields.fields.saving import companion_of, is_sealed, load_sealed, require_settled_context, seal_rows
+from vault_fields.fields.sealed import require_text
+from vault_fields.fields.serializing import is_serializing
 
 __all__ = ["CompanionField"]
 
 
 if TYPE_CHECKING:
-    _TextField = TextField[Any, Any]
+    _TextField = TextField[str | None, str | None]
 else:
     _TextField = TextField  # Generic in the stubs only.
+
+
+class CompanionAttribute(DeferredAttribute):
+    """Recognises what was assigned to the values of a row before their companion."""
+
+    field: "CompanionField"
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        data = instance.__dict__
+        name = self.field.attname
+        is_new = name not in data
+        data[name] = value
+        if value:
+            companion_assigned(instance, name, self._members, is_new=is_new)
+
+    def __delete__(self, instance: Model) -> None:
+        """Defer the field: it is loaded again when it is read."""
+        try:
+            del instance.__dict__[self.field.attname]
+        except KeyError:
+            raise AttributeError(self.field.attname) from None
+
+    @cached_property
+    def _members(self) -> Any:
+        return members_of(self.field.model, self.field.name)
 
 
 class CompanionField(_TextField):
@@ -25,6 +57,7 @@ class CompanionField(_TextField):
     (``keys_field="…"``), or to choose its options. Nothing needs to be, or should be, assigned to it.
     """
 
+    descriptor_class = CompanionAttribute
     description = "Encrypted data keys of the values beside it"
 
     def __init__(self, *args: Any, automatic: bool = False, **kwargs: Any) -> None:
@@ -35,19 +68,34 @@ class CompanionField(_TextField):
         # Not part of the declaration: an automatic companion yields to one that the model declares.
         self.automatic = automatic
 
+    @property
+    def serialize(self) -> bool:
+        """
+        Whether serializers take it: those of Django do, whose fixtures need it, and those of APIs do not.
+
+        Whoever stores fields one by one gets the companion with each value; see ``EncryptedField.value_to_string``.
+        """
+        return is_serializing()
+
+    @serialize.setter
+    def serialize(self, value: bool) -> None:
+        """Chosen by who asks, and not in a declaration."""
+
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
         path = path.replace("vault_fields.fields.companion.", "vault_fields.fields.")
-        del kwargs["null"], kwargs["blank"]
+        # Not every option is there: projects patch ``Field.deconstruct()`` to keep some out of their migrations.
+        for option in ("null", "blank", "editable", "serialize"):
+            kwargs.pop(option, None)
         # The default here is the opposite of Django's, which leaves its own default out.
         if self.editable:
             kwargs["editable"] = True
-        else:
-            del kwargs["editable"]
         return name, path, args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
-        declared = _declared(cls, name)
+        # Only what the class itself has so far. For ``get_field()`` Django looks for reverse relations too, and the
+        # models that a migration renders are not all there yet.
+        declared = next((field for field in cls._meta.local_fields if field.name == name), None)
         if isinstance(declared, CompanionField):
             if self.automatic:
                 return
@@ -60,9 +108,17 @@ class CompanionField(_TextField):
         group = self._group
         if group is None:
             return super().value_to_string(obj)
-        load_missing([obj], group, for_write=False)
-        getattr(obj, self.attname)  # Loads it, where it was deferred.
-        return companion_of(obj, group)
+        load_sealed([obj], group.member_names, for_write=False)
+        settle_unchanged(obj, group)
+        fetched(obj, self.attname)  # Loads it, where it was deferred.
+        return require_text(companion_of(obj, group), self._label)
+
+    def get_db_prep_save(self, value: Any, connection: Any) -> Any:
+        return super().get_db_prep_save(require_text(value, self._label), connection)
+
+    @property
+    def _label(self) -> str:
+        return f"{self.model._meta.label}.{self.name}"
 
     @property
     def _group(self) -> Group | None:
@@ -73,13 +129,10 @@ class CompanionField(_TextField):
         group = self._group
         if group is None:
             return super().pre_save(model_instance, add)
+        if is_inserted(model_instance):
+            held = placeholder(model_instance, group.members)
+            return None if held is None else held.text
         if not is_sealed(model_instance, group):
             seal_rows([(model_instance, group)])
+        require_settled_context(model_instance, group)
         return companion_of(model_instance, group)
-
-
-def _declared(cls: type[Model], name: str) -> Any:
-    try:
-        return cls._meta.get_field(name)
-    except FieldDoesNotExist:
-        return None

@@ -8,14 +8,15 @@ from uuid import UUID
 
 from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
 from django.db import connection
-from django.db.models import Field, ForeignKey, Model, Value
+from django.db.models import AutoField, Field, ForeignKey, Model, Value
 from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.fetching import fetched, unblocked
 from vault_fields.keys import KeyContext
 
 __all__ = ["Binding", "ContextFunction", "ContextSource", "KeyContextDeclaration", "attribute_text"]
-__all__ += ["concrete_field", "context_from"]
+__all__ += ["column_type", "compares_exactly", "concrete_field", "context_from", "follow"]
 
 ContextFunction = Callable[[Any], Mapping[str, str]]
 KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value"] | ContextFunction
@@ -62,17 +63,17 @@ class Binding:
 
     def selected_text(self, text: str | None) -> str | None:
         """The same, of the text that the database makes of the column."""
-        convert = _NATIVE.get(_target(self.field).get_internal_type(), str)
+        convert = _NATIVE.get(column_type(self.field).get_internal_type(), str)
         return None if text is None else self.text(self._loaded(convert(text)))
 
     def _stored(self, value: object) -> Any:
-        if hasattr(_target(self.field), "from_db_value"):
+        if hasattr(column_type(self.field), "from_db_value"):
             return self.field.get_db_prep_value(value, connection, prepared=False)
         return self.field.get_prep_value(value)
 
     def _loaded(self, stored: Any) -> Any:
         """What the attribute is when this is loaded: some fields store another value than they show."""
-        target: Any = _target(self.field)
+        target: Any = column_type(self.field)
         if hasattr(target, "from_db_value"):
             return target.from_db_value(stored, None, connection)
         return target.to_python(stored)
@@ -87,11 +88,16 @@ _NATIVE: Mapping[str, Callable[[str], Any]] = {
 }
 
 
-def _target(field: "Field[Any, Any]") -> "Field[Any, Any]":
+def column_type(field: "Field[Any, Any]") -> "Field[Any, Any]":
     """The column whose values a foreign key has."""
     while isinstance(field, ForeignKey):
         field = field.target_field
     return field
+
+
+def compares_exactly(field: "Field[Any, Any]") -> bool:
+    """Whether a database takes two values of the column for equal only if they are: of text, its collation decides."""
+    return column_type(field).get_internal_type() in _NATIVE
 
 
 def attribute_text(value: object) -> str:
@@ -142,6 +148,10 @@ class ContextSource:
     def __len__(self) -> int:
         return len(self.paths) + len(self.constants)
 
+    def is_same(self, other: "ContextSource") -> bool:
+        """Whether two declarations make the same contexts of the same rows."""
+        return (self.function, self.paths, self.constants) == (other.function, other.paths, other.constants)
+
     @property
     def roots(self) -> dict[str, str]:
         """The row's own attributes that the context starts from, by the name that they have in the companion."""
@@ -165,11 +175,12 @@ class ContextSource:
         A relation path costs the queries that following it costs; none where the related rows are loaded.
         """
         if self.function is not None:
-            return KeyContext(self.function(instance))
+            with unblocked(instance):
+                return KeyContext(self.function(instance))
         items = dict(self.constants)
         for name, path in self.paths.items():
             try:
-                items[name] = _follow(instance, path)
+                items[name] = follow(instance, path)
             except KeyContextError as error:
                 raise KeyContextError(f"the key context needs {path!r}: {error}") from None
         return KeyContext(items)
@@ -190,7 +201,7 @@ def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":
     raise FieldDoesNotExist(f"{model._meta.label} has no column {name!r}.")
 
 
-def _follow(instance: Model, path: str) -> str:
+def follow(instance: Model, path: str) -> str:
     """The text at the end of an attribute path, converted as the column there converts it."""
     current: Model = instance
     *relations, last = path.split(LOOKUP_SEP)
@@ -205,17 +216,23 @@ def _follow(instance: Model, path: str) -> str:
         value: object = _related(current, last).pk
         field = field.related_model._meta.pk
     else:
-        value = getattr(current, field.attname)
+        value = fetched(current, field.attname)
     text = Binding(last, field).text(value)
-    if not text:
-        raise KeyContextError(f"it is {'None' if value is None else 'empty'}; set it before saving.")
-    return text
+    if text:
+        return text
+    if value is None and isinstance(field, AutoField):
+        raise KeyContextError(
+            "the database gives it to a row only when it is inserted, and the value is encrypted before that. Name a "
+            "column that has its value in Python, such as uuid = models.UUIDField(default=uuid.uuid4, unique=True, "
+            "editable=False); or save the row without the value first, and with it then."
+        )
+    raise KeyContextError(f"it is {'None' if value is None else 'empty'}; set it before saving.")
 
 
 def _related(instance: Model, name: str) -> Model:
     try:
-        related = getattr(instance, name, None)
-    except ObjectDoesNotExist:
+        related = fetched(instance, name)
+    except (AttributeError, ObjectDoesNotExist):
         related = None
     if not isinstance(related, Model):
         raise KeyContextError(f"{name!r} is not set; set it before saving.")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from django.db.models import Model
 from django.db.models.query_utils import DeferredAttribute
 
+from vault_fields.fields.brought import brought
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Handover, Pending, Sealed
 
@@ -25,26 +26,37 @@ class EncryptedAttribute(DeferredAttribute):
     def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
         if instance is None:
             return self
-        held = instance.__dict__.get(self.field.attname, _MISSING)
-        if held is _MISSING:
-            held = super().__get__(instance, cls)  # Loads the deferred column, sealed.
+        held = self.held_by(instance)
         if isinstance(held, Sealed):
-            return open_value(self.field, held, instance)
+            try:
+                return open_value(self.field, held, instance)
+            except BaseException:
+                del held
+                raise
         if isinstance(held, Pending):
             return held.value
         if isinstance(held, Handover):
             return held.stored
         return held
 
+    def held_by(self, instance: Model) -> Any:
+        """What the instance holds, unopened; a deferred column is loaded."""
+        held = instance.__dict__.get(self.field.attname, _MISSING)
+        return super().__get__(instance, type(instance)) if held is _MISSING else held
+
     def __set__(self, instance: Model, value: Any) -> None:
         data = instance.__dict__
         name = self.field.attname
         if value is None or isinstance(value, Handover):
             data[name] = value
+        elif isinstance(value, Pending):
+            data[name] = value  # What a row holds goes into the row of its parent.
         elif isinstance(value, Sealed):
             data[name] = value
             if value.keys is None and value.batch is not None:
                 value.batch.add_peer(instance, self.field.companion_name)
+        elif (sealed := brought(self.field, instance, value)) is not None:
+            data[name] = sealed
         else:
             held = data.get(name)
             if isinstance(held, Pending):

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from django.db.models import Model
+from django.db.models import Field, Model
 
 from vault_fields.fields.context import Binding, ContextSource, concrete_field
 from vault_fields.vaults import vaults
@@ -13,7 +13,7 @@ from vault_fields.vaults import vaults
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "groups_of"]
+__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of"]
 
 # Looked up by model and never kept on a field: fields are copied, with all they hold, into subclasses, historical
 # models and history tables, where the same names mean other columns.
@@ -43,9 +43,13 @@ class Group:
         return (*self.bindings, *self.bound[field.name])
 
     @property
+    def member_names(self) -> frozenset[str]:
+        return frozenset(member.attname for member in self.members)
+
+    @property
     def columns(self) -> frozenset[str]:
         """The attribute names that are written together."""
-        return frozenset({self.companion, *(member.attname for member in self.members)})
+        return self.member_names | {self.companion}
 
     @property
     def all_bindings(self) -> tuple[Binding, ...]:
@@ -56,6 +60,12 @@ class Group:
     def context_names(self) -> frozenset[str]:
         """The names under which a caller of ``save(update_fields=…)`` may mean one of these columns."""
         return frozenset(name for binding in self.all_bindings for name in (binding.field.name, binding.attname))
+
+    @property
+    def late_columns(self) -> list["Field[Any, Any]"]:
+        """Those of ``all_bindings`` that may choose their value only when they are saved."""
+        fields = [binding.field for binding in self.all_bindings]
+        return [field for field in fields if type(field).pre_save is not Field.pre_save]
 
 
 def encrypted_fields(model: type[Model]) -> list["EncryptedField"]:
@@ -71,7 +81,7 @@ def groups_of(model: type[Model]) -> tuple[Group, ...]:
         members: dict[str, list[EncryptedField]] = {}
         for field in encrypted_fields(model):
             members.setdefault(field.companion_name, []).append(field)
-        groups = tuple(_group(model, companion, tuple(fields)) for companion, fields in members.items())
+        groups = tuple(group_under(model, companion, tuple(fields)) for companion, fields in members.items())
         _groups[model] = groups
     return groups
 
@@ -86,7 +96,8 @@ def group_of(field: "EncryptedField") -> Group:
     return next(group for group in groups_of(field.model) if group.companion == field.companion_name)
 
 
-def _group(model: type[Model], companion: str, members: tuple["EncryptedField", ...]) -> Group:
+def group_under(model: type[Model], companion: str, members: tuple["EncryptedField", ...]) -> Group:
+    """These fields as one group, whatever companion they are declared with."""
     # What members of one group disagree on is reported by the system checks.
     first = members[0]
     concrete_field(model, companion)

@@ -2,62 +2,109 @@
 Where Django gives a field no say, and a half-written group would lose data.
 
 ``_save_table`` is wrapped on each model class that has encrypted fields: it writes a group all or none whatever
-``update_fields`` says. The others are wrapped on Django's own classes, when the first such model is made:
-``Model.refresh_from_db`` copies values without opening them, beneath whatever a model makes of it;
+``update_fields`` says. On parents of such a class it is wrapped too, and takes along what their children hold. The
+others are wrapped on Django's own classes, when the first such model is made: ``Model.refresh_from_db`` copies values
+without opening them, beneath whatever a model makes of it, and so does the link from a row to that in its parent's
+table;
 ``QuerySet.bulk_create`` has an upsert that would write a value without its companion, and ``QuerySet.bulk_update``
 reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related managers,
 custom managers and historical models make querysets of their own. ``AddField``, and ``RemoveField`` when it is
 reversed, refuse what databases would do in ways of their own: existing rows cannot get a default, which would stand
-there in the clear.
+there in the clear; and ``AlterField`` refuses to encrypt a column that is no text. ``QuerySet.update`` seals one value
+for many rows, and brings values along where their rows move; ``UpdateQuery.update_batch`` moves rows when their tenant
+is deleted. ``positions`` follows the compiler, to tell where in a query a column stands; ``serializing`` lets
+serializers say that they serialize; and ``schemachange.guard`` judges migrations.
 Models without encrypted fields go straight through. Each hook has its test in ``tests/fields``.
 """
 
 import functools
+import inspect
 from collections.abc import Callable, Iterable
+from importlib import import_module
 from typing import Any
 
-from django.core.exceptions import FieldError
-from django.db.migrations.operations import AddField, RemoveField
+from django.db import router, transaction
+from django.db.migrations.operations import AddField, AlterField, RemoveField
 from django.db.models import Model, QuerySet
+from django.db.models.fields.related_descriptors import ForwardOneToOneDescriptor
 from django.db.models.query import ModelIterable
+from django.db.models.sql import UpdateQuery
 
+from vault_fields.exceptions import MigrationRefused
+from vault_fields.fields.brought import reloading
+from vault_fields.fields.columns import require_comparable
+from vault_fields.fields.conversion import require_text, require_values
+from vault_fields.fields.fixtures import prepare_fixture
 from vault_fields.fields.groups import all_groups_of
+from vault_fields.fields.moving import Move
+from vault_fields.fields.ownkey import SealedRows, awaits_key, insert_first, rows_to_insert_first
+from vault_fields.fields.parents import take_along, take_along_in_bulk, take_along_in_upsert
+from vault_fields.fields.partial import PartialWrite
+from vault_fields.fields.positions import trace_compilers
+from vault_fields.fields.queries import bulk_updating, portions
 from vault_fields.fields.saving import (
-    HeldBack,
     handed_over,
-    prepare_fixture,
     prepare_rows,
-    prepare_save,
     require_matched_context,
 )
 from vault_fields.fields.sealed import Handover, Sealed
+from vault_fields.fields.serializing import install_serializing
+from vault_fields.fields.updating import update_encrypted, values_to_seal
+from vault_fields.frames import forget
 
-__all__ = ["install_hooks"]
+__all__ = ["guard_migrations", "install_hooks", "wrap"]
 
 _MARK = "_vault_fields_hook"
-_HELD = "vault_fields_held_back"
+_PARENT_MARK = "_vault_fields_parent_hook"
+_WRITE = "vault_fields_partial_write"
+
+
+@functools.cache
+def guard_migrations() -> None:
+    """
+    Let ``migrate`` refuse what would leave encrypted values without what opens them.
+
+    Whoever names an encrypted field, if only in a migration, is guarded, also once the project has taken the
+    application out of ``INSTALLED_APPS``. By name, since the guard stands above the fields.
+    """
+    import_module("vault_fields.schemachange.guard").install_guard()
 
 
 def install_hooks(cls: type[Model]) -> None:
     """Wrap the methods, each once: a subclass inherits what its parents got."""
-    _wrap(cls, "_save_table", _save_table)
-    _wrap(Model, "refresh_from_db", _refresh_from_db)
-    _wrap(QuerySet, "bulk_create", _bulk_create)
-    _wrap(QuerySet, "bulk_update", _bulk_update)
-    _wrap(AddField, "database_forwards", _add_field)
-    _wrap(RemoveField, "database_backwards", _put_back_field)
+    for parent in cls.__mro__[1:]:  # Options do not know the parents yet.
+        if (meta := getattr(parent, "_meta", None)) and not meta.abstract:
+            wrap(parent, "_save_table", _save_parent_table, mark=_PARENT_MARK)
+    wrap(cls, "_save_table", _save_table)
+    wrap(Model, "refresh_from_db", _refresh_from_db)
+    wrap(ForwardOneToOneDescriptor, "get_object", _get_object)
+    wrap(QuerySet, "bulk_create", _bulk_create)
+    wrap(QuerySet, "bulk_update", _bulk_update)
+    wrap(AddField, "database_forwards", _add_field)
+    wrap(AlterField, "database_forwards", _alter_field)
+    wrap(RemoveField, "database_backwards", _put_back_field)
+    wrap(QuerySet, "update", _update)
+    wrap(UpdateQuery, "update_batch", _update_batch)
+    trace_compilers(wrap, require_comparable)
+    install_serializing()
 
 
-def _wrap(cls: type, name: str, hook: Callable[..., Any]) -> None:
+def wrap(cls: type, name: str, hook: Callable[..., Any], *, mark: str = _MARK) -> None:
+    """Let ``hook(original, self, …)`` take the place of a method, once for each ``mark``."""
     original = getattr(cls, name)
-    if hasattr(original, _MARK):
+    if hasattr(original, mark):
         return
 
     @functools.wraps(original)
     def hooked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        return hook(original, self, *args, **kwargs)
+        try:
+            return hook(original, self, *args, **kwargs)
+        except BaseException as error:
+            forget(error)
+            del self, args, kwargs
+            raise
 
-    setattr(hooked, _MARK, True)
+    setattr(hooked, mark, True)
     setattr(cls, name, hooked)
 
 
@@ -76,19 +123,68 @@ def _save_table(
         # It is saved from its attributes; fields are not asked.
         with handed_over([self], _member_names(cls)):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
-    # A row in several tables is saved in several calls, that of its own model last.
-    held: HeldBack = vars(self._state).pop(_HELD, None) or HeldBack([self], type(self), update_fields, using)
+    if update_fields is None:
+
+        def insert() -> Any:
+            return original(self, raw, cls, force_insert, force_update, using, None)
+
+        if awaits_key(self, cls):
+            return insert_first(
+                [self], cls, using, insert, lambda rows, names: original(self, raw, cls, False, True, using, names)
+            )
+        prepare_rows([self], type(self), using)
+        return insert()
+    using = using or router.db_for_write(type(self), instance=self)
+    # A row in several tables is saved in several calls, that of its own model last, in one transaction.
+    write: PartialWrite | None = vars(self._state).pop(_WRITE, None)
+    is_first, write = write is None, write or PartialWrite([self], type(self), update_fields, using)
+
+    def save() -> Any:
+        # Django takes an empty set for "all columns". A primary key is never among the columns that are updated.
+        names = write.names(cls) or {cls._meta.pk.name}
+        return original(self, raw, cls, force_insert, force_update, using, names)
+
     try:
-        update_fields = prepare_save(self, cls, update_fields, using)
-        result = original(self, raw, cls, force_insert, force_update, using, update_fields)
+        result = write.run(save) if is_first else save()
     except BaseException:
-        held.restore()
+        write.finish()
         raise
     if cls is type(self)._meta.concrete_model:
-        held.restore()
+        write.finish()
     else:
-        setattr(self._state, _HELD, held)
+        setattr(self._state, _WRITE, write)
     return result
+
+
+def _save_parent_table(
+    original: Callable[..., Any],
+    self: Model,
+    raw: bool = False,
+    cls: Any = None,
+    force_insert: Any = False,
+    force_update: bool = False,
+    using: str | None = None,
+    update_fields: Iterable[str] | None = None,
+) -> Any:
+    """What other models that inherit from this table hold for the row comes along; the instance has what is its own."""
+
+    def save() -> Any:
+        return original(self, raw, cls, force_insert, force_update, using, update_fields)
+
+    # Of a new row whose key has a default, Django does not ask whether it is there already.
+    has_new_key = (
+        self._state.adding
+        and not (raw or force_update)
+        and all(field.has_default() or field.has_db_default() for field in cls._meta.pk_fields)
+    )
+    if force_insert or has_new_key:
+        return save()
+    using = using or router.db_for_write(type(self), instance=self)
+    return take_along(self, cls, update_fields, using, *_django(), save, raw=raw)
+
+
+def _django() -> tuple[Callable[..., int], Callable[..., int]]:
+    return inspect.unwrap(QuerySet.update), inspect.unwrap(QuerySet.bulk_update)
 
 
 def _refresh_from_db(
@@ -104,7 +200,8 @@ def _refresh_from_db(
     if from_queryset is not None:
         queryset = from_queryset.all()
     queryset._iterable_class = _SealedIterable
-    return original(self, using=using, fields=fields, from_queryset=queryset)
+    with reloading(self):
+        return original(self, using=using, fields=fields, from_queryset=queryset)
 
 
 class _SealedIterable(ModelIterable):  # type: ignore[type-arg]
@@ -119,58 +216,149 @@ class _SealedIterable(ModelIterable):  # type: ignore[type-arg]
             yield instance
 
 
-def _bulk_create(original: Callable[..., Any], self: Any, objs: Iterable[Any], *args: Any, **kwargs: Any) -> Any:
-    if not all_groups_of(self.model):
-        return original(self, objs, *args, **kwargs)
-    return _bulk_create_encrypted(original, self, list(objs), *args, **kwargs)
+def _get_object(original: Callable[..., Any], self: Any, instance: Model) -> Any:
+    """The row of a parent's table is made of what its child holds, and holds it as that does."""
+    link = self.field.remote_field
+    with handed_over([instance], _member_names(link.model) if link.parent_link else ()):
+        return original(self, instance)
 
 
-def _bulk_create_encrypted(
+def _bulk_create(
     original: Callable[..., Any],
     self: Any,
-    objs: list[Any],
+    objs: Iterable[Any],
     batch_size: int | None = None,
     ignore_conflicts: bool = False,
     update_conflicts: bool = False,
     update_fields: Iterable[str] | None = None,
     unique_fields: Iterable[str] | None = None,
 ) -> Any:
+    objs = list(objs)
+    update_fields, unique_fields = (None if names is None else list(names) for names in (update_fields, unique_fields))
+    create = _bulk_create_encrypted if all_groups_of(self.model) else _unwrapped
+
+    def insert() -> Any:
+        return create(
+            original, self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields
+        )
+
+    if not update_conflicts:
+        return insert()
+    self._for_write = True
+    return take_along_in_upsert(objs, self.model, update_fields or (), unique_fields or (), self.db, *_django(), insert)
+
+
+def _unwrapped(original: Callable[..., Any], *args: Any) -> Any:
+    return original(*args)
+
+
+def _bulk_create_encrypted(
+    original: Callable[..., Any],
+    self: Any,
+    objs: list[Any],
+    batch_size: int | None,
+    ignore_conflicts: bool,
+    update_conflicts: bool,
+    update_fields: Iterable[str] | None,
+    unique_fields: Iterable[str] | None,
+) -> Any:
     for obj in objs:
         # Django does this too, but after the contexts are needed.
         obj._prepare_related_fields_for_save(operation_name="bulk_create")
     self._for_write = True
-    prepare_rows(objs, self.model, None, self.db)
+    first = rows_to_insert_first(objs, self.model, self.db, is_upsert=ignore_conflicts or update_conflicts)
+    late = {id(obj) for obj in first}
+    prepare_rows([obj for obj in objs if id(obj) not in late], self.model, self.db)
     if update_fields:
         update_fields = sorted(require_matched_context(self.model, set(update_fields), unique_fields or ()))
-    return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+
+    def insert() -> Any:
+        return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+
+    def update(rows: list[Model], names: set[str]) -> None:
+        with handed_over(rows, _member_names(self.model)), bulk_updating():
+            SealedRows(self.model, using=self.db).bulk_update(rows, sorted(names), batch_size)
+
+    if not first:
+        return insert()
+    # What the caller wrote before stays, if it goes on after an error.
+    with transaction.atomic(self.db):
+        return insert_first(first, self.model._meta.concrete_model, self.db, insert, update)
 
 
 def _bulk_update(
     original: Callable[..., Any], self: Any, objs: Iterable[Any], fields: Iterable[str], batch_size: Any = None
 ) -> Any:
+    if isinstance(self, SealedRows):
+        return original(self, objs, fields, batch_size)
     objs, fields = tuple(objs), list(fields)
     groups = all_groups_of(self.model)
-    touched = any(group.columns & set(fields) or group.context_names & set(fields) for group in groups)
-    if not touched or not all(obj._is_pk_set() for obj in objs):
+    if not any(group.columns & set(fields) or group.context_names & set(fields) for group in groups) or not all(
+        obj._is_pk_set() for obj in objs
+    ):
         return original(self, objs, fields, batch_size)
     for obj in objs:
         obj._prepare_related_fields_for_save(
             operation_name="bulk_update", fields=[self.model._meta.get_field(name) for name in fields]
         )
     self._for_write = True
-    held = HeldBack(objs, self.model, fields, self.db)
+    # A companion is written with its values, and no other way.
+    named = {name for group in groups if group.companion in fields for name in group.member_names}
+    write = PartialWrite(objs, self.model, {*fields, *named}, self.db)
+
+    def update() -> Any:
+        names = write.names(*(group.model for group in groups))
+        take_along_in_bulk(objs, self.model, fields, self.db, *_django())
+        with handed_over(objs, _member_names(self.model)), bulk_updating():
+            return original(
+                self, objs, [name for name in fields if name in names] + sorted(names.difference(fields)), batch_size
+            )
+
     try:
-        names = prepare_rows(objs, self.model, fields, self.db)
-        with handed_over(objs, _member_names(self.model)):
-            return original(self, objs, [*fields, *sorted(names.difference(fields))], batch_size)
+        return write.run(update)
     finally:
-        held.restore()
+        write.finish()
+
+
+def _update(original: Callable[..., Any], self: Any, **values: Any) -> Any:
+    bulk_update = inspect.unwrap(QuerySet.bulk_update)
+    if sealed := values_to_seal(self.model, values):
+        self._for_write = True
+        return update_encrypted(original, bulk_update, self, values, sealed)
+    if move := Move(self, values):
+        self._for_write = True
+        return move.run(original, bulk_update)
+    return original(self, **values)
+
+
+def _update_batch(
+    original: Callable[..., Any], self: Any, pk_list: list[Any], values: dict[str, Any], using: str
+) -> None:
+    """What a deletion does to rows that get another tenant by it, as with ``on_delete=SET(…)``."""
+    rows: Any = QuerySet(self.get_meta().model, using=using)
+    if Move(rows, values):
+        for some in portions(pk_list):
+            rows.filter(pk__in=some).update(**values)
+    else:
+        original(self, pk_list, values, using)
 
 
 def _add_field(
     original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
 ) -> Any:
-    _require_no_rows(self, self.field, app_label, schema_editor, from_state)
+    advice = (
+        "Add the field with null=True, give the rows their values with save() or bulk_update() in RunPython, and make "
+        "it null=False then."
+    )
+    _require_no_rows(self, self.field, app_label, schema_editor, from_state, advice)
+    return original(self, app_label, schema_editor, from_state, to_state)
+
+
+def _alter_field(
+    original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+) -> Any:
+    require_text(self, app_label, schema_editor, from_state, to_state)
+    require_values(self, app_label, schema_editor, from_state, to_state)
     return original(self, app_label, schema_editor, from_state, to_state)
 
 
@@ -178,21 +366,24 @@ def _put_back_field(
     original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
 ) -> Any:
     field = to_state.apps.get_model(app_label, self.model_name)._meta.get_field(self.name)
-    _require_no_rows(self, field, app_label, schema_editor, from_state)
+    advice = (
+        "Its values went with the column. Before the RemoveField write an AlterField with null=True, and between the "
+        "two RunPython whose reverse gives the rows new values with save() or bulk_update()."
+    )
+    _require_no_rows(self, field, app_label, schema_editor, from_state, advice)
     return original(self, app_label, schema_editor, from_state, to_state)
 
 
-def _require_no_rows(operation: Any, field: Any, app_label: str, schema_editor: Any, state: Any) -> None:
+def _require_no_rows(operation: Any, field: Any, app_label: str, schema_editor: Any, state: Any, advice: str) -> None:
     """Refuse to add an encrypted column that must have a value to a table that has rows."""
     if not getattr(field, "is_encrypted", False) or field.null or schema_editor.collect_sql:
         return
     model = state.apps.get_model(app_label, operation.model_name)
     alias = schema_editor.connection.alias
     if operation.allow_migrate_model(alias, model) and model._base_manager.using(alias).exists():
-        raise FieldError(
+        raise MigrationRefused(
             f"{model._meta.label}.{operation.name} is encrypted for the key context of each row, which a column's "
-            "default does not know, and the table has rows: nothing was changed. Add the field with null=True, "
-            "give the rows their values with save() or bulk_update() in RunPython, and make it null=False then."
+            f"default does not know, and the table has rows: nothing was changed. {advice}"
         )
 
 

@@ -2,18 +2,23 @@
 
 import json
 from contextlib import suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any, overload
 
-from django.db.models import JSONField, Model
+from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import DecryptionError, ValueRefused
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.context import KeyContextDeclaration
+from vault_fields.fields.typed import GenericJSONField, GetT_co, JSONInput, JSONValue, SetT_contra
 
 __all__ = ["EncryptedJSONField"]
 
+# How the text of a JSON string begins; an envelope begins otherwise.
+_BEFORE_STRING = ('"', " ", "\t", "\r", "\n")
 
-class EncryptedJSONField(EncryptedField, JSONField):
+
+class EncryptedJSONField(EncryptedField[SetT_contra, GetT_co], GenericJSONField[SetT_contra, GetT_co]):
     """
     A ``JSONField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options.
 
@@ -23,12 +28,34 @@ class EncryptedJSONField(EncryptedField, JSONField):
 
     description = "Encrypted JSON"
 
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self: "EncryptedJSONField[JSONInput, JSONValue]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            encoder: None = ...,
+            decoder: None = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedJSONField[object, Any]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            encoder: type[json.JSONEncoder] | None = ...,
+            decoder: type[json.JSONDecoder] | None = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     def get_internal_type(self) -> str:
         # The column holds an envelope, which is text.
         return "TextField"
 
-    def value_to_string(self, obj: Model) -> Any:
-        held = super().value_to_string(obj)
+    def serialized_text(self, obj: Model) -> Any:
+        held = super().serialized_text(obj)
         if isinstance(held, str) and not envelope_format.is_envelope(held):
             # ``loaddata`` would take the text of it for a JSON string.
             raise ValueRefused(
@@ -36,6 +63,15 @@ class EncryptedJSONField(EncryptedField, JSONField):
                 "vault_fields.operations.EncryptField or `manage.py vault_encrypt`."
             )
         return held
+
+    def stored_text(self, text: str) -> str:
+        # A plain JSONField, in a process that runs older code, loads an envelope as a string, and saves it as JSON.
+        if text[:1] in _BEFORE_STRING:
+            with suppress(ValueError, RecursionError):
+                value = json.loads(text)
+                if isinstance(value, str) and envelope_format.is_envelope(value):
+                    return value
+        return text
 
     def to_plaintext(self, value: Any) -> str:
         return json.dumps(value, cls=self.encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))

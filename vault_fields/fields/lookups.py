@@ -3,12 +3,14 @@
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from django.core.exceptions import FieldError
-from django.db.models.lookups import Exact, IsNull
+from django.db.models.lookups import Exact
+
+from vault_fields.frames import forgetful
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["EncryptedIsNull", "OnlyNone", "refuse"]
+__all__ = ["OnlyNone", "refuse"]
 
 _ADVICE = (
     "its ciphertext is different each time, so the database cannot compare, sort or compute with it. Only `__isnull` "
@@ -20,20 +22,12 @@ def refuse(field: "EncryptedField", what: str) -> NoReturn:
     raise FieldError(f"{field.label} is encrypted and does not support {what}: {_ADVICE}.")
 
 
-class EncryptedIsNull(IsNull):
-    """``IS NULL`` over the bare column, which other expressions may not see."""
-
-    def process_lhs(self, compiler: Any, connection: Any, lhs: Any = None) -> Any:
-        lhs = self.lhs if lhs is None else lhs
-        plain = getattr(lhs, "plain", None)
-        return super().process_lhs(compiler, connection, lhs if plain is None else plain())
-
-
 class OnlyNone(Exact):
     """``filter(field=None)``, which Django turns into ``isnull``. Any other value is refused."""
 
     can_use_none_as_rhs = False
 
+    @forgetful
     def get_prep_lookup(self) -> Any:
         if self.rhs is not None:
             refuse(self.lhs.output_field, "the lookup 'exact'")

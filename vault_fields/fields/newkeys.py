@@ -1,7 +1,10 @@
 """Where one operation gets its fresh data keys from."""
 
 from collections import OrderedDict
+from dataclasses import dataclass
 
+from vault_fields.exceptions import VaultRefused
+from vault_fields.keycache import Term
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 
@@ -11,27 +14,49 @@ __all__ = ["NewKeys"]
 MAX_CONTEXTS = 10_000
 
 
+@dataclass(slots=True)
+class _Ready:
+    key: DataKey
+    term: Term
+    rows: int = 0
+
+
 class NewKeys:
     """
     The fresh data keys of one operation: one for each context, shared by as many rows as its vault allows.
 
     An operation over many rows that keeps one of these from batch to batch asks for as few keys as if it sealed them
-    all at once, however its tenants' rows are interleaved. With ``shared`` they may be those of earlier saves, if the
-    vault is configured so. Not thread-safe.
+    all at once, however its tenants' rows are interleaved; but it seals nothing with a key that it has had for longer
+    than its vault's cache would keep it, so that one that was disabled meanwhile is not used for hours. With ``shared``
+    they may be those of earlier saves, if the vault is configured so. Not thread-safe.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
         self._shared = shared
-        self._ready: OrderedDict[tuple[str, KeyContext], tuple[DataKey, int]] = OrderedDict()
+        self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
+        self._refused: dict[tuple[str, KeyContext], VaultRefused] = {}
 
     def take(self, alias: str, context: KeyContext) -> DataKey:
-        """A data key for one more row. One ``create`` for every ``max_rows_per_key`` rows of a context."""
-        key, rows = self._ready.pop((alias, context), (None, 0))
+        """
+        A data key for one more row. One ``create`` for every ``max_rows_per_key`` rows of a context, and for every
+        ``key_max_age`` seconds.
+
+        A context for which the Vault refused a key is refused for the other rows too, without asking again.
+        """
+        if (alias, context) in self._refused:
+            raise self._refused[alias, context]
         vault = vaults[alias]
-        if key is None or rows >= vault.max_rows_per_key:
-            key = vault.shared_data_key(context) if self._shared else vault.create_data_key(context)
-            rows = 0
-        self._ready[alias, context] = key, rows + 1
+        ready = self._ready.pop((alias, context), None)
+        if ready is None or ready.rows >= vault.max_rows_per_key or ready.term.is_over:
+            term = Term(vault.cache)
+            try:
+                key = vault.shared_data_key(context) if self._shared else vault.create_data_key(context)
+            except VaultRefused as error:
+                self._refused[alias, context] = error
+                raise
+            ready = _Ready(key, term)
+        ready.rows += 1
+        self._ready[alias, context] = ready
         if len(self._ready) > MAX_CONTEXTS:
             self._ready.popitem(last=False)
-        return key
+        return ready.key

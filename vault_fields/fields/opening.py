@@ -1,27 +1,55 @@
 """From what is stored to what the user sees: pair, compare with the row, unwrap, verify, open."""
 
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields import cipher, companion as companion_format, envelope as envelope_format
 from vault_fields.companion import Companion
-from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextMismatch, PlaintextFound, VaultError
+from vault_fields.exceptions import (
+    DecryptionError,
+    EnvelopeError,
+    KeyContextError,
+    KeyContextMismatch,
+    PlaintextFound,
+    VaultError,
+)
 from vault_fields.fields.context import Binding, attribute_text
+from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, group_of
-from vault_fields.fields.sealed import Batch, Opened, Sealed
+from vault_fields.fields.pathends import PathEnds
+from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text
+from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["locate", "located", "moved_columns", "open_sealed", "open_value", "proven_key"]
+__all__ = [
+    "accepting_moved",
+    "bound_texts",
+    "column_names",
+    "differing_items",
+    "locate",
+    "located",
+    "moved_columns",
+    "open_sealed",
+    "open_value",
+    "proven_key",
+    "require_open",
+]
+
+# An attribute that raises these looks as if it were not there, or as if its caller had made a mistake.
+_UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+_accepting_moved: ContextVar[bool] = ContextVar("vault_fields_accepting_moved", default=False)
 
 
-@sensitive_variables("opened")
+@forgetful
 def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> Any:
     """
     The value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing afterwards.
@@ -35,7 +63,7 @@ def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) 
     return opened.value
 
 
-@sensitive_variables("text", "value")
+@forgetful
 def open_sealed(
     field: "EncryptedField", sealed: Sealed, instance: Model | None, *, accept_moved: bool = False
 ) -> Opened:
@@ -46,7 +74,7 @@ def open_sealed(
     that a row whose key context differs from that of its value was moved on purpose.
     """
     try:
-        text = _plaintext(field, sealed, instance, accept_moved)
+        text = _plaintext(field, sealed, instance, accept_moved or _accepting_moved.get())
         value = field.from_plaintext(text)
         if not envelope_format.is_envelope(sealed.text):
             # Somebody else wrote it, with other spaces: what would be written of it tells whether it is changed.
@@ -55,6 +83,35 @@ def open_sealed(
         return Opened(value, text, field.to_plaintext)
     except (DecryptionError, VaultError) as error:
         raise located(error, field, instance) from None
+    except KeyContextError as error:
+        # Of what is stored, not of what somebody is about to store.
+        mismatch = KeyContextMismatch(f"the row's own columns do not name the key context of its value: {error}")
+        raise located(mismatch, field, instance) from None
+    except _UNREADABLE as error:
+        damage = DecryptionError(f"it cannot be read together with its row: {type(error).__name__}.")
+        raise located(damage, field, instance) from None
+
+
+def require_open(field: "EncryptedField", sealed: Sealed, instance: Model, key: DataKey) -> None:
+    """
+    Raise ``DecryptionError`` unless an encrypted value opens with ``key``, its data key, in whatever row it stands now.
+
+    Asks no Vault, keeps nothing, and has no code of the project see the plaintext.
+    """
+    try:
+        _plaintext(field, sealed, instance, accept_moved=True, key=key)
+    except _UNREADABLE as error:
+        raise DecryptionError(f"it cannot be read together with its row: {type(error).__name__}.") from None
+
+
+@contextmanager
+def accepting_moved() -> Iterator[None]:
+    """Vouch for the rows that are written meanwhile: that those whose context differs were moved on purpose."""
+    token = _accepting_moved.set(True)
+    try:
+        yield
+    finally:
+        _accepting_moved.reset(token)
 
 
 def located(error: DecryptionError | VaultError, field: "EncryptedField", instance: Model | None) -> Exception:
@@ -72,14 +129,18 @@ def locate(field: "EncryptedField", instance: Model | None) -> str:
     return f"{field.label} (pk={instance.pk!r})"
 
 
-@sensitive_variables("plaintext")
-def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None, accept_moved: bool) -> str:
+def _plaintext(
+    field: "EncryptedField", sealed: Sealed, instance: Model | None, accept_moved: bool, key: DataKey | None = None
+) -> str:
+    if isinstance(sealed.text, Damaged):
+        raise EnvelopeError("the column does not hold text. Were all migrations applied?")
     if not envelope_format.is_envelope(sealed.text):
         if field.migrating:
             return sealed.text
         raise PlaintextFound(
             "the column holds a value that is not encrypted. If it is still being migrated, set migrating=True on "
-            "the field and encrypt the rest with vault_fields.operations.EncryptField."
+            "the field and encrypt the rest with vault_fields.operations.EncryptField. Until then, save(update_fields="
+            "[…]) writes the other columns of the row."
         )
     keys = _keys(field, sealed, instance)
     companion = companion_format.decode(keys)
@@ -88,7 +149,10 @@ def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None, 
         raise EnvelopeError(f"the value and {field.companion_name!r} were written with different data keys.")
     group = group_of(field)
     bound = _bound(field, group, companion, sealed, instance, accept_moved)
-    key = proven_key(keys, companion, sealed.batch or Batch())
+    if key is None:
+        key = proven_key(keys, companion, sealed.batch or Batch())
+    else:
+        _require_proof(keys, companion, key)
     labels = [field.label, *field.former_labels]
     candidates = [envelope_format.associated_data(label, bound) for label in labels]
     plaintext = _text(cipher.open_sealed(key, envelope.sealed, candidates))
@@ -97,7 +161,6 @@ def _plaintext(field: "EncryptedField", sealed: Sealed, instance: Model | None, 
     return plaintext
 
 
-@sensitive_variables("plaintext")
 def _text(plaintext: bytes) -> str | None:
     try:
         return plaintext.decode()
@@ -110,19 +173,25 @@ def proven_key(keys: str, companion: Companion, batch: Batch) -> DataKey:
     """The data key of a companion, whose text is ``keys``, after the companion has proved to belong to it."""
     key = batch.key(companion)
     if keys not in key.verified:
-        message = companion_format.proof_message(companion.key_id, companion.context, companion.row)
-        cipher.verify_proof(key, message, companion.proof)
-        key.verified.add(keys)
+        _require_proof(keys, companion, key)
         vaults[companion.vault].cache.confirm(companion.encrypted_keys, companion.context)
     return key
+
+
+def _require_proof(keys: str, companion: Companion, key: DataKey) -> None:
+    if keys not in key.verified:
+        companion_format.verify(companion, key)
+        key.verified.add(keys)
 
 
 def _keys(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> str:
     if sealed.keys is None and instance is not None:
         # The query did not select the companion beside the value, as raw() may not.
-        sealed.keys = getattr(instance, field.companion_name)
+        sealed.keys = as_text(fetched(instance, field.companion_name))
     if not sealed.keys:
         raise EnvelopeError(f"the value is encrypted, but its companion {field.companion_name!r} is empty.")
+    if isinstance(sealed.keys, Damaged):
+        raise EnvelopeError(f"the value is encrypted, but its companion {field.companion_name!r} does not hold text.")
     return sealed.keys
 
 
@@ -138,24 +207,72 @@ def _bound(
     bindings = group.bound_columns(field)
     texts = _row_texts(bindings, sealed, instance)
     names = moved_columns(companion, group, texts)
+    is_stored = True
     if names and instance is not None and sealed.values is None:
         # The attribute may have been changed in memory: what counts is where the value was stored.
-        sealed.values = _stored_values(bindings, instance)
+        # For a value that was assigned, no other row vouches.
+        is_brought = isinstance(sealed, Brought)
+        sealed.values = None if is_brought else _stored_values(bindings, instance)
+        is_stored = sealed.values is not None
         texts = _row_texts(bindings, sealed, instance)
         names = moved_columns(companion, group, texts)
-    if names and not accept_moved:
-        raise KeyContextMismatch(
-            f"the value was encrypted for another key context: {', '.join(names)} of the row differs from that of the "
-            "value. If the row was moved on purpose, run `manage.py vault_rekey "
-            f"{field.model._meta.label} --accept-moved`; otherwise somebody moved the value."
+    if not accept_moved and (names := _moved_for_good(names, companion, group, sealed, instance, texts)):
+        way_out = (
+            f"If the row was moved on purpose, run `manage.py vault_rekey {field.model._meta.label} --accept-moved`"
+            if is_stored
+            else "The row was not stored with this value. If it comes from a fixture in which the tenant has another "
+            "primary key, load that with `manage.py vault_loaddata FIXTURE --accept-moved`"
         )
-    return [text or "" for text in texts[len(group.bindings) :]]
+        raise KeyContextMismatch(
+            f"the value was encrypted for another key context: {column_names(names, group)} of the row differs from "
+            f"that of the value. {way_out}; otherwise somebody moved the value."
+        )
+    return bound_texts(bindings[len(group.bindings) :], texts[len(group.bindings) :])
+
+
+def bound_texts(bindings: Sequence[Binding], texts: Sequence[str | None]) -> list[str]:
+    """The texts of the columns of ``bind_to``. Raises ``DecryptionError`` for NULL, which is not the empty text."""
+    empty = [binding.attname for binding, text in zip(bindings, texts, strict=True) if text is None]
+    if empty:
+        raise DecryptionError(
+            f"bind_to names {', '.join(empty)}, which is NULL in this row, and no value is written beside NULL there. "
+            "Bring what was there back."
+        )
+    return [text for text in texts if text is not None]
+
+
+def column_names(names: list[str], group: Group) -> str:
+    """The columns of the row behind these items of a context, for messages."""
+    columns = {binding.name: binding.attname for binding in group.bindings}
+    return ", ".join(columns.get(name, name) for name in names)
+
+
+def _moved_for_good(
+    names: list[str],
+    companion: Companion,
+    group: Group,
+    sealed: Sealed,
+    instance: Model | None,
+    texts: list[str | None],
+) -> list[str]:
+    """
+    Those of the moved columns that are not roots of a path which ends where it did when the value was encrypted.
+
+    A comment that is given to another ticket of the same queue stays in the context of that queue. Costs one query for
+    all rows that were read together.
+    """
+    if not names or not group.source.relations:
+        return names
+    ends = sealed.batch and sealed.batch.path_ends
+    ends = ends or PathEnds(group, instance._state.db if instance is not None else None)
+    roots = {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
+    return [name for name in names if not ends.lead_to(name, roots.get(name), companion.context.get(name))]
 
 
 def _row_texts(bindings: tuple[Binding, ...], sealed: Sealed, instance: Any) -> list[str | None]:
     if sealed.values is not None:
         return [None if value is None else attribute_text(value) for value in sealed.values]
-    return [binding.text(getattr(instance, binding.attname)) for binding in bindings]
+    return [binding.text(fetched(instance, binding.attname)) for binding in bindings]
 
 
 def moved_columns(companion: Companion, group: Group, texts: list[str | None]) -> list[str]:
@@ -165,8 +282,13 @@ def moved_columns(companion: Companion, group: Group, texts: list[str | None]) -
     Compared are the names that both the declaration and the companion know, so that a context to which an item was
     added goes on opening what was written before. If they have none in common, everything differs.
     """
-    row = companion.row
-    current = {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
+    return differing_items(
+        companion.row, {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
+    )
+
+
+def differing_items(row: Mapping[str, str | None], current: Mapping[str, str | None]) -> list[str]:
+    """The same, of the columns as a companion has them and as the row has them, by the names of items."""
     if current == row:
         return []
     common = row.keys() & current.keys()

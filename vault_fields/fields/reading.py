@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from django.core.exceptions import FieldError
+from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Model
 from django.db.models.expressions import Col, ColPairs, Ref, Subquery
 from django.db.models.sql import Query
@@ -14,12 +14,14 @@ from django.db.models.sql import Query
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import open_value
-from vault_fields.fields.sealed import Batch, Sealed
+from vault_fields.fields.pathends import PathEnds
+from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
+from vault_fields.frames import forget
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["Loader", "look_ahead"]
+__all__ = ["Loader", "joined_from", "look_ahead"]
 
 # How many rows, at most, have their keys asked for together. Django has read them from the cursor already.
 CHUNK = 500
@@ -30,6 +32,7 @@ _WHOLE = (Col, Ref, Subquery, Query)
 _TAG, _SEPARATOR = "\x1e", "\x1f"
 _EAGER = _TAG + "v"
 _TOO_LONG = _TAG + "!"
+_DAMAGED = "?"
 
 
 class Loader:
@@ -47,25 +50,32 @@ class Loader:
         if value is None or isinstance(value, Sealed):
             return value
         if not isinstance(expression, _WHOLE):
+            del value
             raise FieldError(
                 f"{self.field.label} is encrypted: {type(expression).__name__}() was computed from its ciphertext."
             )
-        if not isinstance(value, str):
-            raise EnvelopeError(f"{self.field.label}: the column does not hold text. Were all migrations applied?")
-        if not _is_tagged(value, expression):
-            return Sealed(value, batch=self.batch, loaded=True)
+        # A subquery, and a reference to an annotation, always are.
+        if not getattr(expression, "is_tagged", True):
+            return Sealed(self.field.stored_text(as_text(value) or ""), batch=self.batch, loaded=True)
+        if not isinstance(value, str) or not value.startswith(_TAG):
+            del value
+            raise FieldError(f"{self.field.label} is encrypted: the query gives its ciphertext without what opens it.")
         if value == _TOO_LONG:
             raise EnvelopeError(
                 f"{self.field.label}: the value is too long to be selected like this under the server's "
                 "max_allowed_packet. Load whole rows, without values(), only() or defer()."
             )
-        columns, keys, text = _split(value)
-        sealed = Sealed(text, keys, self._values(columns), self.batch, loaded=True)
+        if value[2:] == _DAMAGED:
+            sealed = Sealed(DAMAGED, loaded=True)
+        else:
+            columns, keys, text = _split(value)
+            sealed = Sealed(self.field.stored_text(text), keys, self.values(columns), self.batch, loaded=True)
         return open_value(self.field, sealed, None) if value.startswith(_EAGER) else sealed
 
-    def _values(self, columns: str) -> tuple[Any, ...]:
+    def values(self, columns: str) -> tuple[Any, ...]:
+        """The row's own columns, as they stand in companions."""
         bindings = group_of(self.field).bound_columns(self.field)
-        return tuple(binding.selected_text(value) for binding, value in zip(bindings, json.loads(columns), strict=True))
+        return tuple(map(_selected_text, bindings, json.loads(columns)))
 
 
 def look_ahead(compiler: Any) -> None:
@@ -91,19 +101,33 @@ class _Column:
         self.companion = companion
         self.bound = bound
 
-    def prepare(self, rows: list[Any]) -> None:
+    def prepare(self, rows: list[Any], using: str) -> None:
         values = [row[self.position] for row in rows]
-        tagged = [value for value in values if value and _is_tagged(value, self.expression) and value != _TOO_LONG]
+        is_tagged = getattr(self.expression, "is_tagged", True)
+        tagged = [value for value in values if is_tagged and _is_tagged(value)]
         if tagged:
             texts = [_split(value)[1] for value in tagged]
-            self.loader.batch = Batch(texts, hold=tagged[0].startswith(_EAGER))
+            self.loader.batch = Batch(
+                texts, hold=tagged[0].startswith(_EAGER), path_ends=self._path_ends(tagged, using)
+            )
         elif self.companion is not None:
-            self.loader.batch = Batch([row[self.companion] for row in rows])
+            path_ends = self._path_ends(rows, using)
+            self.loader.batch = Batch([row[self.companion] for row in rows], path_ends=path_ends)
+
+    def _path_ends(self, rows: list[Any], using: str) -> PathEnds | None:
+        """What is kept of the rows for contexts that lie behind relations, and for no others."""
+        group = group_of(self.loader.field)
+        if not group.source.relations:
+            return None
+        if isinstance(rows[0], str):
+            return PathEnds(group, using, [self.loader.values(_split(row)[0]) for row in rows])
+        bound = self.bound or ()
+        return PathEnds(group, using, [tuple([row[position] for position in bound]) for row in rows if bound])
 
     def complete(self, row: list[Any]) -> None:
         sealed = row[self.position]
         if self.companion is not None and isinstance(sealed, Sealed) and sealed.keys is None:
-            sealed.keys = row[self.companion] or ""
+            sealed.keys = as_text(row[self.companion]) or ""
             if self.bound is not None:
                 sealed.values = tuple([row[position] for position in self.bound])
 
@@ -112,13 +136,25 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
     apply_converters = type(compiler).apply_converters
     columns = list(_columns(compiler, converters))
     rows = iter(rows)
-    while chunk := list(islice(rows, CHUNK)):
-        for column in columns:
-            column.prepare(chunk)
-        for row in apply_converters(compiler, chunk, converters):
+    row: list[Any] = []
+    try:
+        while chunk := list(islice(rows, CHUNK)):
             for column in columns:
-                column.complete(row)
-            yield row
+                column.prepare(chunk, compiler.using)
+            for row in apply_converters(compiler, chunk, converters):
+                for column in columns:
+                    column.complete(row)
+                yield row
+    except GeneratorExit:
+        raise
+    except BaseException as error:
+        forget(error)
+        # The row before is that of another tenant; whoever iterates has made something of it, and still names it.
+        row.clear()
+        for column in columns:
+            column.loader.batch = Batch()  # Django's frames have the loaders.
+        chunk = columns = rows = converters = None  # type: ignore[assignment]
+        raise
 
 
 def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
@@ -158,12 +194,13 @@ def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: ty
         if isinstance(expression, Col) and expression.target == target:
             if expression.alias == alias:
                 return position
-            if target.model is not model and _joined_from(compiler, expression.alias, alias):
+            if target.model is not model and joined_from(compiler, expression.alias, alias):
                 return position
     return None
 
 
-def _joined_from(compiler: Any, alias: str, child: str) -> bool:
+def joined_from(compiler: Any, alias: str, child: str) -> bool:
+    """Whether a table was joined because of another one."""
     joins = compiler.query.alias_map
     while (join := joins.get(alias)) is not None and getattr(join, "parent_alias", None):
         if join.parent_alias == child:
@@ -172,9 +209,16 @@ def _joined_from(compiler: Any, alias: str, child: str) -> bool:
     return False
 
 
-def _is_tagged(value: str, expression: Any) -> bool:
-    # A subquery, and a reference to an annotation, always are.
-    return getattr(expression, "is_tagged", True) and value.startswith(_TAG)
+def _selected_text(binding: Any, text: str | None) -> str | None:
+    try:
+        selected: str | None = binding.selected_text(text)
+    except (ArithmeticError, LookupError, TypeError, ValidationError, ValueError):
+        return DAMAGED  # No context has it: it is told where the value is opened.
+    return selected
+
+
+def _is_tagged(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith(_TAG) and value != _TOO_LONG and value[2:] != _DAMAGED
 
 
 def _split(value: str) -> tuple[str, str, str]:

@@ -2,22 +2,64 @@
 
 import copy
 import weakref
-from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
-from django.views.decorators.debug import sensitive_variables
+from django.conf import settings
+from django.utils.asyncio import async_unsafe
 
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
-from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused
-from vault_fields.keycache import KeyCache, Outcome
+from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful
+from vault_fields.keycache import KeyCache, Outcome, Term
 from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
     from django.db.models import Model
 
-__all__ = ["Batch", "Handover", "Opened", "Pending", "Sealed"]
+__all__ = [
+    "DAMAGED",
+    "Batch",
+    "Brought",
+    "Damaged",
+    "Handover",
+    "Opened",
+    "Pending",
+    "Sealed",
+    "as_text",
+    "asked_ahead",
+    "require_text",
+]
+
+
+class Damaged(str):
+    """
+    Stands for what a column of text holds that is not text, as SQLite lets it: never opened and never written.
+
+    Whoever reads the value is told so; the rows beside it are not disturbed.
+    """
+
+    __slots__ = ()
+
+
+DAMAGED = Damaged("(damaged)")
+
+
+def as_text(value: Any) -> str | None:
+    """What a column holds, as text."""
+    return value if value is None or isinstance(value, str) else DAMAGED
+
+
+def require_text(text: str | None, label: str) -> str | None:
+    """Refuse to write a text, or hand it out, that only stands for what the column holds."""
+    if isinstance(text, Damaged):
+        raise EnvelopeError(f"{label}: the column does not hold text. Nothing was written; assign a new value first.")
+    return text
 
 
 class Opened:
@@ -35,7 +77,6 @@ class Opened:
         """Whether a mutable value was changed in place since it was opened."""
         return not isinstance(self.value, str) and not self.is_text_of(self.value)
 
-    @sensitive_variables("value")
     def is_text_of(self, value: Any) -> bool:
         """Whether this is what would be encrypted of a value. It is not of one that cannot be: sealing says why."""
         try:
@@ -54,11 +95,10 @@ class Sealed:
     ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
     to, both as they were read together with it - None where the query did not say, and the instance has to.
     ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
-    may be rolled back at any later time. ``anchored`` says that the row's columns that it was sealed for are, for all
-    that is known, those that are stored. Pickles carry no plaintext.
+    may be rolled back at any later time. Pickles carry no plaintext.
     """
 
-    __slots__ = ("anchored", "batch", "keys", "loaded", "opened", "text", "values")
+    __slots__ = ("batch", "keys", "loaded", "opened", "text", "values")
 
     def __init__(
         self,
@@ -69,11 +109,9 @@ class Sealed:
         opened: Opened | None = None,
         *,
         loaded: bool = False,
-        anchored: bool = False,
     ) -> None:
         self.text = text
         self.loaded = loaded
-        self.anchored = loaded or anchored
         self.keys = keys
         self.values = values
         self.batch = batch
@@ -84,10 +122,11 @@ class Sealed:
         """Whether its value was changed in place since it was opened."""
         return self.opened is not None and self.opened.is_changed
 
+    @forgetful
     def __reduce__(self) -> tuple[Any, ...]:
         if self.is_changed:
             raise TypeError("A value that was changed in place cannot be pickled before it is saved: it would be lost.")
-        return _restore, (self.text, self.keys, self.values, self.loaded, self.anchored)
+        return _restore, (type(self), self.text, self.keys, self.values, self.loaded)
 
     def __copy__(self) -> "Sealed":
         return self.with_opened(self.opened)
@@ -99,14 +138,37 @@ class Sealed:
         return self.with_opened(opened)
 
     def with_opened(self, opened: Opened | None) -> "Sealed":
-        return Sealed(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded, anchored=self.anchored)
+        return type(self)(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same ciphertext: told without a key, for code that compares what instances hold."""
+        if not isinstance(other, Sealed):
+            return NotImplemented
+        return self is other or (self.text == other.text and not self.is_changed and not other.is_changed)
+
+    def __hash__(self) -> int:
+        return hash(self.text)
 
     def __repr__(self) -> str:
-        return "<sealed>"
+        return "<encrypted value: read it as the instance's attribute>"
 
 
-def _restore(text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool, anchored: bool) -> Sealed:
-    return Sealed(text, keys, values, loaded=loaded, anchored=anchored)
+# What json.dumps(instance.__dict__) and the like name in their errors.
+Sealed.__name__ = "EncryptedValue"
+
+
+def _restore(cls: type[Sealed], text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool) -> Sealed:
+    return cls(text, keys, values, loaded=loaded)
+
+
+class Brought(Sealed):
+    """
+    A sealed value that was assigned, as it had been stored somewhere; see ``vault_fields.fields.brought``.
+
+    It opens for the columns that the row has in memory.
+    """
+
+    __slots__ = ()
 
 
 class Pending:
@@ -118,6 +180,7 @@ class Pending:
         self.value = value
         self.previous = previous
 
+    @forgetful
     def __reduce__(self) -> NoReturn:
         raise TypeError("An encrypted field that was assigned cannot be pickled before it is saved: save it first.")
 
@@ -128,7 +191,10 @@ class Pending:
         return Pending(copy.deepcopy(self.value, memo), self.previous)
 
     def __repr__(self) -> str:
-        return "<pending>"
+        return "<value that is encrypted when the instance is saved: read it as the instance's attribute>"
+
+
+Pending.__name__ = "ValueNotEncryptedBeforeSave"
 
 
 class Handover:
@@ -144,23 +210,70 @@ class Handover:
         self.stored = stored
 
 
+# Outcomes by vault and encrypted keys, which a coroutine has had for what it opens now.
+_asked_ahead: ContextVar[Mapping[tuple[str, str], Outcome]] = ContextVar(
+    "vault_fields_asked_ahead", default=MappingProxyType({})
+)
+
+
+@contextmanager
+def asked_ahead(outcomes: Mapping[tuple[str, str], Outcome]) -> Iterator[None]:
+    """Within the block, and in threads that are made there, these need not be asked for, nor be in a cache."""
+    token = _asked_ahead.set(outcomes)
+    try:
+        yield
+    finally:
+        _asked_ahead.reset(token)
+
+
+@async_unsafe(
+    "An encrypted value was read in async code before it was opened. That fails in production whenever its key is not "
+    "cached, and so it fails here always (VAULT_REQUIRE_AOPEN). Open the values beforehand with "
+    "`await vault_fields.fields.aopen(…)`, or use sync_to_async."
+)
+def _require_no_event_loop() -> None:
+    """Raise ``SynchronousOnlyOperation`` in a running event loop."""
+
+
+def _lasting(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+    """
+    Those that need not be asked for again. While some keys are answered, those that were not may be, another time.
+
+    There may be more of them than a Vault answers within one deadline.
+    """
+    if not any(isinstance(outcome, DataKey) for outcome in outcomes.values()):
+        return dict(outcomes)
+    return {name: outcome for name, outcome in outcomes.items() if not isinstance(outcome, VaultUnavailable)}
+
+
+class Leading(Protocol):
+    """What answers where relation paths lead: see ``vault_fields.fields.pathends``."""
+
+    def lead_to(self, name: str, root: str | None, end: str | None) -> bool: ...
+
+
 class Batch:
     """
     The companions of rows that one query read together: whoever needs a key asks for those of all its peers.
 
     Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. With
-    ``hold`` it keeps the opened keys itself, for rows that are all opened at once.
+    ``hold``, for rows that are all opened at once, it keeps the answers that the cache has no room for, but no longer
+    than the cache would.
     """
 
-    __slots__ = ("_held", "_peers", "_settled", "_texts")
+    __slots__ = ("_held", "_peers", "_settled", "_texts", "path_ends")
 
-    def __init__(self, texts: Iterable[str | None] = (), *, hold: bool = False) -> None:
+    def __init__(
+        self, texts: Iterable[str | None] = (), *, hold: bool = False, path_ends: "Leading | None" = None
+    ) -> None:
         self._texts = texts
+        # Where the contexts of its rows lead, if that is over relations.
+        self.path_ends = path_ends
         self._peers: list[tuple[weakref.ref[Model], str]] = []
         # The encrypted keys that are not worth asking for again on behalf of another row: that of a row that was
         # touched has been used, and one that was refused would be refused again each time.
         self._settled: set[str] = set()
-        self._held: dict[str, Outcome] | None = {} if hold else None
+        self._held: dict[str, tuple[Outcome, Term]] | None = {} if hold else None
 
     def add_peer(self, instance: "Model", companion_name: str) -> None:
         self._peers.append((weakref.ref(instance), companion_name))
@@ -179,27 +292,48 @@ class Batch:
             )
         vault = vaults[companion.vault]
         wanted = companion.encrypted_keys
+        if getattr(settings, "VAULT_REQUIRE_AOPEN", settings.DEBUG or vault.is_for_tests):
+            _require_no_event_loop()
         self._settled.add(wanted)
-        if self._held is not None and wanted in self._held:
-            return self._held[wanted]
         key = vault.cache.get(wanted)
         if key is not None:
             return key
+        if (ahead := _asked_ahead.get().get((companion.vault, wanted))) is not None:
+            return ahead
+        if self._held is not None and wanted in self._held:
+            outcome, term = self._held[wanted]
+            if not term.is_over:
+                return outcome
+            self._held.clear()
+        term = Term(vault.cache)
         # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
         if self._held is not None:
-            self._held.update(outcomes)
-        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, VaultRefused))
+            kept = vault.cache.get
+            self._held |= {name: (outcome, term) for name, outcome in _lasting(outcomes).items() if kept(name) is None}
+        self.settle(outcomes)
         return outcomes[wanted]
+
+    def missing(self, companion: Companion) -> set[str]:
+        """What is to be asked for if this companion's key is needed: nothing while the cache holds it."""
+        cache = vaults[companion.vault].cache
+        if cache.get(companion.encrypted_keys) is not None:
+            return set()
+        self._settled.add(companion.encrypted_keys)
+        return {companion.encrypted_keys, *self._peers_of(companion, cache)}
+
+    def settle(self, outcomes: Mapping[str, Outcome]) -> None:
+        """Do not ask again, on behalf of other rows, for what the Vault has refused."""
+        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, VaultRefused))
 
     def _peers_of(self, companion: Companion, cache: KeyCache) -> set[str]:
         """What to ask for along with one key: the others of its vault, as far as they can be kept until used."""
         peers: set[str] = set()
         room = cache.max_keys - 1 if cache.keeps_keys else 0
-        for text in {*self._texts, *self._peer_texts()}:
+        for text in {*map(as_text, (*self._texts, *self._peer_texts()))}:
             if self._held is None and len(peers) >= room:
                 break
-            if not text:
+            if not text or isinstance(text, Damaged):
                 continue
             try:
                 peer = companion_format.decode(text)

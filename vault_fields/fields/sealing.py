@@ -5,40 +5,49 @@ Nothing is written here. ``seal`` replaces what the instances hold, so that the 
 that save fails, what they hold is still consistent and saving again costs no further call.
 """
 
+import copy
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field as dataclass_field
 from typing import TYPE_CHECKING, Any, TypeGuard
 
-from django.core.exceptions import FieldDoesNotExist, FieldError
-from django.db.models import Model, Prefetch, prefetch_related_objects
-from django.db.models.constants import LOOKUP_SEP
-from django.views.decorators.debug import sensitive_variables
+from django.core.exceptions import FieldError
+from django.db.models import Model
 
 from vault_fields import cipher, companion as companion_format, envelope as envelope_format
 from vault_fields.companion import Companion
 from vault_fields.envelope import Envelope
-from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextError, ValueRefused, VaultError
+from vault_fields.exceptions import (
+    DecryptionError,
+    EnvelopeError,
+    KeyContextError,
+    ValueRefused,
+    VaultError,
+    VaultRefused,
+)
 from vault_fields.fields.changes import (
     current_keys,
-    is_anchored,
     is_dirty,
+    is_encrypted,
     keys_beside,
     needs_sealing,
     rebound_columns,
     settle,
 )
 from vault_fields.fields.context import Binding
+from vault_fields.fields.deriving import derive_contexts, located_context
+from vault_fields.fields.encoding import Unencodable, encode
+from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
 from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
+from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey, KeyContext
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
 
-__all__ = ["seal"]
+__all__ = ["encoded", "examine", "seal"]
 
 
 @dataclass(slots=True, eq=False)
@@ -52,10 +61,10 @@ class _Work:
     # The companion's text as the row holds it, and whether its data key still serves.
     keys: str | None
     keeps_key: bool
-    anchored: bool
     changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
 
 
+@forgetful
 def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *, using: str | None = None) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
@@ -73,7 +82,7 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *
     rows = [(instance, group) for instance, group in rows if needs_sealing(instance, group)]
     if not rows:
         return
-    contexts = _contexts(rows, using)
+    contexts = derive_contexts(rows, using)
     works = [_plan(instance, group, context) for (instance, group), context in zip(rows, contexts, strict=True)]
     data_keys = _find_old_keys(works)
     data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
@@ -83,76 +92,30 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *
         work.instance.__dict__.update(members)
 
 
-def _contexts(rows: Sequence[tuple[Model, Group]], using: str | None) -> list[KeyContext]:
-    states = {id(instance): instance._state for instance, _ in rows if using not in {None, instance._state.db}}
-    read_from = [(state, state.db) for state in states.values()]
-    for state in states.values():
-        state.db = using
-    try:
-        _load_relations(rows, using)
-        return [_context(instance, group) for instance, group in rows]
-    finally:
-        for state, db in read_from:
-            state.db = db
-
-
-def _context(instance: Model, group: Group) -> KeyContext:
-    try:
-        return group.source.derive(instance)
-    except KeyContextError as error:
-        raise _located_context(error, instance, group) from None
-
-
-def _located_context(error: KeyContextError, instance: Model, group: Group) -> KeyContextError:
-    return KeyContextError(f"{group.members[0].label} (pk={instance.pk!r}): {error}")
-
-
-def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> None:
-    """
-    Fetch what the contexts of many rows lie behind with one query per relation, not one per row.
-
-    From the database that is written to, if it is known: what a router reads from may lag behind it.
-    """
-    by_group: dict[Group, list[Model]] = {}
-    for instance, group in rows:
-        by_group.setdefault(group, []).append(instance)
-    for group, instances in by_group.items():
-        if using is not None or len(instances) > 1:
-            prefetch_related_objects(instances, *_prefetches(group, using))
-
-
-def _prefetches(group: Group, using: str | None) -> list[Any]:
-    relations = sorted(group.source.relations)
-    if using is None:
-        return relations
-    found: dict[str, Prefetch[Any]] = {}
-    for relation in relations:
-        model: Any = group.model
-        path = ""
-        # What is not there is told where the path is followed.
-        with suppress(FieldDoesNotExist):
-            for name in relation.split(LOOKUP_SEP):
-                model = model._meta.get_field(name).related_model
-                path = f"{path}{LOOKUP_SEP}{name}" if path else name
-                found.setdefault(path, Prefetch(path, queryset=model._base_manager.using(using)))
-    return list(found.values())
+@forgetful
+def examine(instance: Model, group: Group) -> None:
+    """Raise what ``seal`` would raise of a row with plaintext, but for what the Vault says, which is not asked."""
+    (context,) = derive_contexts([(instance, group)], None)
+    for member in _plan(instance, group, context).changed:
+        for binding in group.bound[member.name]:
+            _bound_text(member, binding, instance)
 
 
 def _plan(instance: Model, group: Group, context: KeyContext) -> _Work:
     try:
-        row = {binding.name: binding.text(getattr(instance, binding.attname)) for binding in group.bindings}
+        row = {binding.name: binding.text(fetched(instance, binding.attname)) for binding in group.bindings}
     except KeyContextError as error:
-        raise _located_context(error, instance, group) from None
+        raise located_context(error, instance, group) from None
     keys = current_keys(instance, group)
     keeps_key = _serves(keys, group, context) and _row(keys) == row
-    work = _Work(instance, group, row, context, keys, keeps_key, is_anchored(instance, group))
+    work = _Work(instance, group, row, context, keys, keeps_key)
     for member in group.members:
         held = instance.__dict__.get(member.attname)
         if isinstance(held, Pending):
-            work.changed[member] = _encoded(member, held.value, instance)
-        elif isinstance(held, Sealed) and (is_dirty(held) or rebound_columns(instance, group, member)):
+            work.changed[member] = encoded(member, held.value, instance)
+        elif isinstance(held, Sealed) and (is_dirty(member, held) or rebound_columns(instance, group, member)):
             opened = held.opened or open_sealed(member, held, instance)
-            work.changed[member] = _encoded(member, opened.value, instance)
+            work.changed[member] = encoded(member, opened.value, instance)
     return work
 
 
@@ -168,27 +131,16 @@ def _row(keys: str) -> Mapping[str, str | None]:
     return companion_format.decode(keys).row
 
 
-@sensitive_variables("value", "text")
-def _encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
+def encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
+    """The value and the text to encrypt of it. Raises ``ValueRefused``, or ``FieldError`` for an expression."""
     if hasattr(value, "resolve_expression"):
         raise FieldError(
             f"{locate(member, instance)} is encrypted here and not in the database: it takes values, not expressions."
         )
     try:
-        text = member.to_plaintext(value)
-        size = len(text.encode())
-    except UnicodeEncodeError:
-        reason = "it holds a lone surrogate, which UTF-8 cannot encode"
-    except Exception as error:  # noqa: BLE001 - an encoder is the project's own code, and its frames hold the value.
-        reason = f"it cannot be encoded ({type(error).__name__})"
-    else:
-        if envelope_format.is_envelope(text):
-            reason = "it begins like an encrypted value, and encrypting it twice would lose it"
-        elif size > envelope_format.MAX_PLAINTEXT_BYTES:
-            reason = f"it has {size} bytes, and at most {envelope_format.MAX_PLAINTEXT_BYTES} are encrypted"
-        else:
-            return Opened(value, text, member.to_plaintext)
-    raise ValueRefused(f"{locate(member, instance)}: the value is refused: {reason}.") from None
+        return Opened(value, encode(member, value), member.to_plaintext)
+    except Unencodable as refused:
+        raise ValueRefused(f"{locate(member, instance)}: the value is refused: {refused}.") from None
 
 
 def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
@@ -202,16 +154,42 @@ def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
     for work in works:
         for member in work.group.members:
             held = work.instance.__dict__.get(member.attname)
-            if isinstance(held, Sealed) and member not in work.changed and not _stays(work, held):
+            if is_encrypted(held) and member not in work.changed and not _stays(work, held):
                 again = Sealed(held.text, held.keys, held.values, batch)
                 work.changed[member] = held.opened or open_sealed(member, again, work.instance)
         text = work.keys if work.keeps_key else _sibling(work)
         if text:
             try:
                 found[work] = proven_key(text, companion_format.decode(text), batch)
-            except (DecryptionError, VaultError) as error:
+            except (DecryptionError, VaultRefused) as error:
+                # Nothing needs a key that does not open if everything that it encrypts was assigned anew.
+                if needing := _members_that_stay(work):
+                    raise located(_with_advice(error, work, needing), work.group.members[0], work.instance) from None
+                work.keeps_key = False
+            except VaultError as error:
                 raise located(error, work.group.members[0], work.instance) from None
     return found
+
+
+def _members_that_stay(work: _Work) -> list["EncryptedField"]:
+    data = work.instance.__dict__
+    return [
+        member for member in work.group.members if member not in work.changed and is_encrypted(data.get(member.attname))
+    ]
+
+
+def _with_advice(
+    error: DecryptionError | VaultRefused, work: _Work, needing: Sequence["EncryptedField"]
+) -> DecryptionError | VaultRefused:
+    """The same error, saying which values of the row stand in the way of a new data key."""
+    names = ", ".join(member.name for member in needing)
+    advised = copy.copy(error)
+    advice = (
+        f"{names} of the same row, which shares {work.group.companion!r}, is encrypted with this data key too: to "
+        "replace the key, assign a new value, or None, to it as well."
+    )
+    advised.args = (f"{error.args[0]} {advice}",)
+    return advised
 
 
 def _stays(work: _Work, held: Sealed) -> bool:
@@ -244,7 +222,6 @@ def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, DataKey
     return found
 
 
-@sensitive_variables("opened")
 def _sealed_members(work: _Work, key: DataKey, keys: str) -> dict[str, Any]:
     """What the instance is to hold: its sealed values and their companion."""
     # The Vault may name the key differently since a rekey; value and companion have to agree.
@@ -255,14 +232,12 @@ def _sealed_members(work: _Work, key: DataKey, keys: str) -> dict[str, Any]:
         associated = envelope_format.associated_data(member.label, bound)
         sealed = cipher.seal(key, opened.text.encode(), associated)
         text = envelope_format.encode(Envelope(key_id, sealed))
-        # The row as it stands in memory is the one that is stored only if it is new, or was known to be before.
-        anchored = work.instance._state.adding or (work.keeps_key and work.anchored)
-        held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened, anchored=anchored)
+        held[member.attname] = Sealed(text, keys, (*work.row.values(), *bound), None, opened)
     return held
 
 
 def _bound_text(member: "EncryptedField", binding: Binding, instance: Model) -> str:
-    text = binding.text(getattr(instance, binding.attname))
+    text = binding.text(fetched(instance, binding.attname))
     if text is None:
         raise KeyContextError(
             f"{member.label}: bind_to names {binding.attname!r}, which has no value before the row is inserted; "
@@ -280,12 +255,11 @@ def _companions(works: Sequence[_Work], data_keys: Mapping[_Work, DataKey]) -> d
             companions[work] = work.keys
             continue
         key = data_keys[work]
-        name = (work.group.vault, key.id, work.context, tuple(work.row.items()))
+        # Not by the key's id: a vault may answer the same one twice.
+        name = (work.group.vault, key.encrypted_keys, work.context, tuple(work.row.items()))
         if name not in made:
-            proof = cipher.prove(key, companion_format.proof_message(key.id, work.context, work.row))
-            made[name] = companion_format.encode(
-                Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row, proof)
-            )
+            said = Companion(work.group.vault, key.id, key.encrypted_keys, work.context, work.row)
+            made[name] = companion_format.encode(companion_format.proven(said, key))
             try:
                 companion_format.decode(made[name])
             except EnvelopeError:

@@ -1,24 +1,40 @@
 """Encrypted text."""
 
-from typing import TYPE_CHECKING, Any
-
-from django.db.models import TextField
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.context import KeyContextDeclaration
+from vault_fields.fields.typed import GenericTextField, GetT_co, SetT_contra
 
 __all__ = ["EncryptedTextField"]
 
 
-if TYPE_CHECKING:
-    _TextField = TextField[Any, Any]
-else:
-    _TextField = TextField  # Generic in the stubs only.
-
-
-class EncryptedTextField(EncryptedField, _TextField):
+class EncryptedTextField(EncryptedField[SetT_contra, GetT_co], GenericTextField[SetT_contra, GetT_co]):
     """A ``TextField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted text"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedTextField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedTextField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def to_plaintext(self, value: Any) -> str:
         # As TextField: what is not a string is stored as one, and is one when it is read again.

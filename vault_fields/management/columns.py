@@ -1,34 +1,68 @@
-"""What the commands share that work on the encrypted columns of one model."""
+"""What the commands share that work on the encrypted columns of one model, or of all."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import Model
 
 from vault_fields.backfill import BATCH_SIZE
 from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
+from vault_fields.storedkeys import tables
 
-__all__ = ["ColumnCommand"]
+__all__ = ["ColumnCommand", "LeftAlone"]
+
+# The database, the table's model and the primary key.
+LeftAlone = tuple[str, type[Model], Hashable]
+
+_GOES_ON = "What was written before stays; the command can be run again."
 
 
 class ColumnCommand(BaseCommand):
-    """A command with a model, names of encrypted fields, a database and a batch size."""
+    """A command with a model, or all, names of encrypted fields, a database and a batch size."""
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("model", help="The model, as app_label.Model.")
+        parser.add_argument("model", nargs="?", help="The model, as app_label.Model.")
         parser.add_argument("field", nargs="*", help="Encrypted fields; without any, all in the model's own table.")
         parser.add_argument(
-            "--database", default=DEFAULT_DB_ALIAS, choices=tuple(connections), help="Default: %(default)s."
+            "--all",
+            action="store_true",
+            help="All encrypted fields of all models of the project, in every database that has them by the routers.",
+        )
+        parser.add_argument(
+            "--database",
+            choices=tuple(connections),
+            help=f"Default: {DEFAULT_DB_ALIAS}; with --all, every database.",
         )
         parser.add_argument(
             "--batch-size", type=_positive, default=BATCH_SIZE, help="Rows written at a time (default: %(default)s)."
         )
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        with self.failures_told():
+            return super().execute(*args, **options)
+
+    def columns(self, options: dict[str, Any]) -> list[tuple[str, EncryptedField]]:
+        """What the arguments name: aliases of databases, and the fields in them."""
+        label, names, alias = options["model"], options["field"], options["database"]
+        if options["all"]:
+            if label:
+                raise CommandError(f"--all is all models: leave {label} out, or leave out --all.")
+            return [(using, field) for using, group in tables([alias] if alias else ()) for field in group.members]
+        if not label:
+            raise CommandError("Name a model as app_label.Model, or write --all.")
+        return [(alias or DEFAULT_DB_ALIAS, field) for field in self.fields(label, names)]
+
+    def stored_groups(self, options: dict[str, Any]) -> list[tuple[str, Group]]:
+        """The same as ``columns``, each companion once."""
+        return list(dict.fromkeys((using, group_of(field)) for using, field in self.columns(options)))
 
     def fields(self, label: str, names: Iterable[str]) -> list[EncryptedField]:
         try:
@@ -46,8 +80,14 @@ class ColumnCommand(BaseCommand):
             raise CommandError(f"{model._meta.label} has no encrypted field in its own table.")
         return fields
 
-    def groups(self, label: str, names: Iterable[str]) -> list[Group]:
-        return list(dict.fromkeys(group_of(field) for field in self.fields(label, names)))
+    def place(self, using: str) -> str:
+        """What to put before the report of one database of several."""
+        return "" if len(connections.settings) == 1 else f"[{using}] "
+
+    def require_none(self, left_alone: Collection[LeftAlone]) -> None:
+        """End with an error that counts the rows, each once, however many of its values there were to deal with."""
+        if left_alone:
+            raise CommandError(f"{len(left_alone)} rows were left alone.")
 
     def warn(self, problem: str) -> None:
         self.stderr.write(problem)
@@ -56,10 +96,13 @@ class ColumnCommand(BaseCommand):
     def failures_told(self) -> Iterator[None]:
         try:
             yield
+        except KeyboardInterrupt:
+            # The status of a process that SIGINT ended, for who runs this in a script.
+            raise CommandError(f"Interrupted. {_GOES_ON}", returncode=130) from None
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except VaultFieldsError as error:
-            raise CommandError(f"{error} What was written before stays; the command can be run again.") from error
+            raise CommandError(f"{error} {_GOES_ON}") from error
 
 
 def _positive(text: str) -> int:

@@ -1,17 +1,22 @@
 """What the commands share that work on the keystore of an embedded Vault."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from difflib import get_close_matches
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultFieldsError
+from vault_fields.progress import Progress, progress_bar, silent
+from vault_fields.server.configuration import configured_environments
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["KeystoreCommand", "item_of", "shown"]
+__all__ = ["KeystoreCommand", "item_of", "known_names", "require_environment", "require_meant", "shown"]
 
 
 class KeystoreCommand(BaseCommand):
@@ -26,6 +31,10 @@ class KeystoreCommand(BaseCommand):
             raise CommandError(f"Only an embedded vault has a keystore, and {alias!r} is {vault!r}.")
         return vault
 
+    def progress(self) -> Progress:
+        """A bar on a terminal, unless what is reported goes there too and the two would mix."""
+        return silent if self.stdout.isatty() else progress_bar
+
     @contextmanager
     def failures_told(self, alias: str) -> Iterator[None]:
         """The embedded Vault does not know by what alias it is called, so its errors are completed here."""
@@ -39,6 +48,40 @@ class KeystoreCommand(BaseCommand):
             raise CommandError(prefix + str(error).removeprefix(prefix)) from error
         except (VaultFieldsError, FileExistsError) as error:
             raise CommandError(str(error)) from error
+
+
+def require_environment(vault: EmbeddedVault, environment: str) -> None:
+    """
+    Refuse an environment in which nothing was ever encrypted, and that no API key is of.
+
+    A slip of the pen would otherwise report on, or close, a place that nobody uses.
+    """
+    known = {vault.environment, *vault.store.environments(), *configured_environments()}
+    if environment not in known:
+        near = get_close_matches(environment, sorted(known), n=3)
+        raise CommandError(
+            f"There is no environment {environment!r} in this vault. "
+            + (f"Did you mean {' or '.join(near)}?" if near else f"It has {', '.join(sorted(known))}.")
+        )
+
+
+def known_names(vault: EmbeddedVault, name: str) -> str:
+    """What helps who mistyped an item: names of items, which models spell out; values may be anything."""
+    names = vault.keks.names()
+    if name in names or not names:
+        return "Values are compared exactly; `vault_kek list` shows those that have a key."
+    near = get_close_matches(name, names, n=3) or names[:10]
+    return f"Items that have a key are called {', '.join(map(shown, near))}."
+
+
+def require_meant(
+    action: str, options: Mapping[str, Any], meant: Collection[str], all_options: Collection[str]
+) -> None:
+    """Refuse options that were given and that the action has no use for: who writes them expects something of them."""
+    given = [name for name in all_options if name not in meant and options[name] not in (None, False, [])]
+    if given:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise CommandError(f"{flags} means nothing for {action}. Leave it out.")
 
 
 def item_of(text: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from django.urls import path
 from vault_fields.embedded.eventlog import flush_all
 from vault_fields.server.bodies import MAX_BODY_BYTES
 from vault_fields.server.face import Face, safely
-from vault_fields.server.routes import EVENTS, VAULT, Route
+from vault_fields.server.routes import EVENTS, PROBES, VAULT, Probe, Route
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
@@ -95,6 +95,6 @@ def _respond(face: Callable[[], Face], request: HttpRequest) -> JsonResponse:
     return safely(face, request, None, {})
 
 
-_ROUTES: tuple[Route, ...] = (*VAULT, EVENTS)
+_ROUTES: tuple[Route | Probe, ...] = (*VAULT, EVENTS, *PROBES)
 # Patterns are asked for what they match only, but need a view.
 _PATTERNS = [(path(route.pattern, HttpResponse), route) for route in _ROUTES]

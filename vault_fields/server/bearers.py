@@ -9,9 +9,26 @@ from dataclasses import dataclass
 
 from vault_fields.embedded.events import Actor
 
-__all__ = ["DEFAULT_ENVIRONMENT", "ApiKey", "Bearers", "generate_bearer", "hash_bearer"]
+__all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "Bearers", "generate_bearer", "hash_bearer"]
 
 DEFAULT_ENVIRONMENT = "default"
+# What to type for a key and its hash.
+COMMAND = "python manage.py vault_api_key"
+
+# Hashes of what is no secret: of nothing, of what examples put in a key's place, and of what everybody tries first.
+_NO_SECRETS = frozenset(
+    hashlib.sha256(text.encode()).hexdigest()
+    for text in (
+        "",
+        *("sk_example", "sk_KEY", "sk_…", "sk_...", "sk_", "KEY", "<key>", "your-api-key", "API key"),
+        *("test", "test1", "test2", "test3", "example", "sample", "demo", "dev", "key", "api_key", "bearer"),
+        *("secret", "password", "changeme", "change-me", "admin", "default", "vault", "token", "123456"),
+    )
+) | {
+    # Development versions of the documentation showed these two.
+    "8eb00e4a6856cedb7bf399607860123b0e0a838668855f097c52f5ce5fe9afa7",
+    "29d1d9f63a3b43b3ed216ab84cfd74d1736c36e10952743a69f3ccbbd860e1e6",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +42,15 @@ class ApiKey:
     def __post_init__(self) -> None:
         if not _is_text(self.sha256, r"[0-9a-f]{64}"):
             # What stands there is not shown: it may be a key that was written in place of its hash.
-            raise ValueError("each entry must be the SHA-256 of a bearer key, as 64 lowercase hex digits.")
+            raise ValueError(
+                "each entry must be the SHA-256 of a bearer key, as 64 lowercase hex digits. "
+                f"`{COMMAND}` prints a fresh key and its hash."
+            )
+        if self.sha256 in _NO_SECRETS:
+            raise ValueError(
+                "the hash there is that of an empty key, or of one that examples show, which anybody can send. "
+                f"`{COMMAND}` prints a fresh key and its hash."
+            )
         if not _is_text(self.name, r".{1,200}"):
             raise ValueError("the name of a key has 1 to 200 characters, in one line.")
         if not _is_text(self.environment, r"[A-Za-z0-9_.-]{1,64}"):
@@ -49,9 +74,10 @@ class Bearers:
     def admit(self, authorization: str | None) -> ApiKey | None:
         """The key that an ``Authorization`` header carries, if it is one of these."""
         scheme, _, bearer = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer":
+        bearer = bearer.strip()
+        if scheme.lower() != "bearer" or not bearer:
             return None
-        presented = hash_bearer(bearer.strip())
+        presented = hash_bearer(bearer)
         # Hashes are compared in constant time and all of them each time; what they hash is random and long.
         matches = [hmac.compare_digest(presented, key.sha256) for key in self._keys]
         return self._keys[matches.index(True)] if any(matches) else None

@@ -3,11 +3,12 @@
 
     VAULT_SERVER = {
         "vault": "default",
-        "keys": [{"name": "Billing", "environment": "production", "sha256": "9f86d081884c7d65…"}],
+        "keys": [{"name": "Billing", "environment": "production", "sha256": "HASH, AS vault_api_key PRINTS IT"}],
         "record_key_events": True,
     }
 
-``"bearer_sha256": ["9f86d081884c7d65…"]`` is short for keys without a name in the environment ``default``.
+``"bearer_sha256": ["HASH, AS vault_api_key PRINTS IT"]`` is short for keys without a name in the environment
+``default``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,16 +23,30 @@ from vault_fields.server.bearers import ApiKey, Bearers
 from vault_fields.server.face import Face
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["configured_bearers", "configured_face", "face_for", "served_vault"]
+__all__ = ["configured_bearers", "configured_environments", "configured_face", "face_for", "served_vault"]
 
 _KEYS = frozenset({"bearer_sha256", "keys", "record_key_events", "vault"})
 
 
+# The setting that was read last, and the keys in it: a thousand of them take milliseconds to validate.
+_last_read: list[tuple[object, Bearers]] = []
+
+
 def configured_face() -> Face:
-    """The face that the setting describes, built anew for each request: vaults may be replaced under their alias."""
-    bearers = configured_bearers()
+    """
+    The face that the setting describes, built anew for each request: vaults may be replaced under their alias.
+
+    Its API keys are read once. Who takes one out of the same dictionary restarts the process, as with every setting.
+    """
+    setting = getattr(settings, "VAULT_SERVER", None)
+    bearers = next((bearers for read, bearers in _last_read if read is setting), None)
     if bearers is None:
-        raise ImproperlyConfigured("VAULT_SERVER: keys and bearer_sha256 are missing; without them nobody may call.")
+        bearers = configured_bearers()
+        if bearers is None:
+            raise ImproperlyConfigured(
+                "VAULT_SERVER: keys and bearer_sha256 are missing; without them nobody may call."
+            )
+        _last_read[:] = [(setting, bearers)]
     return face_for(served_vault(), bearers)
 
 
@@ -52,6 +67,12 @@ def configured_bearers() -> Bearers | None:
         return Bearers(keys)
     except ValueError as error:
         raise ImproperlyConfigured(f"VAULT_SERVER: {error}") from None
+
+
+def configured_environments() -> frozenset[str]:
+    """The environments of the API keys of the setting; whether these are in order is not looked at."""
+    entries = [entry for entry in _list(_setting(), "keys") if isinstance(entry, Mapping)]
+    return frozenset(name for entry in entries if isinstance(name := entry.get("environment"), str))
 
 
 def served_vault(alias: str | None = None) -> EmbeddedVault:

@@ -3,7 +3,7 @@
 import logging
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
@@ -21,11 +21,12 @@ from vault_fields.exceptions import (
     VaultRefused,
     VaultUnavailable,
 )
+from vault_fields.frames import forget
 from vault_fields.server.accesslog import log_access
 from vault_fields.server.bearers import ApiKey, Bearers
 from vault_fields.server.bodies import Rejected
 from vault_fields.server.calls import Answer, Call
-from vault_fields.server.routes import Route
+from vault_fields.server.routes import Probe, Route
 from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
 
 __all__ = ["Face", "new_request_id", "refusal", "safely"]
@@ -50,11 +51,15 @@ class Face:
     def admit(self, request: HttpRequest) -> ApiKey | None:
         return self._bearers.admit(request.headers.get("Authorization"))
 
+    def require_ready(self) -> None:
+        """Ask the keystore, and open it if nobody did so far. Raises what a call would raise that it cannot answer."""
+        self._vault.unlock()
+        self._vault.store.mark()
+
     def answer(self, request: HttpRequest, key: ApiKey, route: Route, path: Mapping[str, str]) -> JsonResponse:
         operation = route.operations.get(request.method or "")
         if operation is None:
-            allowed = ", ".join(sorted(route.operations))
-            return refusal(405, f"Only {allowed.replace(', ', ' and ')} is allowed here.", {"Allow": allowed})
+            return _not_allowed(route.operations)
         vault = self._vault.for_environment(key.environment, record_key_events=self._record_key_events)
         try:
             with acting_as(key.actor):
@@ -79,7 +84,7 @@ class Face:
 
 
 def safely(
-    face: Callable[[], Face], request: HttpRequest, route: Route | None, path: Mapping[str, str]
+    face: Callable[[], Face], request: HttpRequest, route: Route | Probe | None, path: Mapping[str, str]
 ) -> JsonResponse:
     """
     The answer of a face, whatever happens: a failure on this side is logged here and only its kind leaves.
@@ -89,22 +94,28 @@ def safely(
     started = time.perf_counter()
     request_id = new_request_id()
     key: ApiKey | None = None
+    built: Face | None = None
     try:
-        built = face()
-        key = built.admit(request)
-        # Before anything else: who has no key learns nothing about what is here.
-        if key is None:
-            content = {"message": "Unauthorized", "code": "unauthorized"}
-            response = respond(Answer(content, 401), {"WWW-Authenticate": "Bearer"})
-        elif route is None:
-            response = refusal(404, "There is nothing here.")
+        if isinstance(route, Probe):
+            response = _probe(face, request, route)
         else:
-            response = built.answer(request, key, route, path)
+            built = face()
+            key = built.admit(request)
+            # Before anything else: who has no key learns nothing about what is here.
+            if key is None:
+                content = {"message": "Unauthorized", "code": "unauthorized"}
+                response = respond(Answer(content, 401), {"WWW-Authenticate": "Bearer"})
+            elif route is None:
+                response = refusal(404, "There is nothing here.")
+            else:
+                response = built.answer(request, key, route, path)
     except (VaultUnavailable, ProviderRefused, ImproperlyConfigured) as error:
         logger.error("The vault cannot answer (request %s): %s", request_id, error)  # noqa: TRY400 - it says it all.
         response = refusal(503, "The vault is not available.")
-    except Exception:
+    except Exception as error:
         # Whatever it was: the client gets an answer of the usual shape and no stack, which the log has.
+        built = None
+        forget(error)
         logger.exception("The vault failed (request %s).", request_id)
         response = refusal(500, "The vault failed.")
     response["X-Request-ID"] = request_id
@@ -122,6 +133,15 @@ def safely(
     return response
 
 
+def _probe(face: Callable[[], Face], request: HttpRequest, probe: Probe) -> JsonResponse:
+    if request.method not in {"GET", "HEAD"}:
+        return _not_allowed(["GET", "HEAD"])
+    # A process with a wrong setting is alive: starting it again, which is what a container does else, mends nothing.
+    if probe.asks_vault:
+        face().require_ready()
+    return respond(Answer({"status": "ok"}))
+
+
 def _drain(request: HttpRequest) -> None:
     """Read what is left of a body: some servers would take it for the beginning of the next request."""
     left = MAX_DRAINED_BYTES
@@ -132,6 +152,11 @@ def _drain(request: HttpRequest) -> None:
 
 def new_request_id() -> str:
     return f"req_{uuid.uuid4().hex}"
+
+
+def _not_allowed(methods: Iterable[str]) -> JsonResponse:
+    allowed = ", ".join(sorted(methods))
+    return refusal(405, f"Only {allowed.replace(', ', ' and ')} is allowed here.", {"Allow": allowed})
 
 
 def refusal(status: int, reason: str, headers: Mapping[str, str] | None = None) -> JsonResponse:

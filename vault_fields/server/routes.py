@@ -11,7 +11,7 @@ from django.urls.converters import StringConverter
 from vault_fields.server import eventcalls, keycalls, objectcalls
 from vault_fields.server.calls import Operation
 
-__all__ = ["EVENTS", "VAULT", "Route"]
+__all__ = ["EVENTS", "PROBES", "VAULT", "Probe", "Route"]
 
 
 class ObjectName(StringConverter):
@@ -50,5 +50,20 @@ VAULT = (
     Route("vault/v1/kv/<str:id>/metadata", {"GET": objectcalls.describe}),
     Route("vault/v1/kv/<str:id>/versions", {"GET": objectcalls.versions}),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A path that answers without a key, and says nothing but whether it is well."""
+
+    pattern: str
+    asks_vault: bool
+
+    @property
+    def template(self) -> str:
+        return f"/{self.pattern}"
+
+
+PROBES = (Probe("healthz", asks_vault=False), Probe("readyz", asks_vault=True))
 
 EVENTS = Route("events", {"GET": eventcalls.page})

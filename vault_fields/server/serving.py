@@ -1,10 +1,11 @@
 """The server behind ``manage.py vault_serve``: a face alone on a port, without the project's URLs and middleware."""
 
 import ipaddress
+import re
 import socket
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any
+from typing import Any, BinaryIO, cast
 
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
@@ -23,6 +24,28 @@ _PROTOCOL_REFUSALS: Mapping[int, str] = {
     HTTPStatus.REQUEST_URI_TOO_LONG: "The path is too long.",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The headers are too long.",
 }
+
+
+# RFC 9112, 5: what else a line of a header may be, a proxy and this server might read differently.
+_HEADER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
+_REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
+
+
+class _Lines:
+    """Hands lines of a file on, and keeps them."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.kept: list[bytes] = []
+
+    def readline(self, limit: int = -1) -> bytes:
+        line = self._file.readline(limit)
+        self.kept.append(line)
+        return line
+
+    def are_plain(self) -> bool:
+        """Whether they are headers, each in one line, up to the empty line that ends them."""
+        return self.kept[-1] == b"\r\n" and all(map(_HEADER_LINE.fullmatch, self.kept[:-1]))
 
 
 def bind(face: Face, host: str, port: int) -> ThreadedWSGIServer:
@@ -60,7 +83,18 @@ class _RequestHandler(WSGIRequestHandler):
         log_access(request_id=request_id, method=self.command, template="", key=None, status=code, seconds=0.0)
 
     def parse_request(self) -> bool:
-        if not super().parse_request():
+        rfile = self.rfile
+        lines = _Lines(cast("BinaryIO", rfile))
+        self.rfile = cast("Any", lines)
+        try:
+            if not super().parse_request():
+                return False
+        finally:
+            self.rfile = rfile
+        # The parser of Python's library is one of mails: at a line that is no header it stops and passes the rest over,
+        # a Transfer-Encoding or a Content-Length among it, and it breaks lines where HTTP does not.
+        if not (_REQUEST_LINE.fullmatch(self.raw_requestline) and lines.are_plain()):
+            self.send_error(HTTPStatus.BAD_REQUEST)
             return False
         # The handler reads as much as was announced, all at once, and takes a body of which no length was announced
         # for the next request of the connection.

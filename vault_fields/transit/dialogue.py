@@ -3,10 +3,11 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import TypeVar
 
 from vault_fields.client import AsyncVaultClient, VaultClient
+from vault_fields.deadline import LEEWAY, Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.exceptions import VaultError, VaultRefused
 from vault_fields.transit.asking import Ask, Reply
 from vault_fields.transit.session import Session
@@ -21,8 +22,8 @@ class Dialogue:
     """
     Asks the engine at ``mount`` with the token of ``session``, up to ``concurrency`` requests of a step at a time.
 
-    ``timeout`` seconds are for all steps together, with the token that they may need. ``count`` is told the operation
-    and how many requests are about to be made.
+    ``timeout`` seconds are for all steps together, with the token that they may need, unless a deadline is given.
+    ``count`` is told the operation of each request that is about to be made.
     """
 
     def __init__(
@@ -35,8 +36,7 @@ class Dialogue:
         mount: str,
         timeout: float,
         concurrency: int,
-        threads: Callable[[], ThreadPoolExecutor],
-        count: Callable[[str, int], None],
+        count: Callable[[str], None],
     ) -> None:
         self._session = session
         self._client = client
@@ -45,88 +45,121 @@ class Dialogue:
         self._mount = mount
         self._timeout = timeout
         self._concurrency = concurrency
-        self._threads = threads
         self._count = count
 
-    def run(self, operation: str, steps: Steps[T], *, counted: int = 0) -> T:
+    def run(self, operation: str, steps: Steps[T], deadline: Deadline | None = None, *, counted: int = 0) -> T:
         """What the steps return. The first ``counted`` requests are counted already."""
-        ends = time.monotonic() + self._timeout
+        deadline = deadline or Deadline(self._timeout)
         try:
             step = next(steps)
             while True:
-                self._count(operation, len(step.asks) - counted)
+                asks = self._counting(operation, step.asks, counted)
                 counted = 0
-                time.sleep(min(step.after, _left(ends)))
-                step = steps.send(self._replies(step.asks, ends))
+                time.sleep(min(step.after, deadline.timeout))
+                step = steps.send(self._replies(asks, deadline))
         except StopIteration as done:
             result: T = done.value
             return result
 
-    async def arun(self, operation: str, steps: Steps[T], *, counted: int = 0) -> T:
+    async def arun(self, operation: str, steps: Steps[T], deadline: Deadline | None = None, *, counted: int = 0) -> T:
         """As ``run``, without a thread unless a token must be had."""
-        ends = time.monotonic() + self._timeout
+        deadline = deadline or Deadline(self._timeout)
         turns = asyncio.Semaphore(self._concurrency)
         try:
             step = next(steps)
             while True:
-                self._count(operation, len(step.asks) - counted)
+                asks = self._counting(operation, step.asks, counted)
                 counted = 0
-                await asyncio.sleep(min(step.after, _left(ends)))
-                step = steps.send(await asyncio.gather(*(self._areply(ask, ends, turns) for ask in step.asks)))
+                await asyncio.sleep(min(step.after, deadline.timeout))
+                replies = await asyncio.gather(*(self._areply(ask, count, deadline, turns) for ask, count in asks))
+                step = steps.send(replies)
         except StopIteration as done:
             result: T = done.value
             return result
 
-    def _replies(self, asks: list[Ask], ends: float) -> list[Reply]:
-        if len(asks) == 1:
-            return [self._reply(asks[0], ends)]
-        return list(self._threads().map(lambda ask: self._reply(ask, ends), asks))
+    def _counting(self, operation: str, asks: list[Ask], counted: int) -> list[tuple[Ask, Callable[[], None]]]:
+        """Each with what counts it, when it is made: what there was no time for is no call."""
 
-    def _reply(self, ask: Ask, ends: float) -> Reply:
+        def count() -> None:
+            self._count(operation)
+
+        return [(ask, count if number >= counted else lambda: None) for number, ask in enumerate(asks)]
+
+    def _replies(self, asks: list[tuple[Ask, Callable[[], None]]], deadline: Deadline) -> list[Reply]:
+        if len(asks) == 1:
+            return [self._reply(*asks[0], deadline)]
+        replies = ask_together(
+            range(len(asks)),
+            lambda number: self._reply(*asks[number], deadline),
+            self._missed,
+            deadline,
+            at_once=self._concurrency,
+            called=f"vault-{self._alias}",
+        )
+        return list(replies.values())
+
+    def _reply(self, ask: Ask, count: Callable[[], None], deadline: Deadline) -> Reply:
+        if deadline.has_passed:
+            return self._missed()
+        count()
         try:
-            self._session.prepare(self._client, _left(ends))
+            self._session.prepare(self._client, deadline)
             held = self._session.held
-            reply = self._call(ask, ends)
-            if _is_forbidden(reply) and self._session.replace(held, self._client, _left(ends)):
-                reply = self._call(ask, ends)
+            reply = self._call(ask, deadline)
+            if _is_forbidden(reply) and self._session.replace(held, self._client, deadline):
+                reply = self._call(ask, deadline)
         except VaultError as error:
             error.alias = self._alias
             return error
         return self._told(ask) if _is_forbidden(reply) else reply
 
-    async def _areply(self, ask: Ask, ends: float, turns: asyncio.Semaphore) -> Reply:
+    async def _areply(self, ask: Ask, count: Callable[[], None], deadline: Deadline, turns: asyncio.Semaphore) -> Reply:
         async with turns:
+            if deadline.has_passed:
+                return self._missed()
+            count()
             try:
                 if not self._session.is_ready:
-                    await asyncio.to_thread(self._session.prepare, self._client, _left(ends))
+                    await self._in_thread(self._session.prepare, deadline)
                 held = self._session.held
-                reply = await self._acall(ask, ends)
-                if _is_forbidden(reply) and await asyncio.to_thread(
-                    self._session.replace, held, self._client, _left(ends)
-                ):
-                    reply = await self._acall(ask, ends)
+                reply = await self._acall(ask, deadline)
+                if _is_forbidden(reply) and await self._in_thread(partial(self._session.replace, held), deadline):
+                    reply = await self._acall(ask, deadline)
             except VaultError as error:
                 error.alias = self._alias
                 return error
         return self._told(ask) if _is_forbidden(reply) else reply
 
-    def _call(self, ask: Ask, ends: float) -> Reply:
+    async def _in_thread(self, function: Callable[[VaultClient, Deadline], T], deadline: Deadline) -> T:
+        try:
+            async with asyncio.timeout(deadline.timeout + LEEWAY):
+                return await in_own_thread(function, self._client, deadline)
+        except TimeoutError:
+            raise NoAnswerInTime("no token could be had in time.") from None
+
+    def _call(self, ask: Ask, deadline: Deadline) -> Reply:
         path = f"/v1/{self._mount}/{ask.path}"
         try:
             if ask.payload is None:
-                return self._client.get(path, timeout=_left(ends))
-            return self._client.post(path, ask.payload, timeout=_left(ends))
+                return self._client.get(path, timeout=deadline.timeout)
+            return self._client.post(path, ask.payload, timeout=deadline.timeout)
         except VaultError as error:
             return error
 
-    async def _acall(self, ask: Ask, ends: float) -> Reply:
+    async def _acall(self, ask: Ask, deadline: Deadline) -> Reply:
         path = f"/v1/{self._mount}/{ask.path}"
         try:
             if ask.payload is None:
-                return await self._async_client.get(path, within=_left(ends))
-            return await self._async_client.post(path, ask.payload, within=_left(ends))
+                return await self._async_client.get(path, within=deadline.timeout)
+            return await self._async_client.post(path, ask.payload, within=deadline.timeout)
         except VaultError as error:
             return error
+
+    def _missed(self) -> VaultError:
+        return NoAnswerInTime(
+            f"The key was not had within {self._timeout:g} s, which are for all requests of an operation.",
+            alias=self._alias,
+        )
 
     def _told(self, ask: Ask) -> VaultError:
         return VaultRefused(
@@ -139,7 +172,3 @@ class Dialogue:
 
 def _is_forbidden(reply: Reply) -> bool:
     return isinstance(reply, VaultError) and reply.status == 403
-
-
-def _left(ends: float) -> float:
-    return max(ends - time.monotonic(), 0.001)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vault_fields.client import VaultClient
-from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
+from vault_fields.deadline import Deadline, NoAnswerInTime
+from vault_fields.exceptions import VaultError, VaultRefused
 from vault_fields.transit.asking import Payload, data_in
 from vault_fields.transit.sources import Grant, Source, grant_in, seconds_in
 
@@ -69,61 +70,68 @@ class Session:
     def headers(self) -> Mapping[str, str]:
         return self._fixed if self._held is None else {**self._fixed, "X-Vault-Token": self._held.grant.token}
 
-    def prepare(self, client: VaultClient, timeout: float) -> None:
+    def prepare(self, client: VaultClient, deadline: Deadline) -> None:
         """See that there is a token. Up to two calls; none while it is young. Raises ``VaultError``."""
         held = self._held
         if self.is_ready:
             return
         is_valid = held is not None and self._clock() < held.ends
-        if not self._lock.acquire(blocking=not is_valid, timeout=-1 if is_valid else timeout):
+        if not self._lock.acquire(blocking=not is_valid, timeout=-1 if is_valid else deadline.timeout):
             if is_valid:
                 return
-            raise VaultUnavailable("no token could be had in time.")
+            raise _no_token()
         try:
             if self._held is held:
                 if held is not None and is_valid:
-                    self._held = self._renewed(held, client, timeout)
+                    self._held = self._renewed(held, client, deadline)
                 else:
-                    self._held = self._obtained(client, timeout)
+                    self._held = self._obtained(client, deadline)
         finally:
             self._lock.release()
 
-    def replace(self, refused: Held | None, client: VaultClient, timeout: float) -> bool:
+    def replace(self, refused: Held | None, client: VaultClient, deadline: Deadline) -> bool:
         """
         After a 403: see whether there is another token than the ``refused`` one. Raises ``VaultError``.
 
         A 403 may also mean that the policy forbids the call, in which case a new token is refused as the old one was.
         """
-        with self._lock:
+        if not self._lock.acquire(timeout=deadline.timeout):
+            raise _no_token()
+        try:
             if self._held is not refused:
                 return True
             if refused is None or not self._source.replaces or self._clock() < refused.since + PAUSE:
                 return False
-            self._held = self._obtained(client, timeout)
+            self._held = self._obtained(client, deadline)
             return self._held.grant.token != refused.grant.token
+        finally:
+            self._lock.release()
 
-    def _obtained(self, client: VaultClient, timeout: float) -> Held:
-        grant = self._source.obtain(client, timeout)
+    def _obtained(self, client: VaultClient, deadline: Deadline) -> Held:
+        if deadline.has_passed:
+            # It was waited for somebody else, who asked in vain.
+            raise _no_token()
+        grant = self._source.obtain(client, deadline.timeout)
         if not self._source.replaces:
             # How long it lasts is looked up, which is done with the token itself.
             self._held = self._hold(grant)
             try:
-                grant = _looked_up(grant, client, timeout)
+                grant = _looked_up(grant, client, deadline)
             except VaultError:
                 # Held on, it would pass for a token that never ends.
                 self._held = None
                 raise
         return self._hold(grant)
 
-    def _renewed(self, held: Held, client: VaultClient, timeout: float) -> Held:
+    def _renewed(self, held: Held, client: VaultClient, deadline: Deadline) -> Held:
         """The token for longer, or another one, or the same as it is if neither can be had now."""
         try:
             if held.grant.renewable:
-                grant = grant_in(client.post(RENEW, Payload(), timeout=timeout).content)
+                grant = grant_in(client.post(RENEW, Payload(), timeout=deadline.timeout).content)
                 # Towards its greatest age a token is renewed for less and less; then it is better replaced.
                 if grant.seconds * 2 >= held.grant.seconds or not self._source.replaces:
                     return self._hold(grant)
-            return self._obtained(client, timeout) if self._source.replaces else Held(held.grant, held.since, math.inf)
+            return self._obtained(client, deadline) if self._source.replaces else Held(held.grant, held.since, math.inf)
         except VaultError as error:
             left = held.ends - self._clock()
             text = "VAULTS[%r]: The token could not be renewed, and is valid for another %.0f s: %s"
@@ -135,9 +143,13 @@ class Session:
         return Held(grant, now, now + grant.seconds * DUE_AFTER)
 
 
-def _looked_up(grant: Grant, client: VaultClient, timeout: float) -> Grant:
+def _no_token() -> NoAnswerInTime:
+    return NoAnswerInTime("no token could be had in time.")
+
+
+def _looked_up(grant: Grant, client: VaultClient, deadline: Deadline) -> Grant:
     try:
-        data = data_in(client.get(LOOKUP, timeout=timeout))
+        data = data_in(client.get(LOOKUP, timeout=deadline.timeout))
     except VaultRefused:
         # Its policies do not let it look, or it is not valid: the calls that it is for will tell.
         return grant

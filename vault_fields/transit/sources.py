@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from django.views.decorators.debug import sensitive_variables
-
 from vault_fields.client import VaultClient
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
+from vault_fields.frames import forgetful
 from vault_fields.transit.asking import Payload
 
 __all__ = ["AppRole", "FixedToken", "Grant", "Source", "TokenFile", "grant_in", "is_token"]
@@ -67,7 +66,7 @@ class TokenFile(Source):
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    @sensitive_variables("token")
+    @forgetful
     def obtain(self, client: VaultClient, timeout: float) -> Grant:
         try:
             token = self._path.read_text("ascii", errors="replace").strip()
@@ -83,7 +82,7 @@ class AppRole(Source):
 
     replaces = True
 
-    @sensitive_variables("secret_id")
+    @forgetful
     def __init__(self, mount: str, role_id: str, secret_id: str) -> None:
         self._path = f"/v1/auth/{mount}/login"
         self._login = Payload(role_id=role_id, secret_id=secret_id)

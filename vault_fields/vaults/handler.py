@@ -2,8 +2,10 @@
 
 import inspect
 import os
+import sys
 import threading
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -11,9 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.dispatch import receiver
 from django.utils.module_loading import import_string
-from django.views.decorators.debug import sensitive_variables
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.frames import forgetful, forgetful_class
 
 __all__ = ["DEFAULT_VAULT_ALIAS", "VaultHandler", "vaults"]
 
@@ -30,6 +32,7 @@ NOT_SET = """VAULTS: not set. To keep the keys in the embedded Vault, paste this
 """
 
 
+@forgetful_class
 class VaultHandler:
     """
     Build each vault of ``settings.VAULTS`` once per process, on first use.
@@ -51,8 +54,10 @@ class VaultHandler:
 
     def __getitem__(self, alias: str) -> BaseVault:
         vault = self._vaults.get(alias)
-        if vault is not None:
-            return vault
+        return vault if vault is not None else self._built(alias)
+
+    @forgetful
+    def _built(self, alias: str) -> BaseVault:
         # Importing under the lock could meet another thread that holds the import lock and wants this one.
         backend, options = _entry(alias)
         with self._lock:
@@ -60,12 +65,15 @@ class VaultHandler:
                 self._vaults[alias] = _build(alias, backend, options)
             return self._vaults[alias]
 
+    @forgetful
     def __iter__(self) -> Iterator[str]:
         return iter(_setting())
 
+    @forgetful
     def __contains__(self, alias: object) -> bool:
         return alias in _setting()
 
+    @forgetful
     def __len__(self) -> int:
         return len(_setting())
 
@@ -143,7 +151,6 @@ def _last_successor(alias: str) -> str:
     return passed[-1]
 
 
-@sensitive_variables()
 def _entry(alias: str) -> tuple[type[BaseVault], dict[str, Any]]:
     entry = _checked_entry(alias)
     if _is_left(entry):
@@ -160,7 +167,6 @@ def _is_left(entry: Mapping[str, Any]) -> bool:
     return "SUCCESSOR" in entry and not entry.keys() & {"BACKEND", "OPTIONS"}
 
 
-@sensitive_variables()
 def _checked_entry(alias: str) -> Mapping[str, Any]:
     configured = _setting()
     if alias not in configured:
@@ -181,6 +187,12 @@ def _checked_entry(alias: str) -> Mapping[str, Any]:
 def _backend(alias: str, path: object) -> type[BaseVault]:
     if not isinstance(path, str) or not path:
         raise _misconfigured(alias, "BACKEND must be the dotted path of a vault class, as a string.")
+    if not _is_package(path.partition(".")[0]):
+        raise _misconfigured(
+            alias,
+            "BACKEND must be the dotted path of a vault class, and begins with the name of no package here. It is not "
+            "shown: it may be a key.",
+        )
     try:
         backend = import_string(path)
     except ImportError as error:
@@ -190,7 +202,6 @@ def _backend(alias: str, path: object) -> type[BaseVault]:
     return backend
 
 
-@sensitive_variables()
 def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> BaseVault:
     # Binding first tells a wrong option from a TypeError inside the constructor, which is a bug and must show as one.
     fault = None
@@ -201,6 +212,10 @@ def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> Bas
     if fault is not None:
         raise _misconfigured(alias, f"OPTIONS do not fit {backend.__name__}: {fault}.")
     return backend(alias, **options)
+
+
+def _is_package(name: str) -> bool:
+    return name in sys.modules or (name.isidentifier() and find_spec(name) is not None)
 
 
 def _misconfigured(alias: str, reason: str) -> ImproperlyConfigured:

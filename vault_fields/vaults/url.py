@@ -10,7 +10,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
-from django.views.decorators.debug import sensitive_variables
+
+from vault_fields.frames import forgetful
 
 __all__ = ["vault_config"]
 
@@ -37,7 +38,7 @@ NOT_IN_QUERY = {
 }
 
 
-@sensitive_variables()
+@forgetful
 def vault_config(url: str, **options: Any) -> dict[str, Any]:
     """
     The entry of ``VAULTS`` that a URL stands for; ``options`` are added to its ``OPTIONS``.
@@ -65,7 +66,7 @@ def vault_config(url: str, **options: Any) -> dict[str, Any]:
     return {"BACKEND": backend, "OPTIONS": {**found, **options}}
 
 
-@sensitive_variables()
+@forgetful
 def _split(url: object) -> SplitResult:
     if not isinstance(url, str):
         raise _invalid(f"it must be a string, not {type(url).__name__}.")
@@ -84,7 +85,7 @@ def _split(url: object) -> SplitResult:
     return parts
 
 
-@sensitive_variables()
+@forgetful
 def _read_local(parts: SplitResult) -> dict[str, Any]:
     # Relative to what? Two processes started in two directories would each make a key store.
     if parts.netloc or not parts.path.startswith("/") or not parts.path.strip("/"):
@@ -92,14 +93,14 @@ def _read_local(parts: SplitResult) -> dict[str, Any]:
     return {"path": unquote(parts.path)}
 
 
-@sensitive_variables()
+@forgetful
 def _read_memory(parts: SplitResult) -> dict[str, Any]:
     if parts.netloc or parts.path:
         raise _invalid("memory:// takes no host and no path.")
     return {}
 
 
-@sensitive_variables()
+@forgetful
 def _read_workos(parts: SplitResult) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if parts.username:
@@ -113,7 +114,7 @@ def _read_workos(parts: SplitResult) -> dict[str, Any]:
     return options
 
 
-@sensitive_variables()
+@forgetful
 def _read_openbao(parts: SplitResult) -> dict[str, Any]:
     options: dict[str, Any] = {}
     if parts.password:
@@ -145,7 +146,7 @@ SCHEMES: Mapping[str, tuple[str, Callable[[SplitResult], dict[str, Any]]]] = {
 }
 
 
-@sensitive_variables()
+@forgetful
 def _options_in_query(query: str, backend: str) -> dict[str, Any]:
     options: dict[str, Any] = {}
     pairs = parse_qsl(query, keep_blank_values=True)

@@ -12,8 +12,8 @@ from django.conf import settings
 from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
-from django.views.decorators.debug import sensitive_variables
 
+from vault_fields.frames import forgetful
 from vault_fields.keys import MAX_NAME_LENGTH
 
 __all__ = ["WebhookSettings", "webhook_settings"]
@@ -41,7 +41,7 @@ class WebhookSettings:
         return caches[self.cache]
 
 
-@sensitive_variables()
+@forgetful
 def webhook_settings() -> WebhookSettings:
     """Raises ``ImproperlyConfigured``, which never quotes a secret."""
     setting = getattr(settings, "VAULT_WEBHOOKS", None)

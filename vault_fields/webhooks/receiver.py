@@ -14,8 +14,8 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.http import HttpRequest, JsonResponse, UnreadablePostError
-from django.views.decorators.debug import sensitive_variables
 
+from vault_fields.frames import forgetful
 from vault_fields.vaults import vaults
 from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
 from vault_fields.webhooks.signature import is_signed
@@ -30,7 +30,7 @@ DELETED = "vault.byok_key.deleted"
 VERIFICATION = "vault.byok_key.verification_completed"
 
 
-@sensitive_variables()
+@forgetful
 def receive(request: HttpRequest) -> JsonResponse:
     """The whole of the view."""
     if request.method != "POST":

@@ -3,19 +3,26 @@
 from collections.abc import Iterable
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
-from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import KINDS
 from vault_fields.custody import custody_of
 from vault_fields.embedded.byok import CustomerKey
-from vault_fields.exceptions import VaultFieldsError
-from vault_fields.management.keystores import item_of, shown
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.frames import forgetful
+from vault_fields.management.keystores import (
+    KeystoreCommand,
+    item_of,
+    known_names,
+    require_environment,
+    require_meant,
+    shown,
+)
 from vault_fields.progress import progress_bar
+from vault_fields.shredding import customers_key
 from vault_fields.storedkeys import in_environment, tables
-from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
 ACTIONS = {
     "list": "all keys, deleted ones too",
@@ -28,9 +35,16 @@ ACTIONS = {
     "enable": "undo disable",
     "delete": "refuse what it has a part in, for ever",
 }
+# Which options each action has a use for, besides --vault and --environment.
+OPTIONS = {
+    "status": {"database"},
+    "configure": {"provider", "set", "in_advance"},
+    "delete": {"make_data_unreadable"},
+}
+ALL_OPTIONS = ["provider", "set", "make_data_unreadable", "in_advance", "database"]
 
 
-class Command(BaseCommand):
+class Command(KeystoreCommand):
     help = "Customer-managed keys of an embedded vault: " + "; ".join(
         f"{action}: {meaning}" for action, meaning in ACTIONS.items()
     )
@@ -38,7 +52,7 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", choices=tuple(ACTIONS))
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list.")
-        parser.add_argument("--vault", default=DEFAULT_VAULT_ALIAS, help="The alias in VAULTS (default: %(default)s).")
+        super().add_arguments(parser)
         parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
         parser.add_argument("--provider", choices=tuple(KINDS), help="Where the key is kept; for configure.")
         parser.add_argument(
@@ -46,11 +60,16 @@ class Command(BaseCommand):
             action="append",
             default=[],
             metavar="NAME=VALUE",
-            dest="provider_settings",
+            dest="set",
             help="A setting of the provider, such as key_id=arn:aws:kms:…; for configure. Never a secret.",
         )
         parser.add_argument(
             "--make-data-unreadable", action="store_true", help="For delete, which makes data unreadable for ever."
+        )
+        parser.add_argument(
+            "--in-advance",
+            action="store_true",
+            help="For configure: also an item, or an environment, that nothing was encrypted for yet.",
         )
         parser.add_argument(
             "--database",
@@ -60,37 +79,58 @@ class Command(BaseCommand):
             help="For status: a database to look at; may be repeated. Default: all.",
         )
 
+    @forgetful
     def handle(self, *args: Any, action: str, item: str | None, vault: str, **options: Any) -> None:
+        require_meant(action, options, OPTIONS.get(action, ()), ALL_OPTIONS)
+        if (item is None) != (action == "list"):
+            raise CommandError(
+                f"{action} needs the context item, as NAME=VALUE." if item is None else "list takes no context item."
+            )
+        if action == "configure" and options["provider"] is None:
+            raise CommandError("configure needs --provider.")
         try:
-            backend = _embedded(vault)
-            environment = options["environment"]
-            byok = in_environment(backend, environment, ())[0].byok
-            if action == "list":
-                self.tell(byok.all())
-                return
-            if item is None:
-                raise CommandError(f"{action} needs the context item, as NAME=VALUE.")
-            name, value = item_of(item)
-            if action == "status":
-                self.tell(filter(None, [byok.get(name, value)]))
-                self.tell_custody(backend, name, value, environment, options["database"])
-            elif action == "configure":
-                if options["provider"] is None:
-                    raise CommandError("configure needs --provider.")
-                settings = dict(map(_pair, options["provider_settings"]))
-                self.tell([byok.configure(name, value, provider=options["provider"], settings=settings)])
-            elif action == "delete":
-                if not options["make_data_unreadable"]:
-                    raise CommandError(
-                        "What was not rekeyed becomes unreadable for ever. See `vault_byok status` for how much that "
-                        "is; then add --make-data-unreadable."
-                    )
-                byok.delete(name, value)
-                self.stdout.write(f"{item}: deleted.")
-            else:
-                self.tell([getattr(byok, action)(name, value)])
-        except (VaultFieldsError, ImproperlyConfigured, ValueError) as error:
+            with self.failures_told(vault):
+                self.act(action, item, self.embedded(vault), **options)
+        except ValueError as error:
             raise CommandError(str(error)) from error
+
+    def act(self, action: str, item: str | None, backend: EmbeddedBackend, **options: Any) -> None:
+        environment = options["environment"]
+        if not options["in_advance"]:
+            require_environment(backend.service, environment)
+        service = in_environment(backend, environment, ())[0]
+        byok = service.byok
+        if item is None:
+            self.tell(byok.all())
+            return
+        name, value = item_of(item)
+        if action in {"configure", "status"} and not options["in_advance"]:
+            self.require_known(service, name, value)
+        if action == "status":
+            self.tell(filter(None, [byok.get(name, value)]))
+            self.tell_custody(backend, name, value, environment, options["database"])
+        elif action == "configure":
+            settings = dict(map(_pair, options["set"]))
+            self.tell([byok.configure(name, value, provider=options["provider"], settings=settings)])
+        elif action == "delete":
+            if not options["make_data_unreadable"]:
+                raise CommandError(
+                    "What was not rekeyed becomes unreadable for ever. See `vault_byok status` for how much that "
+                    "is; then add --make-data-unreadable."
+                )
+            byok.delete(name, value)
+            self.stdout.write(f"{item}: deleted.")
+        else:
+            self.tell([getattr(byok, action)(name, value)])
+
+    def require_known(self, service: EmbeddedVault, name: str, value: str) -> None:
+        """A key that is configured for a slip of the pen wraps nothing, and whoever configured it believes it does."""
+        if service.keks.find(name, value) is None and customers_key(service, name, value) is None:
+            raise CommandError(
+                f"Nothing was encrypted for the context item {name!r} of this value in {service.environment!r}, "
+                f"and it has no customer-managed key. {known_names(service, name)} To configure one before anything is "
+                "encrypted for it, add --in-advance."
+            )
 
     def tell_custody(
         self, vault: EmbeddedBackend, name: str, value: str, environment: str, databases: list[str]
@@ -110,15 +150,9 @@ class Command(BaseCommand):
             self.stdout.write("No customer-managed key.")
 
 
-def _embedded(alias: str) -> EmbeddedBackend:
-    vault = vaults[alias]
-    if not isinstance(vault, EmbeddedBackend):
-        raise CommandError(f"Only an embedded vault has keys to manage here, and {alias!r} is {vault!r}.")
-    return vault
-
-
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        raise CommandError(f"{text!r} is not of the form NAME=VALUE.")
+        # It is not shown: a setting that has no name may be a secret.
+        raise CommandError("What stands behind one --set is not of the form NAME=VALUE.")
     return name, value

@@ -2,26 +2,47 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError
+from django.core.management.base import CommandError, CommandParser
 
 from vault_fields.backfill import encrypt_column
-from vault_fields.management.columns import ColumnCommand
+from vault_fields.frames import forgetful
+from vault_fields.management.columns import ColumnCommand, LeftAlone
 from vault_fields.progress import progress_bar
 
 
 class Command(ColumnCommand):
     help = (
         "Encrypts what columns that are declared with migrating=True still hold in the clear. Does what the migration "
-        "operation EncryptField does, for tables that are too large for a migration, or that were written to since."
+        "operation EncryptField does, for tables that are too large for a migration, or that were written to since. "
+        "Rows that cannot be encrypted are reported and left alone, and the exit status is 1."
     )
 
-    def handle(self, *args: Any, model: str, field: list[str], database: str, batch_size: int, **options: Any) -> None:
-        fields = self.fields(model, field)
-        if not field:
-            fields = [candidate for candidate in fields if candidate.migrating]
-        if not fields:
-            raise CommandError(f"{model}: no field is declared with migrating=True; nothing was done.")
-        for column in fields:
-            with self.failures_told():
-                report = encrypt_column(column, using=database, batch_size=batch_size, progress=progress_bar)
-            self.stdout.write(str(report))
+    def add_arguments(self, parser: CommandParser) -> None:
+        super().add_arguments(parser)
+        parser.add_argument(
+            "--dry-run",
+            action="store_true",
+            help="Only count, and report what could not be encrypted. Writes nothing, and does not ask the Vault.",
+        )
+
+    @forgetful
+    def handle(self, *args: Any, batch_size: int, dry_run: bool, **options: Any) -> None:
+        columns = self.columns(options)
+        if not options["field"]:
+            columns = [(using, field) for using, field in columns if field.migrating is True]
+        if not columns:
+            where = options["model"] or "All models"
+            raise CommandError(f"{where}: no field is declared with migrating=True; nothing was done.")
+        left_alone: set[LeftAlone] = set()
+        for using, field in columns:
+            report = encrypt_column(
+                field,
+                using=using,
+                batch_size=batch_size,
+                progress=progress_bar,
+                on_problem=self.warn,
+                dry_run=dry_run,
+            )
+            self.stdout.write(f"{self.place(using)}{report}")
+            left_alone |= {(using, field.model, pk) for pk in report.left_alone}
+        self.require_none(left_alone)

@@ -5,12 +5,16 @@ from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
 from vault_fields.embedded.eventlog import UnknownCursor
 from vault_fields.embedded.events import PAYLOADS
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.frames import forgetful
+from vault_fields.management.keystores import require_environment, require_meant
+from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
 
 PAGE = 1000
@@ -24,7 +28,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--vault", help="The alias in VAULTS (default: that of VAULT_SERVER, or 'default').")
-        parser.add_argument("--environment", default="default", help="The environment (default: %(default)s).")
+        parser.add_argument("--environment", help=f"The environment (default: {DEFAULT_ENVIRONMENT}).")
         parser.add_argument(
             "--event", action="append", default=[], choices=sorted(PAYLOADS), metavar="NAME", help="Only these."
         )
@@ -37,24 +41,28 @@ class Command(BaseCommand):
             help="Print nothing, and delete the events of all environments that are older than this many days.",
         )
 
+    @forgetful
     def handle(self, *args: Any, vault: str | None, prune_days: int | None, **options: Any) -> None:
-        events = served_vault(vault).store.events
+        if prune_days is not None:
+            require_meant("--prune-days", options, (), ["environment", "event", "after", "since"])
+        environment = options["environment"] or DEFAULT_ENVIRONMENT
         try:
+            served = served_vault(vault)
+            events = served.store.events
             if prune_days is not None:
                 number = events.prune(datetime.now(UTC) - timedelta(days=prune_days))
                 self.stdout.write(f"{number} events deleted.")
                 return
+            require_environment(served, environment)
             after, more = options["after"], True
             while more:
-                page = events.page(
-                    options["environment"], names=options["event"], after=after, limit=PAGE, since=options["since"]
-                )
+                page = events.page(environment, names=options["event"], after=after, limit=PAGE, since=options["since"])
                 for event in page.items:
                     self.stdout.write(json.dumps(event.as_json(), ensure_ascii=False))
                 after, more = page.after, page.after is not None
         except UnknownCursor as error:
             raise CommandError(f"--after {options['after']}: {error} It may have been pruned.") from None
-        except VaultUnavailable as error:
+        except (VaultUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
 
 

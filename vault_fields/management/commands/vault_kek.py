@@ -1,7 +1,7 @@
 """``manage.py vault_kek``: the key-encrypting keys of an embedded Vault."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,7 +12,16 @@ from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.cmkstore import DELETED
 from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.lifecycle import KekInfo, Keks
-from vault_fields.management.keystores import KeystoreCommand, item_of, shown
+from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.frames import forgetful
+from vault_fields.management.keystores import (
+    KeystoreCommand,
+    item_of,
+    known_names,
+    require_environment,
+    require_meant,
+    shown,
+)
 from vault_fields.progress import progress_bar
 from vault_fields.shredding import customers_key, managed_key, prove_shredded
 from vault_fields.storedkeys import in_environment, tables
@@ -36,6 +45,23 @@ ACTIONS = {
     "prove": "try to open every value, and fail unless all of the item's are refused and all others open",
 }
 CHANGES = {"show", "rotate", "disable", "enable", "cancel"}
+WITHOUT_ITEM = {"list", "erase"}
+# Which options each action has a use for.
+OPTIONS = {
+    "list": {"environment", "format"},
+    "show": {"environment", "format"},
+    "usage": {"environment", "database"},
+    "rotate": {"environment", "format"},
+    "retire": {"environment", "format", "before"},
+    "disable": {"environment", "format", "in_advance"},
+    "enable": {"environment", "format"},
+    "destroy": {"environment", "days", "make_data_unreadable", "prove"},
+    "cancel": {"environment", "format"},
+    "erase": set[str](),
+    "prove": {"environment", "database"},
+}
+ALL_OPTIONS = ["environment", "format", "before", "days", "make_data_unreadable", "prove", "in_advance", "database"]
+DEFAULTS = {"environment": "default", "format": "text", "days": WAITING_DAYS}
 
 
 class Command(KeystoreCommand):
@@ -47,37 +73,77 @@ class Command(KeystoreCommand):
         parser.add_argument("action", choices=tuple(ACTIONS))
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list and erase.")
         super().add_arguments(parser)
-        parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
-        parser.add_argument("--format", choices=["text", "json"], default="text", help="For list and show.")
-        parser.add_argument("--before", type=int, help="For retire: the lowest version that still opens.")
+        parser.add_argument("--environment", help=f"Whose keys (default: {DEFAULTS['environment']}).")
         parser.add_argument(
-            "--days", type=int, default=WAITING_DAYS, help="For destroy: the waiting period (default: %(default)s)."
+            "--format",
+            choices=["text", "json"],
+            help=f"How to tell of keys (default: {DEFAULTS['format']}); not for usage, destroy, erase and prove.",
         )
+        parser.add_argument("--before", type=int, help="For retire: the lowest version that still opens.")
+        parser.add_argument("--days", type=int, help=f"For destroy: the waiting period (default: {WAITING_DAYS}).")
         parser.add_argument(
             "--make-data-unreadable", action="store_true", help="For destroy with --days 0, which nothing can undo."
         )
         parser.add_argument("--prove", action="store_true", help="For destroy: go on with prove.")
         parser.add_argument(
+            "--in-advance",
+            action="store_true",
+            help="For disable: also an item, or an environment, that nothing was encrypted for yet.",
+        )
+        parser.add_argument(
             "--database",
             action="append",
             choices=tuple(connections),
             default=[],
-            help="For usage and prove: a database to look at; may be repeated. Default: all.",
+            help="For usage, prove and destroy --prove: a database to look at; may be repeated. Default: all.",
         )
 
+    @forgetful
     def handle(self, *args: Any, action: str, item: str | None, vault: str, **options: Any) -> None:
+        meant = OPTIONS[action] | ({"database"} if options["prove"] else set())
+        require_meant(action, options, meant, ALL_OPTIONS)
+        if item is not None and action in WITHOUT_ITEM:
+            raise CommandError(f"{action} takes no context item.")
+        options |= {name: default for name, default in DEFAULTS.items() if options[name] is None}
         with self.failures_told(vault):
             if action == "prove":
                 # Other vaults than embedded ones are asked just the same.
                 self.prove(vault, *self.required(action, item), **options)
                 return
-            keks = self.embedded(vault).service.for_environment(options["environment"]).keks
+            service = self.embedded(vault).service
+            if not options["in_advance"]:
+                require_environment(service, options["environment"])
+            service = service.for_environment(options["environment"])
             if action == "list":
-                self.tell(keks, options["format"])
+                self.tell(self.listed(service.keks), options["format"])
             elif action == "erase":
-                self.stdout.write(f"{keks.erase_due()} keys were erased.")
+                self.stdout.write(f"{service.keks.erase_due()} keys were erased.")
             else:
-                self.act(action, keks, vault, *self.required(action, item), **options)
+                name, value = self.required(action, item)
+                if action == "disable":
+                    self.require_meant_item(service, name, value, options["in_advance"])
+                self.act(action, service.keks, vault, name, value, **options)
+
+    def listed(self, keks: Keks) -> Iterator[KekInfo]:
+        with self.progress()("Reading keys", lambda: len(keks)) as advance:
+            for kek in keks:
+                yield kek
+                advance(1)
+
+    def require_meant_item(self, service: EmbeddedVault, name: str, value: str, in_advance: bool) -> None:
+        """What a slip of the pen disables is a new item's key, and whoever typed it believes that the right one is."""
+        customers = service.byok.get(name, value)
+        if customers is not None:
+            self.stderr.write(
+                f"This item has a customer-managed key too, which is {customers.state}: what that wrapped, only "
+                "`vault_byok disable` refuses."
+            )
+        if service.keks.find(name, value) is None and not in_advance:
+            raise CommandError(
+                f"Nothing was encrypted with a managed key for the context item {name!r} of this value in "
+                f"{service.environment!r}, so there is nothing to disable. {known_names(service, name)} To refuse it "
+                "before anything is encrypted for it, add --in-advance."
+            )
 
     def act(self, action: str, keks: Keks, vault: str, name: str, value: str, **options: Any) -> None:
         if action in CHANGES:
@@ -112,7 +178,10 @@ class Command(KeystoreCommand):
             self.embedded(vault), kek.id, tables(database), environment=environment, progress=progress_bar
         )
         for version in range(1, kek.version + 1):
-            self.stdout.write(f"version {version}: {used[version]} values{_note(kek, version)}")
+            unverified = f", unverified: {used.unverified[version]}" if used.unverified[version] else ""
+            self.stdout.write(f"version {version}: {used.versions[version]} values{unverified}{_note(kek, version)}")
+        if used.altered:
+            self.stdout.write(f"not counted: {used.altered} values that were altered, or that do not open")
 
     def prove(
         self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
@@ -121,6 +190,7 @@ class Command(KeystoreCommand):
         state: str | None = None
         self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
         if isinstance(embedded := vaults[vault], EmbeddedBackend):
+            require_environment(embedded.service, environment)
             service, wanted = in_environment(embedded, environment, wanted)
             kek = managed_key(service, name, value)
             customers = customers_key(service, name, value)
@@ -138,6 +208,11 @@ class Command(KeystoreCommand):
         self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
         report = prove_shredded(embedded, name, value, wanted, environment=environment, progress=progress_bar)
         self.stdout.write(str(report))
+        if state is None and not report.unreadable + report.readable + report.recoverable:
+            raise CommandError(
+                "This is no proof: no value in these databases is encrypted for this item. Names and values of items "
+                "are compared exactly."
+            )
         if not report.proven:
             raise CommandError("This is no proof.")
         self.stdout.write(_verdict(state))

@@ -4,7 +4,8 @@ from typing import Any
 
 from django.core.management.base import CommandError
 
-from vault_fields.management.columns import ColumnCommand
+from vault_fields.frames import forgetful
+from vault_fields.management.columns import ColumnCommand, LeftAlone
 from vault_fields.progress import progress_bar
 from vault_fields.rekey import reencrypt_group
 
@@ -15,17 +16,17 @@ class Command(ColumnCommand):
         "key. The exit status is 1 if a row was left alone, and if there was nothing to re-encrypt."
     )
 
-    def handle(self, *args: Any, model: str, field: list[str], database: str, batch_size: int, **options: Any) -> None:
-        left_alone = written = 0
-        for group in self.groups(model, field):
-            with self.failures_told():
-                report = reencrypt_group(
-                    group, using=database, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
-                )
-            self.stdout.write(str(report))
-            left_alone += report.moved + report.failed
+    @forgetful
+    def handle(self, *args: Any, batch_size: int, **options: Any) -> None:
+        left_alone: set[LeftAlone] = set()
+        written = 0
+        for using, group in self.stored_groups(options):
+            report = reencrypt_group(
+                group, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
+            )
+            self.stdout.write(f"{self.place(using)}{report}")
+            left_alone |= {(using, group.model, pk) for pk in report.left_alone}
             written += report.written
-        if left_alone:
-            raise CommandError(f"{left_alone} rows were left alone.")
+        self.require_none(left_alone)
         if not written:
             raise CommandError("Nothing was re-encrypted: there is no encrypted value.")

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from django.core.management.base import CommandError, CommandParser
+from django.core.management.base import CommandParser
 
-from vault_fields.management.columns import ColumnCommand
+from vault_fields.frames import forgetful
+from vault_fields.management.columns import ColumnCommand, LeftAlone
 from vault_fields.progress import progress_bar
 from vault_fields.rekey import rekey_group
 
@@ -31,32 +32,28 @@ class Command(ColumnCommand):
         )
         parser.add_argument("--dry-run", action="store_true", help="Only count, and report what would be left alone.")
 
+    @forgetful
     def handle(
         self,
         *args: Any,
-        model: str,
-        field: list[str],
-        database: str,
         batch_size: int,
         accept_moved: bool,
         rewrap: bool,
         dry_run: bool,
         **options: Any,
     ) -> None:
-        left_alone = 0
-        for group in self.groups(model, field):
-            with self.failures_told():
-                report = rekey_group(
-                    group,
-                    using=database,
-                    accept_moved=accept_moved,
-                    rewrap=rewrap,
-                    dry_run=dry_run,
-                    batch_size=batch_size,
-                    progress=progress_bar,
-                    on_problem=self.warn,
-                )
-            self.stdout.write(str(report))
-            left_alone += report.moved + report.failed
-        if left_alone:
-            raise CommandError(f"{left_alone} rows were left alone.")
+        left_alone: set[LeftAlone] = set()
+        for using, group in self.stored_groups(options):
+            report = rekey_group(
+                group,
+                using=using,
+                accept_moved=accept_moved,
+                rewrap=rewrap,
+                dry_run=dry_run,
+                batch_size=batch_size,
+                progress=progress_bar,
+                on_problem=self.warn,
+            )
+            self.stdout.write(f"{self.place(using)}{report}")
+            left_alone |= {(using, group.model, pk) for pk in report.left_alone}
+        self.require_none(left_alone)

@@ -2,10 +2,12 @@
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.frames import forgetful
 from vault_fields.management.keystores import KeystoreCommand
+from vault_fields.vaults import DEFAULT_VAULT_ALIAS
 
 
 class Command(KeystoreCommand):
@@ -20,14 +22,18 @@ class Command(KeystoreCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("action", nargs="?", choices=["new", "rotate"], default="new")
-        super().add_arguments(parser)
+        parser.add_argument("--vault", help=f"For rotate: the alias in VAULTS (default: {DEFAULT_VAULT_ALIAS}).")
 
-    def handle(self, *args: Any, action: str, vault: str, **options: Any) -> None:
+    @forgetful
+    def handle(self, *args: Any, action: str, vault: str | None, **options: Any) -> None:
         if action == "new":
+            if vault is not None:
+                raise CommandError("--vault means nothing for new: a root key is of no vault yet. Leave it out.")
             self.stdout.write(generate_root_key())
             return
+        vault = vault or DEFAULT_VAULT_ALIAS
         with self.failures_told(vault):
-            done = self.embedded(vault).service.rotate_root_key(progress=self.progress)
+            done = self.embedded(vault).service.rotate_root_key(progress=self.progress())
         if done.former:
             self.stdout.write(
                 f"{done.rewrapped} keys are wrapped under the root key of id {done.current} now. That of id "
@@ -36,6 +42,3 @@ class Command(KeystoreCommand):
             )
         else:
             self.stdout.write(f"Nothing to do: the keystore has the root key of id {done.current}.")
-
-    def progress(self, rewrapped: int) -> None:
-        self.stderr.write(f"{rewrapped} keys wrapped again")

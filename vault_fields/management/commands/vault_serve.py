@@ -7,6 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.frames import forgetful
 from vault_fields.server.bearers import ApiKey, Bearers, generate_bearer, hash_bearer
 from vault_fields.server.configuration import configured_bearers, face_for, served_vault
 from vault_fields.server.serving import bind, is_loopback
@@ -30,15 +31,16 @@ class Command(BaseCommand):
             help="Listen beyond this machine, where bearer keys and data keys cross the network in the clear.",
         )
 
+    @forgetful
     def handle(
         self, *args: Any, host: str, port: int, vault: str | None, allow_plain_http: bool, **options: Any
     ) -> None:
-        served = served_vault(vault)
-        bearers, key = configured_bearers(), None
-        if bearers is None:
-            key = generate_bearer()
-            bearers = Bearers([ApiKey(hash_bearer(key))])
+        key = None
         try:
+            served, bearers = served_vault(vault), configured_bearers()
+            if bearers is None:
+                key = generate_bearer()
+                bearers = Bearers([ApiKey(hash_bearer(key))])
             if not allow_plain_http and not is_loopback(host):
                 raise CommandError(
                     f"{host} can be reached from other machines, and this is plain HTTP. Listen on 127.0.0.1, or add "

@@ -1,0 +1,76 @@
+"""What other packages were told to give away. Stand-ins for them; tests/packages has the packages themselves."""
+
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tests.checks.standins import Auditlog, Filters, Resources
+from vault_fields.checks.packages import check_packages
+
+
+@pytest.fixture
+def patient(lab):
+    return lab.patient()
+
+
+def messages(lab):
+    return check_packages(lab.apps.get_app_configs())
+
+
+def test_w011_a_resource_with_a_companion(lab, patient, monkeypatch):
+    resources = Resources()
+    monkeypatch.setitem(sys.modules, "import_export.resources", resources)
+    everything = resources.resource(patient)
+    narrower = resources.resource(patient, base=everything, exclude=["ssn_keys"])
+    resources.resource(None)
+    (message,) = messages(lab)
+    assert (message.id, message.obj) == ("vault_fields.W011", everything)
+    assert "'ssn_keys' of testapp." in message.msg
+    assert message.hint == 'Leave it out: exclude = ["ssn_keys"].'
+    assert "ssn_keys" not in narrower.fields
+    assert check_packages([]) == []
+
+
+def test_w011_a_schema_with_a_companion(lab, patient, monkeypatch):
+    schema = type("Schema", (), {"model_fields": {"ssn": 1, "ssn_keys": 2}})
+    narrower = type("Narrower", (), {"model_fields": {"ssn": 1}})
+    schemas = {(patient, "Schema"): schema, (patient, "Narrower"): narrower}
+    monkeypatch.setitem(sys.modules, "ninja.orm.factory", SimpleNamespace(factory=SimpleNamespace(schemas=schemas)))
+    assert [(message.id, message.obj) for message in messages(lab)] == [("vault_fields.W011", schema)]
+
+
+def test_w018_a_log_with_values(lab, patient, monkeypatch):
+    auditlog = Auditlog()
+    monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=auditlog))
+    auditlog.register(patient, exclude_fields=["ssn"])
+    (message,) = messages(lab)
+    assert (message.id, message.obj) == ("vault_fields.W018", patient)
+    assert "copies ssn_keys into its log" in message.msg
+    assert message.hint == (
+        f"Leave them out: auditlog.register({patient.__name__}, exclude_fields=['ssn', 'ssn_keys'])."
+    )
+    auditlog.register(patient, include_fields=["organization", "ssn"])
+    (message,) = messages(lab)
+    assert "copies ssn into its log" in message.msg
+    assert check_packages([]) == []
+    auditlog.register(patient, exclude_fields=["ssn", "ssn_keys"])
+    assert messages(lab) == []
+
+
+def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch):
+    filters = Filters()
+    monkeypatch.setitem(sys.modules, "django_filters.filterset", filters)
+    everything = type("All", (filters.FilterSet,), {"Meta": SimpleNamespace(model=patient)})
+    meta = SimpleNamespace(model=patient, exclude=["ssn_keys"], lookup="isnull")
+    others = [type("Asking", (filters.FilterSet,), {"Meta": meta}), type("Base", (filters.FilterSet,), {})]
+    found = messages(lab)
+    assert {(message.id, message.obj) for message in found} == {("vault_fields.W019", everything)}
+    assert sorted(message.msg.split()[2] for message in found) == ["'ssn'", "'ssn_keys'"]
+    assert 'exclude = ["ssn"]' in found[0].hint
+    assert check_packages([]) == []
+    assert [sorted(each.base_filters) for each in others] == [["id", "organization", "ssn"], []]
+
+
+def test_packages_that_are_not_there(lab, patient):
+    assert messages(lab) == []

@@ -1,0 +1,75 @@
+"""What a type checker makes of models with encrypted fields. Nothing here is run."""
+
+import json
+from typing import assert_type
+
+from django.db import models
+
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, JSONValue
+
+
+class Patient(models.Model):
+    organization_id = models.CharField(max_length=64)
+    ssn = EncryptedTextField(key_context=["organization_id"])
+    notes = EncryptedTextField(key_context=["organization_id"], null=True, blank=True)
+    history = EncryptedJSONField(key_context=["organization_id"], default=dict)
+    digest = EncryptedJSONField(key_context=["organization_id"], null=True)
+    encoded = EncryptedJSONField(key_context=["organization_id"], encoder=json.JSONEncoder, decoder=json.JSONDecoder)
+    vault_keys = CompanionField()
+
+    class Meta:
+        app_label = "typing_tests"
+
+
+def model(patient: Patient) -> None:
+    assert_type(patient.ssn, str)
+    assert_type(patient.notes, str | None)
+    assert_type(patient.history, JSONValue)
+    assert_type(patient.digest, JSONValue)
+    assert_type(patient.vault_keys, str | None)
+    patient.ssn = "123-45-6789"
+    patient.ssn = 7  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    patient.ssn = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    patient.notes.upper()  # type: ignore[union-attr]  # pyright: ignore[reportOptionalMemberAccess]
+    patient.notes = None
+    patient.notes = "text"
+    entry: dict[str, str] = {"at": "noon"}
+    patient.history = entry
+    patient.history = {"pain": [1, 2.5, True, None], "name": "Ada", "at": {"hour": 12}}
+    patient.history = [1, "two", {"three": ["four"]}]
+    patient.history = ("a", 1)
+    patient.history = None
+    patient.history = object()  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    patient.encoded = object()
+    patient.ssn.upper()
+
+
+def narrowed(patient: Patient) -> None:
+    if isinstance(patient.history, dict):
+        value: JSONValue = patient.history["pain"]
+        patient.digest = value
+
+
+def declarations() -> None:
+    EncryptedTextField()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    EncryptedTextField(key_context=7)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
+    assert_type(EncryptedTextField(key_context=["a"]), EncryptedTextField[str, str])
+    assert_type(EncryptedTextField(key_context=["a"], null=True), EncryptedTextField[str | None, str | None])
+
+
+class Upper(EncryptedTextField[str, str]):
+    """A subclass says what it takes and gives."""
+
+    def from_plaintext(self, text: str) -> str:
+        return text.upper()
+
+
+class Loud(models.Model):
+    title = Upper(key_context=["id"])
+
+    class Meta:
+        app_label = "typing_tests"
+
+
+def subclass(loud: Loud) -> None:
+    assert_type(loud.title, str)

@@ -1,0 +1,61 @@
+"""What may be encrypted: one rule for saves, forms, serializers and whatever else runs a field's validators."""
+
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ValidationError
+
+from vault_fields import envelope as envelope_format
+from vault_fields.frames import forgetful
+
+if TYPE_CHECKING:
+    from vault_fields.fields.base import EncryptedField
+
+__all__ = ["EncodableValidator", "Unencodable", "encode"]
+
+
+class Unencodable(ValueError):
+    """A value that cannot be encrypted. Says so to developers; ``message`` and ``code`` are for forms."""
+
+    def __init__(self, reason: str, message: str, code: str) -> None:
+        super().__init__(reason)
+        self.message = message
+        self.code = code
+
+
+@forgetful
+def encode(field: "EncryptedField", value: Any) -> str:
+    """The text to encrypt for a value, or ``Unencodable``, which holds nothing of the value."""
+    try:
+        text = field.to_plaintext(value)
+        size = len(text.encode())
+    except UnicodeEncodeError:
+        reason = "it holds a lone surrogate, which UTF-8 cannot encode"
+        refused = Unencodable(reason, "This value holds a character that cannot be stored.", "surrogate")
+    except Exception as error:  # noqa: BLE001 - an encoder is the project's own code, and its frames hold the value.
+        reason = f"it cannot be encoded ({type(error).__name__})"
+        refused = Unencodable(reason, "This value cannot be stored.", "invalid")
+    else:
+        if envelope_format.is_envelope(field.stored_text(text)):
+            reason = "it begins like an encrypted value, and encrypting it twice would lose it"
+            refused = Unencodable(reason, "This value begins like an encrypted one.", "envelope")
+        elif size > envelope_format.MAX_PLAINTEXT_BYTES:
+            reason = f"it has {size} bytes, and at most {envelope_format.MAX_PLAINTEXT_BYTES} are encrypted"
+            refused = Unencodable(reason, "This value is too large.", "too_large")
+        else:
+            return text
+    # Not raised from within: the error would keep that of the encoder, and with it the value.
+    raise refused
+
+
+class EncodableValidator:
+    """Refuses in a form what ``save()`` would refuse. Belongs to every encrypted field, and to no migration."""
+
+    def __init__(self, field: "EncryptedField") -> None:
+        self.field = field
+
+    @forgetful
+    def __call__(self, value: Any) -> None:
+        try:
+            encode(self.field, value)
+        except Unencodable as refused:
+            raise ValidationError(refused.message, code=refused.code) from None

@@ -1,0 +1,30 @@
+"""What is done before a row of a fixture is written."""
+
+from django.db.models import Model
+
+from vault_fields.fields.changes import changed_columns, is_dirty
+from vault_fields.fields.groups import groups_of
+from vault_fields.fields.saving import seal_rows
+from vault_fields.fields.sealed import Brought, Sealed
+
+__all__ = ["prepare_fixture"]
+
+
+def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> None:
+    """
+    Let a fixture be loaded as it was stored, so that it is neither encrypted again nor costs a call.
+
+    What it brings in the clear is sealed, and what was encrypted for other columns than the row has here. An instance
+    of a fixture has the columns of one table and no others, so those of parents are not compared.
+    """
+    own = set(table._meta.local_concrete_fields)
+    for group in groups_of(table):
+        held = {member.attname: instance.__dict__.get(member.attname) for member in group.members}
+        for name, value in held.items():
+            if isinstance(value, Brought):
+                # It takes the place of the stored row with its primary key, whose columns may vouch for it.
+                instance.__dict__[name] = Sealed(value.text, value.keys)
+                instance.__dict__[group.companion] = value.keys
+        is_clear = any(is_dirty(member, instance.__dict__.get(member.attname)) for member in group.members)
+        if is_clear or any(binding.field in own for binding in changed_columns(instance, group)):
+            seal_rows([(instance, group)], using)

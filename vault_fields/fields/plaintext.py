@@ -1,0 +1,38 @@
+"""The first phase of a migration, ``migrating="read"``: what is not encrypted yet is written as it is."""
+
+from collections.abc import Iterable
+
+from django.db.models import Model
+
+from vault_fields.fields.changes import is_encrypted
+from vault_fields.fields.groups import Group
+from vault_fields.fields.sealed import Opened, Pending, Sealed
+from vault_fields.fields.sealing import encoded
+
+__all__ = ["leave_in_the_clear"]
+
+
+def leave_in_the_clear(rows: Iterable[tuple[Model, Group]]) -> None:
+    """
+    Let new values of fields that only read encrypted ones be what is stored, without the Vault.
+
+    A value that takes the place of an encrypted one is left to ``seal``, and is encrypted with the data key of its row.
+    Raises ``ValueRefused``, and changes no row then.
+    """
+    kept: list[tuple[Model, str, Sealed]] = []
+    for instance, group in rows:
+        for member in group.members:
+            held = instance.__dict__.get(member.attname)
+            if not member.writes_plaintext or (new := _new_plaintext(held)) is None:
+                continue
+            opened = encoded(member, new.value, instance)
+            kept.append((instance, member.attname, Sealed(opened.text, "", opened=opened)))
+    for instance, name, sealed in kept:
+        instance.__dict__[name] = sealed
+
+
+def _new_plaintext(held: object) -> Pending | Opened | None:
+    """What was assigned, or changed in place, and takes the place of no encrypted value."""
+    if isinstance(held, Pending):
+        return None if is_encrypted(held.previous) else held
+    return held.opened if isinstance(held, Sealed) and held.is_changed and not is_encrypted(held) else None

@@ -1,0 +1,124 @@
+"""Rows as the database has them: the bare text of encrypted columns, with a lock or without one."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import F, Model, QuerySet, TextField
+from django.db.models.expressions import Col
+
+__all__ = ["Bare", "StoredColumns"]
+
+
+class StoredColumns:
+    """
+    Reads some columns of the rows of a model, and its primary key; those of parents too. No manager hides any row.
+
+    Rows come in the order of the primary key, so that whoever locks several locks them in one order.
+    """
+
+    def __init__(self, model: type[Model], attnames: Iterable[str], using: str) -> None:
+        meta = model._meta
+        names = {*attnames, *(field.attname for field in meta.pk_fields)}
+        self.using = using
+        self.queryset: QuerySet[Model] = QuerySet(model, using=using).order_by("pk")
+        # In the order in which ``from_db`` takes them.
+        self.columns = [field for field in meta.concrete_fields if field.attname in names]
+        self.attnames = [field.attname for field in self.columns]
+        self._meta = meta
+
+    def read(self, queryset: Any) -> Iterator[tuple[Any, ...]]:
+        """The values of ``attnames``, a tuple for each row of the queryset."""
+        names = [Bare(field.attname) if _is_encrypted(field) else field.attname for field in self.columns]
+        return iter(queryset.values_list(*names))
+
+    def lock(self, pks: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
+        """The same of the rows with these keys, which nobody else writes to until the transaction ends."""
+        self._forbid_writes()
+        for some in self._portions(pks):
+            yield from self.read(self.queryset.filter(pk__in=some).select_for_update())
+
+    def of(self, instances: Sequence[Model], *, lock: bool = False) -> dict[int, Mapping[str, Any]]:
+        """
+        The stored columns of each instance by its ``id()``, without those whose row is gone.
+
+        One query for each portion of keys that the database takes as parameters.
+        """
+        if lock:
+            self._forbid_writes()
+        pks = [instance.pk for instance in instances]
+        found: dict[Any, Mapping[str, Any]] = {}
+        for some in self._portions(pks):
+            found |= self._by_pk(self.queryset.filter(pk__in=some), lock=lock)
+        rows: dict[int, Mapping[str, Any]] = {}
+        for instance in instances:
+            row = found.get(self._loaded_pk(instance.pk))
+            if row is None:
+                # The key may have another spelling in memory than the one that is loaded.
+                row = next(iter(self._by_pk(self.queryset.filter(pk=instance.pk), lock=lock).values()), None)
+            if row is not None:
+                rows[id(instance)] = row
+        return rows
+
+    def _by_pk(self, queryset: Any, *, lock: bool) -> dict[Any, Mapping[str, Any]]:
+        rows = map(self.row, self.read(_locked(queryset, lock)))
+        return {self.pk(row): row for row in rows}
+
+    def row(self, values: tuple[Any, ...]) -> Mapping[str, Any]:
+        """The values that were read, by ``attnames``."""
+        return dict(zip(self.attnames, values, strict=True))
+
+    def pk(self, row: Mapping[str, Any]) -> Any:
+        values = tuple(row[field.attname] for field in self._meta.pk_fields)
+        return values if len(values) > 1 else values[0]
+
+    def _loaded_pk(self, pk: Any) -> Any:
+        # The database has taken it for a key by now.
+        if isinstance(pk, tuple):
+            return tuple(map(_loaded, self._meta.pk_fields, pk))
+        return _loaded(self._meta.pk, pk)
+
+    def _portions(self, pks: Sequence[Any]) -> Iterator[Sequence[Any]]:
+        # Where the database limits parameters, a composite key takes several each.
+        limit = connections[self.using].features.max_query_params or len(pks) or 1
+        size = max(limit // len(self._meta.pk_fields), 1)
+        return (pks[start : start + size] for start in range(0, len(pks), size))
+
+    def _forbid_writes(self) -> None:
+        """Where rows cannot be locked, as in SQLite, take the lock of the whole database, for which one can wait."""
+        connection = connections[self.using]
+        if not connection.features.has_select_for_update:
+            # A transaction that began by reading could be refused its first write instead, if somebody wrote since.
+            quote = connection.ops.quote_name
+            # A proxy has no column of its own.
+            model: Any = self._meta.concrete_model
+            first = model._meta.local_concrete_fields[0]
+            column = quote(first.column)
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    f"UPDATE {quote(self._meta.db_table)} SET {column} = {column} WHERE 1 = 0"  # noqa: S608
+                )
+
+
+class Bare(F):
+    """The bare text of an encrypted column, which queries otherwise refuse or open."""
+
+    def resolve_expression(self, *args: Any, **kwargs: Any) -> Any:
+        column: Any = super().resolve_expression(*args, **kwargs)
+        text = TextField(name=column.target.name, db_column=column.target.column)
+        text.set_attributes_from_name(column.target.name)
+        text.model = column.target.model
+        return Col(column.alias, text)
+
+
+def _locked(queryset: Any, lock: bool) -> Any:
+    return queryset.select_for_update() if lock else queryset
+
+
+def _loaded(field: Any, value: Any) -> Any:
+    convert: Callable[[Any], Any] = field.to_python
+    return convert(value)
+
+
+def _is_encrypted(field: Any) -> bool:
+    return getattr(field, "is_encrypted", False)

@@ -1,0 +1,22 @@
+"""``manage.py vault_api_key``: print a fresh API key for the server of an embedded Vault, and its hash."""
+
+from typing import Any
+
+from django.core.management.base import BaseCommand
+
+from vault_fields.frames import forgetful
+from vault_fields.server.bearers import generate_bearer, hash_bearer
+
+
+class Command(BaseCommand):
+    help = (
+        "Prints a fresh random API key for the server of an embedded Vault, and the hash that VAULT_SERVER takes. The "
+        "key is shown this once and kept nowhere: give it to who may call."
+    )
+    # The command is what one types because the settings lack a key.
+    requires_system_checks: list[str] = []
+
+    @forgetful
+    def handle(self, *args: Any, **options: Any) -> None:
+        key = generate_bearer()
+        self.stdout.write(f"API key, shown this once: {key}\nsha256 for VAULT_SERVER:  {hash_bearer(key)}")

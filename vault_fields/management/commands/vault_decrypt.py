@@ -1,0 +1,37 @@
+"""``manage.py vault_decrypt``: write what the columns of a model hold encrypted in the clear again."""
+
+from typing import Any
+
+from django.core.management.base import CommandError
+
+from vault_fields.backfill import decrypt_column
+from vault_fields.frames import forgetful
+from vault_fields.management.columns import ColumnCommand, LeftAlone
+from vault_fields.progress import progress_bar
+
+
+class Command(ColumnCommand):
+    help = (
+        "Writes in the clear what columns that are declared with migrating=… hold encrypted. Does what the migration "
+        "operation DecryptField does, for tables that are too large for a migration. Whatever writes to the columns "
+        "meanwhile encrypts, unless it is stopped."
+    )
+
+    @forgetful
+    def handle(self, *args: Any, batch_size: int, **options: Any) -> None:
+        columns = self.columns(options)
+        if options["all"]:
+            columns = [(using, field) for using, field in columns if field.migrating]
+        if refused := [field.label for _, field in columns if not field.migrating]:
+            raise CommandError(
+                f"{', '.join(refused)}: the code that runs now could not read what is written in the clear. Declare it "
+                'with migrating="read", deploy that, and run the command again; nothing was decrypted.'
+            )
+        left_alone: set[LeftAlone] = set()
+        for using, field in columns:
+            report = decrypt_column(
+                field, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
+            )
+            self.stdout.write(f"{self.place(using)}{report}")
+            left_alone |= {(using, field.model, pk) for pk in report.left_alone}
+        self.require_none(left_alone)

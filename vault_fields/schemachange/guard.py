@@ -1,0 +1,243 @@
+"""
+Refuses migrations that would leave encrypted values without what opens them, or in rows in which they do not open.
+
+``MigrationExecutor.migrate`` is wrapped, which all that migrates a database goes through. It knows the whole plan, so
+the refusal comes before anything is changed, also on databases that cannot take changes of the schema back. And the
+operations that can do harm are wrapped, for what a plan cannot tell: how many rows are still encrypted when they are
+about to run. ``sqlmigrate`` and ``--fake`` change no column, and are not asked.
+"""
+
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.operations import AddField, AlterField, RemoveField, SeparateDatabaseAndState
+
+from vault_fields.exceptions import MigrationRefused
+from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.companion import CompanionField
+from vault_fields.fields.conversion import holds_text, refuse_conversion
+from vault_fields.fields.hooks import wrap
+from vault_fields.schemachange.comparing import differing_rows
+from vault_fields.schemachange.effects import Effect, unrendered
+from vault_fields.schemachange.losses import Loss, losses
+from vault_fields.schemachange.names import Column
+from vault_fields.schemachange.plan import (
+    encrypted_columns,
+    exchanged_companions,
+    is_here,
+    losses_on_purpose,
+    planned_effects,
+    state_afterwards,
+    unsettled_losses,
+)
+from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
+from vault_fields.schemachange.stored import encrypted_rows, has_column, has_values, longer_rows, rows_without_keys
+
+__all__ = ["install_guard"]
+
+_MARK = "_vault_fields_guard"
+
+# What the plan that is running takes away on purpose, with the values: the ``id()`` of an operation, and a field.
+_on_purpose: ContextVar[frozenset[tuple[int, str]]] = ContextVar("vault_fields_on_purpose", default=frozenset())
+
+
+def install_guard() -> None:
+    """Wrap Django's classes, each method once."""
+    wrap(MigrationExecutor, "migrate", _migrate, mark=_MARK)
+    for cls, name, backwards in (
+        (AlterField, "database_forwards", False),
+        (RemoveField, "database_forwards", False),
+        (AddField, "database_backwards", True),
+    ):
+        wrap(cls, name, functools.partial(_change_database, backwards=backwards), mark=_MARK)
+
+
+def _migrate(
+    original: Callable[..., Any],
+    self: Any,
+    targets: Any,
+    plan: Any = None,
+    state: Any = None,
+    fake: bool = False,
+    fake_initial: bool = False,
+) -> Any:
+    if plan is None:
+        plan = self.migration_plan(targets)
+    if fake or not plan:
+        return original(self, targets, plan, state, fake, fake_initial)
+    if state is None:
+        state = self._create_project_state(with_applied_migrations=True)
+    with _judged(self, plan, state):
+        return original(self, targets, plan, state, fake, fake_initial)
+
+
+@contextmanager
+def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
+    """Refuse the plan, or let it take away what it takes away on purpose."""
+    if not _concerns_us(plan, state):
+        yield
+        return
+    connection = executor.connection
+    migrations = planned_effects(executor, plan, state)
+    for label, old, new, table, column in encrypted_columns(migrations, connection.alias):
+        if not holds_text(old, new, connection) and has_values(connection, table, column):
+            refuse_conversion(label, old)
+    refused: list[str] = []
+    lost: set[Column] = set()
+    for loss, table, column, companion, keys in unsettled_losses(migrations, connection.alias):
+        if rows := _encrypted_rows(connection, table, column, companion, keys):
+            refused.append(_refusal(loss, rows))
+            lost.add((table, column))
+    for label, table, column, companion, keys in exchanged_companions(migrations):
+        if (table, column) in lost:
+            continue
+        if rows := _encrypted_rows(connection, table, column, companion, keys):
+            refused.append(
+                f"{label}: {rows} rows have their data keys in another column than the one that would be its companion "
+                "afterwards. Were several fields renamed, and their companions taken for one another? Rename each "
+                "companion together with its field."
+            )
+    afterwards = functools.partial(state_afterwards, executor, plan, state)
+    respelled = respelled_by_plan(unrendered(state), migrations, afterwards, connection.alias)
+    refused += [
+        _respelling(found, rows)
+        for found in respelled
+        if found.place not in lost and (rows := _differing_rows(found, connection))
+    ]
+    if refused:
+        raise MigrationRefused("\n".join(["Nothing was migrated.", *dict.fromkeys(refused)]))
+    token = _on_purpose.set(_on_purpose.get() | losses_on_purpose(migrations) | left_to_others(migrations))
+    try:
+        yield
+    finally:
+        _on_purpose.reset(token)
+
+
+def _concerns_us(plan: Any, state: Any) -> bool:
+    """Whether something is encrypted, or the plan makes columns of tables that are there encrypted ones."""
+    if any(
+        isinstance(field, (CompanionField, EncryptedField))
+        for model in state.models.values()
+        for field in model.fields.values()
+    ):
+        return True
+    labels = {app_label for app_label, _ in state.models}
+    return any(
+        isinstance(field, EncryptedField)
+        for migration, _ in plan
+        if migration.app_label in labels
+        for operation in migration.operations
+        for field in _fields_of(operation)
+    )
+
+
+def _fields_of(operation: Any) -> Iterator[Any]:
+    if isinstance(operation, SeparateDatabaseAndState):
+        for inner in operation.database_operations:
+            yield from _fields_of(inner)
+    elif isinstance(operation, AlterField):
+        yield operation.field
+
+
+def _change_database(
+    original: Callable[..., Any],
+    self: Any,
+    app_label: str,
+    schema_editor: Any,
+    from_state: Any,
+    to_state: Any,
+    *,
+    backwards: bool,
+) -> Any:
+    if not schema_editor.collect_sql:
+        effect = Effect("", app_label, self, from_state, to_state, backwards)
+        _require_no_loss(effect, schema_editor.connection)
+        if (id(self), "") not in _on_purpose.get():
+            _require_no_respelling(effect, schema_editor.connection)
+    return original(self, app_label, schema_editor, from_state, to_state)
+
+
+def _require_no_loss(effect: Effect, connection: Any) -> None:
+    for loss in losses(effect):
+        if (id(effect.operation), loss.field) in _on_purpose.get() or not is_here(loss, connection.alias):
+            continue
+        if rows := _encrypted_rows(connection, loss.table, loss.column, loss.companion, loss.keys):
+            raise MigrationRefused(_refusal(loss, rows))
+        if has_column(connection, loss.table, loss.column):
+            _require_room(loss, connection)
+
+
+def _require_no_respelling(effect: Effect, connection: Any) -> None:
+    for found in respelled_by(effect, connection.alias):
+        if rows := _differing_rows(found, connection):
+            raise MigrationRefused(_respelling(found, rows))
+
+
+def _differing_rows(found: Respelling, connection: Any) -> int:
+    # A state may have columns that the database has not, as after --fake.
+    if not all(has_column(connection, table, column) for table, column in found.columns):
+        return 0
+    return differing_rows(found.present, connection.alias, found.first, found.later)
+
+
+def _encrypted_rows(connection: Any, table: str, column: str, companion: str | None, keys: str | None) -> int:
+    """The rows with an encrypted value, without those whose keys are in the companion that it has afterwards."""
+    if not has_column(connection, table, column):
+        return 0
+    is_there = companion is not None and has_column(connection, table, companion)
+    if keys is not None and has_column(connection, table, keys):
+        return rows_without_keys(connection, table, column, companion if is_there else None, keys)
+    return encrypted_rows(connection, table, column, companion if is_there else None)
+
+
+def _require_room(loss: Loss, connection: Any) -> None:
+    """Refuse a narrower column than the values need: some databases would cut them, without a word."""
+    later = loss.effect.model_after(loss.model.name).fields[loss.field]
+    length = getattr(later, "max_length", None)
+    if length is None or later.get_internal_type() == "TextField":
+        return
+    if rows := longer_rows(connection, loss.table, loss.column, length):
+        raise MigrationRefused(
+            f"{loss.label}: {rows} rows hold more than the {length} characters that a {type(later).__name__}("
+            f"max_length={length}) takes. Shorten them, or write a greater max_length; the column was not changed."
+        )
+
+
+def _refusal(loss: Loss, rows: int) -> str:
+    operation = loss.effect.operation
+    where = f"{loss.effect.migration}: " if loss.effect.migration else ""
+    way = "undone" if loss.effect.backwards else "applied"
+    app_label, model, field = loss.label.split(".")
+    command = f"manage.py vault_decrypt {app_label}.{model} {field}"
+    advice = f"write vault_fields.operations.{loss.remedy} before it in a migration"
+    if loss.effect.backwards:
+        encrypt = loss.remedy.replace("Decrypt", "Encrypt")
+        advice = f"write vault_fields.operations.{encrypt} after it in a migration, which is undone first"
+    if loss.remedy.startswith("RenameField"):
+        advice = f"rename that companion together with the field: migrations.{loss.remedy}, in place of a new companion"
+    decrypt = f", or run `{command}`" if "Decrypt" in loss.remedy else ""
+    return (
+        f"{where}{loss.label} has {rows} rows with an encrypted value, which nothing could open any more after "
+        f'"{operation.describe()}" was {way}: it would {loss.deed}. To keep the values, {advice}{decrypt}. '
+        'See "Stop encrypting, and other changes of a field" in the documentation.'
+    )
+
+
+def _respelling(found: Respelling, rows: int) -> str:
+    effect = found.cause
+    where = f"{effect.migration}: " if effect.migration else ""
+    way = "undone" if effect.backwards else "applied"
+    _, model, field = found.label.split(".")
+    names = f'("{model.lower()}", "{field}")'
+    return (
+        f"{where}{found.label} has {rows} rows whose value would not open any more after "
+        f'"{effect.operation.describe()}" was {way}: the columns that its key context and bind_to come from '
+        f"({', '.join(found.first.names)}) would have another text than the one that the value was encrypted for. To "
+        f"keep the values, write vault_fields.operations.DecryptField{names} and an AlterField of {field!r} with "
+        f"migrating=True before it in a migration, and EncryptField{names} and an AlterField without migrating=True "
+        'after it. See "Another type of a context\'s column" in the documentation.'
+    )

@@ -1,0 +1,319 @@
+"""Looks at all that a run of ``migrate`` is about to do, before it does anything."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from django.conf import settings
+from django.db import router
+from django.db.migrations import operations as ops
+from django.db.migrations.migration import Migration
+from django.db.migrations.operations.base import Operation
+from django.db.migrations.state import ModelState, ProjectState
+
+from vault_fields.fields.base import EncryptedField
+from vault_fields.operations import (
+    DecryptField,
+    EncryptField,
+    JSONToText,
+    MoveToCompanion,
+    RekeyField,
+    TextToJSON,
+)
+from vault_fields.schemachange.effects import Effect, column_of, effects, table_of, unrendered
+from vault_fields.schemachange.losses import Loss, companion_name, losses
+from vault_fields.schemachange.names import Column, Names
+
+__all__ = [
+    "decrypted_column",
+    "encrypted_columns",
+    "exchanged_companions",
+    "is_foreign",
+    "is_here",
+    "is_in",
+    "losses_on_purpose",
+    "planned_effects",
+    "state_afterwards",
+    "unsettled_losses",
+]
+
+# The operations of Django's that do to the tables what their states say, and nothing else.
+_OF_THE_SCHEMA = (
+    ops.AddConstraint,
+    ops.AddField,
+    ops.AddIndex,
+    ops.AlterField,
+    ops.AlterIndexTogether,
+    ops.AlterModelManagers,
+    ops.AlterModelOptions,
+    ops.AlterModelTable,
+    ops.AlterModelTableComment,
+    ops.AlterOrderWithRespectTo,
+    ops.AlterUniqueTogether,
+    ops.CreateModel,
+    ops.DeleteModel,
+    ops.RemoveConstraint,
+    ops.RemoveField,
+    ops.RemoveIndex,
+    ops.RenameField,
+    ops.RenameIndex,
+    ops.RenameModel,
+)
+
+
+# What they write opens with the companion that is there.
+_OF_VALUES = (JSONToText, RekeyField, TextToJSON)
+
+
+def planned_effects(executor: Any, plan: Sequence[tuple[Migration, bool]], state: ProjectState) -> list[list[Effect]]:
+    """What each migration of a plan does, in the order in which they run. ``state`` is the present one."""
+    wanted = [migration for migration, _ in plan]
+    full_plan = [
+        migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    ]
+    found: dict[Migration, list[Effect]] = {}
+    if not plan[0][1]:
+        state = unrendered(state)
+        for migration in full_plan:
+            if migration in wanted:
+                found[migration] = effects(migration, state)
+                migration.mutate_state(state, preserve=False)
+        return list(found.values())
+    # As Django does it: a migration is undone from the state that there was before it.
+    applied = {executor.loader.graph.nodes.get(key) for key in executor.loader.applied_migrations}
+    state = ProjectState(real_apps=executor.loader.unmigrated_apps)
+    for migration in full_plan:
+        if migration in wanted:
+            found[migration] = effects(migration, state, backwards=True)
+        if migration in applied:
+            migration.mutate_state(state, preserve=False)
+    return [found[migration] for migration in wanted if migration in found]
+
+
+def state_afterwards(executor: Any, plan: Sequence[tuple[Migration, bool]], state: ProjectState) -> ProjectState:
+    """The state that a plan leads to from ``state``, the present one; without model classes."""
+    wanted = {migration for migration, _ in plan}
+    full_plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
+    if plan[0][1]:
+        applied = {executor.loader.graph.nodes.get(key) for key in executor.loader.applied_migrations}
+        wanted = applied - wanted
+        state = ProjectState(real_apps=executor.loader.unmigrated_apps)
+    state = unrendered(state)
+    for migration, _ in full_plan:
+        if migration in wanted:
+            migration.mutate_state(state, preserve=False)
+    return state
+
+
+def unsettled_losses(
+    migrations: Sequence[Sequence[Effect]], alias: str
+) -> Iterator[tuple[Loss, str, str, str | None, str | None]]:
+    """
+    The losses that nothing in the plan settles: each with its table, its column, its companion, and the one that it has
+    afterwards, as the database has them now.
+
+    What an operation of somebody else's does to the rows of its app is not known here. What follows it in the app is
+    judged when it is about to run.
+    """
+    names = Names()
+    settled: set[Column | None] = {None}
+    moved: set[tuple[str, str, str, str]] = set()
+    touched: set[str] = set()
+    on_purpose = losses_on_purpose(migrations)
+    for migration in migrations:
+        for effect in migration:
+            operation = effect.operation
+            if (column := decrypted_column(effect)) is not None:
+                settled.add(names.now(*column))
+            elif isinstance(operation, MoveToCompanion):
+                moved |= _moved(effect)
+            elif is_foreign(effect):
+                touched.add(effect.app_label)
+            for loss in losses(effect):
+                now = names.now(loss.table, loss.column)
+                if (
+                    now is not None
+                    and now not in settled
+                    and effect.app_label not in touched
+                    and is_here(loss, alias)
+                    and (id(operation), loss.field) not in on_purpose
+                    and (*_place(loss), _keys_field(loss)) not in moved
+                ):
+                    companion, keys = names.named(loss.table, loss.companion), names.named(loss.table, loss.keys)
+                    yield loss, *now, companion, keys
+            names.follow(effect)
+
+
+def _place(loss: Loss) -> tuple[str, str, str]:
+    return loss.effect.app_label, loss.model.name_lower, loss.field
+
+
+def _keys_field(loss: Loss) -> str:
+    """The name of the companion that a field has afterwards."""
+    field = loss.effect.model_after(loss.model.name).fields[loss.field]
+    return companion_name(loss.field, field) if isinstance(field, EncryptedField) else ""
+
+
+def _moved(effect: Effect) -> set[tuple[str, str, str, str]]:
+    """The fields that a ``MoveToCompanion`` moves, with the names of their companions afterwards."""
+    operation: Any = effect.operation
+    key = (effect.app_label, operation.model_name.lower())
+    if not effect.backwards:
+        return {(*key, name, operation.companion) for name in operation.names}
+    fields: dict[str, Any] = effect.before.models[key].fields
+    return {(*key, name, companion_name(name, fields[name])) for name in operation.names}
+
+
+def exchanged_companions(migrations: Sequence[Sequence[Effect]]) -> Iterator[tuple[str, str, str, str, str | None]]:
+    """
+    Fields that have, after the plan, another column for their companion than they have now: the label, and the table,
+    the column, the companion and that other one as the database has them now. None for one that is yet to be made.
+
+    Companions look alike, so that of several that are renamed one can be taken for another.
+    """
+    steps = [effect for migration in migrations for effect in migration]
+    if not steps:
+        return
+    names = Names()
+    present = {
+        (table_of(app_label, model), column_of(name, field)): column_of(keys, model.fields[keys])
+        for (app_label, _), model in steps[0].before.models.items()
+        for name, field in model.fields.items()
+        if isinstance(field, EncryptedField) and (keys := companion_name(name, field)) in model.fields
+    }
+    dealt_with: set[str] = set()
+    decrypted: set[Column | None] = {None}
+    for effect in steps:
+        if isinstance(effect.operation, MoveToCompanion) or is_foreign(effect):
+            dealt_with.add(effect.app_label)
+        if (column := decrypted_column(effect)) is not None:
+            decrypted.add(names.now(*column))
+        names.follow(effect)
+    for (app_label, _), model in steps[-1].after.models.items():
+        for name, field in model.fields.items():
+            if not isinstance(field, EncryptedField) or app_label in dealt_with:
+                continue
+            table, companion = table_of(app_label, model), companion_name(name, field)
+            now = names.now(table, column_of(name, field))
+            later = names.named(table, column_of(companion, model.fields.get(companion, field)))
+            if now in present and now not in decrypted and present[now] != later:
+                yield f"{app_label}.{model.name}.{name}", *now, present[now], later
+
+
+def encrypted_columns(migrations: Sequence[Sequence[Effect]], alias: str) -> Iterator[tuple[str, Any, Any, str, str]]:
+    """
+    Columns of the database that become encrypted ones: the label, the field before and after it, and the table and the
+    column as the database has them now.
+    """
+    names = Names()
+    touched: set[str] = set()
+    for effect in (effect for migration in migrations for effect in migration):
+        operation: Any = effect.operation
+        if is_foreign(effect):
+            touched.add(effect.app_label)
+        elif (
+            isinstance(operation, ops.AlterField)
+            and not effect.backwards
+            and isinstance(operation.field, EncryptedField)
+            and effect.app_label not in touched
+        ):
+            model = effect.model_before(operation.model_name)
+            old: Any = model.fields[operation.name]
+            now = names.now(table_of(effect.app_label, model), column_of(operation.name, old))
+            if now is not None and is_in(effect.app_label, model, alias):
+                yield f"{effect.app_label}.{model.name}.{operation.name}", old, operation.field, *now
+        names.follow(effect)
+
+
+def is_foreign(effect: Effect) -> bool:
+    """Whether nobody knows what an operation does to the rows."""
+    operation: Any = effect.operation
+    if isinstance(operation, (*_OF_THE_SCHEMA, *_OF_VALUES, DecryptField, EncryptField, MoveToCompanion)):
+        return False
+    if isinstance(operation, ops.RunPython):
+        code = operation.reverse_code if effect.backwards else operation.code
+        return code is not ops.RunPython.noop and not _is_of_django(operation)
+    if isinstance(operation, ops.RunSQL):
+        return bool(operation.reverse_sql if effect.backwards else operation.sql)
+    return not _is_of_django(operation)
+
+
+def _is_of_django(operation: Operation) -> bool:
+    # Content types are renamed with their models, and extensions of PostgreSQL are installed: no row of ours changes.
+    return type(operation).__module__.startswith("django.contrib.")
+
+
+def decrypted_column(effect: Effect) -> Column | None:
+    """The column that is plain after an operation, if it makes one plain."""
+    operation: Any = effect.operation
+    if not isinstance(operation, EncryptField if effect.backwards else DecryptField):
+        return None
+    model = effect.model_before(operation.model_name)
+    return table_of(effect.app_label, model), column_of(operation.name, model.fields[operation.name])
+
+
+def is_here(loss: Loss, alias: str) -> bool:
+    """Whether the operation changes this database."""
+    return is_in(loss.effect.app_label, loss.model, alias)
+
+
+def is_in(app_label: str, model: ModelState, alias: str) -> bool:
+    options = model.options
+    if options.get("proxy") or not options.get("managed", True):
+        return False
+    swappable = options.get("swappable")
+    label = f"{app_label}.{model.name}"
+    if swappable and getattr(settings, swappable, label).lower() != label.lower():
+        return False
+    return router.allow_migrate(alias, app_label, model_name=model.name_lower)
+
+
+def losses_on_purpose(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple[int, str]]:
+    """Those that somebody wants or that the plan makes good, by the ``id()`` of the operation and the field's name."""
+    found: set[tuple[int, str]] = set()
+    for number, migration in enumerate(migrations):
+        for position, effect in enumerate(migration):
+            following = migration[position:]
+            later = [*following, *(each for other in migrations[number + 1 :] for each in other)]
+            found |= {
+                (id(effect.operation), loss.field)
+                for loss in losses(effect)
+                if _is_on_purpose(loss, following) or _is_moved_back(loss, later) or _is_renamed(loss, later)
+            }
+    return frozenset(found)
+
+
+def _is_renamed(loss: Loss, following: Sequence[Effect]) -> bool:
+    """Whether the companion that the values have gets the name under which they look for it."""
+    former = loss.model.fields[loss.field]
+    if not isinstance(former, EncryptedField):
+        return False
+    wanted = (companion_name(loss.field, former), _keys_field(loss))
+    for effect in following:
+        if isinstance(effect.operation, ops.RenameField):
+            operation = effect.operation
+            names = (operation.old_name, operation.new_name)
+            names = (names[1], names[0]) if effect.backwards else names
+            if names == wanted and (effect.app_label, operation.model_name_lower) == _place(loss)[:2]:
+                return True
+    return False
+
+
+def _is_moved_back(loss: Loss, following: Sequence[Effect]) -> bool:
+    """Whether the values follow the declaration: undone, ``MoveToCompanion`` comes after what it went before."""
+    return loss.keys is not None and any(
+        effect.backwards
+        and isinstance(effect.operation, MoveToCompanion)
+        and (effect.app_label, effect.operation.model_name.lower(), loss.field)
+        in {(*_place(loss)[:2], name) for name in effect.operation.names}
+        for effect in following
+    )
+
+
+def _is_on_purpose(loss: Loss, following: Sequence[Effect]) -> bool:
+    """Whether the same migration goes on to remove the field, or its model, with all values."""
+    key = (loss.effect.app_label, loss.model.name_lower)
+    for effect in following:
+        model = effect.after.models.get(key)
+        if model is None or loss.field not in model.fields:
+            return isinstance(effect.operation, (ops.AddField, ops.CreateModel, ops.DeleteModel, ops.RemoveField))
+    return False
