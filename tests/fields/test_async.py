@@ -30,7 +30,7 @@ def server() -> Iterator[FaultyServer]:
 def answered(server: FaultyServer, settings) -> Iterator[threading.Event]:
     """A Vault over HTTP that opens no key until this is set."""
     entry = {"BACKEND": "vault_fields.backends.workos.WorkOSVault"}
-    options = {"api_key": "sk_1", "base_url": server.url, "timeout": 1.0, "max_retries": 0}
+    options = {"api_key": "sk_1", "base_url": server.url, "timeout": 3.0, "max_retries": 0}
     settings.VAULTS = {"default": entry | {"OPTIONS": options}}
     event = threading.Event()
     yield event
@@ -86,7 +86,7 @@ def test_it_asks_in_coroutines_and_within_the_deadline(organization, server, ans
 
     began = time.monotonic()
     asyncio.run(scene())
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 60
     assert len(server.seen) == asked + 1
 
 
