@@ -1,3 +1,4 @@
+import base64
 import contextlib
 import io
 import json
@@ -12,10 +13,12 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import OperationalError, connection
 
+from tests.embedded.schemas import load_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
+from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.exceptions import KeyRevoked
 from vault_fields.keys import KeyContext
 from vault_fields.management.commands import vault_kek
@@ -212,6 +215,9 @@ def test_environment_of_an_api_key_is_one(vault: LocalVault, settings: object) -
         ("vault_kek", ["rotate", "a=b", "--prove"], "--prove means nothing for rotate"),
         ("vault_root_key", ["new", "--vault", "default"], "--vault means nothing for new"),
         ("vault_keystore", ["backup", "file", "--force"], "--force means nothing for backup"),
+        ("vault_keystore", ["upgrade", "--force"], "--force means nothing for upgrade"),
+        ("vault_keystore", ["restore", "file", "--trust-rows"], "--trust-rows means nothing for restore"),
+        ("vault_keystore", ["status", "file"], "status takes no file"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(
@@ -601,3 +607,35 @@ def test_newer_keystore_is_restored_over_by_force_only(path: Path, vault: LocalV
 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM kek").fetchone() == (0,)
+
+
+@pytest.fixture
+def earlier(path: Path, configure: Callable[..., LocalVault]) -> Path:
+    """A keystore of schema version 2."""
+    load_keystore(2, path)
+    configure(root_key=base64.b64encode(bytes(range(32))).decode())
+    return path
+
+
+def test_status_says_what_the_release_works_with(vault: LocalVault, path: Path) -> None:
+    assert run("vault_keystore", "status") == f"{path}: schema version {SCHEMA_VERSION}, as this release has it.\n"
+
+
+def test_keystore_of_an_earlier_release_is_upgraded_by_hand(earlier: Path) -> None:
+    assert "schema version 2, and this release works with" in run("vault_keystore", "status")
+    with pytest.raises(CommandError, match=r"VAULTS\['default'\]: .* run `manage.py vault_keystore upgrade`"):
+        run("vault_kek", "list")
+    with pytest.raises(CommandError, match="--trust-rows"):
+        run("vault_keystore", "upgrade")
+
+    backup, upgraded, trusted = run("vault_keystore", "upgrade", "--trust-rows").splitlines()
+
+    assert re.match(rf"{earlier}\.schema-2\.\S+: vault \w+ with 8 KEKs; \d+ keys were opened", backup)
+    assert upgraded == f"{earlier}: schema version {SCHEMA_VERSION}, instead of 2."
+    assert trusted.startswith("10 rows were tagged as they stood. What somebody had edited before is authentic")
+    assert "organization_id=disabled: disabled" in run("vault_kek", "list")
+    assert run("vault_keystore", "upgrade") == f"Nothing to do: {earlier} has schema version {SCHEMA_VERSION}.\n"
+
+
+def test_upgrade_puts_the_backup_where_it_is_told(earlier: Path, tmp_path: Path) -> None:
+    assert f"{tmp_path / 'kept'}: vault" in run("vault_keystore", "upgrade", tmp_path / "kept", "--trust-rows")

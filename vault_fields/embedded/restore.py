@@ -12,6 +12,7 @@ from vault_fields.embedded.erasure import scrub
 from vault_fields.embedded.files import drafted, publish
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.snapshot import Snapshot, copied, opened
+from vault_fields.embedded.upgrading import upgrade_draft
 from vault_fields.exceptions import VaultRefused
 from vault_fields.progress import Progress, silent
 
@@ -97,6 +98,7 @@ def restore(
         with drafted(path) as draft:
             with opened(backup, backup, mode="ro") as source:
                 snapshot = copied(source, draft, ring.configured, backup, progress)
+            upgrade_draft(draft, backup)
             ring.close()
             if not path.exists():
                 require_no_log(path)

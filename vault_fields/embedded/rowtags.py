@@ -102,10 +102,10 @@ class TaggedRows:
         return row or ()
 
 
-def tagged_rows(connection: Connection, *, except_by: str = "") -> Iterator[tuple[Table, Row]]:
-    """All of them that were not tagged by the root key of that id."""
+def tagged_rows(connection: Connection, *, except_by: str | None = None) -> Iterator[tuple[Table, Row]]:
+    """All of them, those without a tag too; without those that were tagged by the root key of that id."""
     for table in TAGGED:
-        query = f"SELECT {selected(table)} FROM {table} WHERE tagged_by <> ?"  # noqa: S608 - constants.
+        query = f"SELECT {selected(table)} FROM {table} WHERE tagged_by IS NOT ?"  # noqa: S608 - constants.
         for row in connection.execute(query, [except_by]):
             yield table, row
 

@@ -8,8 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.embedded.tables import BYOK, EVENTS, OBJECTS
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["create_schema", "verify_schema"]
+__all__ = ["SCHEMA_VERSION", "create_schema", "require_not_newer", "verify_schema", "version_of"]
 
+# Whoever changes a table, an index or a trigger counts this up, writes a step into ``steps``, and keeps a keystore of
+# the new schema in tests/embedded/schemas.
 SCHEMA_VERSION = 3
 # "VFks", in the header field that SQLite keeps for the owner of a file format.
 APPLICATION_ID = 0x56466B73
@@ -87,16 +89,33 @@ def create_schema(connection: sqlite3.Connection) -> None:
     connection.execute("COMMIT")
 
 
-def verify_schema(connection: sqlite3.Connection, path: object) -> None:
+def version_of(connection: sqlite3.Connection) -> int:
+    """The schema version of a keystore."""
+    return _pragma(connection, "user_version")
+
+
+def require_not_newer(connection: sqlite3.Connection, path: object) -> None:
     """Refuse a file that is no keystore, or one that a newer release has changed. Reads only."""
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise ImproperlyConfigured(f"{path} is not a keystore. Correct the path, or move that file away.")
-    version = _pragma(connection, "user_version")
-    if version != SCHEMA_VERSION:
+    if (version := version_of(connection)) > SCHEMA_VERSION:
+        raise VaultUnavailable(f"{_differs(path, version)} Install the release that made it, or a later one.")
+
+
+def verify_schema(connection: sqlite3.Connection, path: object) -> None:
+    """As ``require_not_newer``, and refuse one that was not upgraded yet. Reads only."""
+    require_not_newer(connection, path)
+    if (version := version_of(connection)) < SCHEMA_VERSION:
         raise VaultUnavailable(
-            f"The keystore {path} has schema version {version}; this release of django-vault-fields works with "
-            f"{SCHEMA_VERSION}. Nothing was written. Install the release that made it, or a later one."
+            f"{_differs(path, version)} Stop the processes that use it, and run `manage.py vault_keystore upgrade`."
         )
+
+
+def _differs(path: object, version: int) -> str:
+    return (
+        f"The keystore {path} has schema version {version}; this release of django-vault-fields works with "
+        f"{SCHEMA_VERSION}. Nothing was written."
+    )
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:

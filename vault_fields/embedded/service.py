@@ -17,6 +17,7 @@ from vault_fields.embedded.restore import Losses, restore
 from vault_fields.embedded.rootrotation import RootKeyRotation, rotate_root_key
 from vault_fields.embedded.rowtags import RowTags
 from vault_fields.embedded.snapshot import Snapshot, back_up
+from vault_fields.embedded.upgrading import Upgrade, schema_version, upgrade
 from vault_fields.frames import forgetful_class
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 from vault_fields.progress import Progress, silent
@@ -146,6 +147,14 @@ class EmbeddedVault:
     def restore(self, backup: Path, *, force: bool = False, progress: Progress = silent) -> tuple[Snapshot, Losses]:
         """As ``embedded.restore.restore``."""
         return restore(self._ring, backup, force=force, progress=progress)
+
+    def schema_version(self) -> int:
+        """As ``embedded.upgrading.schema_version``."""
+        return schema_version(self._ring)
+
+    def upgrade(self, backup: Path | None = None, *, trust_rows: bool = False, progress: Progress = silent) -> Upgrade:
+        """As ``embedded.upgrading.upgrade``."""
+        return upgrade(self._ring, backup, trust_rows=trust_rows, progress=progress)
 
     def disable(self, name: str, value: str) -> None:
         """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""

@@ -10,7 +10,8 @@ from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
-from vault_fields.embedded.schema import verify_schema
+from vault_fields.embedded.schema import require_not_newer, version_of
+from vault_fields.embedded.steps import has_tags
 from vault_fields.embedded.unlocking import ConfiguredRootKeys
 from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.exceptions import VaultUnavailable
@@ -59,13 +60,14 @@ def copied(
     """
     Copy a whole database into an empty file, and verify that it is a sound keystore which the root keys open.
 
-    ``name`` is what errors call it: the copy may be a draft that is gone when somebody reads them.
+    It may be of an earlier schema version. ``name`` is what errors call it: the copy may be a draft that is gone when
+    somebody reads them.
     """
     with opened(target, name) as copy:
         source.backup(copy)
         # One file, with nothing left in a write-ahead log beside it.
         copy.execute("PRAGMA journal_mode = DELETE")
-        verify_schema(copy, name)
+        require_not_newer(copy, name)
         if (found := copy.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
             raise VaultUnavailable(f"The keystore {name} is damaged: {found[0]}")
         known = [root_key_id for (root_key_id,) in copy.execute("SELECT id FROM root_key ORDER BY number")]
@@ -76,9 +78,10 @@ def copied(
                 key.unwrap(root_keys, str(name))
                 keys += 1
                 advance(1)
-        rows = TaggedRows(copy, root_keys, str(name))
-        for table, row in tagged_rows(copy):
-            rows.verify(table, row)
+        if has_tags(version_of(copy)):
+            rows = TaggedRows(copy, root_keys, str(name))
+            for table, row in tagged_rows(copy):
+                rows.verify(table, row)
         vault_id, keks = copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone()
         return Snapshot(vault_id, keks, keys)
 

@@ -1,4 +1,4 @@
-"""``manage.py vault_keystore``: make, back up and restore the keystore of an embedded Vault."""
+"""``manage.py vault_keystore``: make, back up, restore and upgrade the keystore of an embedded Vault."""
 
 from pathlib import Path
 from typing import Any
@@ -6,8 +6,9 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
+from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.frames import forgetful
-from vault_fields.management.keystores import KeystoreCommand
+from vault_fields.management.keystores import KeystoreCommand, require_meant
 from vault_fields.storedkeys import where_stored
 
 
@@ -15,12 +16,18 @@ class Command(KeystoreCommand):
     help = (
         "create: makes a new, empty keystore, once in the life of a project. backup: copies the keystore, while it is "
         "used, into a new file. restore: puts a backup in its place, in one transaction; processes that use it follow "
-        "within a second."
+        "within a second. status: says which schema version it has, and whether this release works with it. upgrade: "
+        "brings a keystore of an earlier release up to this one, after a backup; no process may use it meanwhile."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("action", choices=["create", "backup", "restore"])
-        parser.add_argument("file", nargs="?", type=Path, help="The backup; create takes none.")
+        parser.add_argument("action", choices=["create", "backup", "restore", "status", "upgrade"])
+        parser.add_argument(
+            "file",
+            nargs="?",
+            type=Path,
+            help="The backup. upgrade makes it, beside the keystore if none is named; create and status take none.",
+        )
         super().add_arguments(parser)
         parser.add_argument(
             "--force",
@@ -28,20 +35,32 @@ class Command(KeystoreCommand):
             help="For restore: even if the keystore is newer than the backup, so that keys are lost, or destroyed ones "
             "come back. For create: even if the databases hold values of a keystore that is lost, or do not answer.",
         )
+        parser.add_argument(
+            "--trust-rows",
+            action="store_true",
+            help="For upgrade: even if the keystore is so old that an edit of its rows cannot be told.",
+        )
 
     @forgetful
-    def handle(self, *args: Any, action: str, file: Path | None, vault: str, force: bool, **options: Any) -> None:
-        if (file is None) != (action == "create"):
-            raise CommandError(f"{action} {'needs a file' if file is None else 'takes no file'}.")
-        if force and action == "backup":
-            raise CommandError("--force means nothing for backup, which never replaces a file. Leave it out.")
+    def handle(self, *args: Any, action: str, file: Path | None, vault: str, **options: Any) -> None:
+        if file is None and action in {"backup", "restore"}:
+            raise CommandError(f"{action} needs a file.")
+        if file is not None and action in {"create", "status"}:
+            raise CommandError(f"{action} takes no file.")
+        meant = {"create": {"force"}, "restore": {"force"}, "upgrade": {"trust_rows"}}
+        require_meant(action, options, meant.get(action, ()), ["force", "trust_rows"])
         with self.failures_told(vault):
-            if file is None:
-                self.create(vault, force)
+            path = None if file is None else file.absolute()
+            if action == "upgrade":
+                self.upgrade(vault, path, options["trust_rows"])
+            elif action == "create":
+                self.create(vault, options["force"])
+            elif path is None:
+                self.status(vault)
             elif action == "backup":
-                self.back_up(vault, file.absolute())
+                self.back_up(vault, path)
             else:
-                self.restore(vault, file.absolute(), force)
+                self.restore(vault, path, options["force"])
 
     def create(self, alias: str, force: bool) -> None:
         service = self.embedded(alias).service
@@ -78,3 +97,28 @@ class Command(KeystoreCommand):
         self.stdout.write(f"Restored: {snapshot}")
         if losses:
             self.stdout.write(f"By force. {losses}")
+
+    def status(self, alias: str) -> None:
+        service = self.embedded(alias).service
+        version = service.schema_version()
+        note = "as this release has it."
+        if version != SCHEMA_VERSION:
+            note = (
+                f"and this release works with {SCHEMA_VERSION}. Stop the processes that use it, and run `manage.py "
+                "vault_keystore upgrade`."
+            )
+        self.stdout.write(f"{service.store.location}: schema version {version}, {note}")
+
+    def upgrade(self, alias: str, file: Path | None, trust_rows: bool) -> None:
+        service = self.embedded(alias).service
+        done = service.upgrade(file, trust_rows=trust_rows, progress=self.progress())
+        if done.backup is None:
+            self.stdout.write(f"Nothing to do: {service.store.location} has schema version {done.after}.")
+            return
+        self.stdout.write(f"{done.backup}: {done.snapshot}")
+        self.stdout.write(f"{service.store.location}: schema version {done.after}, instead of {done.before}.")
+        if done.trusted:
+            self.stdout.write(
+                f"{done.trusted} rows were tagged as they stood. What somebody had edited before is authentic from now "
+                "on: look at the states that `vault_kek list` and `vault_byok list` show."
+            )
