@@ -73,7 +73,7 @@ def upgrade(
             "what you know of it; then add --trust-rows."
         )
     ring.close()
-    backup = backup or path.with_name(f"{path.name}.schema-{before}-{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
+    backup = backup or path.with_name(f"{path.name}.schema-{before}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     with _alone(path) as connection:
         if version_of(connection) != before:
             # Somebody else has just upgraded it.
