@@ -99,7 +99,8 @@ def test_who_waits_for_a_turn_is_told_when_there_is_no_answer(circuit: Circuit) 
 
     waiting = threading.Thread(target=wait)
     waiting.start()
-    time.sleep(0.05)
+    while not circuit._changed._waiters:  # type: ignore[attr-defined]
+        time.sleep(0.001)
     error = NoAnswerInTime("It was silent.")
     assert turns.pop().__exit__(NoAnswerInTime, error, None) is False
     waiting.join(30)
