@@ -41,4 +41,5 @@ def new_vault(bao: Bao, **options: Any) -> OpenBaoVault:
     mount = options.pop("mount", None) or new_mount(bao)
     if not options.keys() & {"token", "token_file", "role_id"}:
         options["token"] = new_token(bao, mount)
-    return OpenBaoVault("tested", addresses=[bao.url], mount=mount, **options)
+    # The server is real, and the machine may be slow.
+    return OpenBaoVault("tested", addresses=[bao.url], mount=mount, **{"timeout": 60, **options})

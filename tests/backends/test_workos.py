@@ -35,7 +35,7 @@ def server() -> Iterator[FaultyServer]:
 
 @pytest.fixture
 def vault(server: FaultyServer) -> Iterator[WorkOSVault]:
-    vault = WorkOSVault("eu", api_key=API_KEY, base_url=server.url, timeout=2.0)
+    vault = WorkOSVault("eu", api_key=API_KEY, base_url=server.url, timeout=20.0)
     yield vault
     vault.close()
 
@@ -129,7 +129,7 @@ def test_50_coroutines_opening_one_key_are_one_call(server, vault):
 
 def test_a_batch_is_opened_concurrently_and_no_more_at_once_than_allowed(server):
     server.usual = Reply(delay=0.02)
-    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, max_concurrency=4)
+    vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=20.0, max_concurrency=4)
     wanted = {blob(number): CONTEXT for number in range(12)}
     opened = vault.decrypt_data_keys(wanted)
     assert {name: key.encrypted_keys for name, key in opened.items()} == {name: name for name in wanted}

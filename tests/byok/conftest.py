@@ -73,7 +73,12 @@ def make_vault(tmp_path: Path) -> Iterator[MakeVault]:
     with ExitStack() as stack:
 
         def make(**options: object) -> LocalVault:
-            settings: dict[str, object] = {"path": tmp_path / "vault.sqlite3", "root_key": ROOT_KEY, **options}
+            settings: dict[str, object] = {
+                "path": tmp_path / "vault.sqlite3",
+                "root_key": ROOT_KEY,
+                "timeout": 60,
+                **options,
+            }
             make_keystore(tmp_path / "vault.sqlite3", ROOT_KEY)
             return stack.enter_context(closing(LocalVault("tested", **settings)))  # type: ignore[arg-type]
 

@@ -82,8 +82,9 @@ def test_managed_kek_that_is_disabled_is_passed_over_too(vault: LocalVault, firs
 
 
 def test_with_first_an_unreachable_key_may_come_back(
-    vault: LocalVault, first: LocalVault, kms: Kms, gate: Callable[[str], Gate], tmp_path: Path
+    make_vault: MakeVault, kms: Kms, gate: Callable[[str], Gate], tmp_path: Path
 ) -> None:
+    vault, first = make_vault(timeout=5), make_vault(timeout=5, unwrap="first")
     before = gate(kms.url)
     activate(vault, key_file_at(tmp_path / "one.key"), "organization_id", "acme")
     activate(vault, {"provider": "aws", "settings": kms.settings(endpoint_url=before.url)}, "region", "eu")
