@@ -42,7 +42,7 @@ from vault_fields.exceptions import (
     VaultRefused,
     VaultUnavailable,
 )
-from vault_fields.fields import EncryptedJSONField, EncryptedTextField, aopen
+from vault_fields.fields import EncryptedJSONField, EncryptedTextField, aopen, try_open
 from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.frames import forget, forgetful, forgetful_class
 from vault_fields.keys import DataKey, KeyContext
@@ -189,6 +189,24 @@ def select_what_is_computed(given):
 def convert_by_hand_what_is_computed(given):
     field = Patient._meta.get_field("ssn")
     field.get_db_converters(connection)[0](PLAINTEXT, Concat("ssn", "notes"), connection)
+
+
+@scenario(DecryptionError)
+def the_value_of_an_attempt_that_failed(given):
+    given.execute("UPDATE testapp_patient SET ssn = %s", PLAINTEXT)
+    _ = try_open(given.load(), "ssn").value
+
+
+@scenario(DecryptionError)
+def reading_in_a_coroutine_what_did_not_open_before(given):
+    given.execute("UPDATE testapp_patient SET ssn = %s", PLAINTEXT)
+    row = given.load()
+
+    async def read():
+        await aopen([row], strict=False)
+        return row.ssn
+
+    asyncio.run(read())
 
 
 @scenario(VaultUnavailable)

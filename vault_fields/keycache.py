@@ -34,17 +34,17 @@ class _Abandoned(Exception):
 
 class Term:
     """
-    How long who keeps a key himself may use it: as long as the cache would, and until the cache is purged.
+    How long who keeps an answer may use it: a key as long as the cache would, or ``age``; until the cache is purged.
 
     Made before the Vault is asked.
     """
 
     __slots__ = ("_cache", "_expires", "_generation")
 
-    def __init__(self, cache: "KeyCache") -> None:
+    def __init__(self, cache: "KeyCache", age: float | None = None) -> None:
         self._cache = cache
         self._generation = cache.generation
-        self._expires = cache.now() + (cache.max_age or UNCACHED_AGE)
+        self._expires = cache.now() + (age or cache.max_age or UNCACHED_AGE)
 
     @property
     def is_over(self) -> bool:

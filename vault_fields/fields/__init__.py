@@ -5,10 +5,20 @@ These import paths stand in users' migrations and never change.
 """
 
 from vault_fields.fields.asynchronous import aopen
+from vault_fields.fields.attempts import Attempt, try_open
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.fields.typed import JSONValue
 
-__all__ = ["CompanionField", "EncryptedJSONField", "EncryptedTextField", "JSONValue", "aopen", "context_from"]
+__all__ = [
+    "Attempt",
+    "CompanionField",
+    "EncryptedJSONField",
+    "EncryptedTextField",
+    "JSONValue",
+    "aopen",
+    "context_from",
+    "try_open",
+]

@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import Model
 
 from vault_fields import companion as companion_format, envelope as envelope_format
-from vault_fields.exceptions import EnvelopeError
+from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import all_groups_of
@@ -22,9 +22,11 @@ Rows = Sequence[tuple[Model, Sequence[str]]]
 
 
 @forgetful
-async def aopen(instances: Iterable[Model], *names: str) -> None:
+async def aopen(instances: Iterable[Model], *names: str, strict: bool = True) -> None:
     """
     Open the encrypted fields of these instances (all of them, or those named), so that reading them never blocks.
+
+    A value that does not open raises its error; without ``strict``, where it is read, and the others are opened.
 
     Costs what reading them costs: one round of Vault calls for rows that were loaded together, which coroutines make
     where the vault has some. Deferred fields that are not named stay deferred.
@@ -35,7 +37,7 @@ async def aopen(instances: Iterable[Model], *names: str) -> None:
     # The database may have to be asked where a row was moved, and the values may be large: so they open in a thread,
     # but nobody waits for a Vault there.
     with asked_ahead(await _keys_of(rows)):
-        await sync_to_async(_open)(rows)
+        await sync_to_async(_open)(rows, strict)
 
 
 async def _keys_of(rows: Rows) -> Mapping[tuple[str, str], Outcome]:
@@ -102,10 +104,14 @@ def _load(rows: Rows) -> None:
                     fetched(instance, attribute.field.companion_name)
 
 
-def _open(rows: Rows) -> None:
+def _open(rows: Rows, strict: bool) -> None:
     for instance, names in rows:
         for name in names:
-            getattr(instance, name)
+            try:
+                getattr(instance, name)
+            except (DecryptionError, VaultError):
+                if strict:
+                    raise
 
 
 def _attribute(instance: Model, name: str) -> EncryptedAttribute | None:

@@ -1,5 +1,6 @@
 """From what is stored to what the user sees: pair, compare with the row, unwrap, verify, open."""
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -21,7 +22,7 @@ from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.pathends import PathEnds
-from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text
+from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text, may_wait
 from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
@@ -52,14 +53,22 @@ _accepting_moved: ContextVar[bool] = ContextVar("vault_fields_accepting_moved", 
 @forgetful
 def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> Any:
     """
-    The value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing afterwards.
+    The value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing once it has opened.
+
+    In an event loop, what did not open is not tried again: it raises what it raised.
 
     ``instance`` is the row that holds the value, or None in ``values()`` and the like, where the query has read
     along what is needed.
     """
     opened = sealed.opened
     if opened is None:
-        opened = sealed.opened = open_sealed(field, sealed, instance)
+        if sealed.failure is not None and not may_wait():
+            raise copy.copy(sealed.failure)
+        try:
+            opened = sealed.opened = open_sealed(field, sealed, instance)
+        except (DecryptionError, VaultError) as error:
+            sealed.failure = copy.copy(error)  # Without its traceback, which would keep the caller's frames.
+            raise
     return opened.value
 
 
@@ -150,7 +159,7 @@ def _plaintext(
     group = group_of(field)
     bound = _bound(field, group, companion, sealed, instance, accept_moved)
     if key is None:
-        key = proven_key(keys, companion, sealed.batch or Batch())
+        key = proven_key(keys, companion, sealed.batch or Batch(), again=sealed.failure is not None)
     else:
         _require_proof(keys, companion, key)
     labels = [field.label, *field.former_labels]
@@ -169,9 +178,9 @@ def _text(plaintext: bytes) -> str | None:
         return None
 
 
-def proven_key(keys: str, companion: Companion, batch: Batch) -> DataKey:
+def proven_key(keys: str, companion: Companion, batch: Batch, *, again: bool = False) -> DataKey:
     """The data key of a companion, whose text is ``keys``, after the companion has proved to belong to it."""
-    key = batch.key(companion)
+    key = batch.key(companion, again=again)
     if keys not in key.verified:
         _require_proof(keys, companion, key)
         vaults[companion.vault].cache.confirm(companion.encrypted_keys, companion.context)

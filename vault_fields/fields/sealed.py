@@ -9,10 +9,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 from django.conf import settings
+from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.asyncio import async_unsafe
 
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
+from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Outcome, Term
@@ -33,6 +35,7 @@ __all__ = [
     "Sealed",
     "as_text",
     "asked_ahead",
+    "may_wait",
     "require_text",
 ]
 
@@ -95,10 +98,11 @@ class Sealed:
     ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
     to, both as they were read together with it - None where the query did not say, and the instance has to.
     ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
-    may be rolled back at any later time. Pickles carry no plaintext.
+    may be rolled back at any later time. ``failure`` is why it did not open when it was last tried, for coroutines,
+    which cannot try again. Pickles carry no plaintext.
     """
 
-    __slots__ = ("batch", "keys", "loaded", "opened", "text", "values")
+    __slots__ = ("batch", "failure", "keys", "loaded", "opened", "text", "values")
 
     def __init__(
         self,
@@ -116,6 +120,7 @@ class Sealed:
         self.values = values
         self.batch = batch
         self.opened = opened
+        self.failure: Exception | None = None
 
     @property
     def is_changed(self) -> bool:
@@ -210,6 +215,9 @@ class Handover:
         self.stored = stored
 
 
+# For how many seconds after the Vault gave no key it is not asked again for the rows that were read together.
+FAILURE_AGE = 5.0
+
 # Outcomes by vault and encrypted keys, which a coroutine has had for what it opens now.
 _asked_ahead: ContextVar[Mapping[tuple[str, str], Outcome]] = ContextVar(
     "vault_fields_asked_ahead", default=MappingProxyType({})
@@ -235,6 +243,15 @@ def _require_no_event_loop() -> None:
     """Raise ``SynchronousOnlyOperation`` in a running event loop."""
 
 
+def may_wait() -> bool:
+    """Whether a Vault may be waited for here: not in a running event loop."""
+    try:
+        _require_no_event_loop()
+    except SynchronousOnlyOperation:
+        return False
+    return True
+
+
 def _lasting(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """
     Those that need not be asked for again. While some keys are answered, those that were not may be, another time.
@@ -256,12 +273,13 @@ class Batch:
     """
     The companions of rows that one query read together: whoever needs a key asks for those of all its peers.
 
-    Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. With
-    ``hold``, for rows that are all opened at once, it keeps the answers that the cache has no room for, but no longer
-    than the cache would.
+    Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. Keeps
+    errors for a moment, so that a page of rows that do not open costs one round of calls and one deadline. With
+    ``hold``, for rows that are all opened at once, it keeps whatever the cache has no room for, but no longer than the
+    cache would.
     """
 
-    __slots__ = ("_held", "_peers", "_settled", "_texts", "path_ends")
+    __slots__ = ("_held", "_holds", "_peers", "_settled", "_texts", "path_ends")
 
     def __init__(
         self, texts: Iterable[str | None] = (), *, hold: bool = False, path_ends: "Leading | None" = None
@@ -273,19 +291,24 @@ class Batch:
         # The encrypted keys that are not worth asking for again on behalf of another row: that of a row that was
         # touched has been used, and one that was refused would be refused again each time.
         self._settled: set[str] = set()
-        self._held: dict[str, tuple[Outcome, Term]] | None = {} if hold else None
+        self._holds = hold
+        self._held: dict[str, tuple[Outcome, Term]] = {}
 
     def add_peer(self, instance: "Model", companion_name: str) -> None:
         self._peers.append((weakref.ref(instance), companion_name))
 
-    def key(self, companion: Companion) -> DataKey:
-        """The data key of one row's companion. A call for each key of the batch that is missing, or none."""
-        outcome = self._outcome(companion)
+    def key(self, companion: Companion, *, again: bool = False) -> DataKey:
+        """
+        The data key of one row's companion. A call for each key of the batch that is missing, or none.
+
+        ``again`` says that the value did not open before: its own key is asked for anew, unless the Vault was silent.
+        """
+        outcome = self._outcome(companion, again)
         if isinstance(outcome, VaultError):
             raise outcome
         return outcome
 
-    def _outcome(self, companion: Companion) -> Outcome:
+    def _outcome(self, companion: Companion, again: bool) -> Outcome:
         if companion.vault not in vaults:
             raise DecryptionError(
                 f"its keys are in the vault {companion.vault!r}, which settings.VAULTS does not name."
@@ -300,17 +323,20 @@ class Batch:
             return key
         if (ahead := _asked_ahead.get().get((companion.vault, wanted))) is not None:
             return ahead
-        if self._held is not None and wanted in self._held:
+        if wanted in self._held:
             outcome, term = self._held[wanted]
-            if not term.is_over:
+            if term.is_over:
+                self._held.clear()
+            elif not again or isinstance(outcome, DataKey | NoAnswerInTime):
                 return outcome
-            self._held.clear()
-        term = Term(vault.cache)
+        term, brief = Term(vault.cache), Term(vault.cache, FAILURE_AGE)
         # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
-        if self._held is not None:
-            kept = vault.cache.get
-            self._held |= {name: (outcome, term) for name, outcome in _lasting(outcomes).items() if kept(name) is None}
+        for name, outcome in _lasting(outcomes).items():
+            if self._holds and vault.cache.get(name) is None:
+                self._held[name] = outcome, term
+            elif isinstance(outcome, VaultError):
+                self._held[name] = outcome, brief
         self.settle(outcomes)
         return outcomes[wanted]
 
@@ -331,7 +357,7 @@ class Batch:
         peers: set[str] = set()
         room = cache.max_keys - 1 if cache.keeps_keys else 0
         for text in {*map(as_text, (*self._texts, *self._peer_texts()))}:
-            if self._held is None and len(peers) >= room:
+            if not self._holds and len(peers) >= room:
                 break
             if not text or isinstance(text, Damaged):
                 continue
