@@ -292,13 +292,13 @@ def test_rows_that_some_keys_refuse_do_not_keep_the_others_from_being_sealed(sep
     from vault_fields.exceptions import ValueRefused
     from vault_fields.rewriting import seal
 
-    def refuse_first(rows, *args):
+    def refuse_first(rows, *args, **options):
         rows = list(rows)
         if any(instance.__dict__["tenant_id"] == 5 and len(rows) > 1 for instance, _ in rows):
             raise ValueRefused("One of them.")
         if rows and rows[0][0].pk == min(separate.objects().filter(tenant_id=5).values_list("pk", flat=True)):
             raise ValueRefused("This one.")
-        return seal(rows, *args)
+        return seal(rows, *args, **options)
 
     with (
         mock.patch("vault_fields.rewriting.seal", refuse_first),

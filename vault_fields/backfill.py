@@ -105,14 +105,14 @@ def encrypt_column(
 
     def sealed(rows: Sequence[Row]) -> list[Row]:
         try:
-            seal([(row.instance, group) for row in rows], new_keys)
+            seal([(row.instance, group) for row in rows], new_keys, follow=False)
         except _ROW_ERRORS:
             if on_problem is None:
                 raise
         else:
             return list(rows)
         # Nothing was sealed. One at a time, to find out which rows it is; what they have in common is known by now.
-        return run.without_problems(rows, lambda row: seal([(row.instance, group)], new_keys))
+        return run.without_problems(rows, lambda row: seal([(row.instance, group)], new_keys, follow=False))
 
     def convert(rows: Sequence[Row]) -> list[Change]:
         return [(row, [row.companion, *map(row.text, group.members)]) for row in sealed(rows)]

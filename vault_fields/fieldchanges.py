@@ -139,10 +139,22 @@ class RekeyField(_FieldOperation):
     Bring the values of a field up to date with the key context and the vault that it has at this point.
 
     Does what ``manage.py vault_rekey`` does, with all fields that share the companion; in either direction, as a change
-    of the declaration that is reversed wants the same.
+    of the declaration that is reversed wants the same. With ``accept_redirected`` it follows what changed behind a
+    relation or in a function, as a declaration with another path does.
     """
 
     __module__ = "vault_fields.operations"
+
+    def __init__(
+        self,
+        model_name: str,
+        name: str,
+        batch_size: int = BATCH_SIZE,
+        elidable: bool = False,
+        accept_redirected: bool = False,
+    ) -> None:
+        super().__init__(model_name, name, batch_size, elidable)
+        self.accept_redirected = accept_redirected
 
     @forgetful
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
@@ -159,7 +171,12 @@ class RekeyField(_FieldOperation):
     def _rekey(self, schema_editor: Any, field: EncryptedField) -> None:
         if self.is_here(field, schema_editor):
             problems: list[str] = []
-            rekey_group(group_of(field), on_problem=problems.append, **self.options(schema_editor))
+            rekey_group(
+                group_of(field),
+                accept_redirected=self.accept_redirected,
+                on_problem=problems.append,
+                **self.options(schema_editor),
+            )
             _require_none(problems, "could not be brought up to date")
 
     def describe(self) -> str:

@@ -3,9 +3,11 @@ Brings encrypted rows up to date with the key context that they have now, and gi
 
 A row is *current* if its companion was made by the field's vault for the row's context. Otherwise:
 
-- Where the row's own columns are those its values were encrypted for, but lead to another context now - what lies
-  behind a relation was changed, or a constant - the row is **rekeyed**: its data key is wrapped for the new context,
-  and only the companion is written.
+- Where the row's own columns are those its values were encrypted for, but the declaration makes another context of
+  them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
+  companion is written.
+- Where they lead to another context because of what lies behind a relation, or of what a function makes of them, the
+  row was **redirected**. It is reported and left alone, unless the caller accepts it; then it is rekeyed.
 - On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
   it are others - a KEK was rotated, or a customer-managed key took its place.
 - Where the declaration starts from other columns than it did, or the field has another vault, the row is
@@ -41,7 +43,8 @@ from vault_fields.exceptions import (
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
 from vault_fields.fields.newkeys import NewKeys
-from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
+from vault_fields.fields.opening import column_names, differing_items, locate, located, open_sealed, proven_key
+from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Pending
 from vault_fields.fields.sealing import seal
 from vault_fields.frames import forgetful
@@ -66,8 +69,9 @@ class RekeyReport:
     rekeyed: int = 0
     reencrypted: int = 0
     moved: int = 0
+    redirected: int = 0
     failed: int = 0
-    # The primary keys of the rows that were moved, or failed.
+    # The primary keys of the rows that were moved, redirected, or failed.
     left_alone: set[Any] = dataclass_field(default_factory=set)
 
     @property
@@ -79,8 +83,8 @@ class RekeyReport:
         unchanged = "" if self.written else " Nothing was changed."
         return (
             f"{self.label}: of {self.encrypted} rows with encrypted values, {self.rekeyed} {would}rekeyed, "
-            f"{self.reencrypted} {would}re-encrypted, {self.moved} moved and left alone, {self.failed} failed."
-            f"{unchanged}"
+            f"{self.reencrypted} {would}re-encrypted, {self.moved} moved and left alone, {self.redirected} redirected "
+            f"and left alone, {self.failed} failed.{unchanged}"
         )
 
 
@@ -90,6 +94,7 @@ def rekey_group(
     *,
     using: str = DEFAULT_DB_ALIAS,
     accept_moved: bool = False,
+    accept_redirected: bool = False,
     rewrap: bool = False,
     dry_run: bool = False,
     batch_size: int = 1000,
@@ -107,7 +112,9 @@ def rekey_group(
     what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run. Raises
     ``VaultUnavailable``; the rows before stay written.
     """
-    run = _Run(group, using, on_problem, accept_moved=accept_moved, rewrap=rewrap, dry_run=dry_run)
+    run = _Run(group, using, on_problem)
+    run.accept_moved, run.accept_redirected = accept_moved, accept_redirected
+    run.rewrap, run.report.dry_run = rewrap, dry_run
     return run.over_all_rows(run.bring_up_to_date, "Rekeying", batch_size, progress)
 
 
@@ -127,7 +134,7 @@ def reencrypt_group(
     ``max_rows_per_key`` of its rows. Raises ``VaultUnavailable``; the rows before stay written.
     """
     run = _Run(group, using, on_problem)
-    return run.over_all_rows(run.reencrypt, "Re-encrypting", batch_size, progress)
+    return run.over_all_rows(run.reencrypt_those_that_stayed, "Re-encrypting", batch_size, progress)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -144,6 +151,10 @@ class _Stale:
         return self.companion.context == self.context
 
 
+class _Redirected(KeyContextMismatch):
+    """A row whose own columns lead to another context than they did."""
+
+
 class _Run:
     """One walk over the rows of a group."""
 
@@ -152,15 +163,12 @@ class _Run:
         group: Group,
         using: str,
         on_problem: OnProblem,
-        *,
-        accept_moved: bool = False,
-        rewrap: bool = False,
-        dry_run: bool = False,
     ) -> None:
         self.group = group
-        self.accept_moved = accept_moved
-        self.rewrap = rewrap
-        self.report = RekeyReport(f"{group.model._meta.label}.{group.companion}", dry_run)
+        self.accept_moved = False
+        self.accept_redirected = False
+        self.rewrap = False
+        self.report = RekeyReport(f"{group.model._meta.label}.{group.companion}")
         self._on_problem = on_problem
         self._rows = StoredRows(group, using)
         self._new_keys = NewKeys()
@@ -200,6 +208,14 @@ class _Run:
         self.report.rekeyed += written
         return changed + self.reencrypt(to_reencrypt)
 
+    def reencrypt_those_that_stayed(self, rows: list[Row]) -> list[Row]:
+        staying = []
+        for row in rows:
+            with self._reporting(row):
+                self._require_stayed(row, _companion(row), *self._derived(row))
+                staying.append(row)
+        return self.reencrypt(staying)
+
     def reencrypt(self, rows: list[Row]) -> list[Row]:
         open_together(rows)
         changes: list[Change] = []
@@ -217,7 +233,10 @@ class _Run:
         try:
             yield
         except KeyContextMismatch as error:
-            self.report.moved += 1
+            if isinstance(error, _Redirected):
+                self.report.redirected += 1
+            else:
+                self.report.moved += 1
             self.report.left_alone.add(row.instance.pk)
             self._on_problem(str(error))
         except (DecryptionError, KeyContextError, ValueRefused, VaultRefused) as error:
@@ -228,19 +247,12 @@ class _Run:
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
         """Put the row where it belongs: in one of the two, or in neither if it is current. Asks no Vault."""
         member, group = _sealed_members(row)[0], self.group
-        try:
-            companion = _companion(row)
-        except EnvelopeError as error:
-            raise located(error, member, row.instance) from None
-        try:
-            texts = [binding.text(getattr(row.instance, binding.attname)) for binding in group.bindings]
-            context = group.source.derive(row.instance)
-        except KeyContextError as error:
-            raise KeyContextError(f"{locate(member, row.instance)}: {error}") from None
+        companion = _companion(row)
+        columns, context = self._derived(row)
         # A path that ends where it did does not move the row, wherever it begins.
         names = [
             name
-            for name in moved_columns(companion, group, texts)
+            for name in differing_items(companion.row, columns)
             if LOOKUP_SEP not in group.source.paths.get(name, "") or companion.context.get(name) != context.get(name)
         ]
         if names and not self.accept_moved:
@@ -248,11 +260,27 @@ class _Run:
                 f"{locate(member, row.instance)}: {column_names(names, group)} of the row differs from that of the "
                 "value; it was left alone. If the row was moved on purpose, add --accept-moved."
             )
-        columns = {binding.name: text for binding, text in zip(group.bindings, texts, strict=True)}
+        self._require_stayed(row, companion, columns, context)
         if companion.row != columns or companion.vault != group.vault:
             to_reencrypt.append(row)
         elif companion.context != context or (self.rewrap and not self._wrappings.is_current(companion)):
             to_rekey.append(_Stale(row, member, companion, context))
+
+    def _derived(self, row: Row) -> tuple[dict[str, str | None], KeyContext]:
+        """The row's own columns, and the context that they lead to."""
+        try:
+            columns = {each.name: each.text(getattr(row.instance, each.attname)) for each in self.group.bindings}
+            return columns, self.group.source.derive(row.instance)
+        except KeyContextError as error:
+            raise KeyContextError(f"{locate(_sealed_members(row)[0], row.instance)}: {error}") from None
+
+    def _require_stayed(
+        self, row: Row, companion: Companion, columns: dict[str, str | None], context: KeyContext
+    ) -> None:
+        """Refuse a row that was redirected, unless that is accepted."""
+        problem = "" if self.accept_redirected else redirection(self.group, companion, columns, context)
+        if problem:
+            raise _Redirected(f"{locate(_sealed_members(row)[0], row.instance)}: {problem} It was left alone.")
 
     def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
         """
@@ -302,6 +330,13 @@ def _sealed_members(row: Row) -> list[EncryptedField]:
 
 def _companion(row: Row) -> Companion:
     """The companion of the row's values, or ``EnvelopeError`` if they do not belong together."""
+    try:
+        return _paired(row)
+    except EnvelopeError as error:
+        raise located(error, _sealed_members(row)[0], row.instance) from None
+
+
+def _paired(row: Row) -> Companion:
     if not row.companion:
         raise EnvelopeError(f"the value is encrypted, but its companion {row.group.companion!r} is empty.")
     companion = companion_format.decode(row.companion)

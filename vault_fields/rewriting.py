@@ -119,14 +119,14 @@ class _Rewrite:
     def sealed(self, rows: Sequence[Row]) -> list[Row]:
         """Those of the rows that could be sealed: all at once, or one by one if some cannot."""
         try:
-            seal([(row.instance, self.group) for row in rows], self._new_keys)
+            seal([(row.instance, self.group) for row in rows], self._new_keys, follow=False)
         except _ONE_ROW:
             return [row for row in rows if self._is_sealed(row)]
         return list(rows)
 
     def _is_sealed(self, row: Row) -> bool:
         with self.reporting() as outcome:
-            seal([(row.instance, self.group)], self._new_keys)
+            seal([(row.instance, self.group)], self._new_keys, follow=False)
             outcome.succeeded = True
         return outcome.succeeded
 

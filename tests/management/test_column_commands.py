@@ -97,8 +97,9 @@ def test_rekey_says_that_nothing_was_to_be_done(organization):
 def test_rekey(organization):
     Document.objects.create(organization=organization, body="x")
     Organization.objects.update(workos_id="renamed")
-    assert "1 would be rekeyed" in run("vault_rekey", "testapp.Document", "--dry-run")[0]
-    assert "1 rekeyed" in run("vault_rekey", "testapp.Document", "body")[0]
+    accepted = ["testapp.Document", "--accept-redirected"]
+    assert "1 would be rekeyed" in run("vault_rekey", *accepted, "--dry-run")[0]
+    assert "1 rekeyed" in run("vault_rekey", *accepted)[0]
     assert "0 rekeyed" in run("vault_rekey", "testapp.Document", "body")[0]
     assert Document.objects.get().body == "x"
 
@@ -117,12 +118,29 @@ def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, o
     assert Patient.objects.get().ssn == "123-45-6789"
 
 
+def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organization):
+    document = Document.objects.create(organization=organization, body="x")
+    Organization.objects.update(workos_id="renamed")
+    for options in ([], ["--dry-run"], ["--rewrap"], ["--accept-moved"]):
+        with assert_vault_calls():
+            out, err, error = run("vault_rekey", "testapp.Document", *options)
+        assert "0 moved and left alone, 1 redirected and left alone, 0 failed." in out
+        assert err == (
+            f"testapp.Document.body (pk={document.pk}): the columns of the row are those of the value, and lead to "
+            "another key context: organization_id is 'renamed' now, and was 'org_1'. If what lies behind them was "
+            "changed on purpose, or the declaration, run `manage.py vault_rekey testapp.Document --accept-redirected`; "
+            "otherwise somebody wants another tenant's keys to open it. It was left alone.\n"
+        )
+        assert error == "1 rows were left alone."
+    assert "1 redirected and left alone" in run("vault_reencrypt", "testapp.Document")[0]
+
+
 def test_a_companion_that_two_fields_share_is_walked_once(organization):
     Letter.objects.create(organization=organization, subject="x", text=[])
     out, _, _ = run("vault_reencrypt", "testapp.Letter", "subject", "text")
     assert out == (
         "testapp.Letter.vault_keys: of 1 rows with encrypted values, 0 rekeyed, 1 re-encrypted, 0 moved and left "
-        "alone, 0 failed.\n"
+        "alone, 0 redirected and left alone, 0 failed.\n"
     )
 
 
@@ -146,7 +164,7 @@ def test_reencrypt_reports_what_it_cannot_open(organization, execute):
         Document.objects.create(organization=organization, body=body)
     execute("UPDATE testapp_document SET body_keys = NULL WHERE id = %s", Document.objects.earliest("pk").pk)
     out, err, error = run("vault_reencrypt", "testapp.Document")
-    assert "1 re-encrypted, 0 moved and left alone, 1 failed." in out
+    assert "1 re-encrypted, 0 moved and left alone, 0 redirected and left alone, 1 failed." in out
     assert "its companion 'body_keys' is empty" in err
     assert error == "1 rows were left alone."
 
@@ -161,7 +179,7 @@ def test_all_models_of_the_project(legacy, organization):
     assert (err, error) == ("", None)
     assert [line.partition(":")[0] for line in out.splitlines()] == ["testapp.Legacy.text", "testapp.Legacy.data"]
     Organization.objects.update(workos_id="renamed")
-    out, err, error = run("vault_rekey", "--all")
+    out, err, error = run("vault_rekey", "--all", "--accept-redirected")
     assert (err, error) == ("", None)
     assert "testapp.Document.body_keys: of 1 rows with encrypted values, 1 rekeyed" in out
     assert out.count("testapp.Letter.vault_keys: ") == 1

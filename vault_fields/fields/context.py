@@ -16,7 +16,7 @@ from vault_fields.fields.fetching import fetched, unblocked
 from vault_fields.keys import KeyContext
 
 __all__ = ["Binding", "ContextFunction", "ContextSource", "KeyContextDeclaration", "attribute_text"]
-__all__ += ["column_type", "compares_exactly", "concrete_field", "context_from", "follow"]
+__all__ += ["column_type", "compares_exactly", "concrete_field", "context_from", "follow", "stands_elsewhere"]
 
 ContextFunction = Callable[[Any], Mapping[str, str]]
 KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value"] | ContextFunction
@@ -201,6 +201,14 @@ def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":
     raise FieldDoesNotExist(f"{model._meta.label} has no column {name!r}.")
 
 
+def stands_elsewhere(path: str, field: "Field[Any, Any]") -> bool:
+    """Whether what is at the end of a path that starts from this column stands in another row."""
+    if LOOKUP_SEP in path:
+        return True
+    # A related object stands for its primary key, which the column need not hold.
+    return path == field.name and isinstance(field, ForeignKey) and not field.target_field.primary_key
+
+
 def follow(instance: Model, path: str) -> str:
     """The text at the end of an attribute path, converted as the column there converts it."""
     current: Model = instance
@@ -211,10 +219,10 @@ def follow(instance: Model, path: str) -> str:
         field = concrete_field(type(current), last)
     except FieldDoesNotExist as error:
         raise KeyContextError(str(error)) from None
-    if last == field.name and isinstance(field, ForeignKey) and not field.target_field.primary_key:
-        # A related object stands for its primary key, which this column does not hold.
-        value: object = _related(current, last).pk
-        field = field.related_model._meta.pk
+    value: object
+    if stands_elsewhere(last, field):
+        related = _related(current, last)
+        value, field = related.pk, related._meta.pk
     else:
         value = fetched(current, field.attname)
     text = Binding(last, field).text(value)

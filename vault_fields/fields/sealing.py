@@ -20,6 +20,7 @@ from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
     KeyContextError,
+    KeyContextMismatch,
     ValueRefused,
     VaultError,
     VaultRefused,
@@ -40,6 +41,7 @@ from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
+from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
 from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey, KeyContext
@@ -65,7 +67,13 @@ class _Work:
 
 
 @forgetful
-def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *, using: str | None = None) -> None:
+def seal(
+    rows: Iterable[tuple[Model, Group]],
+    new_keys: NewKeys | None = None,
+    *,
+    using: str | None = None,
+    follow: bool = True,
+) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
 
@@ -74,7 +82,8 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *
     that seals in several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``,
     ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
 
-    Relations that a context lies behind are followed in the database ``using``, or else in that of each row.
+    Relations that a context lies behind are followed in the database ``using``, or else in that of each row. Who is not
+    given new values says ``follow=False``: rows that are redirected raise ``KeyContextMismatch`` then.
     """
     rows = list(rows)
     for instance, group in rows:
@@ -83,7 +92,10 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *
     if not rows:
         return
     contexts = derive_contexts(rows, using)
-    works = [_plan(instance, group, context) for (instance, group), context in zip(rows, contexts, strict=True)]
+    works = [
+        _plan(instance, group, context, follow=follow)
+        for (instance, group), context in zip(rows, contexts, strict=True)
+    ]
     data_keys = _find_old_keys(works)
     data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
     companions = _companions(works, data_keys)
@@ -94,19 +106,21 @@ def seal(rows: Iterable[tuple[Model, Group]], new_keys: NewKeys | None = None, *
 
 @forgetful
 def examine(instance: Model, group: Group) -> None:
-    """Raise what ``seal`` would raise of a row with plaintext, but for what the Vault says, which is not asked."""
+    """Raise what ``seal`` would raise of a row with plaintext that is not followed, but for what the Vault says."""
     (context,) = derive_contexts([(instance, group)], None)
-    for member in _plan(instance, group, context).changed:
+    for member in _plan(instance, group, context, follow=False).changed:
         for binding in group.bound[member.name]:
             _bound_text(member, binding, instance)
 
 
-def _plan(instance: Model, group: Group, context: KeyContext) -> _Work:
+def _plan(instance: Model, group: Group, context: KeyContext, *, follow: bool) -> _Work:
     try:
         row = {binding.name: binding.text(fetched(instance, binding.attname)) for binding in group.bindings}
     except KeyContextError as error:
         raise located_context(error, instance, group) from None
     keys = current_keys(instance, group)
+    if keys and not follow and (problem := redirection(group, companion_format.decode(keys), row, context)):
+        raise KeyContextMismatch(f"{locate(group.members[0], instance)}: {problem}")
     keeps_key = _serves(keys, group, context) and _row(keys) == row
     work = _Work(instance, group, row, context, keys, keeps_key)
     for member in group.members:

@@ -13,7 +13,8 @@ from vault_fields.rekey import rekey_group
 class Command(ColumnCommand):
     help = (
         "Brings encrypted rows up to date with the key context that they have now. Rows that were moved to another "
-        "context are reported and left alone, and the exit status is 1, unless --accept-moved is given."
+        "context, and rows whose columns lead to another one than they did, are reported and left alone, and the exit "
+        "status is 1, unless --accept-moved, or --accept-redirected, is given."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -23,6 +24,13 @@ class Command(ColumnCommand):
             action="store_true",
             help="Re-encrypt moved rows for the context that they are in now. First look at what is reported without "
             "it: a value that somebody pasted into a row of another tenant looks the same.",
+        )
+        parser.add_argument(
+            "--accept-redirected",
+            action="store_true",
+            help="Rekey rows whose own columns stayed and lead to another context now, because what lies behind a "
+            "relation was changed. First look at what is reported without it: whoever changes the identifier of an "
+            "organization gives all its rows to another tenant's keys.",
         )
         parser.add_argument(
             "--rewrap",
@@ -38,6 +46,7 @@ class Command(ColumnCommand):
         *args: Any,
         batch_size: int,
         accept_moved: bool,
+        accept_redirected: bool,
         rewrap: bool,
         dry_run: bool,
         **options: Any,
@@ -48,6 +57,7 @@ class Command(ColumnCommand):
                 group,
                 using=using,
                 accept_moved=accept_moved,
+                accept_redirected=accept_redirected,
                 rewrap=rewrap,
                 dry_run=dry_run,
                 batch_size=batch_size,

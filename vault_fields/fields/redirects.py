@@ -1,0 +1,45 @@
+"""
+Redirected rows: their own columns are what they were, and lead to another key context now.
+
+Somebody changed what lies behind a relation, or what a function makes of the columns. No row of a patient was touched,
+and all patients of the organization would be encrypted for another tenant: so whatever writes rows again without being
+given new values asks first. See ``docs/decisions/0102-redirected-rows-are-asked-about.md``.
+"""
+
+from collections.abc import Mapping
+
+from vault_fields.companion import Companion
+from vault_fields.fields.context import stands_elsewhere
+from vault_fields.fields.groups import Group
+from vault_fields.fields.opening import differing_items
+from vault_fields.keys import KeyContext
+
+__all__ = ["redirection"]
+
+
+def redirection(group: Group, companion: Companion, row: Mapping[str, str | None], context: KeyContext) -> str:
+    """
+    What of the context differs from that of the companion without a column of the row, in words; nothing if none does.
+
+    ``row`` are the columns that the context starts from now, and ``context`` is where they lead. What is told by the
+    declaration alone - another constant, an item that was added, or that is a column of the row now - is not meant.
+    """
+    names = [name for name in differing_items(companion.context, context) if _stayed(name, group, companion, row)]
+    if not names:
+        return ""
+    items = ", ".join(f"{name} is {context.get(name)!r} now, and was {companion.context.get(name)!r}" for name in names)
+    return (
+        f"the columns of the row are those of the value, and lead to another key context: {items}. If what lies "
+        "behind them was changed on purpose, or the declaration, run `manage.py vault_rekey "
+        f"{group.model._meta.label} --accept-redirected`; otherwise somebody wants another tenant's keys to open it."
+    )
+
+
+def _stayed(name: str, group: Group, companion: Companion, row: Mapping[str, str | None]) -> bool:
+    """Whether an item comes from elsewhere, by way of columns that have not changed."""
+    if group.source.function is not None:
+        return not differing_items(companion.row, row)
+    path = group.source.paths.get(name)
+    if path is None or name not in companion.row or companion.row[name] != row[name]:
+        return False
+    return any(each.name == name and stands_elsewhere(path, each.field) for each in group.bindings)
