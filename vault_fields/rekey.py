@@ -280,7 +280,7 @@ class _Run:
         """Refuse a row that was redirected, unless that is accepted."""
         problem = "" if self.accept_redirected else redirection(self.group, companion, columns, context)
         if problem:
-            raise _Redirected(f"{locate(_sealed_members(row)[0], row.instance)}: {problem} It was left alone.")
+            raise _Redirected(f"{locate(_sealed_members(row)[0], row.instance)}: {problem}")
 
     def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
         """

@@ -6,9 +6,11 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 
-from tests.testapp.models import Patient
+from tests.testapp.models import Document, Organization, Patient
 from vault_fields import exceptions
 from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError, VaultUnavailable
+from vault_fields.fields.groups import group_of
+from vault_fields.rekey import rekey_group
 from vault_fields.vaults import vaults
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")
@@ -34,11 +36,13 @@ def test_every_exception_has_a_section(name):
 def test_the_messages_are_those_that_are_raised(patient, other_organization, execute):
     vault, told = vaults["default"], set()
 
+    def note(message):
+        told.add(re.sub(r"pk=\d+", "pk=1", message.replace("testapp.", "clinic.")))
+
     def tell(kind, function):
         with pytest.raises(kind) as caught, transaction.atomic():
             function()
-        message = str(caught.value).replace("testapp.", "clinic.")
-        told.add(re.sub(r"pk=\d+", "pk=1", message))
+        note(str(caught.value))
 
     def read():
         return Patient.objects.get(pk=patient.pk).ssn
@@ -84,6 +88,10 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     put(text, keys.replace(encrypted_keys, "AAAA" + encrypted_keys[4:]), owner)
     tell(VaultError, read)
     put(text, keys, owner)
+
+    Document.objects.create(organization=Organization.objects.create(workos_id="org_acme"), body="text")
+    Organization.objects.filter(workos_id="org_acme").update(workos_id="org_bolt")
+    rekey_group(group_of(Document._meta.get_field("body")), on_problem=note)
 
     shown = {line for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[1:] for line in block.splitlines()}
     assert shown == told

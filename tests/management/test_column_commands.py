@@ -129,7 +129,7 @@ def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organ
             f"testapp.Document.body (pk={document.pk}): the columns of the row are those of the value, and lead to "
             "another key context: organization_id is 'renamed' now, and was 'org_1'. If what lies behind them was "
             "changed on purpose, or the declaration, run `manage.py vault_rekey testapp.Document --accept-redirected`; "
-            "otherwise somebody wants another tenant's keys to open it. It was left alone.\n"
+            "otherwise somebody wants another tenant's keys to open it.\n"
         )
         assert error == "1 rows were left alone."
     assert "1 redirected and left alone" in run("vault_reencrypt", "testapp.Document")[0]
