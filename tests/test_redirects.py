@@ -114,11 +114,11 @@ def test_each_of_the_two_needs_its_own_word(reply, organization, other_organizat
 def test_the_same_table_at_the_end(organization, other_organization):
     with connection.cursor() as cursor:
         cursor.execute(
-            "INSERT INTO testapp_folder (id, organization_id, parent_id, region) VALUES (1, %s, 1, '')",
+            "INSERT INTO testapp_folder (id, organization_id, parent_id, region) VALUES (1000, %s, 1000, '')",
             [organization.pk],
         )
-    folder = Folder.objects.create(organization=organization, parent_id=1, text="text")
-    Folder.objects.filter(pk=1).update(organization=other_organization)
+    folder = Folder.objects.create(organization=organization, parent_id=1000, text="text")
+    Folder.objects.filter(pk=1000).update(organization=other_organization)
     counts, (problem,) = run(Folder, "text")
     assert (counts, f"(pk={folder.pk})" in problem) == ({"redirected": 1}, True)
 
