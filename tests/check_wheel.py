@@ -33,7 +33,8 @@ if strangers or tests:
     sys.exit(f"The wheel holds what it should not: {sorted({*strangers, *tests})}")
 if "vault_fields/py.typed" not in files:
     sys.exit("The wheel has no py.typed: type checkers would ignore its annotations.")
-shipped = {str(path.relative_to(TREE)) for path in (TREE / "vault_fields").rglob("*.py")}
+sources = (path for kind in ("py", "html") for path in (TREE / "vault_fields").rglob(f"*.{kind}"))
+shipped = {str(path.relative_to(TREE)) for path in sources}
 if missing := shipped - files:
     sys.exit(f"The wheel lacks {sorted(missing)}")
 

@@ -51,8 +51,9 @@ def test_a_wrong_value_is_a_value_error_too(error):
 @pytest.mark.parametrize("duplicate", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
 def test_vault_errors_keep_their_attributes_in_a_pickle(kind, duplicate):
     """Task queues pickle exceptions."""
-    error = duplicate(kind("no", alias="eu", status=503, request_id="req_1"))
+    error = duplicate(kind("no", alias="eu", status=503, request_id="req_1", retry_after=1.5))
     assert type(error) is kind
+    assert error.retry_after == 1.5
     assert (error.args, error.alias, error.status, error.request_id) == (("no",), "eu", 503, "req_1")
     assert str(error) == "VAULTS['eu']: no (request req_1)"
 

@@ -97,16 +97,32 @@ class VaultError(VaultFieldsError):
     The Vault gave no key.
 
     ``alias`` names the entry of ``VAULTS``; ``status`` is the HTTP status and ``request_id`` the Vault's own name
-    for the request, where there was one.
+    for the request, where there was one; ``retry_after`` are the seconds that it asked to be left alone for.
     """
 
     def __init__(
-        self, message: str, *, alias: str | None = None, status: int | None = None, request_id: str | None = None
+        self,
+        message: str,
+        *,
+        alias: str | None = None,
+        status: int | None = None,
+        request_id: str | None = None,
+        retry_after: float | None = None,
     ) -> None:
         super().__init__(message)
         self.alias = alias
         self.status = status
         self.request_id = request_id
+        self.retry_after = retry_after
+
+    def details(self) -> dict[str, Any]:
+        """What is known beside the message: the keywords for an error that says the same in other words."""
+        return {
+            "alias": self.alias,
+            "status": self.status,
+            "request_id": self.request_id,
+            "retry_after": self.retry_after,
+        }
 
     def __str__(self) -> str:
         text = super().__str__()
@@ -118,7 +134,7 @@ class VaultError(VaultFieldsError):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Task queues pickle exceptions; the default would lose what stands in keywords.
-        return _restore, (type(self), self.args[0], self.alias, self.status, self.request_id)
+        return _restore, (type(self), self.args[0], self.details())
 
 
 class VaultUnavailable(VaultError):
@@ -145,7 +161,5 @@ class ObjectMissing(VaultRefused):
     """There is no such stored object, or no such version of it."""
 
 
-def _restore(
-    cls: type[VaultError], message: str, alias: str | None, status: int | None, request_id: str | None
-) -> VaultError:
-    return cls(message, alias=alias, status=status, request_id=request_id)
+def _restore(cls: type[VaultError], message: str, details: dict[str, Any]) -> VaultError:
+    return cls(message, **details)

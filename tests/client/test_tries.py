@@ -69,14 +69,17 @@ def test_retry_after_is_waited_for(post, server, form):
 
 @both
 @pytest.mark.parametrize(("status", "kind"), [(429, VaultThrottled), (503, VaultUnavailable)])
-@pytest.mark.parametrize("after", ["30", "86400", formatdate(1_700_000_030, usegmt=True)])
-def test_retry_after_beyond_the_deadline_fails_at_once(post, server, status, kind, after):
+@pytest.mark.parametrize(
+    ("after", "seconds"), [("30", 30.0), ("86400", 86400.0), (formatdate(1_700_000_030, usegmt=True), 30.0)]
+)
+def test_retry_after_beyond_the_deadline_fails_at_once(post, server, status, kind, after, seconds):
     server.usual = Reply(status=status, headers={"Retry-After": after})
     began = time.monotonic()
     error = failure(post, server, quick(timeout=20.0, wall_clock=lambda: 1_700_000_000.0))
     assert time.monotonic() - began < 60
     assert type(error) is kind
     assert "Gave up after 1 try." in str(error)
+    assert error.retry_after == seconds
 
 
 def test_pauses_are_slept_by_the_clock_that_was_handed_in(server):

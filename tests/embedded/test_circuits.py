@@ -52,8 +52,9 @@ def test_a_probe_that_is_not_answered_starts_the_while_anew(circuit: Circuit, cl
     silence(circuit)
     clock.now += PAUSE
     silence(circuit)
-    with pytest.raises(VaultUnavailable, match="asked again in 5 s"):
+    with pytest.raises(VaultUnavailable, match="asked again in 5 s") as raised:
         circuit.turn(5).__enter__()
+    assert raised.value.retry_after == PAUSE
 
 
 @pytest.mark.parametrize("answer", [KeyRevoked("no"), VaultUnavailable("Connection refused."), ValueError("x")])

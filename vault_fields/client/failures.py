@@ -73,7 +73,13 @@ class Failure:
     def _exception(self, alias: str | None, host: str, tries: int) -> VaultError:
         counted = f" Gave up after {tries} {'try' if tries == 1 else 'tries'}." if self.may_pass else ""
         message = f"{self.reason}{counted} Host: {host}."
-        return self.error(message, alias=alias, status=self.status, request_id=self.request_id)
+        return self.error(
+            message,
+            alias=alias,
+            status=self.status,
+            request_id=self.request_id,
+            retry_after=self.retry_after or None,
+        )
 
 
 class Reading:

@@ -83,7 +83,8 @@ class Circuit:
         left = self._resumes - self._clock()
         if left > 0 or self._is_probed:
             when = "is being asked now by another call" if self._is_probed else f"is asked again in {left:.0f} s"
-            raise VaultUnavailable(f"its provider was silent a moment ago and {when}; it was not asked. {self._reason}")
+            message = f"its provider was silent a moment ago and {when}; it was not asked. {self._reason}"
+            raise VaultUnavailable(message, retry_after=max(left, 1.0))
 
     def _leave(self, is_probe: bool, outcome: str | None) -> None:
         """With the reason why it was silent, an empty one if it was not, or None of a call that tells nothing."""

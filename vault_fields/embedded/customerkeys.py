@@ -94,7 +94,7 @@ class Cmk:
             kind = type(error)
             if isinstance(error, VaultRefused) and not isinstance(error, KeyRevoked):
                 kind = ProviderRefused
-            raise kind(message, status=error.status, request_id=error.request_id) from error
+            raise kind(message, **error.details()) from error
 
 
 class _Items(NamedTuple):

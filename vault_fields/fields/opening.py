@@ -127,7 +127,7 @@ def located(error: DecryptionError | VaultError, field: "EncryptedField", instan
     """The same error, saying which value it is about. A copy: other threads may be raising the original."""
     message = f"{locate(field, instance)}: {error.args[0]}"
     if isinstance(error, VaultError):
-        return type(error)(message, alias=error.alias, status=error.status, request_id=error.request_id)
+        return type(error)(message, **error.details())
     return type(error)(message)
 
 

@@ -1,0 +1,107 @@
+"""What a client is told where a whole answer needs keys that the Vault does not give."""
+
+import logging
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from asgiref.sync import iscoroutinefunction, markcoroutinefunction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.template import Context, Engine, TemplateDoesNotExist, loader
+from django.utils.log import log_response
+from django.utils.translation import get_language, gettext
+
+from vault_fields.exceptions import (
+    KeyRevoked,
+    ObjectConflict,
+    ObjectMissing,
+    VaultError,
+    VaultRefused,
+    VaultUnavailable,
+)
+from vault_fields.fields.attempts import reason_of
+
+__all__ = ["VaultErrorMiddleware"]
+
+logger = logging.getLogger("vault_fields.middleware")
+
+TEMPLATE = "vault_fields/vault_error.html"
+
+# A Vault may name any moment; who waits for longer than a day asks somebody.
+LONGEST_RETRY_AFTER = 24 * 60 * 60
+
+
+class VaultErrorMiddleware:
+    """
+    Answers a ``VaultUnavailable`` that leaves a view with 503, and a ``VaultRefused`` with 403.
+
+    As JSON (``detail`` and ``code``) to those who ask for it, or send it; as the template
+    ``vault_fields/vault_error.html`` otherwise. It is logged once, as a warning with the error's own message, which no
+    client gets. For views in threads and in coroutines.
+    """
+
+    sync_capable = True
+    async_capable = True
+
+    def __init__(self, get_response: Callable[[HttpRequest], Any]) -> None:
+        self._get_response = get_response
+        if iscoroutinefunction(get_response):
+            markcoroutinefunction(self)
+
+    def __call__(self, request: HttpRequest) -> Any:
+        return self._get_response(request)
+
+    def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if not isinstance(exception, VaultError) or (answer := _status_and_code(exception)) is None:
+            return None
+        response = _response(request, exception, *answer)
+        response["Cache-Control"] = "no-store"
+        if exception.retry_after is not None:
+            response["Retry-After"] = str(math.ceil(min(exception.retry_after, LONGEST_RETRY_AFTER)))
+        # Django would log the answer too, as an error that administrators get a mail about.
+        log_response("%s", str(exception), response=response, request=request, logger=logger, level="warning")
+        return response
+
+
+def _status_and_code(error: VaultError) -> tuple[int, str] | None:
+    """What the error is over HTTP, and the name that programs know it by; None if that is not for us to say."""
+    if isinstance(error, VaultUnavailable):
+        return 503, "vault_unavailable"
+    if isinstance(error, KeyRevoked):
+        return 403, "key_revoked"
+    # Objects are asked for by the project's own code, which knows what it means that there is none.
+    if isinstance(error, VaultRefused) and not isinstance(error, ObjectConflict | ObjectMissing):
+        return 403, "vault_refused"
+    return None
+
+
+def _response(request: HttpRequest, error: VaultError, status: int, code: str) -> HttpResponse:
+    reason = str(reason_of(error))
+    if _wants_json(request):
+        return JsonResponse({"detail": reason, "code": code}, status=status)
+    title = gettext("Not available at the moment") if status == 503 else gettext("Not available")
+    context = {"title": title, "reason": reason, "code": code, "status": status, "language": get_language() or "en"}
+    return HttpResponse(_page(context), status=status)
+
+
+def _wants_json(request: HttpRequest) -> bool:
+    """Whether the client asks for JSON sooner than for HTML; of one that asks for neither, whether it sends JSON."""
+    for accepted in request.accepted_types:
+        is_json = _is_json(str(accepted.sub_type))
+        if accepted.quality and (is_json or accepted.sub_type in {"html", "xhtml+xml"}):
+            return is_json
+    return _is_json((request.content_type or "").partition("/")[2])
+
+
+def _is_json(sub_type: str) -> bool:
+    return sub_type == "json" or sub_type.endswith("+json")
+
+
+def _page(context: dict[str, Any]) -> str:
+    # Without the request: a context processor may need the very key that there is not.
+    try:
+        return loader.render_to_string(TEMPLATE, context)
+    except TemplateDoesNotExist:
+        engine = Engine(dirs=[str(Path(__file__).parent / "templates")])
+        return engine.get_template(TEMPLATE).render(Context(context))
