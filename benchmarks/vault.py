@@ -2,6 +2,7 @@
 What the embedded Vault costs, with the conditions of the run. Ratios are of one run, taken in turn.
 
     python benchmarks/vault.py keys               data keys a second in one thread, and over the bare work
+    python benchmarks/vault.py new [--calls N]    data keys for as many new items, one by one and prepared together
     python benchmarks/vault.py size [--many N]    100 KEKs against 100,000, items taken at random
     python benchmarks/vault.py http               data keys a second over HTTP on loopback, in two processes
     python benchmarks/vault.py soak [--seconds N] memory of a process that makes and opens data keys
@@ -46,7 +47,7 @@ TURNS = 7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["keys", "size", "http", "soak"])
+    parser.add_argument("what", choices=["keys", "new", "size", "http", "soak"])
     parser.add_argument("--calls", type=int, default=10_000, help="calls in a turn (default: %(default)s)")
     parser.add_argument("--many", type=int, default=100_000, help="KEKs of the large keystore (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=180, help="length of the soak (default: %(default)s)")
@@ -60,6 +61,8 @@ def main() -> None:
         path = Path(directory) / "vault.sqlite3"
         if options.what == "keys":
             keys(path, options.calls)
+        elif options.what == "new":
+            new(Path(directory), min(options.calls, 2000))
         elif options.what == "size":
             size(Path(directory), options.calls, options.many)
         elif options.what == "http":
@@ -89,6 +92,21 @@ def keys(path: Path, calls: int) -> None:
     print(f"create to bare cryptography:            {created / found['bare cryptography']:.2f}")
     print(f"create to bare cryptography and SQLite: {created / found['bare cryptography and SQLite']:.2f}")
     vault.close()
+
+
+def new(directory: Path, calls: int) -> None:
+    """Seconds of the wall clock: it is the disk that is waited for."""
+    for name in ("one by one", "prepared"):
+        vault = vault_at(directory / f"{name}.sqlite3")
+        contexts = [KeyContext({"organization_id": f"org {number}"}) for number in range(calls)]
+        started = time.perf_counter()
+        if name == "prepared":
+            vault.prepare(contexts)
+        for context in contexts:
+            vault.create_data_key(context)
+        seconds = time.perf_counter() - started
+        print(f"{calls:,} data keys for as many new items, {name}: {seconds:.2f} s")
+        vault.close()
 
 
 def bare_cryptography() -> Callable[[int], object]:

@@ -3,7 +3,7 @@
 import threading
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -89,6 +89,16 @@ class BaseVault(ABC):
         self.cache.put(key, context, generation)
         return key
 
+    @_unsafe
+    def prepare(self, contexts: Collection[KeyContext]) -> None:
+        """
+        Say that data keys for all of these contexts are about to be asked for. Costs no call.
+
+        A Vault that has to make something first, for contexts that are new to it, may do so for all of them at once.
+        Raises ``VaultUnavailable`` where it cannot; what one context is refused for, its ``create`` says.
+        """
+        self._prepare(contexts)
+
     def shared_data_key(self, context: KeyContext) -> DataKey:
         """
         A data key for one save: a fresh one, or the latest if ``data_key_max_uses`` and ``data_key_max_age`` allow.
@@ -171,6 +181,10 @@ class BaseVault(ABC):
         better.
         """
         rewrapped: dict[str, str | VaultError] = {}
+        try:
+            self.prepare(wanted.values())
+        except VaultError as error:
+            return dict.fromkeys(wanted, forget(error))
         for encrypted_keys, context in wanted.items():
             try:
                 rewrapped[encrypted_keys] = self.rekey_data_key(encrypted_keys, context).encrypted_keys
@@ -195,6 +209,9 @@ class BaseVault(ABC):
 
     @abstractmethod
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
+
+    def _prepare(self, contexts: Collection[KeyContext]) -> None:  # noqa: B027 - most have nothing to make.
+        """As ``prepare``."""
 
     def _decrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
         """Ask for all of them, up to ``max_concurrency`` at a time."""

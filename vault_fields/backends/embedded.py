@@ -1,7 +1,7 @@
 """What the backends share that run the embedded Vault in this process."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import ParamSpec, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -54,6 +54,9 @@ class EmbeddedBackend(BaseVault):
         if any(map(self.service.customer_keys_of, wanted)):
             return await in_own_thread(self.decrypt_data_keys, wanted)
         return await asyncio.to_thread(self.decrypt_data_keys, wanted)
+
+    def _prepare(self, contexts: Collection[KeyContext]) -> None:
+        self._ask(self.service.prepare, contexts)
 
     def _create(self, context: KeyContext) -> DataKey:
         return self._ask(self.service.create, context)

@@ -1,6 +1,6 @@
 """A Vault for tests: the embedded one over a keystore in memory, which can be told to fail."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
 
@@ -65,6 +65,11 @@ class _FailingVault(EmbeddedVault):
         vault = super().for_environment(environment, record_key_events=record_key_events)
         vault.failure = self.failure
         return vault
+
+    def prepare(self, contexts: Iterable[KeyContext]) -> None:
+        # The calls that it was for say what is wrong.
+        if self.failure is None:
+            super().prepare(contexts)
 
     def new_data_key(self, context: KeyContext) -> DataKey:
         self._fail_if_told()

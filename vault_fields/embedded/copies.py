@@ -1,7 +1,7 @@
 """The copies of a data key: made under the key of every context item, and opened again."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
@@ -54,10 +54,15 @@ class Copies:
     def keys_for(self, context: KeyContext) -> list[Kek | Cmk]:
         """The key of each item: the customer's, or else the managed one, created if the item is new."""
         environment = self._environment
-        return [
-            self._customer_keys.for_item(environment, name, value) or self._ring.for_item(environment, name, value)
-            for name, value in context.items()
-        ]
+        customers = {item: self._customer_keys.for_item(environment, *item) for item in context.items()}
+        managed = self._ring.for_items(environment, [item for item, key in customers.items() if key is None])
+        keys = iter(managed)
+        return [key or next(keys) for key in customers.values()]
+
+    def prepare(self, contexts: Iterable[KeyContext]) -> None:
+        """Make the managed keys that ``keys_for`` would make for these contexts one by one."""
+        items = dict.fromkeys(item for context in contexts for item in context.items())
+        self._ring.prepare(self._environment, self._customer_keys.without_key(self._environment, items))
 
     def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk], *, timeout: float | None = None) -> DataKey:
         names = [_name(key) for key in keys]

@@ -4,7 +4,7 @@ import hmac
 import os
 import time
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -155,6 +155,11 @@ class CustomerKeys:
         if record is None or record.state in {CONFIGURED, VERIFIED}:
             return None  # It is another one since a moment ago, and not active yet.
         return self._require(record, {ACTIVE})
+
+    def without_key(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the items, by name and value, whose managed KEK no such key takes the place of."""
+        taken = self._items_with_keys()
+        return [item for item in items if (environment, *item) not in taken]
 
     def opening(self, record: CmkRecord) -> Cmk:
         """The key of a record, for what it has wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""

@@ -7,7 +7,7 @@ import time
 import uuid
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from sqlite3 import Connection
@@ -25,6 +25,8 @@ __all__ = ["Kek", "KeyRing"]
 
 # Between two of them another process would have to change the root key once more.
 ATTEMPTS = 3
+# New KEKs in one transaction: others who want to write wait for it.
+MAX_AT_ONCE = 1000
 
 _Name = tuple[str, str, str] | tuple[bytes, int]
 
@@ -92,6 +94,30 @@ class KeyRing:
             kek = self._hold((environment, name, value), self.record_for(environment, name, value), turn)
         return kek
 
+    def for_items(self, environment: str, items: Collection[tuple[str, str]]) -> list[Kek]:
+        """As ``for_item``, for each of them."""
+        if len(items) > 1:
+            self.prepare(environment, items)
+        return [self.for_item(environment, name, value) for name, value in items]
+
+    def prepare(self, environment: str, items: Iterable[tuple[str, str]]) -> None:
+        """
+        Make the KEKs of those items that have none, ``MAX_AT_ONCE`` in a transaction.
+
+        ``for_item`` makes those that are missing all the same, because the root key is being replaced for example.
+        """
+        wanted = [item for item in dict.fromkeys(items) if self._held((environment, *item))[0] is None]
+        if not wanted:
+            return
+        missing = self.store.without_kek(environment, wanted)
+        for start in range(0, len(missing), MAX_AT_ONCE):
+            root_keys = self.unlock()
+            drafts = [
+                self._draft(_unborn(environment, name, value), root_keys.current)
+                for name, value in missing[start : start + MAX_AT_ONCE]
+            ]
+            self.store.add_all(drafts, partial(self._tag, root_keys))
+
     def find(self, kek_id: bytes, version: int) -> Kek | None:
         """
         The KEK of that id and version, if this keystore has it.
@@ -105,9 +131,7 @@ class KeyRing:
 
     def record_for(self, environment: str, name: str, value: str) -> KekRecord:
         """The stored KEK of an item, in whatever state, created if the item is new."""
-        return self.current(environment, name, value) or self._add(
-            KekRecord(uuid.uuid4().bytes, 0, environment, name, value, ENABLED, "", b"")
-        )
+        return self.current(environment, name, value) or self._add(_unborn(environment, name, value))
 
     def rotate(self, record: KekRecord) -> KekRecord:
         """The next version of a KEK: a new one, unless somebody else adds it at the same time."""
@@ -191,10 +215,8 @@ class KeyRing:
         """The version after this one."""
         for _ in range(ATTEMPTS):
             root_keys = self.unlock()
-            root_key = root_keys.current
-            draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
-            wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
-            stored = self._authentic(self.store.add(replace(draft, wrapped=wrapped), partial(self._tag, root_keys)))
+            draft = self._draft(before, root_keys.current)
+            stored = self._authentic(self.store.add(draft, partial(self._tag, root_keys)))
             if stored is not None:
                 return stored
             # Another process has just moved the keystore to another root key, or changed this KEK.
@@ -203,6 +225,12 @@ class KeyRing:
             self._require_usable(now)
             before = now or before
         raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
+
+    def _draft(self, before: KekRecord, root_key: RootKey) -> KekRecord:
+        """The version after this one, with fresh material, which is not stored yet."""
+        draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
+        wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
+        return replace(draft, wrapped=wrapped)
 
     def _tag(self, root_keys: RootKeys, connection: Connection, kek_id: bytes) -> None:
         TaggedRows(connection, root_keys, self.store.location).tag("kek", kek_id)
@@ -227,6 +255,11 @@ class KeyRing:
         # The lock may have been held by a thread that does not exist here.
         self._lock = threading.Lock()
         self._clear()
+
+
+def _unborn(environment: str, name: str, value: str) -> KekRecord:
+    """What the first version of an item's KEK comes after."""
+    return KekRecord(uuid.uuid4().bytes, 0, environment, name, value, ENABLED, "", b"")
 
 
 _instances: weakref.WeakSet[KeyRing] = weakref.WeakSet()

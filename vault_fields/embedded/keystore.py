@@ -1,7 +1,7 @@
 """The keystore: every key-encrypting key (KEK), wrapped at rest, in one SQLite file of its own."""
 
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from sqlite3 import Connection
@@ -35,6 +35,7 @@ _CURRENT = (
 _ENVIRONMENTS = (
     "SELECT environment FROM kek UNION SELECT environment FROM byok_key UNION SELECT environment FROM object ORDER BY 1"
 )
+_HAS_KEK = "SELECT 1 FROM kek WHERE environment = ? AND item_name = ? AND item_value = ?"
 # Not for a KEK of the same item but another id, which somebody else was faster to add.
 _INSERT_KEK = (
     "INSERT INTO kek (id, environment, item_name, item_value, state) VALUES (?, ?, ?, ?, ?)"
@@ -154,13 +155,33 @@ class KeyStore:
         """
         item = record.environment, record.item_name, record.item_value
         with self.connections.transaction() as connection:
-            latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
+            self._add(connection, [record], tag)
+            row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
+        return None if row is None else _record(*row)
+
+    def add_all(self, records: Collection[KekRecord], tag: Callable[[Connection, bytes], object] = _untagged) -> None:
+        """
+        Store new KEKs of one root key as ``add`` does, all in one transaction: each of them waits for the disk.
+
+        Those whose item has got one meanwhile are left out, and all of them if their root key is not the current one.
+        """
+        with self.connections.transaction() as connection:
+            self._add(connection, records, tag)
+
+    def without_kek(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the items, by name and value, that have no KEK in whatever state."""
+        with self.connections.use() as connection:
+            return [item for item in items if connection.execute(_HAS_KEK, [environment, *item]).fetchone() is None]
+
+    def _add(
+        self, connection: Connection, records: Iterable[KekRecord], tag: Callable[[Connection, bytes], object]
+    ) -> None:
+        latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
+        for record in records:
             if latest == (record.root_key_id,) and self._added(connection, record):
                 version = record.id, record.version, record.root_key_id, record.wrapped
                 connection.execute(_INSERT_VERSION, version)
                 tag(connection, record.id)
-            row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
-        return None if row is None else _record(*row)
 
     def _added(self, connection: Connection, record: KekRecord) -> bool:
         if record.version > 1:

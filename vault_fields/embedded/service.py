@@ -1,6 +1,7 @@
 """The embedded Vault itself: the three operations on data keys."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
@@ -82,6 +83,10 @@ class EmbeddedVault:
     def unlock(self) -> None:
         """Open the keystore and check the root key now, rather than on first use."""
         self._ring.unlock()
+
+    def prepare(self, contexts: Iterable[KeyContext]) -> None:
+        """Make the KEKs that data keys for these contexts need, in few transactions instead of one for each item."""
+        self._copies.prepare(contexts)
 
     def create(self, context: KeyContext) -> DataKey:
         """A fresh random data key. Costs no write, except for items that have no KEK yet."""

@@ -1,6 +1,7 @@
 """Where one operation gets its fresh data keys from."""
 
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vault_fields.exceptions import VaultRefused
@@ -35,6 +36,16 @@ class NewKeys:
         self._shared = shared
         self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
         self._refused: dict[tuple[str, KeyContext], VaultRefused] = {}
+
+    def prepare(self, wanted: Iterable[tuple[str, KeyContext]]) -> None:
+        """Let vaults, by their aliases, make at once what the first keys for these contexts need. Costs no call."""
+        missing: defaultdict[str, list[KeyContext]] = defaultdict(list)
+        for alias, context in dict.fromkeys(wanted):
+            if (alias, context) not in self._ready and (alias, context) not in self._refused:
+                missing[alias].append(context)
+        for alias, contexts in missing.items():
+            if len(contexts) > 1:
+                vaults[alias].prepare(contexts)
 
     def take(self, alias: str, context: KeyContext) -> DataKey:
         """

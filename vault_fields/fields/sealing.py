@@ -225,6 +225,10 @@ def _take_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, DataKey
     """Give each row a new key for each of its contexts, shared by the groups of the row."""
     taken: dict[tuple[int, str, KeyContext], DataKey] = {}
     found: dict[_Work, DataKey] = {}
+    try:
+        new_keys.prepare((work.group.vault, work.context) for work in works)
+    except VaultError as error:
+        raise located(error, works[0].group.members[0], works[0].instance) from None
     for work in works:
         name = (id(work.instance), work.group.vault, work.context)
         if name not in taken:
