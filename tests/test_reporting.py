@@ -111,6 +111,18 @@ def test_what_else_stands_there_is_shown():
     assert "&#x27;Ada&#x27;" in shown
 
 
+def test_a_queryset_of_values_is_not_run_to_be_shown(organization):
+    Patient.objects.create(organization=organization, name="Ada", ssn=SECRET)
+
+    def fail():
+        values, rows = Patient.objects.values("ssn"), [Patient.objects.values_list("ssn"), Patient.objects.all()]
+        raise ValueError(len([values.db, *rows]))
+
+    shown = page(fail)
+    assert SECRET not in shown
+    assert "QuerySet [&lt;Patient:" in shown
+
+
 def test_forms_show_no_value(organization):
     request = RequestFactory().post("/", {"ssn": SECRET, "patients-0-notes": SECRET, "name": "Ada"})
     with override_settings(DEBUG=True):
@@ -166,7 +178,13 @@ def test_an_event_of_sentry_has_no_value(organization):
                             {"module": "django.db.models.query", "vars": {"kwargs": "x"}},
                             {"module": "vault_fields.frames", "vars": {}},
                             {"module": "shop.views", "vars": {"what": f"'{SECRET}'", "a": "1", "ssn": "'x'"}},
-                            {"vars": {"b": "2"}},
+                            {
+                                "vars": {
+                                    "b": "2",
+                                    "values": "<QuerySet [{'a': 'x'}]>",
+                                    "rows": "<QuerySet [<Patient: 1>]>",
+                                }
+                            },
                             {"module": "shop.models"},
                         ]
                     }
@@ -182,7 +200,7 @@ def test_an_event_of_sentry_has_no_value(organization):
         None,
         None,
         {"what": HIDDEN, "a": "1", "ssn": HIDDEN},
-        {"b": "2"},
+        {"b": "2", "values": HIDDEN, "rows": "<QuerySet [<Patient: 1>]>"},
         None,
     ]
     assert shown["request"]["data"] == {"ssn": HIDDEN, "name": "Ada"}

@@ -12,7 +12,8 @@ from types import FrameType, TracebackType
 from typing import Any
 
 from django.apps import apps
-from django.db.models import Model, Value
+from django.db.models import Model, QuerySet, Value
+from django.db.models.query import ModelIterable
 from django.http import HttpRequest
 from django.utils.tree import Node
 from django.views.debug import SafeExceptionReporterFilter
@@ -29,6 +30,8 @@ HIDDEN = "********************"
 # Of what is shorter every report is full.
 _SHORTEST = 4
 _DEEPEST = 16
+# What values() gives is not in the frames: whoever shows such a queryset runs its query.
+_ROWS_OF_VALUES = re.compile(r"<\w*QuerySet \[(?![<\]])")
 _CREDENTIALS = re.compile(r"://[^/\s@]*@")
 
 
@@ -37,8 +40,8 @@ class ReporterFilter(SafeExceptionReporterFilter):
     For ``DEFAULT_EXCEPTION_REPORTER_FILTER``: Django's, which also hides the values of encrypted fields.
 
     Hidden are, with ``DEBUG`` too: what stands under the name of an encrypted field, in variables, dicts and forms;
-    what stands beside such a field in a frame of Django's; the values of rows wherever they appear; and URLs with
-    credentials in them, in settings and in the environment.
+    what stands beside such a field in a frame of Django's; the values of rows wherever they appear; querysets of
+    ``values()`` and ``values_list()``; and URLs with credentials in them, in settings and in the environment.
     """
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
@@ -135,6 +138,10 @@ class _Hider:
         return hidden if isinstance(parts, list) else tuple(hidden) if isinstance(parts, tuple) else set(hidden)
 
     def _shows(self, value: Any) -> bool:
+        if isinstance(value, QuerySet):
+            return not issubclass(value._iterable_class, ModelIterable)
+        if isinstance(value, str) and _ROWS_OF_VALUES.search(value):
+            return True
         if isinstance(value, Sealed | Pending | Opened | Model) or not self._texts:
             return False
         try:
