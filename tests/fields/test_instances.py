@@ -87,6 +87,29 @@ def test_copies_are_independent(patient):
     assert copy.copy(sealed).text == copy.deepcopy(sealed).text == sealed.text
 
 
+def test_what_instances_hold_is_compared_without_a_key(organization):
+    """As by packages that compare the ``__dict__`` of an instance with that of its past."""
+
+    def held(row, name="ssn"):
+        return row.__dict__[name]
+
+    row = Patient(organization=organization, ssn="a", history=[1])
+    before = dict(row.__dict__)
+    assert held(row) == held(Patient(ssn="a"))
+    assert held(row) != held(Patient(ssn="b"))
+    row.save()
+    with assert_vault_calls(cold=True):
+        assert before["ssn"] == held(row)
+        assert before["history"] == held(row, "history")
+        assert held(Patient(ssn="b")) != held(row)
+        assert held(row) == held(fresh(row))
+        assert before["ssn"] != held(fresh(row))  # Nobody knows, without a key.
+    assert held(row) != "a"
+    assert before["ssn"] != "a"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(before["ssn"])
+
+
 def test_nothing_that_is_printed_holds_plaintext(patient):
     loaded = fresh(patient)
     assert loaded.ssn == "123-45-6789"

@@ -189,6 +189,17 @@ class Pending:
     def __reduce__(self) -> NoReturn:
         raise TypeError("An encrypted field that was assigned cannot be pickled before it is saved: save it first.")
 
+    @forgetful
+    def __eq__(self, other: object) -> bool:
+        """Whether it is the same value, or the sealed one that it became: told without a key, as of sealed values."""
+        if isinstance(other, Pending):
+            return self is other or bool(self.value == other.value)
+        if isinstance(other, Sealed):
+            return other.opened is not None and other.opened.is_text_of(self.value)
+        return NotImplemented
+
+    __hash__ = None  # type: ignore[assignment]  # Its value may be a list.
+
     def __copy__(self) -> "Pending":
         return Pending(self.value, self.previous)
 
