@@ -2,7 +2,6 @@
 
 import os
 import re
-from importlib.util import find_spec
 
 import environ
 
@@ -27,8 +26,6 @@ INSTALLED_APPS = [
     "vault_fields",
     "tests.testapp",
 ]
-# Those of tests/packages that have tables.
-INSTALLED_APPS += [name for name in ("auditlog", "reversion") if find_spec(name)]
 MIDDLEWARE = [
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",

@@ -1,6 +1,10 @@
 """Stand-ins for packages that the suite does without."""
 
+import sys
 from types import SimpleNamespace
+
+from django.conf import settings
+from django.db.models.signals import class_prepared
 
 
 class Auditlog:
@@ -53,3 +57,82 @@ class Resources:
     def resource(self, model, base=None, exclude=()):
         meta = SimpleNamespace(model=model, exclude=exclude)
         return type("Resource", (base or self.ModelResource,), {"Meta": meta})
+
+
+class Cacheops:
+    """As ``cacheops.conf``: what the setting says of a model."""
+
+    def model_profile(self, model):
+        profile = getattr(settings, "CACHEOPS", {}).get(model._meta.label_lower)
+        return profile and profile | {
+            "ops": {"get", "fetch", "count"} if profile["ops"] == "all" else {*profile["ops"]}
+        }
+
+
+class FieldTracker:
+    """As ``model_utils.tracker.FieldTracker``: of the fields that it names, or of all."""
+
+    def __init__(self, fields=None):
+        self.fields = fields
+
+    def contribute_to_class(self, cls, name):
+        class_prepared.connect(self.prepare, sender=cls)
+        setattr(cls, name, self)
+
+    def prepare(self, sender, **kwargs):
+        self.fields = set(self.fields or [field.attname for field in sender._meta.fields])
+
+
+class DirtyFieldsMixin:
+    """As ``dirtyfields.dirtyfields.DirtyFieldsMixin``."""
+
+    FIELDS_TO_CHECK = None
+
+
+class When:
+    """As ``django_lifecycle.conditions.legacy.When``."""
+
+    when, when_any, was, was_not, changes_to, has_changed = None, None, "*", None, None, None
+
+    def __init__(self, **options):
+        vars(self).update(options)
+
+
+class WhenFieldValueWas:
+    """As ``django_lifecycle.conditions.WhenFieldValueWas``."""
+
+    def __init__(self, field_name):
+        self.field_name = field_name
+
+
+class LifecycleModelMixin:
+    """As ``django_lifecycle.mixins.LifecycleModelMixin``."""
+
+    @classmethod
+    def _potentially_hooked_methods(cls):
+        return [method for method in vars(cls).values() if hasattr(method, "_hooked")]
+
+
+def hook(moment, condition=None, **options):
+    """As ``django_lifecycle.hook``."""
+
+    def decorator(method):
+        method._hooked = [SimpleNamespace(hook=moment, condition=condition or When(**options))]
+        return method
+
+    return decorator
+
+
+# The modules that these classes stand for.
+MODULES = {
+    "cacheops.conf": Cacheops(),
+    "dirtyfields.dirtyfields": SimpleNamespace(DirtyFieldsMixin=DirtyFieldsMixin),
+    "django_lifecycle.mixins": SimpleNamespace(LifecycleModelMixin=LifecycleModelMixin),
+    "model_utils.tracker": SimpleNamespace(FieldTracker=FieldTracker),
+}
+
+
+def install(monkeypatch):
+    """Let the packages of these modules be imported already."""
+    for name, module in MODULES.items():
+        monkeypatch.setitem(sys.modules, name, module)

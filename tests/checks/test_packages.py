@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from tests.checks.standins import Auditlog, Filters, Resources
+from tests.checks import standins
+from tests.checks.standins import Auditlog, Filters, Resources, When, WhenFieldValueWas, hook
 from vault_fields.checks.packages import check_packages
 
 
@@ -70,6 +71,74 @@ def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch):
     assert 'exclude = ["ssn"]' in found[0].hint
     assert check_packages([]) == []
     assert [sorted(each.base_filters) for each in others] == [["id", "organization", "ssn"], []]
+
+
+def test_w023_a_cache_of_queries(lab, patient, settings, monkeypatch):
+    standins.install(monkeypatch)
+    label = patient._meta.label_lower
+    for ops in ({"get", "fetch", "count"}, {"get"}, {"fetch"}):
+        settings.CACHEOPS = {label: {"ops": ops, "timeout": 900}}
+        (message,) = messages(lab)
+        assert (message.id, message.obj) == ("vault_fields.W023", patient)
+        assert message.hint == (
+            f'Write "{label}": {{"ops": (), "timeout": 900}} in CACHEOPS, and cache() where whole instances are read: '
+            "they are kept encrypted."
+        )
+    assert check_packages([]) == []
+    for profile in ({"ops": {"count", "exists"}, "timeout": 900}, None):
+        settings.CACHEOPS = {label: profile, "testapp.organization": {"ops": {"fetch"}, "timeout": 900}}
+        assert messages(lab) == []
+
+
+def test_w024_a_tracker_of_encrypted_fields(lab, monkeypatch):
+    standins.install(monkeypatch)
+    whole = lab.patient(tracker=standins.FieldTracker(), changes=standins.FieldTracker(fields=["organization_id"]))
+    (message,) = messages(lab)
+    assert (message.id, message.obj) == ("vault_fields.W024", whole)
+    assert "copies ssn whenever a row is loaded" in message.msg
+    assert message.hint.endswith("without those that are encrypted: tracker = FieldTracker(fields=[…]).")
+
+
+def test_w024_a_mixin_that_copies_encrypted_fields(lab, monkeypatch):
+    standins.install(monkeypatch)
+    bases = (standins.DirtyFieldsMixin, lab.patient(meta={"abstract": True}))
+    whole = lab.model("Whole", bases)
+    named = lab.model("Named", bases, FIELDS_TO_CHECK=["ssn", "organization"])
+    lab.model("Right", bases, FIELDS_TO_CHECK=["organization"])
+    found = messages(lab)
+    assert [(message.id, message.obj) for message in found] == [("vault_fields.W024", each) for each in (whole, named)]
+    assert all(message.hint.endswith(": FIELDS_TO_CHECK = […].") for message in found)
+
+
+def test_w025_a_hook_that_looks_back(lab, monkeypatch):
+    standins.install(monkeypatch)
+
+    def combined(left, right):
+        combination = When()
+        combination.left, combination.right = left, right
+        return combination
+
+    def hooked(*arguments, **options):
+        def method(self):
+            raise NotImplementedError
+
+        return hook("after_save", *arguments, **options)(method)
+
+    model = lab.model(
+        "Hooked",
+        (standins.LifecycleModelMixin, lab.patient(meta={"abstract": True})),
+        was=hooked(when="ssn", was="x"),
+        was_not=hooked(when="ssn", was_not="x"),
+        any=hooked(condition=When(when_any=["organization", "ssn"], changes_to="x")),
+        either=hooked(condition=combined(When(when="ssn"), WhenFieldValueWas("ssn"))),
+        has_changed=hooked(when="ssn", has_changed=True),
+        of_another_field=hooked(when="organization", was="x"),
+        of_its_own=hooked(condition=lambda instance, update_fields=None: True),
+    )
+    found = messages(lab)
+    assert {(message.id, message.obj) for message in found} == {("vault_fields.W025", model)}
+    assert len(found) == 4
+    assert all("compares what ssn was" in message.msg for message in found)
 
 
 def test_packages_that_are_not_there(lab, patient):

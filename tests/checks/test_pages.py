@@ -14,8 +14,17 @@ from django.db import models
 from django.db.models import Q, Value
 from django.db.models.functions import Length
 
+from tests.checks import standins
 from tests.checks.conftest import HEADER
-from tests.checks.standins import Auditlog, Filters, Resources
+from tests.checks.standins import (
+    Auditlog,
+    DirtyFieldsMixin,
+    FieldTracker,
+    Filters,
+    LifecycleModelMixin,
+    Resources,
+    hook,
+)
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
@@ -44,16 +53,21 @@ CHECKS = [
 BLOCK = re.compile(r"^```py\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 NAMES = {
+    "AFTER_SAVE": "after_save",
     "CompanionField": CompanionField,
+    "DirtyFieldsMixin": DirtyFieldsMixin,
     "EncryptedFieldsMixin": EncryptedFieldsMixin,
     "EncryptedJSONField": EncryptedJSONField,
     "EncryptedTextField": EncryptedTextField,
+    "FieldTracker": FieldTracker,
     "Length": Length,
+    "LifecycleModelMixin": LifecycleModelMixin,
     "NullFieldListFilter": NullFieldListFilter,
     "Q": Q,
     "Value": Value,
     "context_from": context_from,
     "env": lambda name: generate_root_key(),
+    "hook": hook,
     "models": models,
     "uuid": uuid,
 }
@@ -129,6 +143,7 @@ def example(lab, project, settings, tmp_path, monkeypatch):
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     (tmp_path / "settings").mkdir()
     example = Example(lab, project, settings, tmp_path / "settings")
+    standins.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "import_export.resources", example.names["resources"])
     monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=example.names["auditlog"]))
     monkeypatch.setitem(sys.modules, "django_filters.filterset", example.names["django_filters"])

@@ -13,6 +13,7 @@ from typing import Any
 from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
+from vault_fields.checks.copies import check_copies
 from vault_fields.fields import CompanionField
 from vault_fields.fields.base import EncryptedField
 
@@ -20,7 +21,12 @@ __all__ = ["check_packages"]
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    return [*_check_companions(app_configs), *_check_logs(app_configs), *_check_filters(app_configs)]
+    return [
+        *_check_companions(app_configs),
+        *_check_logs(app_configs),
+        *_check_filters(app_configs),
+        *check_copies(app_configs),
+    ]
 
 
 def _check_companions(app_configs: Sequence[AppConfig] | None) -> list[CheckMessage]:

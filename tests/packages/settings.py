@@ -1,0 +1,12 @@
+"""Settings of tests/packages: those of the suite, with the packages that have tables, or change what Django does."""
+
+from tests.settings import *  # noqa: F403
+from tests.settings import INSTALLED_APPS
+
+INSTALLED_APPS = [*INSTALLED_APPS, "auditlog", "cacheops", "reversion", "tests.packages"]
+CACHEOPS_CLIENT_CLASS = "tests.packages.redis_in_memory.Client"
+CACHEOPS = {
+    "packages.cached": {"ops": "all", "timeout": 60},
+    "packages.cachedonrequest": {"ops": (), "timeout": 60},
+    "testapp.organization": {"ops": "all", "timeout": 60},
+}
