@@ -1,9 +1,11 @@
 """The helpers for other projects' tests."""
 
 import pytest
+from django.utils.module_loading import import_string
 
+from tests.testapp.models import Patient
 from vault_fields.keys import KeyContext
-from vault_fields.testing import assert_vault_calls, capture_vault_calls
+from vault_fields.testing import BAKER_GENERATORS, assert_vault_calls, capture_vault_calls
 from vault_fields.vaults import vaults
 
 CONTEXT = KeyContext({"tenant": "a"})
@@ -32,3 +34,18 @@ def test_another_number_of_calls_is_a_failure_that_shows_both():
     expected = r"Vault calls to 'default': expected .*'create': 2.*, got .*'create': 1"
     with pytest.raises(AssertionError, match=expected), assert_vault_calls(create=2):
         vaults["default"].create_data_key(CONTEXT)
+
+
+def test_generators_give_what_fields_take(organization):
+    generators = {import_string(field): import_string(generator) for field, generator in BAKER_GENERATORS.items()}
+
+    def made():
+        row = Patient(organization=organization)
+        for field in Patient._meta.concrete_fields:
+            if type(field) in generators:
+                setattr(row, field.attname, generators[type(field)]())
+        row.save()
+        return row.ssn, row.notes, row.history["sample"]
+
+    assert len({*made(), *made()}) == 6
+    assert Patient.objects.exclude(ssn=None).exclude(ssn_keys=None).count() == 2

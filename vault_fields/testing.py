@@ -1,12 +1,29 @@
 """Helpers for the tests of projects that encrypt fields: Vault calls are the currency, so count them."""
 
+import itertools
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from vault_fields.vaults import vaults
 
-__all__ = ["assert_vault_calls", "capture_vault_calls"]
+__all__ = [
+    "BAKER_GENERATORS",
+    "assert_vault_calls",
+    "capture_vault_calls",
+    "no_companion",
+    "sample_json",
+    "sample_text",
+]
+
+# For the setting BAKER_CUSTOM_FIELDS_GEN of model-bakery, which knows fields by their own class only.
+BAKER_GENERATORS = {
+    "vault_fields.fields.EncryptedTextField": "vault_fields.testing.sample_text",
+    "vault_fields.fields.EncryptedJSONField": "vault_fields.testing.sample_json",
+    "vault_fields.fields.CompanionField": "vault_fields.testing.no_companion",
+}
+
+_numbers = itertools.count(1)
 
 
 @contextmanager
@@ -38,3 +55,17 @@ def assert_vault_calls(
     actual = {name: calls[name] for name in expected}
     if actual != expected:
         raise AssertionError(f"Vault calls to {using!r}: expected {expected}, got {actual}.")
+
+
+def sample_text() -> str:
+    """For model-bakery: a text that no other call gives."""
+    return f"sample {next(_numbers)}"
+
+
+def sample_json() -> dict[str, str]:
+    """For model-bakery: JSON that no other call gives."""
+    return {"sample": sample_text()}
+
+
+def no_companion() -> None:
+    """For model-bakery, which may be told to fill every column: a companion is written with its value."""

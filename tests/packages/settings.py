@@ -2,6 +2,7 @@
 
 from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS
+from vault_fields.testing import BAKER_GENERATORS
 
 INSTALLED_APPS = [*INSTALLED_APPS, "auditlog", "cacheops", "reversion", "tests.packages"]
 CACHEOPS_CLIENT_CLASS = "tests.packages.redis_in_memory.Client"
@@ -10,3 +11,4 @@ CACHEOPS = {
     "packages.cachedonrequest": {"ops": (), "timeout": 60},
     "testapp.organization": {"ops": "all", "timeout": 60},
 }
+BAKER_CUSTOM_FIELDS_GEN = {**BAKER_GENERATORS}
