@@ -14,6 +14,7 @@ from tests.backends.openbao import granted_policy
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.exceptions import VaultError, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.transit.meaning import TransitKeyMissing
 
 # Seconds: longer than an election takes, so that what fails is told from what is slow.
 TIMEOUT = 5.0
@@ -107,8 +108,10 @@ def test_leader_is_killed_under_load_and_nothing_is_lost(cluster: Cluster, token
         cluster.await_health(200, 429)
         load.await_keys(100)
 
-    # Refused connections and answers that come too late are both of this kind; nothing was refused for good.
-    assert all(isinstance(error, VaultUnavailable) for error in load.errors), Counter(map(repr, load.errors))
+    # Refused connections and answers that come too late are of the first kind. The second is what a standby node says of a
+    # key that was made a moment before, until it hears of it from the next leader.
+    passing = (VaultUnavailable, TransitKeyMissing)
+    assert all(isinstance(error, passing) for error in load.errors), Counter(map(repr, load.errors))
     # A turn is two operations. On a slow machine they end later than their deadline, but they do end.
     assert load.longest < 10 * TIMEOUT
     with closing(vault_at(cluster.urls, token)) as another:
