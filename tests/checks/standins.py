@@ -59,6 +59,42 @@ class Resources:
         return type("Resource", (base or self.ModelResource,), {"Meta": meta})
 
 
+class RestFramework:
+    """As ``rest_framework.generics``, ``.filters`` and ``.serializers``: a view orders by what its serializer has."""
+
+    def __init__(self):
+        class GenericAPIView:
+            queryset = serializer_class = None
+            filter_backends = ()
+
+        class OrderingFilter:
+            ordering_fields = None
+
+        class SearchFilter:
+            pass
+
+        class ModelSerializer:
+            @property
+            def fields(self):
+                names = self.Meta.fields
+                return {name: SimpleNamespace(source=name, write_only=name == self.Meta.hidden) for name in names}
+
+        self.GenericAPIView, self.ModelSerializer = GenericAPIView, ModelSerializer
+        self.OrderingFilter, self.SearchFilter = OrderingFilter, SearchFilter
+
+    def install(self, monkeypatch):
+        for name in ("rest_framework.filters", "rest_framework.generics"):
+            monkeypatch.setitem(sys.modules, name, self)
+
+    def serializer(self, model, *fields, hidden=None):
+        meta = SimpleNamespace(model=model, fields=fields, hidden=hidden)
+        return type("Serializer", (self.ModelSerializer,), {"Meta": meta})
+
+    def view(self, model=None, **options):
+        queryset = SimpleNamespace(model=model) if model is not None else None
+        return type("View", (self.GenericAPIView,), {"queryset": queryset, **options})
+
+
 class Cacheops:
     """As ``cacheops.conf``: what the setting says of a model."""
 

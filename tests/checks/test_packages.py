@@ -1,9 +1,12 @@
 """What other packages were told to give away. Stand-ins for them; tests/packages has the packages themselves."""
 
+import os
+import subprocess
 import sys
 from types import SimpleNamespace
 
 import pytest
+from django.db import models
 
 from tests.checks import standins
 from tests.checks.standins import Auditlog, Filters, Resources, When, WhenFieldValueWas, hook
@@ -139,6 +142,78 @@ def test_w025_a_hook_that_looks_back(lab, monkeypatch):
     assert {(message.id, message.obj) for message in found} == {("vault_fields.W025", model)}
     assert len(found) == 4
     assert all("compares what ssn was" in message.msg for message in found)
+
+
+@pytest.fixture
+def rest(monkeypatch):
+    rest = standins.RestFramework()
+    rest.install(monkeypatch)
+    return rest
+
+
+def offered(lab):
+    return [(message.obj, message.hint) for message in messages(lab) if message.id == "vault_fields.W026"]
+
+
+def test_w026_a_view_that_sorts_by_whatever_is_asked(lab, patient, rest):
+    serializer = rest.serializer(patient, "id", "ssn")
+    backends = {"filter_backends": ["a backend", rest.SearchFilter, rest.OrderingFilter]}
+    views = [
+        rest.view(patient, serializer_class=serializer, **backends),
+        rest.view(serializer_class=serializer, **backends),
+        rest.view(patient, ordering_fields="__all__", **backends),
+        rest.view(patient, ordering_fields=["id", ("ssn", "Number")], **backends),
+    ]
+    rest.view(patient, serializer_class=serializer, ordering_fields=["id"], **backends)
+    rest.view(patient, serializer_class=rest.serializer(patient, "id", "ssn", hidden="ssn"), **backends)
+    rest.view(patient, serializer_class=serializer)
+    rest.view(patient, **backends)
+    rest.view(**backends)
+    assert offered(lab) == [(view, "Write ordering_fields = […], without 'ssn'.") for view in views]
+    assert check_packages([]) == []
+
+
+def test_w026_a_view_that_searches_or_filters(lab, patient, rest):
+    lab.model("Visit", patient=models.ForeignKey(patient, on_delete=models.CASCADE))
+    visit = lab.apps.get_model("testapp", "Visit")
+    searched = rest.view(visit, filter_backends=[rest.SearchFilter], search_fields=["^patient__ssn", "id"])
+    filters = [
+        (rest.view(patient, filterset_fields=["ssn", "id"]), "ssn"),
+        (rest.view(patient, filterset_fields={"ssn": ["isnull", "contains"], "id": ["exact"]}), "ssn__contains"),
+        (rest.view(patient, filterset_fields="__all__"), "ssn"),
+    ]
+    rest.view(visit, search_fields=["patient__ssn"])
+    rest.view(patient, filter_backends=[rest.SearchFilter])
+    rest.view(patient, filterset_fields={"ssn": ["isnull"]})
+    assert offered(lab) == [
+        (searched, "Write search_fields = […], without 'patient__ssn'."),
+        *((view, f"Write filterset_fields = […], without {name!r}.") for view, name in filters),
+    ]
+
+
+def test_w026_a_view_that_cannot_be_looked_at(lab, patient, rest):
+    view = rest.view(patient, filter_backends=5)
+    assert [(message.id, message.obj) for message in messages(lab)] == [("vault_fields.W014", view)]
+
+
+def test_w014_urls_that_cannot_be_imported(lab, patient, settings):
+    settings.ROOT_URLCONF = "tests.no_such_urls"
+    (message,) = messages(lab)
+    assert message.id == "vault_fields.W014"
+    assert message.msg.startswith("What tests.no_such_urls leads to cannot be checked")
+    settings.ROOT_URLCONF = ""
+    assert messages(lab) == []
+
+
+def test_views_are_imported_before_they_are_looked_at(tmp_path):
+    """With ``check --tag`` nobody else does it, and without it Django's checks have no order."""
+    (tmp_path / "urls_of_a_project.py").write_text("urlpatterns = []")
+    script = (
+        "import sys, django; from django.conf import settings; from django.core.checks import run_checks; "
+        "settings.configure(INSTALLED_APPS=['vault_fields'], ROOT_URLCONF='urls_of_a_project', VAULTS={}); "
+        "django.setup(); run_checks(tags=['vault_fields']); assert 'urls_of_a_project' in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
 
 
 def test_packages_that_are_not_there(lab, patient):

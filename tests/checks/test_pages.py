@@ -23,6 +23,7 @@ from tests.checks.standins import (
     Filters,
     LifecycleModelMixin,
     Resources,
+    RestFramework,
     hook,
 )
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
@@ -105,6 +106,7 @@ class Example:
         stand_in = SimpleNamespace(
             ModelAdmin=admin.ModelAdmin, register=functools.partial(admin.register, site=self.site)
         )
+        self.rest = rest = RestFramework()
         self.names = NAMES | {
             "__name__": "tests.testapp.models",
             "admin": stand_in,
@@ -112,6 +114,7 @@ class Example:
             "auditlog": Auditlog(),
             "django_filters": Filters(),
             "resources": Resources(),
+            **dict.fromkeys(("filters", "generics", "serializers"), rest),
         }
 
     def run(self, section):
@@ -144,6 +147,7 @@ def example(lab, project, settings, tmp_path, monkeypatch):
     (tmp_path / "settings").mkdir()
     example = Example(lab, project, settings, tmp_path / "settings")
     standins.install(monkeypatch)
+    example.rest.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "import_export.resources", example.names["resources"])
     monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=example.names["auditlog"]))
     monkeypatch.setitem(sys.modules, "django_filters.filterset", example.names["django_filters"])

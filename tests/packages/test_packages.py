@@ -8,13 +8,15 @@ import reversion
 from auditlog.models import LogEntry
 from auditlog.registry import auditlog
 from django.core.exceptions import FieldError
+from django.db import transaction
 from django_filters import BooleanFilter, FilterSet
 from django_filters.filterset import filterset_factory
+from django_filters.rest_framework import DjangoFilterBackend
 from import_export.resources import ModelResource, modelresource_factory
 from modelcluster.models import get_serializable_data_for_fields, model_from_serializable_data
 from ninja import ModelSchema
 from ninja.orm import create_schema
-from rest_framework.filters import OrderingFilter
+from rest_framework.filters import OrderingFilter, SearchFilter
 from rest_framework.generics import ListAPIView
 from rest_framework.serializers import ModelSerializer
 from rest_framework.test import APIRequestFactory
@@ -23,7 +25,7 @@ from tablib import Dataset
 
 from tests.testapp.models import ApiKey, Certificate, Letter, Patient
 from vault_fields.checks.packages import check_packages
-from vault_fields.exceptions import KeyContextMismatch
+from vault_fields.exceptions import KeyContextMismatch, ValueRefused
 
 
 class PatientSerializer(ModelSerializer):
@@ -72,11 +74,40 @@ def test_an_api_orders_by_what_it_is_told_to(organization):
         serializer_class = PatientSerializer
         filter_backends = [OrderingFilter]
 
+    def hints():
+        return [message.hint for message in check_packages(None) if message.obj is Patients]
+
     request = APIRequestFactory().get("/?ordering=ssn")
     with pytest.raises(FieldError, match="is encrypted and does not support"):
         Patients.as_view()(request)
+    names = ("ssn", "notes", "history")
+    assert hints() == [f"Write ordering_fields = […], without {name!r}." for name in names]
     Patients.ordering_fields = ["name"]
+    assert hints() == []
     assert Patients.as_view()(request).status_code == 200
+
+
+def test_an_api_searches_and_filters_by_what_it_is_told_to(organization):
+    class Patients(ListAPIView):
+        queryset = Patient.objects.order_by("pk")
+        serializer_class = PatientSerializer
+        filter_backends = [SearchFilter, DjangoFilterBackend]
+        search_fields = ["name", "organization__patients__ssn"]
+        filterset_fields = {"name": ["exact"], "ssn": ["exact", "isnull"]}
+
+    Patient.objects.create(organization=organization, name="Ada", ssn="s")
+    for query in ("search=s", "ssn=s"):
+        with pytest.raises(FieldError, match="is encrypted and does not support"):
+            Patients.as_view()(APIRequestFactory().get(f"/?{query}"))
+    found = [message.hint for message in check_packages(None) if message.obj is Patients]
+    assert found == [
+        "Write search_fields = […], without 'organization__patients__ssn'.",
+        "Write filterset_fields = […], without 'ssn__exact'.",
+    ]
+    Patients.search_fields, Patients.filterset_fields = ["name"], {"ssn": ["isnull"]}
+    assert not [message for message in check_packages(None) if message.obj is Patients]
+    for query in ("search=Ada", "ssn__isnull=false", "ssn=s"):
+        assert len(Patients.as_view()(APIRequestFactory().get(f"/?{query}")).data) == 1
 
 
 def test_filters_ask_whether_there_is_a_value(organization):
@@ -118,6 +149,34 @@ def test_an_audit_log_has_what_it_is_told_to_have(organization):
     assert "'name': ['n', 'm']" in logged
     assert not any(word in logged for word in ("secret", "$vf$", "vault"))
     assert (message.id, all(name in message.msg for name in names)) == ("vault_fields.W018", True)
+
+
+def test_an_audit_log_that_masks_shows_half(organization):
+    """What W018 is about."""
+    auditlog.register(Patient, mask_fields=["ssn"])
+    try:
+        row = Patient.objects.create(organization=organization, ssn="078-05-1120")
+        assert [message.id for message in check_packages(None) if message.obj is Patient] == ["vault_fields.W018"]
+        assert LogEntry.objects.get().changes["ssn"] == ["**ne", "*****5-1120"]
+        row.ssn = "219-09-9999"
+        row.save()
+    finally:
+        auditlog.unregister(Patient)
+    assert LogEntry.objects.first().changes["ssn"] == ["*****5-1120", "*****9-9999"]
+
+
+def test_an_audit_log_that_serializes_whole_rows_is_refused_new_values(organization):
+    """It writes before the row is saved, when there is nothing but plaintext."""
+    row = Patient.objects.create(organization=organization, name="Ada", ssn="s")
+    names = ["ssn", "ssn_keys", "notes", "notes_keys", "history", "history_keys"]
+    auditlog.register(Patient, exclude_fields=names, serialize_data=True)
+    try:
+        row.name, row.ssn = "Bea", "t"
+        with pytest.raises(ValueRefused, match="save the row before serializing it"), transaction.atomic():
+            row.save()
+    finally:
+        auditlog.unregister(Patient)
+    assert Patient.objects.get().ssn == "s"
 
 
 def test_versions_hold_ciphertext_and_are_given_back(organization):

@@ -2,7 +2,7 @@
 The checks of what other packages keep of the rows that pass through them: caches of queries, trackers of changes, and
 hooks that compare.
 
-Like those of ``packages``, they look at what is imported already and at nothing else.
+Like those of ``packages``, they look at what is imported, and at nothing else.
 """
 
 import sys

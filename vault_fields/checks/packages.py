@@ -2,8 +2,8 @@
 The checks of what other packages were told to do with all fields of a model: to give companions away, to copy values
 into a log, or to ask the database for what it does not know.
 
-Only packages that are imported already are looked at, and only what they know themselves: their classes, and the fields
-that these have.
+Only packages that are imported are looked at, and only what they know themselves: their classes, and the fields that
+these have.
 """
 
 import sys
@@ -14,6 +14,8 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
 from vault_fields.checks.copies import check_copies
+from vault_fields.checks.imported import import_views, subclasses
+from vault_fields.checks.views import check_views
 from vault_fields.fields import CompanionField
 from vault_fields.fields.base import EncryptedField
 
@@ -22,10 +24,12 @@ __all__ = ["check_packages"]
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     return [
+        *import_views(),
         *_check_companions(app_configs),
         *_check_logs(app_configs),
         *_check_filters(app_configs),
         *check_copies(app_configs),
+        *check_views(app_configs),
     ]
 
 
@@ -65,7 +69,7 @@ def _check_logs(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMessag
 
 def _check_filters(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMessage]:
     module = sys.modules.get("django_filters.filterset")
-    for filters in _subclasses(module.FilterSet) if module is not None else ():
+    for filters in subclasses(module.FilterSet) if module is not None else ():
         model = filters._meta.model
         if model is None or (app_configs is not None and model._meta.app_config not in app_configs):
             continue
@@ -87,7 +91,7 @@ def _check_filters(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMes
 def _resources() -> Iterator[tuple[Any, Any, Any]]:
     """The resources of django-import-export."""
     module = sys.modules.get("import_export.resources")
-    for resource in _subclasses(module.ModelResource) if module is not None else ():
+    for resource in subclasses(module.ModelResource) if module is not None else ():
         if resource._meta.model is not None:
             yield resource, resource._meta.model, resource.fields
 
@@ -97,9 +101,3 @@ def _schemas() -> Iterator[tuple[Any, Any, Any]]:
     module = sys.modules.get("ninja.orm.factory")
     for key, schema in module.factory.schemas.items() if module is not None else ():
         yield schema, key[0], schema.model_fields
-
-
-def _subclasses(cls: Any) -> Iterator[Any]:
-    for subclass in cls.__subclasses__():
-        yield subclass
-        yield from _subclasses(subclass)
