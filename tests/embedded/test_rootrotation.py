@@ -147,8 +147,8 @@ def test_key_that_does_not_open_stops_the_rotation(path: Path, open_with: Open, 
 def test_inner_keys_of_customers_are_wrapped_again_too(path: Path, open_with: Open) -> None:
     """Only their record is looked at here: what a provider wraps does not change."""
     vault = open_with(OLD)
-    record = vault._customer_keys.new_record("default", "organization_id", "acme", "keyfile", "{}", "active")
-    assert vault._customer_keys.store.add(record)
+    record = vault._customer_keys.add("default", "organization_id", "acme", "keyfile", "{}", "active")
+    assert record is not None
 
     assert open_with(NEW, OLD).rotate_root_key().rewrapped == 1
 

@@ -72,8 +72,8 @@ class Byok:
         KeyContext({name: value})
         self._keys.build(provider, settings).close()
         text = json.dumps(dict(sorted(settings.items())), ensure_ascii=False, separators=(",", ":"))
-        record = self._keys.new_record(self._environment, name, value, provider, text, CONFIGURED)
-        if not self._keys.store.add(record):
+        record = self._keys.add(self._environment, name, value, provider, text, CONFIGURED)
+        if record is None:
             present = self._keys.store.of_item(self._environment, name, value)
             if present is None:
                 raise VaultUnavailable("The root key of the keystore is being changed. Try again.")

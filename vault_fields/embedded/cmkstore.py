@@ -91,10 +91,15 @@ class CmkStore:
         """All of them, deleted ones too, in the order of their items."""
         return self._all("environment = ? ORDER BY item_name, item_value, created_at, id", environment)
 
-    def add(self, record: CmkRecord) -> bool:
-        """Store a key. False if its item has one already, or its root key is not the keystore's current one."""
+    def add(self, record: CmkRecord, vault_id: str) -> bool:
+        """
+        Store a key of that vault. False if its item has one already, or its root key is not the keystore's current one.
+
+        Raises ``VaultReplaced`` if the keystore is another vault's by now.
+        """
         values = [getattr(record, column.name) for column in fields(CmkRecord)]
         with self._tags.transaction() as rows:
+            rows.require_vault(vault_id)
             latest = rows.root_keys.current.id
             added = latest == record.root_key_id and rows.connection.execute(_INSERT, values).rowcount > 0
             if added:

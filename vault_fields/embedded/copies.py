@@ -1,15 +1,16 @@
 """The copies of a data key: made under the key of every context item, and opened again."""
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography.exceptions import InvalidTag
 
+from vault_fields.deadline import Deadline
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
 from vault_fields.embedded.cmkstore import DELETED
 from vault_fields.embedded.customerkeys import Cmk, CustomerKeys
-from vault_fields.embedded.keyring import Kek, KeyRing
+from vault_fields.embedded.keyring import ATTEMPTS, Kek, KeyRing
 from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.provider import Binding
 from vault_fields.embedded.wrapping import framed
@@ -63,6 +64,31 @@ class Copies:
         """Make the managed keys that ``keys_for`` would make for these contexts one by one."""
         items = dict.fromkeys(item for context in contexts for item in context.items())
         self._ring.prepare(self._environment, self._customer_keys.without_key(self._environment, items))
+
+    def handed_out(self, context: KeyContext, obtain: Callable[[], OpenedKey], timeout: float) -> DataKey:
+        """
+        A data key, wrapped under the keys that wrap for the context at the moment when it is handed out.
+
+        They are taken from what is held of the keystore, so it is looked at again once the copies are made: meanwhile,
+        or since the last look, a key may have been withdrawn, or a backup restored that does not have it. ``obtain`` is
+        called once, when the keys are there.
+        """
+        deadline = Deadline(timeout)
+        turn = self._ring.turn()
+        keys = self.keys_for(context)
+        opened = obtain()
+        for _ in range(ATTEMPTS):
+            key = self.wrap(opened, keys, timeout=deadline.timeout)
+            if self._ring.is_current(turn):
+                return key
+            turn, before, keys = self._ring.turn(), keys, self.keys_for(context)
+            if all(map(_is_same, before, keys)):
+                # Something else has changed. These were read after the copies were made.
+                return key
+        raise VaultUnavailable(
+            f"The keys in the keystore {self._ring.store.location} changed {ATTEMPTS} times while a data key was "
+            "wrapped under them. Try again."
+        )
 
     def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk], *, timeout: float | None = None) -> DataKey:
         names = [_name(key) for key in keys]
@@ -191,12 +217,16 @@ class Copies:
         }
 
     def _associated_data(self, data_key_id: bytes, names: Sequence[KeyName]) -> list[bytes]:
-        vault_id = self._ring.store.vault_id()
-        if vault_id != self._prefix[0]:
+        vault_id, prefix = self._ring.store.vault_id(), self._prefix
+        if vault_id != prefix[0]:
             parts = [b"vault_fields data key", vault_id.encode(), self._environment.encode()]
-            self._prefix = vault_id, framed(*parts)
-        common = self._prefix[1] + framed(naming(data_key_id, names))
+            prefix = self._prefix = vault_id, framed(*parts)
+        common = prefix[1] + framed(naming(data_key_id, names))
         return [common + framed(bytes([position])) for position in range(len(names))]
+
+
+def _is_same(key: Kek | Cmk, other: Kek | Cmk) -> bool:
+    return _name(key) == _name(other) and key.wrapping.is_same(other.wrapping)
 
 
 def _name(key: Kek | Cmk) -> KeyName:

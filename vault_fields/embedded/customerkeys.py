@@ -2,9 +2,8 @@
 
 import hmac
 import os
-import time
 import uuid
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -98,10 +97,9 @@ class Cmk:
 
 
 class _Items(NamedTuple):
-    """Which context items had a customer-managed key at a mark of the keystore. They are few beside all items."""
+    """Which context items had a customer-managed key in a turn of the keyring. They are few beside all items."""
 
-    mark: tuple[str, str]
-    expires: float
+    turn: int
     items: frozenset[tuple[str, str, str]]
 
 
@@ -110,8 +108,7 @@ class CustomerKeys:
     The customer-managed keys of a keystore, by context item and by id. Thread-safe.
 
     The state of a key is read from the keystore each time that it is used. Which items have one at all is remembered
-    while the keystore's mark stays the same, which is looked at every ``max_age`` seconds: so long may another process
-    go on with the managed KEK after a key was activated.
+    for as long as the keyring holds KEKs.
     """
 
     def __init__(
@@ -120,23 +117,20 @@ class CustomerKeys:
         providers: Providers = no_providers,
         *,
         timeout: float = 5.0,
-        max_age: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         # 0 means "do not wait for locks"; of a network it would ask the impossible.
         self.timeout = max(timeout, 0.01)
         self.store = CmkStore(ring.store.connections, ring.tags)
         self._ring = ring
         self._build = providers
-        self._max_age = max_age
-        self._clock = clock
         self._held: _Items | None = None
         self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
         self._circuits: Held[bytes, Circuit] = Held(max_entries=MAX_PROVIDERS)
 
     @property
     def vault_id(self) -> str:
-        return self._ring.store.vault_id()
+        """Asked anew: another vault may have been restored into the keystore since."""
+        return self._ring.store.mark()[0]
 
     @property
     def log(self) -> EventLog:
@@ -174,14 +168,16 @@ class CustomerKeys:
         parts = record.id, record.environment, record.item_name, self._provider(record), circuit
         return Cmk(*parts, self._inner_key(record))
 
-    def new_record(
+    def add(
         self, environment: str, name: str, value: str, provider: str, settings: str, state: str
-    ) -> CmkRecord:
-        """A record with a fresh id and inner key, which is not stored yet."""
+    ) -> CmkRecord | None:
+        """Store a key with a fresh id and inner key. None, and nothing stored, as ``CmkStore.add`` has it."""
+        vault_id = self.vault_id
         root_key = self._ring.unlock().current
         parts = uuid.uuid4().bytes, environment, name, value, provider, settings, state, root_key.id
-        associated = CmkRecord(*parts, b"").associated_data(self.vault_id)
-        return CmkRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
+        associated = CmkRecord(*parts, b"").associated_data(vault_id)
+        record = CmkRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
+        return record if self.store.add(record, vault_id) else None
 
     def build(self, kind: str, settings: Mapping[str, str]) -> KeyProvider:
         """A provider that nobody else uses. Raises ``ValueError`` for settings that cannot be."""
@@ -210,12 +206,10 @@ class CustomerKeys:
         return self.usable(record)
 
     def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
-        now, held = self._clock(), self._held
-        if held is None or held.expires <= now:
-            mark = self._ring.store.mark()
-            # Read after the mark: a key that comes in between has changed it.
-            items = self.store.items_with_keys() if held is None or held.mark != mark else held.items
-            held = self._held = _Items(mark, now + self._max_age, items)
+        turn, held = self._ring.turn(), self._held
+        if held is None or held.turn != turn:
+            # Read after the turn began: a key that comes in between has begun another one.
+            held = self._held = _Items(turn, self.store.items_with_keys())
         return held.items
 
     def _provider(self, record: CmkRecord) -> KeyProvider:
@@ -237,8 +231,9 @@ class CustomerKeys:
         store = self._ring.store
         root_key = self._ring.unlock().by_id.get(record.root_key_id)
         if root_key is not None:
+            associated = record.associated_data(self.vault_id)
             try:
-                return WrappingKey(root_key.wrapping.unwrap(record.wrapped, record.associated_data(self.vault_id)))
+                return WrappingKey(root_key.wrapping.unwrap(record.wrapped, associated))
             except InvalidTag:
                 # Told below, in one way for all causes.
                 pass

@@ -8,6 +8,7 @@ import uuid
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from sqlite3 import Connection
@@ -16,7 +17,7 @@ from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
 from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
-from vault_fields.embedded.rowtags import RowTags, TaggedRows
+from vault_fields.embedded.rowtags import RowTags, TaggedRows, VaultReplaced
 from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
@@ -47,8 +48,8 @@ class KeyRing:
 
     At most ``max_keks`` are held, the least recently used go first; one that is used both ways counts twice, and takes
     about 900 bytes. They are held while the keystore's mark stays the same, which is looked at every ``max_age``
-    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. Thread-safe; a
-    forked child starts with an empty one.
+    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. Who hands out
+    what it wrapped looks once more, with ``is_current``. Thread-safe; a forked child starts with an empty one.
     """
 
     def __init__(
@@ -83,6 +84,18 @@ class KeyRing:
             root_keys = self._root_keys = self.configured.unlock(self.store)
         return root_keys
 
+    def turn(self) -> int:
+        """What is known of the keystore, by a number that is another one after any change that was noticed."""
+        now = self._clock()
+        if now >= self._trusted_until:
+            self._look(now)
+        return self._turn
+
+    def is_current(self, turn: int) -> bool:
+        """Look now whether the keystore is as it was in that turn, so that its KEKs may have wrapped what follows."""
+        self._look(self._clock())
+        return self._turn == turn
+
     def for_item(self, environment: str, name: str, value: str) -> Kek:
         """
         The KEK that new data keys of this context item are wrapped under, created if the item is new.
@@ -104,19 +117,21 @@ class KeyRing:
         """
         Make the KEKs of those items that have none, ``MAX_AT_ONCE`` in a transaction.
 
-        ``for_item`` makes those that are missing all the same, because the root key is being replaced for example.
+        ``for_item`` makes those that are missing all the same, because the root key is being replaced for example, or a
+        backup was restored.
         """
         wanted = [item for item in dict.fromkeys(items) if self._held((environment, *item))[0] is None]
         if not wanted:
             return
         missing = self.store.without_kek(environment, wanted)
         for start in range(0, len(missing), MAX_AT_ONCE):
-            root_keys = self.unlock()
+            root_keys, vault_id = self.unlock(), self.store.vault_id()
             drafts = [
-                self._draft(_unborn(environment, name, value), root_keys.current)
+                self._draft(_unborn(environment, name, value), root_keys.current, vault_id)
                 for name, value in missing[start : start + MAX_AT_ONCE]
             ]
-            self.store.add_all(drafts, partial(self._tag, root_keys))
+            with suppress(VaultReplaced):
+                self.store.add_all(drafts, partial(self._tag, root_keys, vault_id))
 
     def find(self, kek_id: bytes, version: int) -> Kek | None:
         """
@@ -156,7 +171,8 @@ class KeyRing:
             # This says so, if the keystore was moved to a root key that is not configured here.
             self.unlock(anew=True)
         try:
-            associated = record.associated_data(self.store.vault_id())
+            # Of the vault that the row was read from: another one may have been restored since.
+            associated = record.associated_data(record.row[-1])
             return root_keys.unwrap(record.root_key_id, record.wrapped, associated)
         except InvalidTag:
             raise VaultUnavailable(
@@ -177,9 +193,7 @@ class KeyRing:
 
     def _held(self, name: _Name) -> tuple[Kek | None, int]:
         """The KEK, if it is held; and the turn, in which one may be put there that is read from now on."""
-        now = self._clock()
-        if now >= self._trusted_until:
-            self._look(now)
+        self.turn()
         with self._lock:
             kek = self._keks.get(name)
             if kek is not None:
@@ -215,25 +229,32 @@ class KeyRing:
         """The version after this one."""
         for _ in range(ATTEMPTS):
             root_keys = self.unlock()
-            draft = self._draft(before, root_keys.current)
-            stored = self._authentic(self.store.add(draft, partial(self._tag, root_keys)))
+            vault_id = self.store.vault_id()
+            draft = self._draft(before, root_keys.current, vault_id)
+            try:
+                stored = self._authentic(self.store.add(draft, partial(self._tag, root_keys, vault_id)))
+            except VaultReplaced:
+                stored = None
             if stored is not None:
                 return stored
-            # Another process has just moved the keystore to another root key, or changed this KEK.
+            # Another process has just moved the keystore to another root key, changed this KEK, or restored a backup.
             self.forget()
+            self.store.mark()
             now = self.current(before.environment, before.item_name, before.item_value)
             self._require_usable(now)
             before = now or before
         raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
 
-    def _draft(self, before: KekRecord, root_key: RootKey) -> KekRecord:
+    def _draft(self, before: KekRecord, root_key: RootKey, vault_id: str) -> KekRecord:
         """The version after this one, with fresh material, which is not stored yet."""
         draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
-        wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(self.store.vault_id()))
+        wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(vault_id))
         return replace(draft, wrapped=wrapped)
 
-    def _tag(self, root_keys: RootKeys, connection: Connection, kek_id: bytes) -> None:
-        TaggedRows(connection, root_keys, self.store.location).tag("kek", kek_id)
+    def _tag(self, root_keys: RootKeys, vault_id: str, connection: Connection, kek_id: bytes) -> None:
+        rows = TaggedRows(connection, root_keys, self.store.location)
+        rows.require_vault(vault_id)
+        rows.tag("kek", kek_id)
 
     def _usable(self, record: KekRecord) -> Kek:
         self._require_usable(record)

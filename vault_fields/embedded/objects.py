@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
@@ -20,6 +21,7 @@ from functools import partial
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.events import Actor, Event, current_actor, timestamp
+from vault_fields.embedded.keyring import ATTEMPTS
 from vault_fields.embedded.objectstore import (
     ObjectQuery,
     ObjectStore,
@@ -31,6 +33,7 @@ from vault_fields.embedded.objectstore import (
 from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject, check, require_text
 from vault_fields.embedded.paging import Page, Window
 from vault_fields.embedded.provider import ProviderRefused
+from vault_fields.embedded.rowtags import VaultReplaced
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
@@ -76,9 +79,13 @@ class StoredObjects:
     def create(self, name: str, value: str, context: Mapping[str, str]) -> ObjectMetadata:
         """A new object. Raises ``ValueRefused`` for a name or value beyond the limits, ``KeyContextError``."""
         check(name, value)
-        version = self._seal(new_id(), name, KeyContext(context), value)
-        self._store.add(version, self._written("vault.data.created", version))
-        return self._described(version)
+        object_id, key_context = new_id(), KeyContext(context)
+        for _ in range(ATTEMPTS):
+            version = self._seal(object_id, name, key_context, value)
+            with suppress(VaultReplaced):
+                self._store.add(version, self._written("vault.data.created", version))
+                return self._described(version)
+        raise self._replaced()
 
     def update(self, object_id: str, value: str, *, version_check: str | None = None) -> ObjectMetadata:
         """
@@ -88,10 +95,13 @@ class StoredObjects:
         succeeds, and the others get ``ObjectConflict``.
         """
         check("name", value)
-        before = self._store.get(object_id)
-        version = self._seal(object_id, before.name, _context(before), value)
-        self._store.replace(version, version_check, self._written("vault.data.updated", version))
-        return self._described(version)
+        for _ in range(ATTEMPTS):
+            before = self._store.get(object_id)
+            version = self._seal(object_id, before.name, _context(before), value)
+            with suppress(VaultReplaced):
+                self._store.replace(version, version_check, self._written("vault.data.updated", version))
+                return self._described(version)
+        raise self._replaced()
 
     def delete(self, object_id: str, *, version_check: str | None = None) -> str:
         """Delete an object with all its versions; return its name."""
@@ -167,9 +177,9 @@ class StoredObjects:
 
     @forgetful
     def _seal(self, object_id: str, name: str, context: KeyContext, value: str) -> StoredVersion:
-        version_id = new_id()
+        version_id, vault_id = new_id(), self._vault.store.vault_id()
         canonical = context.canonical.decode()
-        associated = self._associated_data(object_id, name, canonical, version_id)
+        associated = self._associated_data(vault_id, object_id, name, canonical, version_id)
         actor, moment = current_actor(), timestamp(datetime.now(UTC))
         key = self._vault.new_data_key(context)
         nonce = os.urandom(_NONCE_BYTES)
@@ -188,6 +198,7 @@ class StoredObjects:
             actor.id,
             actor.name,
             moment,
+            vault_id,
         )
 
     def _opened(self, version: StoredVersion) -> StoredObject:
@@ -206,7 +217,8 @@ class StoredObjects:
         return self._decrypted(version, key) is not None
 
     def _decrypted(self, version: StoredVersion, key: DataKey) -> str | None:
-        associated = self._associated_data(version.object_id, version.name, version.context, version.version_id)
+        places = version.object_id, version.name, version.context, version.version_id
+        associated = self._associated_data(version.vault_id, *places)
         return _decrypted(key, version.sealed, associated)
 
     def _data_key(self, version: StoredVersion) -> DataKey:
@@ -216,6 +228,12 @@ class StoredObjects:
             raise
         except VaultRefused:
             raise self._damaged(version) from None
+
+    def _replaced(self) -> VaultUnavailable:
+        return VaultUnavailable(
+            f"The keys in the keystore {self._vault.store.location} changed {ATTEMPTS} times while an object was being "
+            "stored. Try again."
+        )
 
     def _damaged(self, version: StoredVersion) -> "_Damaged":
         return _Damaged(
@@ -247,9 +265,8 @@ class StoredObjects:
     def _note(self, event: str, **data: str) -> None:
         self._vault.store.events.note(Event.now(self._vault.environment, event, **data))
 
-    def _associated_data(self, object_id: str, name: str, context: str, version_id: str) -> bytes:
-        vault = self._vault.store.vault_id(), self._vault.environment
-        parts = "vault_fields object", *vault, object_id, name, context, version_id
+    def _associated_data(self, vault_id: str, object_id: str, name: str, context: str, version_id: str) -> bytes:
+        parts = "vault_fields object", vault_id, self._vault.environment, object_id, name, context, version_id
         return framed(*[part.encode() for part in parts])
 
 

@@ -14,6 +14,7 @@ from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
 from vault_fields.embedded.rowtags import RowTags, TaggedRows
+from vault_fields.embedded.standing import require_standing
 from vault_fields.embedded.tables import Row, selected
 from vault_fields.exceptions import ObjectConflict, ObjectMissing
 
@@ -42,7 +43,8 @@ class StoredVersion:
     """
     A version of an object, sealed. ``context`` is the canonical text of its key context.
 
-    ``is_altered`` says that the object's row is not as it was written.
+    ``is_altered`` says that the object's row is not as it was written. ``vault_id`` is that of the vault that it was
+    sealed for, or read from.
     """
 
     object_id: str
@@ -56,6 +58,7 @@ class StoredVersion:
     actor_id: str
     actor_name: str
     created_at: str
+    vault_id: str
     is_altered: bool = False
 
 
@@ -144,8 +147,9 @@ class ObjectStore:
         return [ObjectVersion(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
 
     def add(self, version: StoredVersion, event: Event) -> None:
-        """A new object. Raises ``ObjectConflict`` if there is one of that name."""
+        """A new object. Raises ``ObjectConflict`` if there is one of that name, and as ``require_standing``."""
         with self._tags.transaction() as rows:
+            require_standing(rows, version.vault_id, version.encrypted_keys)
             added = rows.connection.execute(
                 "INSERT INTO object (id, environment, name, context, version_id, updated_at)"
                 " VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (environment, name) DO NOTHING",
@@ -166,9 +170,10 @@ class ObjectStore:
             raise ObjectConflict("There is already an object of that name.")
 
     def replace(self, version: StoredVersion, expected: str | None, event: Event) -> None:
-        """Make it the current version; where ``expected`` is given, only if that one is it now."""
+        """Make it the current version; where ``expected`` is given, only if that one is it now. Raises as ``add``."""
 
         def work(rows: TaggedRows) -> None:
+            require_standing(rows, version.vault_id, version.encrypted_keys)
             rows.connection.execute(
                 "UPDATE object SET version_id = ?, updated_at = ? WHERE id = ?",
                 [version.version_id, version.created_at, version.object_id],
@@ -201,18 +206,18 @@ class ObjectStore:
                 row = connection.execute(query, [self._environment, last]).fetchone()
             if row is None:
                 return
-            version = StoredVersion(*row[:11])
+            version = _version(*row)
             yield replace(version, is_altered=not self._tags.is_authentic("object", row[11:]))
             last = version.version_id
 
-    def rewrap(self, version: StoredVersion, encrypted_keys: str) -> StoredVersion:
-        """Replace the encrypted keys of a version by others of the same data key."""
-        with self._connections.use() as connection:
-            connection.execute(
+    def rewrap(self, version: StoredVersion, encrypted_keys: str) -> None:
+        """Replace the encrypted keys of a version by others of the same data key. Raises as ``require_standing``."""
+        with self._tags.transaction() as rows:
+            require_standing(rows, version.vault_id, encrypted_keys)
+            rows.connection.execute(
                 "UPDATE object_version SET encrypted_keys = ? WHERE id = ? AND encrypted_keys = ?",
                 [encrypted_keys, version.version_id, version.encrypted_keys],
             )
-        return replace(version, encrypted_keys=encrypted_keys)
 
     def _change(self, object_id: str, expected: str | None, work: Callable[[TaggedRows], T]) -> T:
         # What is expected is compared where nobody else can write: of any number of writers that expect one version,
@@ -237,7 +242,7 @@ class ObjectStore:
         if row is None:
             raise _missing()
         self._tags.verify("object", row[11:])
-        return StoredVersion(*row[:11])
+        return _version(*row)
 
 
 def new_id() -> str:
@@ -250,6 +255,10 @@ def new_id() -> str:
 
 def _row(*row: Any) -> Row:
     return row
+
+
+def _version(*row: Any) -> StoredVersion:
+    return StoredVersion(*[*row[:11], row[-1]])
 
 
 def _insert_version(connection: sqlite3.Connection, version: StoredVersion) -> None:

@@ -90,8 +90,9 @@ def restore(
     Make the keystore what a backup says, but for the events, once every key of the backup has opened.
 
     All or nothing, and in one transaction with the comparison: raises ``RestoreRefused``, and changes nothing, if
-    anything would be lost or revived; ``force`` accepts that. Processes that use the keystore follow within a second.
-    Where it is missing altogether, they have to be restarted.
+    anything would be lost or revived; ``force`` accepts that. Processes that use the keystore hand out no data key any
+    more that hangs on what was there before, and open with it for a second at most. Where it is missing altogether,
+    they have to be restarted.
     """
     path = Path(ring.store.location)
     try:

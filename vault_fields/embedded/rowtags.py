@@ -22,7 +22,7 @@ from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["RowTags", "RowsAltered", "TaggedRows", "tagged_rows"]
+__all__ = ["RowTags", "RowsAltered", "TaggedRows", "VaultReplaced", "tagged_rows"]
 
 
 class Unlock(Protocol):
@@ -33,6 +33,10 @@ class Unlock(Protocol):
 
 class RowsAltered(VaultUnavailable):
     """A row of the keystore is not as it was written by who had the root key."""
+
+
+class VaultReplaced(VaultUnavailable):
+    """A backup was restored into the keystore while something was made that hangs on what stood there before."""
 
 
 class RowTags:
@@ -77,6 +81,11 @@ class TaggedRows:
     def each(self, table: Table) -> Iterator[Row]:
         """All rows of a table, as ``require`` returns one."""
         yield from self.connection.execute(f"SELECT {selected(table)} FROM {table}")  # noqa: S608 - constants.
+
+    def require_vault(self, vault_id: str) -> None:
+        """Raise ``VaultReplaced`` unless the keystore is that vault's: what is bound to another one opens nowhere."""
+        if self.connection.execute("SELECT id FROM vault").fetchone() != (vault_id,):
+            raise VaultReplaced(f"Another vault was restored into the keystore {self.location}. Try again.")
 
     def require(self, table: Table, row_id: str | bytes) -> None:
         """Raise ``RowsAltered`` unless the row is as it was written."""

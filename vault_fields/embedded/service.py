@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Self
 
-from vault_fields.deadline import Deadline
 from vault_fields.embedded.blob import id_text, new_id
 from vault_fields.embedded.byok import Byok
 from vault_fields.embedded.copies import Copies, OpenedKey
@@ -109,17 +108,16 @@ class EmbeddedVault:
     # The same three for a data key that stays in this process, and of which no event tells.
 
     def new_data_key(self, context: KeyContext) -> DataKey:
-        keys = self._copies.keys_for(context)
-        return self._copies.wrap(OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), keys)
+        return self._copies.handed_out(
+            context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._customer_keys.timeout
+        )
 
     def open_data_key(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
         opened = self._copies.open(encrypted_keys, timeout=timeout)
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        keys = self._copies.keys_for(context)
-        deadline = Deadline(self._customer_keys.timeout)
-        return self._copies.wrap(self._copies.open(encrypted_keys), keys, timeout=deadline.timeout)
+        return self._copies.handed_out(context, lambda: self._copies.open(encrypted_keys), self._customer_keys.timeout)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these are wrapped by the keys that wrap for this context now."""

@@ -8,6 +8,7 @@ A key-encrypting key lives for years and wraps a data key for every row. AES-256
 """
 
 import os
+from hmac import compare_digest
 from typing import Any, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -43,6 +44,10 @@ class WrappingKey:
         subkey = (doubled & _BLOCK_MASK) ^ (0b10000111 if doubled > _BLOCK_MASK else 0)
         self._first = subkey ^ _FIRST_BLOCK
         self._second = subkey ^ _SECOND_BLOCK
+
+    def is_same(self, other: "WrappingKey") -> bool:
+        """Whether both are one key: what they derive from it is."""
+        return compare_digest(self._first.to_bytes(16), other._first.to_bytes(16))
 
     def wrap(self, key: bytes, associated_data: bytes) -> bytes:
         return self.seal(os.urandom(NONCE_BYTES), key, associated_data)
