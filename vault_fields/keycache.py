@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from vault_fields.deadline import LEEWAY, Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultError
+from vault_fields.forks import follow_forks
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["KeyCache", "Outcome", "Term"]
@@ -66,11 +67,16 @@ class KeyCache:
         self.max_keys = max_keys
         self.max_age = max_age
         self._clock = clock
+        self._purges = 0
+        self._next_sweep = 0.0
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """Who asks the Vault for something is a thread of the parent."""
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._in_flight: dict[str, Future[Outcome]] = {}
-        self._purges = 0
-        self._next_sweep = 0.0
 
     def now(self) -> float:
         """The time by the cache's clock, in seconds."""

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from vault_fields.forks import follow_forks
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["KeyShare"]
@@ -32,9 +33,14 @@ class KeyShare:
         self._max_uses = max_uses
         self._max_age = max_age
         self._clock = clock
+        self._purges = 0
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """A key that parent and child shared would be used twice as often as it may be."""
         self._lock = threading.Lock()
         self._entries: OrderedDict[KeyContext, _Entry] = OrderedDict()
-        self._purges = 0
 
     def take(self, context: KeyContext, create: Callable[[KeyContext], DataKey]) -> DataKey:
         """A data key for one operation: one that may be used once more, or a new one."""

@@ -14,7 +14,7 @@ from vault_fields.embedded.blob import EncryptedKeys, KeyKind
 from vault_fields.embedded.copies import Copies
 from vault_fields.embedded.customerkeys import CustomerKeys
 from vault_fields.embedded.events import Event
-from vault_fields.embedded.held import Held, _after_fork_in_child
+from vault_fields.embedded.held import Held
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.provider import Binding, KeyProvider
@@ -391,7 +391,7 @@ def test_environments_share_no_key(vault: LocalVault, file: dict) -> None:
 
 def test_root_key_may_be_changed_meanwhile(vault: LocalVault, file: dict, monkeypatch: pytest.MonkeyPatch) -> None:
     """A key is not stored under a root key that has just been replaced."""
-    monkeypatch.setattr(vault.service._customer_keys.store, "add", lambda record: False)
+    monkeypatch.setattr(vault.service._customer_keys.store, "add", lambda *args: False)
 
     with pytest.raises(VaultUnavailable, match="root key of the keystore is being changed"):
         vault.byok.configure(*ITEM, **file)
@@ -476,5 +476,5 @@ def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
             os._exit(0 if held.get("b") is None else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     assert [held.get(name) for name in "bc"] == [1, 2]
-    _after_fork_in_child()
+    held.reset_in_child()
     assert held.clear() == []

@@ -211,7 +211,7 @@ def test_child_starts_with_nothing(path: Path) -> None:
     """What runs in a forked child, run here: a child leaves no trace of which lines it ran."""
     log = EventLog(FileConnections(path), flush_after=3600)
     log.note(listed())
-    eventlog._after_fork_in_child()
+    log.reset_in_child()
 
     assert log.page("default").items == []
 

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.embedded import keyring
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.lifecycle import Keks
@@ -243,7 +242,7 @@ def test_child_starts_with_an_empty_ring_and_a_free_lock(store: CountingStore, r
     ring.for_item(*ITEM)
     ring._lock.acquire()
 
-    keyring._after_fork_in_child()
+    ring.reset_in_child()
 
     ring.for_item(*ITEM)
     assert store.reads == 2

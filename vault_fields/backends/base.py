@@ -11,6 +11,7 @@ from django.utils.asyncio import async_unsafe
 
 from vault_fields.deadline import Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.exceptions import VaultError
+from vault_fields.forks import follow_forks
 from vault_fields.frames import forget, forgetful_class
 from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
@@ -76,6 +77,11 @@ class BaseVault(ABC):
         self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)
         self.calls: Counter[str] = Counter()
         self._max_concurrency = max_concurrency
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """In a forked child the vault goes on. What its parts have is theirs to reset: see ``vault_fields.forks``."""
         self._calls_lock = threading.Lock()
 
     # The three operations of the specification.

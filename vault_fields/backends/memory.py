@@ -22,7 +22,7 @@ class InMemoryVault(EmbeddedBackend):
     """
     The embedded Vault with nothing on disk: its keys end with it, and what they encrypted is lost. For tests.
 
-    All threads share it. In a forked child it starts empty, as every vault starts anew there.
+    All threads share it. A forked child goes on with a copy, and what one of the two adds the other does not have.
     """
 
     is_for_tests = True

@@ -14,6 +14,7 @@ from vault_fields.byok.settings import checked
 from vault_fields.deadline import NoAnswerInTime
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.forks import follow_forks, leave_to_parent
 from vault_fields.frames import forgetful_class
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ class AwsKms(KeyProvider):
             import boto3  # noqa: F401
         except ImportError:
             raise ImproperlyConfigured(INSTALL) from None
-        self._lock = threading.Lock()
         self._clients: dict[float, Any] = {}
+        self.reset_in_child()
+        follow_forks(self)
 
     def __repr__(self) -> str:
         return f"<AwsKms {self._settings['key_id']}>"
@@ -75,6 +77,12 @@ class AwsKms(KeyProvider):
         answer = self._ask("decrypt", timeout, CiphertextBlob=wrapped, EncryptionContext=dict(binding))
         sealed: bytes = answer["Plaintext"]
         return sealed
+
+    def reset_in_child(self) -> None:
+        """In a forked child: connections are not shared."""
+        leave_to_parent(self._clients)
+        self._lock = threading.Lock()
+        self._clients = {}
 
     def close(self) -> None:
         with self._lock:

@@ -15,6 +15,7 @@ from vault_fields.byok.settings import associated_data, checked
 from vault_fields.client import Endpoint, RetryPolicy, VaultClient
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.forks import follow_forks
 from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.transit.meaning import TransitDoesNotOpen, TransitVersionMissing, meaning, said_in
 from vault_fields.transit.sources import is_token
@@ -48,8 +49,8 @@ class OpenBaoTransit(KeyProvider):
         for name, path in (("key", self._settings["key"]), ("mount", self._mount)):
             if not _PATH.fullmatch(path) or (name == "key" and "/" in path) or ".." in path:
                 raise ValueError(f"{name} must be a name of letters, digits and ._-.")
-        self._lock = threading.Lock()
-        self._held: tuple[str, VaultClient] | None = None
+        self.reset_in_child()
+        follow_forks(self)
         try:
             # What is wrong with the address shows now and not in use.
             self._endpoint("")
@@ -90,6 +91,11 @@ class OpenBaoTransit(KeyProvider):
         capabilities = answer.content.get("capabilities")
         if not isinstance(capabilities, list) or {"create", "root", "sudo"} & set(map(str, capabilities)):
             raise VaultRefused(f"the token may create keys. Give it only the capability 'update' on {path}.")
+
+    def reset_in_child(self) -> None:
+        """In a forked child; the client leaves its connections to the parent by itself."""
+        self._lock = threading.Lock()
+        self._held: tuple[str, VaultClient] | None = None
 
     def close(self) -> None:
         with self._lock:

@@ -1,7 +1,7 @@
 """The clients, for threads and for coroutines: all the I/O there is, and no exception of httpx leaves it."""
 
 import asyncio
-import os
+import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
@@ -15,6 +15,7 @@ from vault_fields.client.lease import Lease
 from vault_fields.client.retry import RetryPolicy, Tries
 from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import VaultError, VaultUnavailable
+from vault_fields.forks import follow_forks, leave_to_parent
 from vault_fields.frames import forgetful_class
 
 __all__ = ["AsyncVaultClient", "VaultClient"]
@@ -36,8 +37,9 @@ class VaultClient:
         self._endpoint = endpoint
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
-        # By process id, and without a lock: one that was held during a fork would stay locked in the child.
-        self._leases: dict[int, Lease[httpx.Client]] = {}
+        self._lease: Lease[httpx.Client] | None = None
+        self.reset_in_child()
+        follow_forks(self)
 
     def post(self, path: str, payload: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
         """One operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own."""
@@ -47,9 +49,16 @@ class VaultClient:
         """As ``post``, but a GET."""
         return self._send(path, None, timeout)
 
+    def reset_in_child(self) -> None:
+        """In a forked child: its parent's connections are not its own to use, or to close."""
+        leave_to_parent(self._lease)
+        self._lock = threading.Lock()
+        self._lease = None
+
     def close(self) -> None:
         """Close the connections: those in use when their call ends. A later call makes new ones."""
-        lease = self._leases.pop(os.getpid(), None)
+        with self._lock:
+            lease, self._lease = self._lease, None
         if lease is not None and lease.retire():
             lease.client.close()
 
@@ -58,19 +67,21 @@ class VaultClient:
 
     @contextmanager
     def _client(self) -> Iterator[httpx.Client]:
-        lease = self._lease()
+        lease = self._leased()
         while not lease.enter():
-            # Retired between these two lines. It was taken out of the dict before that, so the next one is another.
-            lease = self._lease()
+            # Retired between these two lines. Its client let go of it before that, so the next one is another.
+            lease = self._leased()
         try:
             yield lease.client
         finally:
             if lease.leave():
                 lease.client.close()
 
-    def _lease(self) -> Lease[httpx.Client]:
-        lease = self._leases.get(os.getpid())
-        return lease or self._leases.setdefault(os.getpid(), Lease(self._endpoint.connect(httpx.Client)))
+    def _leased(self) -> Lease[httpx.Client]:
+        with self._lock:
+            if self._lease is None:
+                self._lease = Lease(self._endpoint.connect(httpx.Client))
+            return self._lease
 
     def _send(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         tries = self._policy.begin(timeout, places=self._endpoint.places)
@@ -117,6 +128,13 @@ class AsyncVaultClient:
         # Only a loop's own thread adds its entry, so there is nothing to lock.
         self._leases: dict[asyncio.AbstractEventLoop, Lease[httpx.AsyncClient]] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """In a forked child: the loops of the parent do not run there."""
+        leave_to_parent(self._leases, self._lifetimes)
+        self._leases = {}
+        self._lifetimes = {}
 
     async def post(self, path: str, payload: Mapping[str, Any], *, within: float | None = None) -> Answer:
         """One operation, in as many tries as it takes and the policy allows; within so many seconds, if given."""

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.forks import follow_forks
 
 __all__ = ["MAX_CALLS_AT_ONCE", "PAUSE", "Circuit"]
 
@@ -32,6 +33,11 @@ class Circuit:
     def __init__(self, *, patience: float = 0.0, clock: Callable[[], float] = time.monotonic) -> None:
         self._patience = patience
         self._clock = clock
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """Calls that are under way are the parent's."""
         self._changed = threading.Condition()
         self._calls = 0
         # Until when nobody asks, and why; -inf and nothing while the key answers.

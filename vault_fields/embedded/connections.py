@@ -1,6 +1,5 @@
 """Connections to a keystore: each used by one thread at a time, none of them carried across a fork."""
 
-import os
 import sqlite3
 import threading
 import weakref
@@ -13,6 +12,7 @@ from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.schema import create_schema, verify_schema
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.forks import hold_while_forking
 
 __all__ = ["Connections", "FileConnections", "MemoryConnections", "require_no_log"]
 
@@ -25,7 +25,6 @@ class Connections(ABC):
 
     def __init__(self, location: str) -> None:
         self.location = location
-        _instances.add(self)
 
     @abstractmethod
     def use(self) -> AbstractContextManager[sqlite3.Connection]:
@@ -74,6 +73,7 @@ class FileConnections(Connections):
         self._idle: list[sqlite3.Connection] = []
         # Connections that nobody closed would be reported by the garbage collector.
         weakref.finalize(self, _close_all, self._idle)
+        hold_while_forking(self)
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
@@ -186,6 +186,7 @@ class MemoryConnections(Connections):
         self._connection = sqlite3.connect(":memory:", isolation_level=None, check_same_thread=False)
         weakref.finalize(self, self._connection.close)
         create_schema(self._connection)
+        hold_while_forking(self)
 
     @contextmanager
     def use(self) -> Iterator[sqlite3.Connection]:
@@ -243,25 +244,3 @@ def _identity(path: Path) -> tuple[int, int]:
 def _close_all(connections: list[sqlite3.Connection]) -> None:
     while connections:
         connections.pop().close()
-
-
-_instances: weakref.WeakSet[Connections] = weakref.WeakSet()
-_fork_lock = threading.Lock()
-_held: list[Connections] = []
-
-
-def _before_fork() -> None:
-    _fork_lock.acquire()
-    for instance in list(_instances):
-        instance.before_fork()
-        _held.append(instance)
-
-
-def _after_fork() -> None:
-    while _held:
-        _held.pop().after_fork()
-    _fork_lock.release()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)

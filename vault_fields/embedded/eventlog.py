@@ -3,7 +3,6 @@
 import atexit
 import json
 import logging
-import os
 import threading
 import time
 import weakref
@@ -16,6 +15,7 @@ from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Actor, Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
 from vault_fields.exceptions import VaultError
+from vault_fields.forks import follow_forks
 
 __all__ = ["EventLog", "UnknownCursor", "flush_all"]
 
@@ -44,10 +44,12 @@ class EventLog:
     def __init__(self, connections: Connections, *, flush_after: float = 1.0) -> None:
         self._connections = connections
         self._flush_after = flush_after
-        self._reset()
+        self.reset_in_child()
         _instances.add(self)
+        follow_forks(self)
 
-    def _reset(self) -> None:
+    def reset_in_child(self) -> None:
+        """What is pending is the parent's to store."""
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._pending: list[Event] = []
@@ -170,19 +172,9 @@ def _event(
 _instances: weakref.WeakSet[EventLog] = weakref.WeakSet()
 
 
-def _after_fork_in_child() -> None:
-    # The locks may have been held by a thread that does not exist here; what is pending is the parent's to store.
-    for log in list(_instances):
-        log._reset()
-
-
 @atexit.register
 def flush_all() -> None:
     """Store what was noted anywhere in this process, which is about to end."""
     for log in list(_instances):
         if log._connections.lasting:
             log.close()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
-    os.register_at_fork(after_in_child=_after_fork_in_child)

@@ -1,11 +1,11 @@
 """A small cache: bounded in number, for threads, and empty in a forked child."""
 
-import os
 import threading
-import weakref
 from collections import OrderedDict
 from collections.abc import Hashable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
+
+from vault_fields.forks import follow_forks, leave_to_parent
 
 __all__ = ["Held"]
 
@@ -18,8 +18,8 @@ class Held(Generic[K, V]):
 
     def __init__(self, *, max_entries: int) -> None:
         self._max_entries = max_entries
-        self._reset()
-        _instances.add(self)
+        self._begin()
+        follow_forks(self)
 
     def get(self, key: K) -> V | None:
         with self._lock:
@@ -52,19 +52,11 @@ class Held(Generic[K, V]):
         while len(self._entries) > self._max_entries:
             self._entries.popitem(last=False)
 
-    def _reset(self) -> None:
+    def reset_in_child(self) -> None:
+        """What is held may be connections."""
+        leave_to_parent(self._entries)
+        self._begin()
+
+    def _begin(self) -> None:
         self._lock = threading.Lock()
         self._entries: OrderedDict[K, V] = OrderedDict()
-
-
-_instances: weakref.WeakSet[Held[Any, Any]] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    # The lock may have been held by a thread that does not exist here, and what is held may be a connection.
-    for held in list(_instances):
-        held._reset()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
-    os.register_at_fork(after_in_child=_after_fork_in_child)

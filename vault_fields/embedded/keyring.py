@@ -5,7 +5,6 @@ import os
 import threading
 import time
 import uuid
-import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
@@ -21,6 +20,7 @@ from vault_fields.embedded.rowtags import RowTags, TaggedRows, VaultReplaced
 from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
+from vault_fields.forks import follow_forks
 
 __all__ = ["Kek", "KeyRing"]
 
@@ -74,7 +74,7 @@ class KeyRing:
         self._mark: tuple[str, str] | None = None
         self._trusted_until = -math.inf
         self._root_keys: RootKeys | None = None
-        _instances.add(self)
+        follow_forks(self)
 
     def unlock(self, *, anew: bool = False) -> RootKeys:
         """The root keys, once they are known to be the keystore's. Raises ``ImproperlyConfigured`` if they are not."""
@@ -185,6 +185,10 @@ class KeyRing:
         with self._lock:
             self._clear()
 
+    def reset_in_child(self) -> None:
+        self._lock = threading.Lock()
+        self._clear()
+
     def close(self) -> None:
         """Forget the KEKs and the root keys, and close the keystore; later use reads them anew."""
         self.forget()
@@ -272,24 +276,7 @@ class KeyRing:
                 f"that opens is {record.minimum_version}."
             )
 
-    def _after_fork_in_child(self) -> None:
-        # The lock may have been held by a thread that does not exist here.
-        self._lock = threading.Lock()
-        self._clear()
-
 
 def _unborn(environment: str, name: str, value: str) -> KekRecord:
     """What the first version of an item's KEK comes after."""
     return KekRecord(uuid.uuid4().bytes, 0, environment, name, value, ENABLED, "", b"")
-
-
-_instances: weakref.WeakSet[KeyRing] = weakref.WeakSet()
-
-
-def _after_fork_in_child() -> None:
-    for ring in list(_instances):
-        ring._after_fork_in_child()
-
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
-    os.register_at_fork(after_in_child=_after_fork_in_child)

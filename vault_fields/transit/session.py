@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from vault_fields.client import VaultClient
 from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultError, VaultRefused
+from vault_fields.forks import follow_forks
 from vault_fields.transit.asking import Payload, data_in
 from vault_fields.transit.sources import Grant, Source, grant_in, seconds_in
 
@@ -54,6 +55,11 @@ class Session:
         self._fixed = {} if namespace is None else {"X-Vault-Namespace": namespace}
         self._alias = alias
         self._clock = clock
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """A token that was being asked for may be held half known."""
         self._lock = threading.Lock()
         self._held: Held | None = None
 

@@ -1,7 +1,6 @@
 """The configured vaults: ``vaults["alias"]`` over ``settings.VAULTS``."""
 
 import inspect
-import os
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -15,6 +14,7 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.forks import follow_forks
 from vault_fields.frames import forgetful, forgetful_class
 
 __all__ = ["DEFAULT_VAULT_ALIAS", "VaultHandler", "vaults"]
@@ -42,7 +42,8 @@ class VaultHandler:
     into a call to the Vault.
 
     A setting that cannot be used raises ``ImproperlyConfigured``. Look a vault up where it is used and do not keep
-    it: after a fork, and when tests override ``VAULTS``, the alias stands for another one.
+    it: when tests override ``VAULTS``, the alias stands for another one. In a forked child the vaults of the parent go
+    on, with locks and connections of their own.
     """
 
     def __init__(self) -> None:
@@ -50,7 +51,7 @@ class VaultHandler:
         self._lock = threading.RLock()
         self._vaults: dict[str, BaseVault] = {}
         self._writers: dict[str, str] = {}
-        self._inherited: list[BaseVault] = []
+        follow_forks(self)
 
     def __getitem__(self, alias: str) -> BaseVault:
         vault = self._vaults.get(alias)
@@ -106,22 +107,12 @@ class VaultHandler:
         for vault in built.values():
             vault.close()
 
-    def after_fork(self) -> None:
-        """
-        Forget, in a child process, what its parent built.
-
-        Locks may be held by threads that do not exist here, so they are replaced and never taken. The parent's vaults
-        are kept alive, not closed: even closing an inherited SQLite connection can damage the parent's file.
-        """
+    def reset_in_child(self) -> None:
+        """The vaults that the parent built go on: each sees to its own locks and connections."""
         self._lock = threading.RLock()
-        self._inherited.extend(self._vaults.values())
-        self._vaults = {}
 
 
 vaults = VaultHandler()
-
-if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
-    os.register_at_fork(after_in_child=vaults.after_fork)
 
 
 @receiver(setting_changed)

@@ -1,0 +1,171 @@
+"""What becomes of locks and connections in a forked child; with whole vaults: see ``tests/backends/test_forks.py``."""
+
+import asyncio
+import gc
+import re
+import threading
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import vault_fields
+from vault_fields import forks
+from vault_fields.byok.aws import AwsKms
+from vault_fields.byok.openbao import OpenBaoTransit
+from vault_fields.client import AsyncVaultClient, Endpoint, VaultClient
+from vault_fields.client.lease import Lease
+from vault_fields.embedded.circuits import MAX_CALLS_AT_ONCE, Circuit
+from vault_fields.embedded.connections import MemoryConnections
+from vault_fields.keycache import KeyCache
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.keyshare import KeyShare
+
+ACME = KeyContext({"organization_id": "acme"})
+PACKAGE = Path(vault_fields.__file__).parent
+
+
+def key(name: str = "keys") -> DataKey:
+    return DataKey("id", name, bytes(32))
+
+
+def test_all_that_forks_concern_is_in_one_place() -> None:
+    asking = [path.name for path in PACKAGE.rglob("*.py") if "register_at_fork" in path.read_text("utf-8")]
+
+    assert asking == ["forks.py"]
+
+
+def test_whoever_has_a_lock_says_what_becomes_of_it() -> None:
+    """But for what lives as long as one operation, or is reached through somebody who replaces it."""
+    locks = re.compile(r"= threading\.(Lock|RLock|Condition|Semaphore|BoundedSemaphore|Event|Barrier)\(")
+    texts = {str(path.relative_to(PACKAGE)): path.read_text("utf-8") for path in PACKAGE.rglob("*.py")}
+
+    unheard = {name for name, text in texts.items() if locks.search(text) and "vault_fields.forks" not in text}
+
+    assert unheard == {"deadline.py", "forks.py", "client/lease.py"}
+
+
+class Thing:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def reset_in_child(self) -> None:
+        self.told.append("reset")
+
+    def before_fork(self) -> None:
+        self.told.append("before")
+
+    def after_fork(self) -> None:
+        self.told.append("after")
+
+
+def test_child_is_told_after_what_was_held_is_let_go() -> None:
+    """What runs in a forked child, run here: a child leaves no trace of which lines it ran."""
+    thing = Thing()
+    forks.hold_while_forking(thing)
+    forks.follow_forks(thing)
+
+    forks._before()
+    forks._in_child()
+
+    assert thing.told == ["before", "after", "reset"]
+
+
+def test_nothing_is_held_for_what_is_gone() -> None:
+    thing = Thing()
+    forks.hold_while_forking(thing)
+    forks.follow_forks(thing)
+    gone = weakref.ref(thing)
+    del thing
+    gc.collect()
+
+    assert gone() is None
+
+
+def test_nothing_new_is_used_while_a_fork_is_under_way() -> None:
+    """It would not be held, and a child would inherit its connections as they are."""
+    made: list[MemoryConnections] = []
+    thread = threading.Thread(target=lambda: made.append(MemoryConnections()))
+    forks._before()
+    try:
+        thread.start()
+        thread.join(0.05)
+        assert not made
+    finally:
+        forks._after()
+    thread.join()
+    assert made
+
+
+# Each that has a lock, in a child that is forked while another thread holds it.
+
+
+def test_key_cache_asks_itself_what_a_thread_of_the_parent_was_asking() -> None:
+    cache = KeyCache()
+    cache.put(key("held"), ACME)
+    cache._claim(["asked"], {})
+    cache._lock.acquire()
+
+    cache.reset_in_child()
+
+    assert cache.get("held") is None
+    answers = {"asked": key("asked")}
+    assert cache.resolve({"asked": ACME}, lambda names: answers) == answers
+
+
+def test_child_does_not_share_the_data_keys_that_its_parent_shares() -> None:
+    share = KeyShare(max_uses=9, max_age=60)
+    made = iter([key("parent's"), key("child's")])
+    share.take(ACME, lambda context: next(made))
+    share._lock.acquire()
+
+    share.reset_in_child()
+
+    assert share.take(ACME, lambda context: next(made)).encrypted_keys == "child's"
+
+
+def test_calls_of_the_parent_take_no_turn_of_the_child() -> None:
+    circuit = Circuit()
+    turns = [circuit.turn(1.0) for _ in range(MAX_CALLS_AT_ONCE)]
+    for turn in turns:
+        turn.__enter__()
+    circuit._changed.acquire()
+
+    circuit.reset_in_child()
+
+    with circuit.turn(1.0):
+        pass
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: OpenBaoTransit({"address": "https://bao.example", "key": "k", "token_env": "TOKEN"}),
+        lambda: AwsKms({"key_id": "alias/k", "endpoint_url": "https://kms.example"}),
+        lambda: VaultClient(Endpoint("https://vault.example", alias="default", headers={})),
+    ],
+    ids=["OpenBaoTransit", "AwsKms", "VaultClient"],
+)
+def test_clients_have_a_lock_of_their_own(make: Callable[[], Any]) -> None:
+    client = make()
+    client._lock.acquire()
+
+    client.reset_in_child()
+
+    client.close()
+
+
+def test_connections_of_coroutines_stay_with_the_parent() -> None:
+    client = AsyncVaultClient(Endpoint("https://vault.example", alias="default", headers={}))
+    with asyncio.Runner() as runner:
+        loop = runner.get_loop()
+        client._leases[loop] = lease = Lease(httpx.AsyncClient())
+
+        client.reset_in_child()
+
+        assert client._leases == client._lifetimes == {}
+        assert any(loop in kept for kept in forks._inherited if isinstance(kept, dict)), "nobody collects them"
+        runner.run(lease.client.aclose())

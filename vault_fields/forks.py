@@ -1,0 +1,82 @@
+"""
+What becomes of a vault in a forked child: every lock is a new one, and nothing is shared with the parent.
+
+A lock that another thread held at the moment of the fork would never be released in the child, where that thread does
+not exist. So whoever has a lock, or connections, says here what is to be done with it. There is no other hook for forks
+in this package.
+"""
+
+import os
+import threading
+import weakref
+from typing import Any, Protocol
+
+__all__ = ["Held", "Reset", "follow_forks", "hold_while_forking", "leave_to_parent"]
+
+
+class Reset(Protocol):
+    """Something that a child begins anew."""
+
+    def reset_in_child(self) -> None:
+        """Replace locks, never take them: called in the child, where no other thread runs yet."""
+
+
+class Held(Protocol):
+    """Something that must be at rest during a fork, because the system's own tables are copied with it."""
+
+    def before_fork(self) -> None:
+        """Wait until no thread uses it, and let none begin before ``after_fork``."""
+
+    def after_fork(self) -> None:
+        """Called in the parent and in the child."""
+
+
+_resets: weakref.WeakSet[Reset] = weakref.WeakSet()
+_holders: weakref.WeakSet[Held] = weakref.WeakSet()
+_held: list[Held] = []
+_inherited: list[Any] = []
+# While it is taken, by a thread that forks, nothing new is used that would have to be held.
+_lock = threading.RLock()
+
+
+def follow_forks(instance: Reset) -> None:
+    """Have it reset in every child that is forked from now on. Called at the end of its constructor."""
+    _resets.add(instance)
+
+
+def hold_while_forking(instance: Held) -> None:
+    """Have it held during every fork from now on. Called at the end of its constructor."""
+    with _lock:
+        _holders.add(instance)
+
+
+def leave_to_parent(*things: Any) -> None:
+    """
+    Keep what a child inherited, and does not use, for as long as it lives.
+
+    To close a connection there, or to have it collected, may end it for the parent.
+    """
+    _inherited.extend(things)
+
+
+def _before() -> None:
+    _lock.acquire()
+    for holder in list(_holders):
+        holder.before_fork()
+        _held.append(holder)
+
+
+def _after() -> None:
+    while _held:
+        _held.pop().after_fork()
+    _lock.release()
+
+
+def _in_child() -> None:
+    _after()
+    for instance in list(_resets):
+        instance.reset_in_child()
+
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows cannot fork.
+    os.register_at_fork(before=_before, after_in_parent=_after, after_in_child=_in_child)
