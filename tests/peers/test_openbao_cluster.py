@@ -108,8 +108,8 @@ def test_leader_is_killed_under_load_and_nothing_is_lost(cluster: Cluster, token
         cluster.await_health(200, 429)
         load.await_keys(100)
 
-    # Refused connections and late answers are of the first kind. The second is what a standby node says of a key that was
-    # made a moment before, until it hears of it from the next leader.
+    # Refused connections and late answers are of the first kind. The second is what a standby node says of a key that
+    # was made a moment before, until it hears of it from the next leader.
     passing = (VaultUnavailable, TransitKeyMissing)
     assert all(isinstance(error, passing) for error in load.errors), Counter(map(repr, load.errors))
     # A turn is two operations. On a slow machine they end later than their deadline, but they do end.
