@@ -7,7 +7,8 @@ Every exception this package raises at run time, in one tree.
     ├── DecryptionError         the stored value does not open: retrying is useless
     │   ├── EnvelopeError           it is malformed, truncated or altered
     │   ├── KeyContextMismatch      it belongs to another key context than its row
-    │   └── PlaintextFound          it was never encrypted, and plaintext is not allowed
+    │   ├── PlaintextFound          it was never encrypted, and plaintext is not allowed
+    │   └── UnknownVault            its keys are in a vault that is not configured
     ├── DatabaseBusy            the database gave way to other writers: running it again may help
     ├── MigrationRefused        a migration would leave values closed for good, or rows without: nothing was changed
     ├── RowsLeftAlone           a migration did not encrypt, or decrypt, some rows: fix each and run it again
@@ -25,6 +26,7 @@ No message holds plaintext, a key, a token or ciphertext.
 
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 __all__ = [
@@ -39,6 +41,7 @@ __all__ = [
     "ObjectMissing",
     "PlaintextFound",
     "RowsLeftAlone",
+    "UnknownVault",
     "ValueRefused",
     "VaultError",
     "VaultFieldsError",
@@ -74,6 +77,10 @@ class KeyContextMismatch(DecryptionError):
 
 class PlaintextFound(DecryptionError):
     """A column that must hold only ciphertext holds plaintext."""
+
+
+class UnknownVault(DecryptionError, ImproperlyConfigured):
+    """A companion names a vault that ``VAULTS`` does not have, or that was left: it is the error of that row."""
 
 
 class DatabaseBusy(VaultFieldsError, CommandError):

@@ -142,7 +142,6 @@ class _Stale:
     """A row that is not current: the companion that it has, and the context that it should have one for."""
 
     row: Row
-    member: EncryptedField
     companion: Companion
     context: KeyContext
 
@@ -246,7 +245,7 @@ class _Run:
 
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
         """Put the row where it belongs: in one of the two, or in neither if it is current. Asks no Vault."""
-        member, group = _sealed_members(row)[0], self.group
+        group = self.group
         companion = _companion(row)
         columns, context = self._derived(row)
         # A path that ends where it did does not move the row, wherever it begins.
@@ -257,14 +256,18 @@ class _Run:
         ]
         if names and not self.accept_moved:
             raise KeyContextMismatch(
-                f"{locate(member, row.instance)}: {column_names(names, group)} of the row differs from that of the "
+                f"{_label(row)}: {column_names(names, group)} of the row differs from that of the "
                 "value; it was left alone. If the row was moved on purpose, add --accept-moved."
             )
         self._require_stayed(row, companion, columns, context)
         if companion.row != columns or companion.vault != group.vault:
             to_reencrypt.append(row)
-        elif companion.context != context or (self.rewrap and not self._wrappings.is_current(companion)):
-            to_rekey.append(_Stale(row, member, companion, context))
+        elif companion.context != context or (self.rewrap and not self._is_current(row, companion)):
+            to_rekey.append(_Stale(row, companion, context))
+
+    def _is_current(self, row: Row, companion: Companion) -> bool:
+        with _locating(row):
+            return self._wrappings.is_current(companion)
 
     def _derived(self, row: Row) -> tuple[dict[str, str | None], KeyContext]:
         """The row's own columns, and the context that they lead to."""
@@ -272,7 +275,7 @@ class _Run:
             columns = {each.name: each.text(getattr(row.instance, each.attname)) for each in self.group.bindings}
             return columns, self.group.source.derive(row.instance)
         except KeyContextError as error:
-            raise KeyContextError(f"{locate(_sealed_members(row)[0], row.instance)}: {error}") from None
+            raise KeyContextError(f"{_label(row)}: {error}") from None
 
     def _require_stayed(
         self, row: Row, companion: Companion, columns: dict[str, str | None], context: KeyContext
@@ -280,7 +283,7 @@ class _Run:
         """Refuse a row that was redirected, unless that is accepted."""
         problem = "" if self.accept_redirected else redirection(self.group, companion, columns, context)
         if problem:
-            raise _Redirected(f"{locate(_sealed_members(row)[0], row.instance)}: {problem}")
+            raise _Redirected(f"{_label(row)}: {problem}")
 
     def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
         """
@@ -292,25 +295,18 @@ class _Run:
         batch = Batch([stale.row.companion for stale in to_rekey], hold=True)
         verified = {}
         for stale in to_rekey:
-            with self._reporting(stale.row), self._locating(stale):
+            with self._reporting(stale.row), _locating(stale.row):
                 verified[stale] = proven_key(stale.row.companion or "", stale.companion, batch)
         return verified
 
     def _rewrapped(self, stale: _Stale, key: DataKey) -> str:
         """The new text of the companion."""
-        with self._locating(stale):
+        with _locating(stale.row):
             if stale.is_of_same_context:
                 new = self._wrappings.rewrapped(stale.companion, key)
             else:
                 new = self._wrappings.rekeyed(stale.companion, stale.context, key)
         return companion_format.encode(new)
-
-    @contextmanager
-    def _locating(self, stale: _Stale) -> Iterator[None]:
-        try:
-            yield
-        except (DecryptionError, VaultError) as error:
-            raise located(error, stale.member, stale.row.instance) from None
 
     @forgetful
     def _reencrypted(self, row: Row) -> list[str | None]:
@@ -328,12 +324,23 @@ def _sealed_members(row: Row) -> list[EncryptedField]:
     return [member for member in row.group.members if row.envelope(member) is not None]
 
 
+def _label(row: Row) -> str:
+    return locate(_sealed_members(row)[0], row.instance)
+
+
+@contextmanager
+def _locating(row: Row) -> Iterator[None]:
+    """Let what is raised say which row it is about."""
+    try:
+        yield
+    except (DecryptionError, VaultError) as error:
+        raise located(error, _sealed_members(row)[0], row.instance) from None
+
+
 def _companion(row: Row) -> Companion:
     """The companion of the row's values, or ``EnvelopeError`` if they do not belong together."""
-    try:
+    with _locating(row):
         return _paired(row)
-    except EnvelopeError as error:
-        raise located(error, _sealed_members(row)[0], row.instance) from None
 
 
 def _paired(row: Row) -> Companion:

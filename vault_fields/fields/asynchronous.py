@@ -7,7 +7,7 @@ from asgiref.sync import sync_to_async
 from django.db.models import Model
 
 from vault_fields import companion as companion_format, envelope as envelope_format
-from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
+from vault_fields.exceptions import DecryptionError, EnvelopeError, UnknownVault, VaultError
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import all_groups_of
@@ -52,13 +52,13 @@ async def _keys_of(rows: Rows) -> Mapping[tuple[str, str], Outcome]:
             sealed, keys = found
             try:
                 companion = companion_format.decode(keys)
-            except EnvelopeError:
-                continue  # Opening it will say so, and likewise if its vault is gone.
-            names_of_vault = wanted.setdefault(companion.vault, {})
-            if companion.vault in vaults and companion.encrypted_keys not in names_of_vault:
-                batch = sealed.batch or Batch()
-                batches.add(batch)
-                names_of_vault |= dict.fromkeys(batch.missing(companion))
+                names_of_vault = wanted.setdefault(companion.vault, {})
+                if companion.encrypted_keys not in names_of_vault:
+                    batch = sealed.batch or Batch()
+                    names_of_vault |= dict.fromkeys(batch.missing(companion))
+                    batches.add(batch)
+            except (EnvelopeError, UnknownVault):
+                continue  # Opening it will say so.
     aliases = [alias for alias, asked in wanted.items() if asked]
     answers = await asyncio.gather(*(vaults[alias].adecrypt_data_keys(wanted[alias]) for alias in aliases))
     for batch in batches:

@@ -42,6 +42,7 @@ __all__ = [
     "open_value",
     "proven_key",
     "require_open",
+    "reworded",
 ]
 
 # An attribute that raises these looks as if it were not there, or as if its caller had made a mistake.
@@ -125,7 +126,11 @@ def accepting_moved() -> Iterator[None]:
 
 def located(error: DecryptionError | VaultError, field: "EncryptedField", instance: Model | None) -> Exception:
     """The same error, saying which value it is about. A copy: other threads may be raising the original."""
-    message = f"{locate(field, instance)}: {error.args[0]}"
+    return reworded(error, f"{locate(field, instance)}: {error.args[0]}")
+
+
+def reworded(error: DecryptionError | VaultError, message: str) -> Exception:
+    """The same error in other words."""
     if isinstance(error, VaultError):
         return type(error)(message, **error.details())
     return type(error)(message)
@@ -183,7 +188,7 @@ def proven_key(keys: str, companion: Companion, batch: Batch, *, again: bool = F
     key = batch.key(companion, again=again)
     if keys not in key.verified:
         _require_proof(keys, companion, key)
-        vaults[companion.vault].cache.confirm(companion.encrypted_keys, companion.context)
+        vaults.opener(companion.vault).cache.confirm(companion.encrypted_keys, companion.context)
     return key
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -11,9 +11,9 @@ from django.db.models import Model
 from django.db.models.expressions import Col, ColPairs, Ref, Subquery
 from django.db.models.sql import Query
 
-from vault_fields.exceptions import EnvelopeError
+from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
 from vault_fields.fields.groups import group_of
-from vault_fields.fields.opening import open_value
+from vault_fields.fields.opening import open_value, reworded
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
 from vault_fields.frames import forget
@@ -45,6 +45,8 @@ class Loader:
     def __init__(self, field: "EncryptedField") -> None:
         self.field = field
         self.batch = Batch()
+        # Says which row is being converted, for errors. Of a subquery nobody knows.
+        self.place: Callable[[], str] | None = None
 
     def __call__(self, value: Any, expression: Any, connection: Any) -> Any:
         if value is None or isinstance(value, Sealed):
@@ -70,7 +72,14 @@ class Loader:
         else:
             columns, keys, text = _split(value)
             sealed = Sealed(self.field.stored_text(text), keys, self.values(columns), self.batch, loaded=True)
-        return open_value(self.field, sealed, None) if value.startswith(_EAGER) else sealed
+        return self._opened(sealed) if value.startswith(_EAGER) else sealed
+
+    def _opened(self, sealed: Sealed) -> Any:
+        try:
+            return open_value(self.field, sealed, None)
+        except (DecryptionError, VaultError) as error:
+            label, place = self.field.label, f" ({self.place()})" if self.place else ""
+            raise reworded(error, error.args[0].replace(label, f"{label}{place}", 1)) from None
 
     def values(self, columns: str) -> tuple[Any, ...]:
         """The row's own columns, as they stand in companions."""
@@ -94,12 +103,14 @@ class _Column:
         position: int,
         companion: int | None,
         bound: tuple[int, ...] | None,
+        pk: tuple[int, ...] | None,
     ) -> None:
         self.loader = loader
         self.expression = expression
         self.position = position
         self.companion = companion
         self.bound = bound
+        self.pk = pk
 
     def prepare(self, rows: list[Any], using: str) -> None:
         values = [row[self.position] for row in rows]
@@ -124,6 +135,14 @@ class _Column:
         bound = self.bound or ()
         return PathEnds(group, using, [tuple([row[position] for position in bound]) for row in rows if bound])
 
+    def place(self, row: Sequence[Any], number: int) -> str:
+        """What tells a row from the others of the query: its primary key, if that was selected."""
+        if self.pk is None:
+            return f"row {number} of the query"
+        fields = self.loader.field.model._meta.pk_fields
+        values = tuple(field.to_python(row[position]) for field, position in zip(fields, self.pk, strict=True))
+        return f"pk={values if len(values) > 1 else values[0]!r}"
+
     def complete(self, row: list[Any]) -> None:
         sealed = row[self.position]
         if self.companion is not None and isinstance(sealed, Sealed) and sealed.keys is None:
@@ -132,16 +151,36 @@ class _Column:
                 sealed.values = tuple([row[position] for position in self.bound])
 
 
+class _Current:
+    """The row that is being converted: where an error is."""
+
+    def __init__(self) -> None:
+        self._row: Sequence[Any] = ()
+        self._number = 0
+
+    def over(self, rows: Iterable[Any]) -> Iterator[Any]:
+        for row in rows:
+            self._row = row
+            self._number += 1
+            yield row
+
+    def place(self, column: _Column) -> str:
+        return column.place(self._row, self._number)
+
+
 def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int, Any]) -> Iterator[Any]:
     apply_converters = type(compiler).apply_converters
     columns = list(_columns(compiler, converters))
+    current = _Current()
+    for column in columns:
+        column.loader.place = functools.partial(current.place, column)
     rows = iter(rows)
     row: list[Any] = []
     try:
         while chunk := list(islice(rows, CHUNK)):
             for column in columns:
                 column.prepare(chunk, compiler.using)
-            for row in apply_converters(compiler, chunk, converters):
+            for row in apply_converters(compiler, current.over(chunk), converters):
                 for column in columns:
                     column.complete(row)
                 yield row
@@ -152,8 +191,8 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
         # The row before is that of another tenant; whoever iterates has made something of it, and still names it.
         row.clear()
         for column in columns:
-            column.loader.batch = Batch()  # Django's frames have the loaders.
-        chunk = columns = rows = converters = None  # type: ignore[assignment]
+            column.loader.batch, column.loader.place = Batch(), None  # Django's frames have the loaders.
+        chunk = columns = rows = converters = current = None  # type: ignore[assignment]
         raise
 
 
@@ -164,17 +203,19 @@ def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
         if loader is None:
             continue
         field, group = loader.field, group_of(loader.field)
-        companion, bound = None, None
+        companion, bound, pk = None, None, None
         if isinstance(expression, Col):
             companion_field = field.model._meta.get_field(group.companion)
             companion = _find(compiler, positions, expression.alias, field.model, companion_field)
-            found = [
-                _find(compiler, positions, expression.alias, field.model, binding.field)
-                for binding in group.bound_columns(field)
-            ]
-            if None not in found:
-                bound = tuple(index for index in found if index is not None)
-        yield _Column(loader, expression, position, companion, bound)
+            find = functools.partial(_find, compiler, positions, expression.alias, field.model)
+            bound = _all(find(binding.field) for binding in group.bound_columns(field))
+            pk = _all(map(find, field.model._meta.pk_fields))
+        yield _Column(loader, expression, position, companion, bound, pk)
+
+
+def _all(positions: Iterable[int | None]) -> tuple[int, ...] | None:
+    found = list(positions)
+    return None if None in found else tuple(position for position in found if position is not None)
 
 
 def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:

@@ -15,7 +15,7 @@ from django.utils.asyncio import async_unsafe
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.deadline import NoAnswerInTime
-from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.exceptions import EnvelopeError, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Outcome, Term
 from vault_fields.keys import DataKey
@@ -320,11 +320,7 @@ class Batch:
         return outcome
 
     def _outcome(self, companion: Companion, again: bool) -> Outcome:
-        if companion.vault not in vaults:
-            raise DecryptionError(
-                f"its keys are in the vault {companion.vault!r}, which settings.VAULTS does not name."
-            )
-        vault = vaults[companion.vault]
+        vault = vaults.opener(companion.vault)
         wanted = companion.encrypted_keys
         if getattr(settings, "VAULT_REQUIRE_AOPEN", settings.DEBUG or vault.is_for_tests):
             _require_no_event_loop()
@@ -352,8 +348,8 @@ class Batch:
         return outcomes[wanted]
 
     def missing(self, companion: Companion) -> set[str]:
-        """What is to be asked for if this companion's key is needed: nothing while the cache holds it."""
-        cache = vaults[companion.vault].cache
+        """What to ask for if this companion's key is needed: nothing while it is cached. Raises ``UnknownVault``."""
+        cache = vaults.opener(companion.vault).cache
         if cache.get(companion.encrypted_keys) is not None:
             return set()
         self._settled.add(companion.encrypted_keys)

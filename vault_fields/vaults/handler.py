@@ -14,6 +14,7 @@ from django.dispatch import receiver
 from django.utils.module_loading import import_string
 
 from vault_fields.backends.base import BaseVault
+from vault_fields.exceptions import UnknownVault
 from vault_fields.forks import follow_forks
 from vault_fields.frames import forgetful, forgetful_class
 
@@ -88,6 +89,24 @@ class VaultHandler:
         if found is None:
             found = self._writers[alias] = _last_successor(alias)
         return found
+
+    def opener(self, alias: str) -> BaseVault:
+        """
+        The vault that opens what was stored under ``alias``. Rows name it, so that anything may stand there.
+
+        Raises ``UnknownVault`` if there is none, and ``ImproperlyConfigured`` if there is one whose settings are wrong.
+        """
+        try:
+            return self[alias]
+        except ImproperlyConfigured:
+            if alias in self and not self.is_left(alias):
+                raise
+        fault = (
+            "was left for its SUCCESSOR. To open what it encrypted, give it its BACKEND again"
+            if alias in self
+            else "settings.VAULTS does not name"
+        )
+        raise UnknownVault(f"its keys are in the vault {alias!r}, which {fault}.")
 
     def is_left(self, alias: str) -> bool:
         """Whether nothing but its ``SUCCESSOR`` is configured: what it encrypted cannot be opened."""
