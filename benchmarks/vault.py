@@ -5,7 +5,6 @@ What the embedded Vault costs, with the conditions of the run. Ratios are of one
     python benchmarks/vault.py new [--calls N]    data keys for as many new items, one by one and prepared together
     python benchmarks/vault.py size [--many N]    100 KEKs against 100,000, items taken at random
     python benchmarks/vault.py http               data keys a second over HTTP on loopback, in two processes
-    python benchmarks/vault.py soak [--seconds N] memory of a process that makes and opens data keys
 
 Times in one process are CPU time, so that other processes on the machine disturb them less; over HTTP they are those
 of the wall clock. Each figure is the median of several turns.
@@ -47,10 +46,9 @@ TURNS = 7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["keys", "new", "size", "http", "soak"])
+    parser.add_argument("what", choices=["keys", "new", "size", "http"])
     parser.add_argument("--calls", type=int, default=10_000, help="calls in a turn (default: %(default)s)")
     parser.add_argument("--many", type=int, default=100_000, help="KEKs of the large keystore (default: %(default)s)")
-    parser.add_argument("--seconds", type=float, default=180, help="length of the soak (default: %(default)s)")
     options = parser.parse_args()
     print(
         f"{platform.python_implementation()} {platform.python_version()}, Django {django.__version__}, cryptography "
@@ -65,10 +63,8 @@ def main() -> None:
             new(Path(directory), min(options.calls, 2000))
         elif options.what == "size":
             size(Path(directory), options.calls, options.many)
-        elif options.what == "http":
-            http(path, min(options.calls, 2000))
         else:
-            soak(path, options.seconds)
+            http(path, min(options.calls, 2000))
 
 
 def keys(path: Path, calls: int) -> None:
@@ -229,24 +225,6 @@ def serving(path: Path) -> Iterator[tuple[str, str]]:
             yield url, bearer
         finally:
             server.terminate()
-
-
-def soak(path: Path, seconds: float) -> None:
-    vault = vault_at(path)
-    generator = random.Random(1)  # noqa: S311
-    started, calls = time.monotonic(), 0
-    next_report, first = started + seconds / 10, 0
-    while (now := time.monotonic()) < started + seconds:
-        context = KeyContext({"organization_id": f"org {generator.randrange(1000)}", "purpose": "soak"})
-        key = vault.create_data_key(context)
-        vault.purge({"organization_id": context["organization_id"]})
-        vault.decrypt_data_key(key.encrypted_keys, context)
-        calls += 2
-        if now >= next_report:
-            next_report += seconds / 10
-            first = first or resident()
-            print(f"{now - started:6.0f} s  {calls:10,} calls  {resident() / 1e6:7.1f} MB", flush=True)
-    print(f"From a tenth of the time to its end: {(resident() - first) / 1e6:+.1f} MB")
 
 
 def measured(

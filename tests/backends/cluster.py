@@ -1,8 +1,8 @@
-"""Three OpenBao nodes on this machine that share their storage by raft, as processes that can be killed."""
+"""OpenBao nodes on this machine, three or one, that keep their storage by raft, as processes that can be killed."""
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -42,8 +42,9 @@ class Node:
 
 
 class Cluster:
-    def __init__(self, nodes: list[Node], root_token: str, unseal_key: str) -> None:
+    def __init__(self, nodes: list[Node], root_token: str, unseal_key: str, start: Callable[[Node], None]) -> None:
         self.nodes = nodes
+        self._start = start
         self._headers = {"X-Vault-Token": root_token}
         self._unseal_key = unseal_key
 
@@ -76,6 +77,24 @@ class Cluster:
     def unseal(self, node: Node) -> None:
         httpx.post(f"{node.url}/v1/sys/unseal", json={"key": self._unseal_key}, trust_env=False, timeout=10)
 
+    def restart(self, node: Node) -> None:
+        """Start one that was killed, on its storage, until it does its part again."""
+        self._start(node)
+        self.await_unsealed(node)
+
+    def await_unsealed(self, node: Node) -> None:
+        deadline = time.monotonic() + 40
+        while self.health(node) not in {200, 429}:
+            assert time.monotonic() < deadline, f"node {node.number} answers {self.health(node)}"
+            self.unseal(node)
+            time.sleep(0.2)
+
+    def await_leader(self) -> None:
+        deadline = time.monotonic() + 40
+        while 200 not in map(self.health, self.alive()):
+            assert time.monotonic() < deadline, "no node became the leader"
+            time.sleep(0.1)
+
     def await_health(self, *statuses: int, seconds: float = 40) -> None:
         """Wait until the nodes that live have these statuses, in any order."""
         deadline = time.monotonic() + seconds
@@ -94,33 +113,32 @@ class Cluster:
 
 
 @contextmanager
-def running_cluster(directory: Path) -> Iterator[Cluster]:
-    nodes = [Node(number) for number in range(3)]
+def running_cluster(directory: Path, size: int = 3) -> Iterator[Cluster]:
+    nodes = [Node(number) for number in range(size)]
     joins = "\n  ".join(f'retry_join {{ leader_api_addr = "{node.url}" }}' for node in nodes)
     with ExitStack() as stack:
         home = stack.enter_context(tempfile.TemporaryDirectory())
-        for node in nodes:
+
+        def start(node: Node) -> None:
             path = directory / f"node{node.number}"
-            path.mkdir()
+            path.mkdir(exist_ok=True)
             configuration = path / "server.hcl"
             others = "" if node.number == 0 else joins
             configuration.write_text(CONFIGURATION.format(**vars(node), path=path, joins=others), "utf-8")
             command = [bao_program(), "server", f"-config={configuration}", "-log-level=info"]
             ready = f"{node.url}/v1/sys/health?sealedcode=200&uninitcode=200&standbyok=true"
             node.process = stack.enter_context(running_process(command, path / "log", ready, HOME=home))
+
+        for node in nodes:
+            start(node)
         initialized = httpx.put(
             f"{nodes[0].url}/v1/sys/init", json={"secret_shares": 1, "secret_threshold": 1}, trust_env=False, timeout=30
         ).json()
-        cluster = Cluster(nodes, initialized["root_token"], initialized["keys_base64"][0])
-        cluster.unseal(nodes[0])
-        for node in nodes[1:]:
-            deadline = time.monotonic() + 30
-            while cluster.health(node) not in {200, 429}:
-                assert time.monotonic() < deadline
-                cluster.unseal(node)
-                time.sleep(0.2)
-        cluster.await_health(200, 429, 429)
+        cluster = Cluster(nodes, initialized["root_token"], initialized["keys_base64"][0], start)
+        for node in nodes:
+            cluster.await_unsealed(node)
+        cluster.await_health(200, *[429] * (size - 1))
         # A node has no vote until it has been well for a while, and without votes nobody can take over.
         cluster.call("sys/storage/raft/autopilot/configuration", {"server_stabilization_time": "1s"})
-        cluster.await_voters(3)
+        cluster.await_voters(size)
         yield cluster
