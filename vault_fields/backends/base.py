@@ -17,7 +17,11 @@ from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.keyshare import KeyShare
 
-__all__ = ["BaseVault", "as_given"]
+__all__ = ["MOST_ROWS_OF_A_KEY", "BaseVault", "as_given"]
+
+# The most rows that may have one data key. Each of them seals with it again until chance gives it another, and all of
+# them together seal far less than AES-GCM allows: see ``vault_fields.fields.renewal``.
+MOST_ROWS_OF_A_KEY = 100_000
 
 # No request of a web application waits longer, and infinity is no number of seconds to a socket or to SQLite.
 LONGEST_TIMEOUT = 300
@@ -37,7 +41,7 @@ class BaseVault(ABC):
     ``max_cached_keys`` and ``key_max_age`` (seconds) bound the cache of opened data keys; ``max_concurrency`` is how
     many calls may be under way for one batch; ``max_rows_per_key`` how many new rows of one bulk operation may share a
     data key. Separate saves share one only if ``data_key_max_uses`` is above 1: that many of one context, within
-    ``data_key_max_age`` seconds.
+    ``data_key_max_age`` seconds. Their product is at most ``MOST_ROWS_OF_A_KEY``.
 
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
@@ -72,6 +76,11 @@ class BaseVault(ABC):
         self._require_number("max_rows_per_key", max_rows_per_key, minimum=1, integral=True)
         self._require_number("data_key_max_uses", data_key_max_uses, minimum=1, integral=True)
         self._require_number("data_key_max_age", data_key_max_age, minimum=0)
+        if max_rows_per_key * data_key_max_uses > MOST_ROWS_OF_A_KEY:
+            raise self.misconfigured(
+                f"one data key would encrypt {max_rows_per_key * data_key_max_uses:,} rows (max_rows_per_key × "
+                f"data_key_max_uses), and {MOST_ROWS_OF_A_KEY:,} are allowed. Lower one of the two."
+            )
         self.max_rows_per_key = max_rows_per_key
         self._share = KeyShare(max_uses=data_key_max_uses, max_age=data_key_max_age)
         self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)

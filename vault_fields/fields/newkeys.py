@@ -4,7 +4,11 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from django.db.models import Model
+
 from vault_fields.exceptions import VaultRefused
+from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.renewal import is_due
 from vault_fields.keycache import Term
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
@@ -35,6 +39,7 @@ class NewKeys:
     def __init__(self, *, shared: bool = False) -> None:
         self._shared = shared
         self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
+        self._renewed: set[tuple[int, Group]] = set()
         self._refused: dict[tuple[str, KeyContext], VaultRefused] = {}
 
     def prepare(self, wanted: Iterable[tuple[str, KeyContext]]) -> None:
@@ -46,6 +51,17 @@ class NewKeys:
         for alias, contexts in missing.items():
             if len(contexts) > 1:
                 vaults[alias].prepare(contexts)
+
+    def renews(self, instance: Model, group: Group, seals: int) -> bool:
+        """
+        Whether a row's companion gets a fresh key though it might keep its own, for so many values; see ``renewal``.
+
+        Once told, it stays so: an operation may have to seal a row twice.
+        """
+        name = id(instance), group
+        if name not in self._renewed and is_due(seals, companions=len(all_groups_of(type(instance)))):
+            self._renewed.add(name)
+        return name in self._renewed
 
     def take(self, alias: str, context: KeyContext) -> DataKey:
         """

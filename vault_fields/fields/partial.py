@@ -23,6 +23,7 @@ from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.changes import changed_columns, has_companion, needs_sealing
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
+from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.saving import companion_of, settle_context
 from vault_fields.fields.sealed import Pending, Sealed, as_text
@@ -181,6 +182,7 @@ class PartialWrite:
         columns = {name for group in groups for name in group.columns}
         columns |= {binding.attname for group in groups for binding in group.all_bindings}
         self._stored = StoredColumns(model, columns, using)
+        self._new_keys = NewKeys(shared=True)
         self._is_written = False
 
     def __bool__(self) -> bool:
@@ -241,7 +243,7 @@ class PartialWrite:
     def _seal(self) -> None:
         rows = [(piece.instance, piece.group) for piece in self._pieces]
         leave_in_the_clear(rows)
-        seal(rows, using=self._using)
+        seal(rows, self._new_keys, using=self._using)
         for piece in self._pieces:
             piece.instance.__dict__[piece.group.companion] = companion_of(piece.instance, piece.group)
 

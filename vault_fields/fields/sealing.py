@@ -78,7 +78,8 @@ def seal(
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
 
     Costs, in Vault calls: one ``decrypt`` for each row's own key that is kept and not cached, all at once; and one
-    ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. An operation
+    ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. Once in 10,000
+    values that are sealed again, a row gets a new one where it would have kept its own. An operation
     that seals in several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``,
     ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
 
@@ -96,8 +97,9 @@ def seal(
         _plan(instance, group, context, follow=follow)
         for (instance, group), context in zip(rows, contexts, strict=True)
     ]
-    data_keys = _find_old_keys(works)
-    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys or NewKeys(shared=True))
+    new_keys = new_keys or NewKeys(shared=True)
+    data_keys = _find_old_keys(works, new_keys)
+    data_keys |= _take_keys([work for work in works if work not in data_keys], new_keys)
     companions = _companions(works, data_keys)
     finished = [(work, _sealed_members(work, data_keys[work], companions[work])) for work in works]
     for work, members in finished:
@@ -157,22 +159,22 @@ def encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
         raise ValueRefused(f"{locate(member, instance)}: the value is refused: {refused}.") from None
 
 
-def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
+def _find_old_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, DataKey]:
     """
     The keys that go on being used.
 
     They are unwrapped in one round with those of the values that have to be sealed again, which are opened here.
     """
     found: dict[_Work, DataKey] = {}
-    batch = Batch([text for work in works for text in (work.keys, _sibling(work))], hold=True)
+    old_keys = {work: _old_keys(work, new_keys) for work in works}
+    batch = Batch([text for work in works for text in (work.keys, old_keys[work])], hold=True)
     for work in works:
         for member in work.group.members:
             held = work.instance.__dict__.get(member.attname)
             if is_encrypted(held) and member not in work.changed and not _stays(work, held):
                 again = Sealed(held.text, held.keys, held.values, batch)
                 work.changed[member] = held.opened or open_sealed(member, again, work.instance)
-        text = work.keys if work.keeps_key else _sibling(work)
-        if text:
+        if text := old_keys[work]:
             try:
                 found[work] = proven_key(text, companion_format.decode(text), batch)
             except (DecryptionError, VaultRefused) as error:
@@ -183,6 +185,16 @@ def _find_old_keys(works: Sequence[_Work]) -> dict[_Work, DataKey]:
             except VaultError as error:
                 raise located(error, work.group.members[0], work.instance) from None
     return found
+
+
+def _old_keys(work: _Work, new_keys: NewKeys) -> str | None:
+    """The companion whose data key goes on being used, unless it is the row's turn to have a fresh one."""
+    text = work.keys if work.keeps_key else _sibling(work)
+    seals = len(work.changed if work.keeps_key else work.group.members)
+    if text and new_keys.renews(work.instance, work.group, seals):
+        work.keeps_key = False
+        return None
+    return text
 
 
 def _members_that_stay(work: _Work) -> list["EncryptedField"]:
