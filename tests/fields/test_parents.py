@@ -11,6 +11,7 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from tests.fields.test_moving import Meanwhile
 from tests.testapp.models import ApiKey, Branch, Certificate, Depot, Folder, Office, Organization, WildcardCertificate
+from vault_fields import companion
 from vault_fields.exceptions import DecryptionError, KeyContextError
 from vault_fields.fields import EncryptedTextField, moving
 from vault_fields.fields.sealing import seal
@@ -444,3 +445,84 @@ def test_a_row_that_comes_under_the_update_meanwhile_is_seen(folders, other_orga
     monkeypatch.setattr(moving, "seal", enter)
     with pytest.raises(KeyContextError, match=r"\(pk=3\) gets its key context from testapp.Folder \(pk=2\)"):
         Folder.objects.filter(region="in").update(parent=2, organization=other_organization)
+
+
+def _in_bulk(*rows):
+    Folder.objects.bulk_update(rows, ["parent", "organization"])
+
+
+def _all_values(*rows):
+    Folder.objects.bulk_update(rows, ["parent", "organization", "text"])
+
+
+def _upsert(*rows):
+    upsert(Folder, rows, "parent", "organization", "text")
+
+
+@pytest.mark.parametrize("write", [_in_bulk, _all_values, _upsert])
+@pytest.mark.parametrize("order", [1, -1])
+def test_rows_that_are_written_together_take_no_context_from_what_the_other_was(
+    folders, organization, other_organization, write, order, stored
+):
+    """The first root is given away while the folder comes to it: by its old column, it is the old tenant's."""
+    second = Folder.objects.create(pk=4, organization=organization, parent_id=4)
+    folder = Folder.objects.get(pk=3)
+    folder.parent_id, second.organization = 4, other_organization
+    before = stored(folder, "parent_id", "text", "text_keys")
+    says = r"Folder.text \(pk=3\) gets its key context from testapp.Folder \(pk=4\), whose organization_id this update"
+    with pytest.raises(KeyContextError, match=says), assert_vault_calls():
+        write(*[folder, second][::order])
+    assert stored(folder, "parent_id", "text", "text_keys") == before
+    second.save()
+    with assert_vault_calls(create=1, decrypt=1, cold=True):
+        write(*[folder, second][::order])
+    assert context_of(stored(folder, "text_keys")) == {"organization_id": str(other_organization.pk)}
+    assert Folder.objects.get(pk=3).text == "t"
+
+
+def context_of(stored):
+    return dict(companion.decode(stored[0]).context)
+
+
+def test_what_stays_as_it_is_keeps_nobody_from_writing_rows_together(folders, other_organization, stored):
+    rows = list(Folder.objects.order_by("pk"))
+    rows[2].parent_id = 2
+    with assert_vault_calls(create=1, decrypt=1, cold=True):
+        Folder.objects.bulk_update(rows, ["parent", "organization", "text", "region"])
+    assert context_of(stored(rows[2], "text_keys")) == {"organization_id": str(other_organization.pk)}
+    rows = list(Folder.objects.defer("organization").order_by("pk"))
+    rows[2].text = "new"
+    Folder.objects.bulk_update(rows, ["organization", "text"])
+    assert Folder.objects.get(pk=3).text == "new"
+
+
+def test_a_parent_that_is_the_instance_itself_is_as_it_will_be(folders, organization, other_organization, stored):
+    root = Folder.objects.create(pk=4, organization=organization, parent_id=4)
+    folder = Folder.objects.get(pk=3)
+    root.organization, folder.parent = other_organization, root
+    Folder.objects.bulk_update([folder, root], ["parent", "organization"])
+    assert context_of(stored(folder, "text_keys")) == {"organization_id": str(other_organization.pk)}
+
+
+@pytest.mark.parametrize("options", [{}, {"update_fields": ["organization", "text"]}])
+def test_a_row_that_is_its_own_parent_takes_no_context_from_what_it_was(folders, other_organization, options, stored):
+    root = Folder.objects.get(pk=1)
+    root.organization, root.text = other_organization, "t"
+    for _ in range(2):
+        says = r"\(pk=1\) gets its key context from testapp.Folder \(pk=1\)"
+        with pytest.raises(KeyContextError, match=says), transaction.atomic():
+            root.save(**options)
+    root.save(update_fields=["organization"])
+    root = Folder.objects.get(pk=1)
+    root.text = "t"
+    root.save(**options)
+    assert context_of(stored(root, "text_keys")) == {"organization_id": str(other_organization.pk)}
+
+
+@pytest.mark.parametrize("value", [F("organization"), "nothing"], ids=["an expression", "no key at all"])
+def test_what_only_the_database_knows_of_the_other_row(folders, value):
+    rows = list(Folder.objects.filter(pk__gte=2).order_by("pk"))
+    rows[0].organization_id, rows[1].parent_id = value, 2
+    with pytest.raises((KeyContextError, ValueError)), transaction.atomic():
+        Folder.objects.bulk_update(rows, ["parent", "organization"])
+    assert Folder.objects.get(pk=3).parent_id == 1

@@ -10,13 +10,10 @@ written, all or none. Rows without values cost no Vault call. See ``docs/decisio
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field as dataclass_field
 from functools import cached_property, reduce
-from itertools import pairwise
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist
 from django.db import transaction
 from django.db.models import ExpressionWrapper, Model, Q, QuerySet
 from django.db.models.constants import LOOKUP_SEP
@@ -25,6 +22,7 @@ from django.db.models.lookups import Lookup
 
 from vault_fields import companion as companion_format
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.apart import apart_error, leading
 from vault_fields.fields.changes import changed_columns, current_keys, rebound_columns
 from vault_fields.fields.context import column_type, compares_exactly
 from vault_fields.fields.dependents import Holder, depends_on, holders_of, names_of
@@ -99,7 +97,7 @@ class Move:
         self._holders = [holder for holder in holders if not issubclass(besides, holder.model)]
         self._keys = sorted({holder.key for holder in self._holders} - {"pk"})
         groups = [group for holder in self._holders for group in holder.groups]
-        self._led = {group: led for group in groups if (led := list(_leading(group, named)))}
+        self._led = {group: led for group in groups if (led := list(leading(group, named)))}
         self._fields = [field for field in named if any(depends_on(group, field) for group in groups)]
         # By attribute name: under which name it was given, and a value or an expression of which each row has its own.
         self._given = {
@@ -327,11 +325,7 @@ class Move:
         for row, group, relations, field in led:
             found = reduce(getattr, relations, row.instance)
             if found.pk in pks:
-                raise KeyContextError(
-                    f"{group.members[0].label} (pk={row.own_pk!r}) gets its key context from {found._meta.label} "
-                    f"(pk={found.pk!r}), whose {field.attname} this update changes too. Nothing was written. Update "
-                    f"{field.attname} by itself first, and {relations[0]} then."
-                )
+                raise apart_error(group, row.own_pk, found, field, relations[0])
 
     def _assignments(self, pks: Iterable[Any]) -> Iterator[tuple[Sequence[Any], dict[str, Any]]]:
         """Which rows get which values in place of expressions."""
@@ -362,19 +356,6 @@ def _unexpected(row: _Row) -> KeyContextError:
         "and they cannot be told beforehand: somebody else wrote the row at the same time, or it is matched by several "
         "of the given rows. Nothing was written. Try again, or save() the row."
     )
-
-
-def _leading(group: Group, fields: Iterable[Any]) -> Iterator[tuple[Sequence[str], Any]]:
-    """Of relations that its context lies behind, those that come to a row of which it reads one of these columns."""
-    for path in group.source.paths.values():
-        model: Any = group.model
-        relations: list[str] = []
-        with suppress(FieldDoesNotExist):  # What is not there is told where the path is followed.
-            for name, following in pairwise(path.split(LOOKUP_SEP)):
-                model = model._meta.get_field(name).related_model
-                relations = [*relations, name]
-                column = model._meta.get_field(following)
-                yield from ((relations, field) for field in fields if field == column)
 
 
 def _concerns(table: str, leaf: Any) -> bool:

@@ -177,7 +177,8 @@ class PartialWrite:
         self._named = frozenset(named)
         self._using = using
         groups = [group for group in all_groups_of(model) if self._named & (group.member_names | group.context_names)]
-        distinct = list({id(instance): instance for instance in instances}.values())
+        self._fields = [field for field in model._meta.concrete_fields if self._named & {field.name, field.attname}]
+        self._instances = distinct = list({id(instance): instance for instance in instances}.values())
         self._pieces = [_Piece(instance, group, self._named) for group in groups for instance in distinct]
         columns = {name for group in groups for name in group.columns}
         columns |= {binding.attname for group in groups for binding in group.all_bindings}
@@ -243,7 +244,7 @@ class PartialWrite:
     def _seal(self) -> None:
         rows = [(piece.instance, piece.group) for piece in self._pieces]
         leave_in_the_clear(rows)
-        seal(rows, self._new_keys, using=self._using)
+        seal(rows, self._new_keys, using=self._using, written=self._instances, fields=self._fields)
         for piece in self._pieces:
             piece.instance.__dict__[piece.group.companion] = companion_of(piece.instance, piece.group)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from contextlib import contextmanager
+from typing import Any
 
 from django.db import connections
 from django.db.models import Model
@@ -39,7 +40,8 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], using: str | No
     groups = all_groups_of(model)
     for group in groups:
         load_missing(instances, group)
-    seal_rows([(instance, group) for instance in instances for group in groups], using)
+    rows = [(instance, group) for instance in instances for group in groups]
+    seal_rows(rows, using, written=instances, fields=model._meta.concrete_fields)
 
 
 def settle_context(instance: Model, names: AbstractSet[str] | None = None) -> None:
@@ -65,12 +67,18 @@ def require_settled_context(instance: Model, group: Group) -> None:
         )
 
 
-def seal_rows(rows: Sequence[tuple[Model, Group]], using: str | None = None) -> None:
-    """Seal whole rows for the database that they are written to, if that is known."""
+def seal_rows(
+    rows: Sequence[tuple[Model, Group]],
+    using: str | None = None,
+    *,
+    written: Sequence[Model] = (),
+    fields: Sequence[Any] = (),
+) -> None:
+    """Seal whole rows for the database that they are written to, if that is known; see ``seal`` for the others."""
     for instance, group in rows:
         load_missing([instance], group)
     leave_in_the_clear(rows)
-    seal(rows, using=using)
+    seal(rows, using=using, written=written, fields=fields)
     for instance, group in rows:
         instance.__dict__[group.companion] = companion_of(instance, group)
         forget_assigned(instance)

@@ -25,6 +25,7 @@ from vault_fields.exceptions import (
     VaultError,
     VaultRefused,
 )
+from vault_fields.fields.apart import require_apart
 from vault_fields.fields.changes import (
     current_keys,
     is_dirty,
@@ -73,6 +74,8 @@ def seal(
     *,
     using: str | None = None,
     follow: bool = True,
+    written: Sequence[Model] = (),
+    fields: Sequence[Any] = (),
 ) -> None:
     """
     Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
@@ -84,7 +87,8 @@ def seal(
     ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
 
     Relations that a context lies behind are followed in the database ``using``, or else in that of each row. Who is not
-    given new values says ``follow=False``: rows that are redirected raise ``KeyContextMismatch`` then.
+    given new values says ``follow=False``: rows that are redirected raise ``KeyContextMismatch`` then. Whoever writes
+    these ``fields`` of the rows ``written`` in the same operation says so: no context is derived from what they were.
     """
     rows = list(rows)
     for instance, group in rows:
@@ -93,6 +97,7 @@ def seal(
     if not rows:
         return
     contexts = derive_contexts(rows, using)
+    require_apart(rows, written, fields)
     works = [
         _plan(instance, group, context, follow=follow)
         for (instance, group), context in zip(rows, contexts, strict=True)

@@ -1,0 +1,69 @@
+"""A key context that lies in a row which the same write changes: it was derived from what that row was."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+from functools import reduce
+from itertools import pairwise
+from typing import Any
+
+from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.db.models import Model
+from django.db.models.constants import LOOKUP_SEP
+
+from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.groups import Group
+
+__all__ = ["apart_error", "leading", "require_apart"]
+
+
+def leading(group: Group, fields: Iterable[Any]) -> Iterator[tuple[Sequence[str], Any]]:
+    """Of relations that its context lies behind, those that come to a row of which it reads one of these columns."""
+    for path in group.source.paths.values():
+        model: Any = group.model
+        relations: list[str] = []
+        with suppress(FieldDoesNotExist):  # What is not there is told where the path is followed.
+            for name, following in pairwise(path.split(LOOKUP_SEP)):
+                model = model._meta.get_field(name).related_model
+                relations = [*relations, name]
+                column = model._meta.get_field(following)
+                yield from ((relations, field) for field in fields if field == column)
+
+
+def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model], fields: Sequence[Any]) -> None:
+    """
+    Refuse rows whose context was derived from one of the instances that are ``written`` with them, if that gets another
+    value in one of these columns: they would be encrypted for the tenant that it had.
+    """
+    ways = [(instance, group, *way) for instance, group in rows for way in leading(group, fields)]
+    for instance, group, relations, field in ways:
+        found = reduce(getattr, relations, instance)
+        for other in written:
+            if other is not found and _pk(other, field) == _pk(found, field) and _differ(other, found, field):
+                for each, _, names, _ in ways:
+                    each._state.fields_cache.pop(names[0], None)  # Whoever does as is said finds it as it is then.
+                raise apart_error(group, instance.pk, found, field, relations[0])
+
+
+def apart_error(group: Group, pk: Any, found: Model, field: Any, relation: str) -> KeyContextError:
+    return KeyContextError(
+        f"{group.members[0].label} (pk={pk!r}) gets its key context from {found._meta.label} (pk={found.pk!r}), whose "
+        f"{field.attname} this update changes too. Nothing was written. Update {field.attname} by itself first, and "
+        f"{relation} then."
+    )
+
+
+def _pk(instance: Any, field: Any) -> Any:
+    """The key of the row that the column stands in, which may be that of a parent."""
+    return instance._get_pk_val(field.model._meta)
+
+
+def _differ(written: Model, found: Model, field: Any) -> bool:
+    value = written.__dict__.get(field.attname, found)
+    if value is found:
+        return False  # It is deferred, and written as it is.
+    if hasattr(value, "resolve_expression"):
+        return True  # Only the database knows what of.
+    try:
+        return bool(field.to_python(value) != getattr(found, field.attname))
+    except ValidationError:
+        return False  # Django says so when it writes the value.
