@@ -7,6 +7,8 @@ from django.db import models
 from django_lifecycle import AFTER_CREATE, AFTER_SAVE, BEFORE_UPDATE, LifecycleModelMixin, hook
 from django_lifecycle.conditions import WhenFieldHasChanged, WhenFieldValueIs, WhenFieldValueWas
 from model_utils import FieldTracker
+from simple_history.models import HistoricalRecords
+from wagtail.models import DraftStateMixin, RevisionMixin
 
 from tests.testapp.models import Organization
 from vault_fields.fields import EncryptedJSONField, EncryptedTextField
@@ -72,3 +74,11 @@ class Watching(LifecycleModelMixin, Person):
     @hook(AFTER_SAVE, condition=WhenFieldHasChanged("ssn", has_changed=True) & WhenFieldValueIs("ssn", "second"))
     def is_now(self):
         self.heard.append("is second")
+
+
+class Article(DraftStateMixin, RevisionMixin, Person):
+    """With drafts, which Wagtail keeps."""
+
+
+class Recorded(Person):
+    records = HistoricalRecords()

@@ -4,7 +4,16 @@ from tests.settings import *  # noqa: F403
 from tests.settings import INSTALLED_APPS
 from vault_fields.testing import BAKER_GENERATORS
 
-INSTALLED_APPS = [*INSTALLED_APPS, "auditlog", "cacheops", "reversion", "tests.packages"]
+INSTALLED_APPS = [
+    *INSTALLED_APPS,
+    "auditlog",
+    "cacheops",
+    "reversion",
+    "simple_history",
+    "taggit",
+    "tests.packages",
+    "wagtail",
+]
 CACHEOPS_CLIENT_CLASS = "tests.packages.redis_in_memory.Client"
 CACHEOPS = {
     "packages.cached": {"ops": "all", "timeout": 60},
