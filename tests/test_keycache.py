@@ -320,6 +320,20 @@ def test_keys_that_are_too_old_are_forgotten_though_nobody_asks_for_them() -> No
     assert [cache.get("old"), len(cache)] == [None, 1]
 
 
+def test_what_is_too_old_is_in_memory_for_a_tenth_of_the_age_at_most_once_the_cache_is_used() -> None:
+    clock = Clock()
+    cache = KeyCache(max_age=60, clock=clock)
+    cache.put(key("old"), A)
+    clock.time = 59.9
+    cache.get("another")
+    clock.time = 65.8
+    cache.get("another")
+    assert (len(cache), cache._entries["old"].expires) == (1, 60)
+    clock.time = 65.9
+    cache.get("another")
+    assert len(cache) == 0
+
+
 @pytest.mark.parametrize(("max_age", "bound"), [(60, 60), (0, 5)])
 def test_a_term_is_over_when_the_cache_would_have_forgotten_the_key(max_age: float, bound: float) -> None:
     clock = Clock()

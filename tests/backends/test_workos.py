@@ -172,6 +172,20 @@ def test_errors_are_raised_to_threads_and_coroutines_and_not_cached(server, vaul
     assert vault.decrypt_data_key(blob(1)).plaintext == PLAINTEXT
 
 
+def test_a_revoked_api_key_opens_what_is_cached_and_not_for_longer(server, vault, monkeypatch):
+    vault.decrypt_data_key(blob(1), CONTEXT)
+    server.usual = Reply(status=401)
+    assert vault.decrypt_data_key(blob(1), CONTEXT).plaintext == PLAINTEXT
+    with pytest.raises(VaultRefused):
+        vault.decrypt_data_key(blob(2), CONTEXT)
+
+    later = vault.cache.now() + vault.cache.max_age
+    monkeypatch.setattr(vault.cache, "_clock", lambda: later)
+    with pytest.raises(VaultRefused) as caught:
+        vault.decrypt_data_key(blob(1), CONTEXT)
+    assert caught.value.status == 401
+
+
 def test_timeout_and_max_retries_are_those_of_the_options(server):
     vault = WorkOSVault(api_key=API_KEY, base_url=server.url, timeout=3, max_retries=0)
     server.usual = Reply(status=503)

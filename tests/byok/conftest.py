@@ -18,6 +18,8 @@ PAIR = KeyContext({"organization_id": "acme", "purpose": "care"})
 OTHER = KeyContext({"organization_id": "other"})
 ITEM = ("organization_id", "acme")
 
+PAGE = (Path(__file__).parents[2] / "docs" / "byok.md").read_text("utf-8")
+
 MakeVault = Callable[..., LocalVault]
 
 
@@ -94,6 +96,12 @@ def activate(vault: LocalVault, customer: dict[str, object], name: str = ITEM[0]
     vault.byok.configure(name, value, **customer)  # type: ignore[arg-type]
     vault.byok.verify(name, value)
     vault.byok.activate(name, value)
+
+
+def on_the_page(heading: str, language: str) -> str:
+    """The first block in this language under a heading of the page on customers' keys."""
+    section = PAGE.partition(f"\n### {heading}\n")[2]
+    return section.partition(f"```{language}\n")[2].partition("```")[0]
 
 
 def forms_of(secret: bytes) -> list[bytes]:

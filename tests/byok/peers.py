@@ -120,8 +120,13 @@ class Bao:
 
     def new_token(self, *capabilities: str) -> str:
         """A token that may use every key of the engine."""
-        policy, listed = f"policy-{uuid.uuid4()}", json.dumps(capabilities or ("update",))
-        rules = "\n".join(f'path "transit/{each}/*" {{ capabilities = {listed} }}' for each in ("encrypt", "decrypt"))
+        listed = json.dumps(capabilities or ("update",))
+        return self.token_for(
+            "\n".join(f'path "transit/{each}/*" {{ capabilities = {listed} }}' for each in ("encrypt", "decrypt"))
+        )
+
+    def token_for(self, rules: str) -> str:
+        policy = f"policy-{uuid.uuid4()}"
         self.call(f"sys/policies/acl/{policy}", {"policy": rules})
         token: str = self.call("auth/token/create", {"policies": [policy]})["auth"]["client_token"]
         return token

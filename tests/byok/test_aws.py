@@ -1,17 +1,23 @@
 """AWS KMS: a moto server for what it can do, and scripted answers for what only the real one says."""
 
+import json
 import logging
+import re
 import sys
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
+from tests.byok.conftest import ACME, activate, on_the_page
 from tests.byok.peers import AWS_ENVIRONMENT, Kms
 from tests.faulty_server import FaultyServer, Reply, faulty_server
+from vault_fields.backends.local import LocalVault
 from vault_fields.byok.aws import AwsKms
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
+from vault_fields.keys import KeyContext
 
 ARN = "arn:aws:kms:eu-west-3:123456789012:key/1234abcd-12ab-34cd-56ef-1234567890ab"
 BINDING = {"data_key": "d"}
@@ -131,6 +137,46 @@ def test_key_is_named_in_every_call_and_the_region_is_that_of_the_arn(server: Fa
     assert [seen.content["KeyId"] for seen in server.seen] == [ARN, ARN]
     assert [seen.content["EncryptionContext"] for seen in server.seen] == [BINDING, BINDING]
     assert all("/eu-west-3/kms/" in seen.headers["Authorization"] for seen in server.seen)
+
+
+def test_what_is_asked_is_what_the_policy_of_the_page_allows(
+    vault: LocalVault, kms: Kms, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the whole life of a key: these actions and no other, each with an encryption context that names the vault."""
+    policy = json.loads(on_the_page("AWS KMS", "json"))
+    asked: list[str] = []
+    contexts: list[dict[str, str]] = []
+    original = AwsKms._connect
+
+    def connect(provider: AwsKms, timeout: float) -> Any:
+        client = original(provider, timeout)
+        client.meta.events.register("before-parameter-build.kms", note)
+        return client
+
+    def note(params: dict[str, Any], model: Any, **kwargs: Any) -> None:
+        asked.append(f"kms:{model.name}")
+        contexts.append(params["EncryptionContext"])
+
+    monkeypatch.setattr(AwsKms, "_connect", connect)
+    activate(vault, {"provider": "aws", "settings": kms.settings()})
+    verified = len(contexts)
+    items = {"organization_id": "acme", "region": "europe"}
+    key = vault.create_data_key(KeyContext(items))
+    vault.purge()
+    vault.decrypt_data_key(key.encrypted_keys)
+    vault.rekey_data_key(key.encrypted_keys, ACME)
+
+    assert set(asked) == set(policy["Action"])
+    vault_id = vault.service.store.vault_id()
+    assert policy["Condition"] == {"StringEquals": {"kms:EncryptionContext:vault": "the id of your keystore"}}
+    assert {(each["vault"], each["environment"]) for each in contexts} == {(vault_id, "default")}
+    assert {frozenset(each) for each in contexts[:verified]} == {frozenset({"vault", "environment", "purpose"})}
+    assert {frozenset(each) for each in contexts[verified:]} == {
+        frozenset({"vault", "environment", "data_key", "entry"})
+    }
+    assert {each["data_key"] for each in contexts[verified:]} == {key.id}
+    assert all(re.fullmatch("[0-9a-f]{64}", each["entry"]) for each in contexts[verified:])
+    assert not any(word in str(contexts) for item in items.items() for word in item)
 
 
 def test_key_without_a_region_is_unavailable_and_says_why(

@@ -11,6 +11,7 @@ from tests.byok.conftest import ROOT_KEY
 from tests.keystores import make_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
+from vault_fields.byok.keyfile import KeyFile
 from vault_fields.custody import OBJECTS, custody_of
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.storedkeys import tables
@@ -75,6 +76,47 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
     assert byok("delete", item, "--make-data-unreadable") == f"{item}: deleted.\n"
     assert ": deleted file" in byok("list")
     assert byok("status", item).startswith("No customer-managed key.\n")
+
+
+def test_status_asks_no_provider(organization: Organization, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What nobody but the customer's key could verify is counted for whom it claims."""
+    item = f"organization_id={organization.pk}"
+    Patient.objects.create(organization=organization, ssn="1")
+    configure(item, key_file)
+    byok("verify", item)
+    byok("activate", item)
+    Patient.objects.create(organization=organization, ssn="2")
+    vaults["default"].purge()
+    for name in ("wrap", "unwrap"):
+        monkeypatch.delattr(KeyFile, name)
+
+    told = "testapp.Patient.ssn_keys: 1 under the managed key, 1 under a customer's key, 1 of these unverified\n"
+    assert told in byok("status", item)
+
+
+def test_data_are_given_back_and_none_is_lost(vault: LocalVault, organization: Organization, key_file: Path) -> None:
+    """In the steps of the page, with a row and an object."""
+    item = f"organization_id={organization.pk}"
+    Patient.objects.create(organization=organization, ssn="before")
+    configure(item, key_file)
+    byok("verify", item)
+    byok("activate", item)
+    patient = Patient.objects.create(organization=organization, ssn="123-45-6789", notes="n", history=[1])
+    objects = StoredObjects(vault.service)
+    made = objects.create("name", "value", {"organization_id": str(organization.pk)})
+
+    byok("deactivate", item)
+    call_command("vault_rekey", "testapp.Patient", "--rewrap", stdout=io.StringIO())
+    assert objects.rewrap() == 1
+    _, *counts = byok("status", item).splitlines()
+    assert len(counts) > 3
+    assert all(line.endswith(", 0 under a customer's key") for line in counts)
+    byok("delete", item, "--make-data-unreadable")
+
+    vault.purge()
+    read = Patient.objects.get(pk=patient.pk)
+    assert (read.ssn, read.notes, read.history) == ("123-45-6789", "n", [1])
+    assert objects.read(made.id).value == "value"
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from tests.byok.conftest import ACME, ITEM, OTHER, PAIR, ROOT_KEY, MakeVault, ac
 from tests.byok.peers import AWS_ENVIRONMENT, Bao, Gate, Kms, running_kms
 from tests.leaks import leaks
 from vault_fields.backends.local import LocalVault
+from vault_fields.byok.keyfile import KeyFile
 from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.embedded import circuits
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
@@ -72,6 +73,43 @@ def test_first_wraps_under_every_key_all_the_same(first: LocalVault, tmp_path: P
         first.create_data_key(PAIR)
 
 
+def test_with_first_keys_are_asked_in_the_order_of_the_names(
+    first: LocalVault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However the context was written."""
+    items = {"region": "eu", "organization_id": "acme", "purpose": "care"}
+    for name, value in items.items():
+        activate(first, key_file_at(tmp_path / name), name, value)
+    key = first.create_data_key(KeyContext(items))
+    asked: list[str] = []
+    original = KeyFile.unwrap
+
+    def unwrap(provider: KeyFile, *args: Any, **kwargs: Any) -> bytes:
+        asked.append(Path(provider._path).name)
+        return original(provider, *args, **kwargs)
+
+    monkeypatch.setattr(KeyFile, "unwrap", unwrap)
+    for expected in (["organization_id"], ["organization_id", "purpose"], ["organization_id", "purpose", "region"]):
+        asked.clear()
+        assert opens(first, key)
+        assert asked == expected
+        (tmp_path / expected[-1]).unlink()
+    with pytest.raises(KeyRevoked):
+        opens(first, key)
+
+
+def test_with_first_an_item_without_a_customers_key_keeps_the_data_open(
+    vault: LocalVault, first: LocalVault, key_file: Path
+) -> None:
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    key = vault.create_data_key(PAIR)
+    key_file.unlink()
+
+    assert opens(first, key)
+    with pytest.raises(KeyRevoked):
+        opens(vault, key)
+
+
 def test_managed_kek_that_is_disabled_is_passed_over_too(vault: LocalVault, first: LocalVault) -> None:
     key = vault.create_data_key(PAIR)
     vault.service.disable(*ITEM)
@@ -117,6 +155,27 @@ def test_altered_blob_is_refused_with_either(make_vault: MakeVault, key_file: Pa
         with pytest.raises(VaultRefused, match="do not open in this vault") as caught:
             vault.decrypt_data_key(EncryptedKeys(blob.data_key_id, tuple(copies)).encode())
         assert type(caught.value) is VaultRefused
+
+
+def test_copy_that_was_altered_is_refused_when_its_turn_comes(
+    vault: LocalVault, first: LocalVault, key_file: Path
+) -> None:
+    """With ``first`` the second one has no turn while the first opens. What is said of copies is bound all the same."""
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    key = vault.create_data_key(PAIR)
+    blob = EncryptedKeys.decode(key.encrypted_keys)
+    one, two = blob.copies
+    flipped = WrappedCopy(two.kek_id, two.kek_version, bytes([two.wrapped[0] ^ 1]) + two.wrapped[1:], two.kind)
+    altered = EncryptedKeys(blob.data_key_id, (one, flipped)).encode()
+
+    assert first.decrypt_data_key(altered).plaintext == key.plaintext
+    first.purge()
+    vault.byok.disable(*ITEM)
+    with pytest.raises(VaultRefused, match="do not open in this vault"):
+        first.decrypt_data_key(altered)
+    vault.byok.enable(*ITEM)
+    with pytest.raises(VaultRefused, match="do not open in this vault"):
+        vault.decrypt_data_key(altered)
 
 
 def test_revoked_copy_cannot_be_cut_out(vault: LocalVault, first: LocalVault, key_file: Path) -> None:
@@ -172,6 +231,33 @@ def test_providers_of_one_operation_share_its_timeout(
         assert given
         assert all(0 < seconds <= 1.0 for seconds in given)
         assert sum(given) <= 2.0
+
+
+def test_nothing_is_locked_while_a_provider_is_asked(
+    vault: LocalVault, make_vault: MakeVault, key_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process, which would wait for no lock, changes the keystore in the middle of each call."""
+    other = make_vault(timeout=0)
+    made: list[DataKey] = []
+
+    def busy(name: str) -> Any:
+        original = getattr(KeyFile, name)
+
+        def call(provider: KeyFile, *args: Any, **kwargs: Any) -> bytes:
+            made.append(other.create_data_key(KeyContext({"organization_id": f"new {len(made)}"})))
+            other.service.keks.disable("organization_id", f"new {len(made) - 1}")
+            answer: bytes = original(provider, *args, **kwargs)
+            return answer
+
+        return call
+
+    for name in ("wrap", "unwrap"):
+        monkeypatch.setattr(KeyFile, name, busy(name))
+    activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
+    key = vault.create_data_key(PAIR)
+    assert opens(vault, key)
+    assert vault.rekey_data_key(key.encrypted_keys, ACME).plaintext == key.plaintext
+    assert len(made) == 3 + 1 + 1 + 2
 
 
 def test_page_of_keys_is_asked_for_at_once(vault: LocalVault, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:

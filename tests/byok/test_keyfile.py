@@ -2,12 +2,14 @@
 
 import errno
 import os
+import subprocess
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from tests.byok.conftest import on_the_page
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 
@@ -25,6 +27,30 @@ def test_file_that_is_taken_away_is_a_key_that_is_withdrawn_at_once(provider: Ke
         provider.unwrap(wrapped, {}, timeout=1)
     elsewhere.rename(key_file)
     assert provider.unwrap(wrapped, {}, timeout=1) == b"sealed"
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EPERM, errno.ENOTDIR])
+def test_file_that_may_not_be_read_is_a_key_that_is_withdrawn(
+    provider: KeyFile, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    """Said by the operating system, whom the administrator of this machine would not hear it from."""
+
+    def refuse(*args: Any) -> NoReturn:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(KeyRevoked, match="is gone or may not be read"):
+        provider.wrap(b"sealed", {}, timeout=1)
+
+
+def test_command_of_the_page_makes_a_key_that_can_be_used(tmp_path: Path) -> None:
+    path = tmp_path / "customer-acme.key"
+    command = on_the_page("A key file", "sh").replace("/etc/clinic/customer-acme.key", str(path))
+    subprocess.run(["sh", "-c", command], check=True)
+
+    assert path.stat().st_mode & 0o777 == 0o400
+    provider = KeyFile({"path": str(path)})
+    assert provider.unwrap(provider.wrap(b"sealed", {}, timeout=1), {}, timeout=1) == b"sealed"
 
 
 @pytest.mark.parametrize("byte", [0, 97, 255])

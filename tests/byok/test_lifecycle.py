@@ -3,6 +3,7 @@
 import os
 import secrets
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -79,6 +80,42 @@ def test_whole_life(vault: LocalVault, customer: dict) -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("provider", "settings"),
+    [
+        ("file", {"path": "/no such directory/customer.key"}),
+        ("aws", {"key_id": "alias/none", "region": "eu-west-3", "endpoint_url": "http://127.0.0.1:1"}),
+        ("openbao", {"address": "http://127.0.0.1:1", "key": "none", "token_env": "NO_SUCH_VARIABLE"}),
+    ],
+)
+def test_configuring_asks_no_provider(vault: LocalVault, provider: str, settings: dict) -> None:
+    """None of these could answer."""
+    assert vault.byok.configure(*ITEM, provider=provider, settings=settings).state == "configured"
+    assert kinds(vault, ACME) == [MANAGED]
+
+
+@pytest.mark.parametrize("steps", [[], ["verify"], ["verify", "activate"], ["verify", "disable"]])
+def test_key_is_verified_in_any_state_and_stays_in_it(vault: LocalVault, file: dict, steps: list[str]) -> None:
+    vault.byok.configure(*ITEM, **file)
+    for step in steps:
+        getattr(vault.byok, step)(*ITEM)
+    before = vault.byok.get(*ITEM)
+
+    after = vault.byok.verify(*ITEM)
+
+    assert after == (before if steps else replace(before, state="verified"))  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize("steps", [["verify"], ["verify", "activate"], ["verify", "activate", "deactivate"]])
+def test_enabled_key_is_active_whatever_it_was_before(vault: LocalVault, file: dict, steps: list[str]) -> None:
+    vault.byok.configure(*ITEM, **file)
+    for step in [*steps, "disable"]:
+        getattr(vault.byok, step)(*ITEM)
+
+    assert vault.byok.enable(*ITEM).state == "active"
+    assert kinds(vault, ACME) == [CUSTOMER]
+
+
 def test_exact_item_alone_has_the_key(vault: LocalVault, file: dict) -> None:
     activate(vault, file)
 
@@ -127,6 +164,27 @@ def test_rekey_moves_a_data_key_between_managed_and_customers_keys(vault: LocalV
     assert vault.decrypt_data_key(back.encrypted_keys).plaintext == key.plaintext
     with pytest.raises(VaultRefused):
         vault.wraps_so("nonsense", ACME)
+
+
+@pytest.mark.parametrize("how", ["retired", "destroyed"])
+def test_copies_from_before_are_closed_with_the_managed_key(vault: LocalVault, file: dict, how: str) -> None:
+    """Not sooner: rekeying reaches what is stored, and no copy of it that somebody has kept."""
+    old = vault.create_data_key(ACME)
+    activate(vault, file)
+    moved = vault.rekey_data_key(old.encrypted_keys, ACME)
+    vault.purge()
+    assert vault.decrypt_data_key(old.encrypted_keys).plaintext == old.plaintext
+
+    if how == "retired":
+        vault.service.keks.rotate(*ITEM)
+        vault.service.keks.retire(*ITEM, before=2)
+    else:
+        vault.service.keks.destroy(*ITEM, after=timedelta())
+    vault.purge()
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(old.encrypted_keys)
+    assert vault.decrypt_data_key(moved.encrypted_keys).plaintext == old.plaintext
+    assert kinds(vault, ACME) == [CUSTOMER]
 
 
 def test_data_can_be_given_back_to_the_managed_key(vault: LocalVault, customer: dict) -> None:
@@ -286,6 +344,22 @@ def test_careless_provider_does_not_verify(provider: KeyProvider, message: str) 
     with pytest.raises(VaultRefused, match=message):
         vault.byok.verify(*ITEM)
     vault.close()
+
+
+def test_each_verification_has_a_probe_of_its_own() -> None:
+    vault, probes = InMemoryVault(), set()
+    for _ in range(3):
+        provider = Careless(None)
+        vault.service._customer_keys._providers.clear()
+        vault.service._customer_keys._build = lambda kind, settings, provider=provider: provider
+        vault.byok.configure(*ITEM, provider="any", settings={})
+        with pytest.raises(VaultRefused):
+            vault.byok.verify(*ITEM)
+        probes.add(provider.sealed)
+        vault.byok.delete(*ITEM)
+    vault.close()
+
+    assert [len(probe) for probe in probes] == [32, 32, 32]
 
 
 def test_events_of_other_items_name_no_organization(vault: LocalVault, file: dict) -> None:

@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 from cryptography.exceptions import InvalidTag
 
+from tests.byok.conftest import ACME, ITEM, PAGE, activate, on_the_page
 from tests.byok.peers import Bao
 from tests.faulty_server import FaultyServer, Reply, faulty_server
+from vault_fields.backends.local import LocalVault
 from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
 
@@ -96,6 +98,57 @@ def test_token_that_may_create_keys_fails_inspection(
     with pytest.raises(VaultRefused, match="the token may create keys"):
         provider.inspect(timeout=5)
     provider.close()
+
+
+def test_policy_of_the_page_is_all_that_a_token_needs(
+    vault: LocalVault, bao: Bao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = on_the_page("OpenBao, HashiCorp Vault", "text")
+    assert "customer-acme" in rules
+    monkeypatch.setenv("FEW_RIGHTS", bao.token_for(rules))
+    bao.call("transit/keys/customer-acme", {})
+
+    activate(vault, {"provider": "openbao", "settings": bao.settings(key="customer-acme", token_env="FEW_RIGHTS")})
+    key = vault.create_data_key(ACME)
+    vault.purge()
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_key_that_a_token_could_make_anew_is_not_verified(
+    vault: LocalVault, bao: Bao, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The engine does make it, which is why: what its owner deleted is there again, under the same name."""
+    monkeypatch.setenv("MIGHTY", bao.new_token("create", "update"))
+    settings = bao.settings(token_env="MIGHTY")
+    vault.byok.configure(*ITEM, provider="openbao", settings=settings)
+    with pytest.raises(VaultRefused, match="the token may create keys"):
+        vault.byok.verify(*ITEM)
+
+    key = settings["key"]
+    bao.call(f"transit/keys/{key}/config", {"deletion_allowed": True})
+    bao.call(f"transit/keys/{key}", method="DELETE")
+    provider = OpenBaoTransit(settings)
+    assert provider.wrap(b"sealed", BINDING, timeout=5)
+    assert bao.root.get(f"transit/keys/{key}").status_code == 200
+    provider.close()
+
+
+@pytest.mark.parametrize("kind", ["aes256-gcm96", "chacha20-poly1305"])
+def test_key_of_a_type_with_associated_data_is_verified(vault: LocalVault, bao: Bao, kind: str) -> None:
+    assert f"`{kind}`" in PAGE
+    bao.call(f"transit/keys/{kind}", {"type": kind})
+
+    activate(vault, {"provider": "openbao", "settings": bao.settings(key=kind)})
+
+
+@pytest.mark.parametrize("kind", ["rsa-2048", "ed25519"])
+def test_key_of_another_type_is_not_verified(vault: LocalVault, bao: Bao, kind: str) -> None:
+    bao.call(f"transit/keys/{kind}", {"type": kind})
+    vault.byok.configure(*ITEM, provider="openbao", settings=bao.settings(key=kind))
+
+    with pytest.raises(VaultRefused) as caught:
+        vault.byok.verify(*ITEM)
+    assert not isinstance(caught.value, KeyRevoked)
 
 
 def test_token_that_is_not_valid_fails_inspection(bao: Bao, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -154,6 +155,43 @@ def test_old_data_stay_under_the_managed_key_until_they_are_rekeyed(
     failed = rekey_group(group, rewrap=True, on_problem=problems.append)
     assert failed.failed == 1
     assert "is disabled" in problems[0]
+
+
+def test_rewrapping_writes_companions_only_and_goes_on_where_it_was_interrupted(
+    configure: Callable[..., LocalVault],
+    organization: Organization,
+    key_file: Path,
+    stored: Callable[..., tuple[str, str]],
+) -> None:
+    from vault_fields.fields.groups import group_of
+    from vault_fields.rekey import rekey_group
+
+    vault = configure()
+    rows = [Patient.objects.create(organization=organization, ssn=str(number)) for number in range(5)]
+    before = [stored(row, "ssn", "ssn_keys") for row in rows]
+    bring_your_own_key(vault, organization, {"provider": "file", "settings": {"path": str(key_file)}})
+
+    @contextmanager
+    def interrupted(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], None]]:
+        batches = iter([None, None])
+
+        def advance(done: int) -> None:
+            if next(batches, "the third") is not None:
+                raise KeyboardInterrupt
+
+        yield advance
+
+    group, problems = group_of(Patient._meta.get_field("ssn")), []
+    with pytest.raises(KeyboardInterrupt):
+        rekey_group(group, rewrap=True, batch_size=1, progress=interrupted, on_problem=problems.append)
+    moved = [stored(row, "ssn_keys")[0] != keys for row, (_, keys) in zip(rows, before, strict=True)]
+    assert 0 < sum(moved) < 5
+    rest = rekey_group(group, rewrap=True, on_problem=problems.append)
+
+    assert (rest.rekeyed, rest.reencrypted, problems) == (5 - sum(moved), 0, [])
+    after = [stored(row, "ssn", "ssn_keys") for row in rows]
+    assert [value for value, _ in after] == [value for value, _ in before]
+    assert all(new != old for (_, new), (_, old) in zip(after, before, strict=True))
 
 
 def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(

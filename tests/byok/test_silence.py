@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,57 @@ def test_the_page_of_another_customer_does_not_wait(
     outcomes = vault.decrypt_data_keys(beta)
     assert stuck.is_alive(), "the first page still waits"
     assert all(isinstance(outcome, DataKey) for outcome in outcomes.values())
+
+
+@pytest.mark.parametrize(("max_concurrency", "bound"), [(3, 3), (32, circuits.MAX_CALLS_AT_ONCE)])
+def test_so_many_calls_to_a_customers_key_are_under_way(
+    two_customers: Callable[..., LocalVault], silent: type[Silent], max_concurrency: int, bound: int
+) -> None:
+    """Of one page, and of two."""
+    vault = two_customers(timeout=60.0, max_concurrency=max_concurrency)
+    pages = [keys_of(vault, ACME, 20) for _ in range(2)]
+    changed, under_way, most, answered = threading.Condition(), 0, 0, 0
+    original = KeyFile.unwrap
+
+    def unwrap(provider: KeyFile, *args: Any, **kwargs: Any) -> bytes:
+        nonlocal under_way, most, answered
+        with changed:
+            under_way += 1
+            most = max(most, under_way)
+            changed.notify_all()
+            # Whoever is among the first waits until there are so many.
+            assert changed.wait_for(lambda: most >= bound, 60)
+        answer = original(provider, *args, **kwargs)
+        with changed:
+            under_way -= 1
+            answered += 1
+        return answer
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(silent, "unwrap", unwrap)
+        vault.decrypt_data_keys(pages[0])
+        assert (most, answered) == (bound, 20)
+        vault.purge()
+        together = [threading.Thread(target=vault.decrypt_data_keys, args=[page]) for page in pages]
+        for thread in together:
+            thread.start()
+        for thread in together:
+            thread.join(60)
+    assert answered == 60
+    assert most <= circuits.MAX_CALLS_AT_ONCE
+
+
+def test_each_key_that_is_not_cached_is_one_call(
+    two_customers: Callable[..., LocalVault], silent: type[Silent]
+) -> None:
+    vault = two_customers()
+    names = keys_of(vault, ACME, 5)
+    for expected in (5, 5):
+        vault.decrypt_data_keys(names)
+        assert silent.asked == expected
+    vault.purge()
+    vault.decrypt_data_keys(names)
+    assert silent.asked == 10
 
 
 def test_on_one_page_the_other_customers_keys_open(

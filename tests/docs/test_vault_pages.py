@@ -2,14 +2,17 @@
 
 import inspect
 import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from django.test import override_settings
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
+from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "vaults.md").read_text("utf-8")
 
@@ -28,6 +31,17 @@ def options(backend: type[BaseVault]) -> dict[str, str]:
         for constructor in constructors
         for name, parameter in inspect.signature(constructor).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
+    }
+
+
+def test_the_defaults_of_webhooks_are_as_said():
+    page = (Path(__file__).parent.parent.parent / "docs" / "byok.md").read_text("utf-8")
+    table = page.partition("| `VAULT_WEBHOOKS` | default | meaning |\n|---|---|---|\n")[2].partition("\n\n")[0]
+    said = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", table, re.MULTILINE))
+    with override_settings(VAULT_WEBHOOKS={"secrets": ["whsec_long_enough"]}):
+        found = {field.name: getattr(webhook_settings(), field.name) for field in fields(WebhookSettings)}
+    assert said == {name: str(value) for name, value in {**found, "secrets": "required"}.items()} | {
+        name: f'"{found[name]}"' for name in ("item_name", "cache")
     }
 
 

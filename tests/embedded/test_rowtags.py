@@ -193,6 +193,23 @@ def test_root_key_rotation_and_backup_do_not_vouch_for_an_edit(
         vault.restore(backup, force=True)
 
 
+def test_row_that_is_put_back_as_it_was_is_believed(
+    path: Path, vault: EmbeddedVault, edit: Callable[[str], None], open_vault: Callable[..., EmbeddedVault]
+) -> None:
+    """What a keystore cannot notice by itself: it was like this once. Nor that a row is gone."""
+    keys = vault.create(ACME).encrypted_keys
+    with closing(sqlite3.connect(path)) as connection:
+        enabled = connection.execute("SELECT state, tag FROM kek WHERE item_value = 'acme'").fetchone()
+    vault.disable(*ITEM)
+    with pytest.raises(KeyRevoked):
+        vault.decrypt(keys)
+    edit(f"UPDATE kek SET state = '{enabled[0]}', tag = x'{enabled[1].hex()}' WHERE item_value = 'acme'")
+    assert vault.decrypt(keys)
+
+    edit("DELETE FROM kek WHERE item_value = 'other'")
+    assert [kek.item_value for kek in open_vault().keks] == ["acme"]
+
+
 def test_row_that_is_gone_meanwhile_is_not_changed(vault: EmbeddedVault) -> None:
     with altered("byok_key"), vault.tags.transaction() as rows:
         rows.require("byok_key", bytes(16))

@@ -264,6 +264,24 @@ def test_a_context_without_a_common_item_is_a_mismatch(patient, monkeypatch):
         groups._groups.pop(Patient, None)
 
 
+def test_a_context_from_outside_of_the_row_is_compared_with_nothing(organization, monkeypatch):
+    """As the name of the schema, in a project that has one for each tenant: a row that is copied to another opens."""
+    from vault_fields.fields import groups
+
+    schema = "acme"
+    source = ContextSource(context_from()(lambda row: {"schema": schema}))
+    monkeypatch.setattr(Patient._meta.get_field("ssn"), "source", source)
+    groups._groups.pop(Patient, None)
+    try:
+        Patient.objects.create(organization=organization, ssn="123-45-6789")
+        assert companion.decode(Patient.objects.get().ssn_keys).context == {"schema": "acme"}
+        schema = "evil"
+        assert Patient.objects.get().ssn == "123-45-6789"
+    finally:
+        monkeypatch.undo()
+        groups._groups.pop(Patient, None)
+
+
 def test_many_rows_behind_relations_are_saved_with_one_query_for_all_contexts(
     organization, django_assert_num_queries, lock_queries
 ):

@@ -1,6 +1,7 @@
 """What code sees that looks into ``instance.__dict__``: nothing in the clear, and a name that explains itself."""
 
 import json
+import pickle
 
 import pytest
 
@@ -28,6 +29,17 @@ def test_what_instances_hold_shows_nothing_in_the_clear(patient, organization):
     for instance in (loaded, Patient(organization=organization, ssn="123-45-6789")):
         assert "123-45" not in f"{instance.__dict__} {instance.__dict__['ssn']!s}"
     assert repr(loaded.__dict__["ssn"]) == "<encrypted value: read it as the instance's attribute>"
+
+
+def test_pickles_of_rows_hold_no_plaintext(organization):
+    """Those of caches and queues, for instance."""
+    created = Patient.objects.create(organization=organization, ssn="123-45-6789")
+    loaded = Patient.objects.get()
+    assert loaded.ssn == "123-45-6789"
+    for row in (loaded, created):
+        copied = pickle.dumps(row)
+        assert b"123-45" not in copied
+        assert pickle.loads(copied).ssn == "123-45-6789"
 
 
 def test_rows_that_hold_the_same_ciphertext_compare_equal_without_a_key(patient):

@@ -59,6 +59,17 @@ def test_a_declaration_survives_deconstruction_and_the_migration_writer(field):
     assert eval(written, namespace).deconstruct()[1:] == field.deconstruct()[1:]
 
 
+def test_a_migration_holds_nothing_of_rows_and_vaults(patient, settings):
+    """``makemigrations`` reads declarations: neither what was saved, nor with which keys."""
+    settings.VAULTS = {
+        "default": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_canary"}}
+    }
+    operations = detect(ProjectState(), ProjectState.from_apps(apps))
+    written = "".join(line for operation in operations for line in OperationWriter(operation).serialize()[0])
+    assert "EncryptedTextField" in written
+    assert not any(secret in written for secret in ("sk_canary", "123-45-6789"))
+
+
 def test_the_companion_field_deconstructs_to_its_public_path():
     assert CompanionField().deconstruct()[1:] == ("vault_fields.fields.CompanionField", [], {})
     assert CompanionField(automatic=True, verbose_name="keys", editable=True).deconstruct()[3] == {

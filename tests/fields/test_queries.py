@@ -311,6 +311,20 @@ def test_a_bound_value_pasted_into_another_row_does_not_open(db, execute):
     assert Token.objects.get(pk=first.pk).secret == "first"
 
 
+def test_an_older_value_and_one_of_another_row_of_the_tenant_open_with_their_companions(patients, execute, stored):
+    """What a column without ``bind_to`` cannot notice, as the pages say."""
+    row, sibling = patients[0], patients[2]
+    older = stored(row, "ssn", "ssn_keys")
+    row.ssn = "newer"
+    row.save()
+    put_back = "UPDATE testapp_patient SET ssn = %s, ssn_keys = %s WHERE name = %s"
+
+    execute(put_back, *older, "n0")
+    assert Patient.objects.get(name="n0").ssn == "ssn 0"
+    execute(put_back, *older, "n2")
+    assert Patient.objects.get(pk=sibling.pk).ssn == "ssn 0"
+
+
 def test_an_attribute_changed_in_memory_is_not_a_mismatch_for_raw_queries(patients, other_organization):
     row = Patient.objects.raw("SELECT * FROM testapp_patient WHERE name = 'n1'")[0]
     row.organization = other_organization

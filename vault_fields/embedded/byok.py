@@ -121,6 +121,7 @@ class Byok:
         return self._move(name, value, "disabled", {VERIFIED, ACTIVE}, DISABLED)
 
     def enable(self, name: str, value: str) -> CustomerKey:
+        """Let a disabled key be used again. It is active then, whatever it was before."""
         return self._move(name, value, "enabled", {DISABLED}, ACTIVE)
 
     def delete(self, name: str, value: str) -> None:

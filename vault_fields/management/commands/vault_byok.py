@@ -32,7 +32,7 @@ ACTIONS = {
     "activate": "wrap new data keys with it from now on",
     "deactivate": "undo activate; what it wrapped still opens, and can be rekeyed",
     "disable": "refuse what it has a part in, for the time being",
-    "enable": "undo disable",
+    "enable": "let a disabled key be used again; it is active then",
     "delete": "refuse what it has a part in, for ever",
 }
 # Which options each action has a use for, besides --vault and --environment.
