@@ -4,6 +4,7 @@ What the embedded Vault costs, with the conditions of the run. Ratios are of one
     python benchmarks/vault.py keys               data keys a second in one thread, and over the bare work
     python benchmarks/vault.py new [--calls N]    data keys for as many new items, one by one and prepared together
     python benchmarks/vault.py size [--many N]    100 KEKs against 100,000, items taken at random
+    python benchmarks/vault.py events [--many N]  a page of rare events, and what others wait for while many are pruned
     python benchmarks/vault.py http               data keys a second over HTTP on loopback, in two processes
 
 Times in one process are CPU time, so that other processes on the machine disturb them less; over HTTP they are those
@@ -21,8 +22,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -38,6 +41,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.events import IN_PROCESS, Event, insert, timestamp
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.keys import KeyContext
 
@@ -46,7 +50,7 @@ TURNS = 7
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["keys", "new", "size", "http"])
+    parser.add_argument("what", choices=["keys", "new", "size", "events", "http"])
     parser.add_argument("--calls", type=int, default=10_000, help="calls in a turn (default: %(default)s)")
     parser.add_argument("--many", type=int, default=100_000, help="KEKs of the large keystore (default: %(default)s)")
     options = parser.parse_args()
@@ -63,6 +67,8 @@ def main() -> None:
             new(Path(directory), min(options.calls, 2000))
         elif options.what == "size":
             size(Path(directory), options.calls, options.many)
+        elif options.what == "events":
+            events(path, options.many)
         else:
             http(path, min(options.calls, 2000))
 
@@ -172,6 +178,46 @@ def populate(vault: LocalVault, count: int) -> None:
         connection.execute("PRAGMA synchronous = OFF")
     for number in range(count):
         ring.for_item("default", "organization_id", f"org {number}")
+
+
+def events(path: Path, many: int) -> None:
+    vault = vault_at(path)
+    log = vault.service.store.events
+    old = datetime.now(UTC) - timedelta(days=365)
+    for start in range(0, many, 10_000):
+        with log._connections.transaction() as connection:
+            data = {"key_ids": ["00000000-0000-0000-0000-000000000000"], "key_context": {"organization_id": "org"}}
+            insert(
+                connection,
+                [
+                    Event("default", "vault.dek.read", data, IN_PROCESS, created_at=timestamp(old))
+                    for _ in range(min(10_000, many - start))
+                ],
+            )
+    vault.service.create(KeyContext({"organization_id": "rare"}))
+    for names in (["vault.kek.created"], ["vault.dek.read"], ["vault.kek.created", "vault.dek.read"]):
+        started = time.perf_counter()
+        found = len(log.page("default", names=names).items)
+        millis = (time.perf_counter() - started) * 1e3
+        print(f"page of {' and '.join(names)}: {found} of {many + 1:,} events in {millis:.1f} ms")
+    waits, is_over = [0.0], threading.Event()
+
+    def write() -> None:
+        while not is_over.is_set():
+            started = time.perf_counter()
+            vault.service.create(KeyContext({"organization_id": str(started)}))
+            waits.append(time.perf_counter() - started)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    started = time.perf_counter()
+    deleted = log.prune(datetime.now(UTC) - timedelta(days=1))
+    seconds = time.perf_counter() - started
+    is_over.set()
+    writer.join()
+    print(f"{deleted:,} events pruned in {seconds:.1f} s, in which {len(waits) - 1:,} KEKs were made")
+    print(f"the slowest of them: {max(waits):.2f} s")
+    vault.close()
 
 
 SERVE = """

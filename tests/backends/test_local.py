@@ -3,6 +3,7 @@ import sqlite3
 import warnings
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 from vault_fields.keys import KeyContext
-from vault_fields.vaults import VaultHandler
+from vault_fields.vaults import VaultHandler, vault_config
 
 ACME = KeyContext({"organization_id": "acme"})
 ROOT_KEY = generate_root_key()
@@ -55,6 +56,9 @@ def test_path_may_be_a_string(path: Path) -> None:
         ({"timeout": -1}, "timeout must be a number of at least 0"),
         ({"unwrap": "any"}, "unwrap must be 'all' or 'first'"),
         ({"record_key_events": 1}, "record_key_events must be True or False, not 1"),
+        ({"event_retention_days": 0}, "event_retention_days must be a whole number of at least 1, not 0"),
+        ({"event_retention_days": 1.5}, "event_retention_days must be a whole number of at least 1, not 1.5"),
+        ({"event_retention_days": 40_000}, "event_retention_days must be at most 36525"),
         ({"timeout": float("inf")}, "timeout must be at most 300 seconds"),
         ({"tiemout": 1}, "unknown OPTIONS: tiemout"),
         ({"service": 1}, "unknown OPTIONS: service"),
@@ -67,6 +71,12 @@ def test_wrong_option_names_the_setting(path: Path, options: dict[str, object], 
     assert str(caught.value).startswith("VAULTS['tenants']: ")
     assert message in str(caught.value)
     assert "nonsense" not in str(caught.value)
+
+
+def test_term_of_events_is_that_of_the_option(path: Path) -> None:
+    assert LocalVault(path=path).service.store.events.retention is None
+    configured = vault_config(f"local://{path}?event_retention_days=30")["OPTIONS"]
+    assert LocalVault(**configured).service.store.events.retention == timedelta(days=30)
 
 
 def test_root_key_of_the_environment_counts_without_an_option(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

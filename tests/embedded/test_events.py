@@ -267,6 +267,119 @@ def test_cursor_of_another_environment_is_none(log: EventLog) -> None:
             log.page("default", after=cursor)
 
 
+def test_a_page_of_names_is_that_of_all_events_without_the_others(log: EventLog) -> None:
+    kinds = ["vault.data.deleted", "vault.names.listed", "vault.data.read", "vault.metadata.read"]
+    for number in range(40):
+        name = kinds[number * 7 % 4]
+        log.add(Event("default", name, dict.fromkeys(PAYLOADS[name], str(number)), IN_PROCESS))
+    everything = log.page("default").items
+    for names in (kinds[:1], kinds[:2], kinds[1:], kinds):
+        expected = [event.id for event in everything if event.name in names]
+        for descending in (False, True):
+            ordered = expected[::-1] if descending else expected
+            found, after, more = [], None, True
+            while more:
+                page = log.page("default", names=names, limit=3, after=after, descending=descending)
+                found += [event.id for event in page.items]
+                after, more = page.after, page.after is not None
+            assert found == ordered
+            page = log.page("default", names=names, limit=3, before=ordered[7], descending=descending)
+            assert [event.id for event in page.items] == ordered[4:7]
+
+
+def test_names_that_no_event_has_find_none(log: EventLog) -> None:
+    log.add(listed())
+
+    page = log.page("default", names=[f"vault.guessed {number}" for number in range(1000)])
+    assert (page.items, page.before, page.after) == ([], None, None)
+    assert len(log.page("default", names=["vault.guessed", "vault.data.deleted"]).items) == 1
+
+
+@pytest.mark.parametrize("wanted", [["vault.dek.read"], ["vault.dek.read", "vault.kek.created"]])
+def test_a_page_of_names_looks_at_no_other_event(path: Path, log: EventLog, wanted: list[str]) -> None:
+    """As the plan of the very query that is made says: nothing is scanned, and nothing but the page is sorted."""
+    log.add(listed())
+    queries: list[str] = []
+    with log._connections.use() as connection:
+        connection.set_trace_callback(queries.append)
+    log.page("default", names=wanted, limit=5)
+
+    (query,) = [query for query in queries if " FROM event WHERE environment" in query]
+    with closing(sqlite3.connect(path)) as connection:
+        plan = [detail for *_, detail in connection.execute(f"EXPLAIN QUERY PLAN {query}")]
+    searches = [line for line in plan if line.startswith("SEARCH")]
+    assert searches == ["SEARCH event USING INDEX event_of_name (environment=? AND name=?)"] * len(wanted)
+    assert not [line for line in plan if line.startswith("SCAN event")]
+
+
+def old_events(number: int, environment: str = "default") -> list[Event]:
+    moment = datetime(2024, 1, 1, tzinfo=UTC)
+    return [
+        Event(
+            environment, "vault.names.listed", {}, IN_PROCESS, created_at=timestamp(moment + timedelta(minutes=minute))
+        )
+        for minute in range(number)
+    ]
+
+
+def test_others_write_between_two_portions_of_what_is_pruned(
+    path: Path, log: EventLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(eventlog, "PRUNED_AT_ONCE", 3)
+    log._write([*old_events(5), *old_events(3, "other"), listed()])
+    done: list[object] = []
+    monkeypatch.setattr(time, "sleep", lambda seconds: done.append("paused"))
+
+    def advance(number: int) -> None:
+        done.append(number)
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            (left,) = other.execute("SELECT count(*) FROM event").fetchone()
+            other.execute("COMMIT")
+        done.append(f"{left} left")
+
+    assert log.count(datetime(2025, 1, 1, tzinfo=UTC)) == 8
+    assert log.prune(datetime(2025, 1, 1, tzinfo=UTC), advance=advance) == 8
+    assert done == [3, "6 left", "paused", 3, "3 left", "paused", 2, "1 left"]
+    assert names(log) == ["vault.data.deleted"]
+
+
+def test_what_was_pruned_before_an_interruption_is_gone(log: EventLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(eventlog, "PRUNED_AT_ONCE", 3)
+    log._write(old_events(8))
+
+    def interrupt(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(time, "sleep", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        log.prune(datetime(2025, 1, 1, tzinfo=UTC))
+
+    assert [event.created_at for event in log.page("default").items] == [
+        event.created_at for event in old_events(8)[3:]
+    ]
+
+
+def test_whoever_stores_events_deletes_twice_as_many_that_are_over_their_term(path: Path, log: EventLog) -> None:
+    log._write(old_events(7))
+    bounded = EventLog(FileConnections(path), flush_after=3600, retention=timedelta(days=1))
+    bounded.note(listed(1))
+    bounded.note(listed(2))
+
+    bounded.flush()
+    assert names(log) == ["vault.names.listed"] * 3 + ["vault.data.deleted"] * 2
+    bounded.add(listed(3))
+    bounded.add(listed(4))
+    assert names(log) == ["vault.data.deleted"] * 4
+
+
+def test_without_a_term_everything_is_kept(log: EventLog) -> None:
+    log._write(old_events(7))
+    log.add(listed())
+
+    assert len(names(log)) == 8
+
+
 def test_old_events_can_be_pruned(log: EventLog) -> None:
     old = Event("default", "vault.names.listed", {}, IN_PROCESS, created_at=timestamp(datetime(2024, 1, 1, tzinfo=UTC)))
     log.add(old)

@@ -1,7 +1,7 @@
 """``manage.py vault_events``."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -61,6 +61,33 @@ def test_old_events_are_deleted(vault: Any, capsys: pytest.CaptureFixture[str]) 
 
     assert capsys.readouterr().out == "1 events deleted.\n"
     assert [each["event"] for each in lines(capsys)] == ["vault.kek.created"]
+
+
+def test_the_term_of_the_vault_is_the_default(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    for days in (1, 40, 400):
+        moment = timestamp(datetime.now(UTC) - timedelta(days=days))
+        vault.store.events.add(Event("default", "vault.names.listed", {}, IN_PROCESS, created_at=moment))
+    with pytest.raises(CommandError, match="--prune-days needs a number of days: the vault has no event_retention"):
+        call_command("vault_events", "--prune-days")
+    vault.store.events.retention = timedelta(days=30)
+
+    call_command("vault_events", "--prune-days", "100")
+    call_command("vault_events", "--prune-days")
+
+    assert capsys.readouterr().out == "1 events deleted.\n" * 2
+
+
+def test_an_interruption_says_what_was_done(vault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prune(until: datetime, *, advance: Any) -> None:
+        advance(3)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(vault.store.events, "prune", prune)
+    with pytest.raises(
+        CommandError, match=r"Interrupted. 3 events are deleted; run this again for the others"
+    ) as caught:
+        call_command("vault_events", "--prune-days", "1")
+    assert caught.value.returncode == 130
 
 
 @pytest.mark.parametrize(

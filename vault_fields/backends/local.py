@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,9 @@ from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.frames import forgetful_class
 
 __all__ = ["LocalVault"]
+
+# A hundred years of days, with which every calendar can do sums.
+LONGEST_RETENTION = 36_525
 
 
 @forgetful_class
@@ -34,7 +38,8 @@ class LocalVault(EmbeddedBackend):
 
     ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither disabled
     nor withdrawn nor out of reach, as the hosted Vault is documented to do. ``record_key_events`` keeps an event of
-    every data key that this process makes or opens; those of KEKs and stored objects are kept anyhow.
+    every data key that this process makes or opens; those of KEKs and stored objects are kept anyhow. Events that are
+    older than ``event_retention_days`` are deleted by whoever stores some of use, and by ``vault_events --prune-days``.
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class LocalVault(EmbeddedBackend):
         timeout: float = 5.0,
         unwrap: str = "all",
         record_key_events: bool = False,
+        event_retention_days: int | None = None,
         **options: Any,
     ) -> None:
         super().__init__(alias, **options)
@@ -55,6 +61,7 @@ class LocalVault(EmbeddedBackend):
             raise self.misconfigured("unwrap must be 'all' or 'first'.")
         if not isinstance(record_key_events, bool):
             raise self.misconfigured(f"record_key_events must be True or False, not {as_given(record_key_events)}.")
+        retention = self._retention(event_retention_days)
         self.path = self._absolute(path)
         try:
             configured = configured_root_key(root_key)
@@ -62,7 +69,9 @@ class LocalVault(EmbeddedBackend):
         except ValueError as error:
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
-        store = KeyStore.at(self.path, timeout=timeout, must_exist=not self.uses_development_key)
+        store = KeyStore.at(
+            self.path, timeout=timeout, must_exist=not self.uses_development_key, event_retention=retention
+        )
         ring = KeyRing(store, configured or DevelopmentRootKey(self.path), former_root_keys=former)
         customer_keys = CustomerKeys(ring, build_provider, timeout=timeout)
         self.seconds = customer_keys.timeout
@@ -70,6 +79,14 @@ class LocalVault(EmbeddedBackend):
             ring, customer_keys=customer_keys, unwrap=unwrap, record_key_events=record_key_events
         )
         self._watch_customer_keys()
+
+    def _retention(self, days: int | None) -> timedelta | None:
+        if days is None:
+            return None
+        self._require_number("event_retention_days", days, minimum=1, integral=True)
+        if days > LONGEST_RETENTION:
+            raise self.misconfigured(f"event_retention_days must be at most {LONGEST_RETENTION}.")
+        return timedelta(days=days)
 
     def _absolute(self, path: object) -> Path:
         if not isinstance(path, str | os.PathLike):

@@ -6,13 +6,13 @@ import logging
 import threading
 import time
 import weakref
-from collections.abc import Collection
-from datetime import datetime
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime, timedelta
 
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.connections import Connections
-from vault_fields.embedded.events import Actor, Event, insert, timestamp
+from vault_fields.embedded.events import PAYLOADS, Actor, Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
 from vault_fields.exceptions import VaultError
 from vault_fields.forks import follow_forks
@@ -26,7 +26,14 @@ BATCH = 1000
 # What is kept while the keystore cannot be written.
 MAX_PENDING = 20_000
 
-_SELECT = "SELECT id, environment, name, actor_id, actor_name, actor_source, data, created_at FROM event"
+# In one transaction of ``prune``, and how many seconds it leaves to others after each: SQLite looks every tenth of one
+# whether it is its turn.
+PRUNED_AT_ONCE = 5000
+PAUSE = 0.12
+
+_BEFORE = "FROM event WHERE created_at < ?"
+_DELETE = f"DELETE FROM event WHERE sequence IN (SELECT sequence {_BEFORE} ORDER BY created_at LIMIT ?)"  # noqa: S608
+_SELECT = "SELECT sequence, id, environment, name, actor_id, actor_name, actor_source, data, created_at FROM event"
 
 
 class UnknownCursor(ValueError):
@@ -39,9 +46,14 @@ class EventLog:
 
     What ``note`` was told is on the disk ``flush_after`` seconds later: that much a crash can lose. Nothing is lost
     when a process ends in the ordinary way, and a forked child leaves to its parent what the parent noted.
+
+    With a ``retention``, whoever stores what was noted deletes up to twice as many events that are older.
     """
 
-    def __init__(self, connections: Connections, *, flush_after: float = 1.0) -> None:
+    def __init__(
+        self, connections: Connections, *, flush_after: float = 1.0, retention: timedelta | None = None
+    ) -> None:
+        self.retention = retention
         self._connections = connections
         self._flush_after = flush_after
         self.reset_in_child()
@@ -112,20 +124,42 @@ class EventLog:
         """
         self.flush()
         conditions: list[tuple[str, str]] = [("environment = ?", environment)]
-        if names:
-            conditions.append(("name IN (SELECT value FROM json_each(?))", json.dumps(sorted(names))))
+        # There are no events of other names, and a caller may send any number of them.
+        wanted = [("name = ?", name) for name in sorted({*names} & PAYLOADS.keys())]
+        if names and not wanted:
+            return Page([], None, None)
         if since is not None:
             conditions.append(("created_at > ?", timestamp(since)))
         if until is not None:
             conditions.append(("created_at < ?", timestamp(until)))
         window = Window(limit, self._place(environment, after), self._place(environment, before), descending)
         with self._connections.use() as connection:
-            return fetch_page(connection, _SELECT, conditions, "sequence", window, _event, lambda event: event.id)
+            return fetch_page(
+                connection, _SELECT, conditions, "sequence", window, _event, lambda event: event.id, wanted
+            )
 
-    def prune(self, until: datetime) -> int:
-        """Delete the events of all environments before a moment; return how many there were."""
+    def count(self, until: datetime) -> int:
+        """How many events of all environments there are before a moment."""
         with self._connections.use() as connection:
-            return connection.execute("DELETE FROM event WHERE created_at < ?", [timestamp(until)]).rowcount
+            (number,) = connection.execute(f"SELECT count(*) {_BEFORE}", [timestamp(until)]).fetchone()
+        return int(number)
+
+    def prune(self, until: datetime, *, advance: Callable[[int], object] = int) -> int:
+        """
+        Delete the events of all environments before a moment; return how many there were.
+
+        In many transactions, with a pause after each in which others write. ``advance`` is called with the number of
+        those that are deleted for good. Interrupted, it leaves the newest of them.
+        """
+        deleted, moment = 0, timestamp(until)
+        while True:
+            with self._connections.transaction() as connection:
+                number = connection.execute(_DELETE, [moment, PRUNED_AT_ONCE]).rowcount
+            deleted += number
+            advance(number)
+            if number < PRUNED_AT_ONCE:
+                return deleted
+            time.sleep(PAUSE)
 
     def close(self) -> None:
         """Store what was noted, as far as that is possible."""
@@ -145,6 +179,9 @@ class EventLog:
     def _write(self, events: list[Event]) -> None:
         with self._connections.transaction() as connection:
             insert(connection, events)
+            if self.retention is not None:
+                over = timestamp(datetime.now(UTC) - self.retention)
+                connection.execute(_DELETE, [over, 2 * len(events)])
 
     def _try_to_flush(self) -> None:
         try:
@@ -163,7 +200,15 @@ class EventLog:
 
 
 def _event(
-    event_id: str, environment: str, name: str, actor_id: str, actor_name: str, source: str, data: str, created_at: str
+    sequence: int,
+    event_id: str,
+    environment: str,
+    name: str,
+    actor_id: str,
+    actor_name: str,
+    source: str,
+    data: str,
+    created_at: str,
 ) -> Event:
     actor = Actor(actor_id, actor_name, "dashboard" if source == "dashboard" else "api")
     return Event(environment, name, json.loads(data), actor, event_id, created_at)

@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from sqlite3 import Connection
 from typing import Any, Self
@@ -89,15 +90,17 @@ class KeyStore:
     that ``add`` returned is on the disk.
     """
 
-    def __init__(self, connections: Connections) -> None:
+    def __init__(self, connections: Connections, *, event_retention: timedelta | None = None) -> None:
         self.connections = connections
-        self.events = EventLog(connections)
+        self.events = EventLog(connections, retention=event_retention)
         self._vault_id: str | None = None
 
     @classmethod
-    def at(cls, path: Path, *, timeout: float = 5.0, must_exist: bool = False) -> Self:
+    def at(
+        cls, path: Path, *, timeout: float = 5.0, must_exist: bool = False, event_retention: timedelta | None = None
+    ) -> Self:
         """The keystore in a file. Nothing is opened, or created where it need not exist, before it is used."""
-        return cls(FileConnections(path, timeout=timeout, must_exist=must_exist))
+        return cls(FileConnections(path, timeout=timeout, must_exist=must_exist), event_retention=event_retention)
 
     @classmethod
     def in_memory(cls) -> Self:

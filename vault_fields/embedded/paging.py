@@ -40,12 +40,17 @@ def fetch_page(
     window: Window,
     make: Callable[..., T],
     cursor: Callable[[T], str],
+    alternatives: Sequence[tuple[str, Any]] = (),
 ) -> Page[T]:
     """
     The page of ``select`` that the window asks for.
 
     Each condition is SQL with one placeholder, and its parameter. ``key`` is the column that orders the rows, ``make``
     turns the columns of a row into an item, and ``cursor`` names an item's place.
+
+    Of ``alternatives``, if there are any, one has to hold, and no row may be of two. Each is looked for by itself, in
+    the order of an index that has it before ``key``: a page of rare rows costs no look at the others. ``select`` must
+    have ``key`` among its columns then.
     """
     conditions = list(conditions)
     forward, backward = ("<", ">") if window.descending else (">", "<")
@@ -56,12 +61,18 @@ def fetch_page(
     # The page before a cursor is read from the cursor backwards.
     reverse = window.after is None and window.before is not None
     direction = "DESC" if window.descending != reverse else "ASC"
-    where = " AND ".join([condition for condition, _ in conditions])
+    order = f"ORDER BY {key} {direction} LIMIT ?"
     # One row more than asked for tells whether there is another page.
-    rows = connection.execute(
-        f"{select} WHERE {where} ORDER BY {key} {direction} LIMIT ?",
-        [*[parameter for _, parameter in conditions], window.limit + 1],
-    ).fetchall()
+    limit = window.limit + 1
+    queries, parameters = [], []
+    for alternative in [[each] for each in alternatives] or [[]]:
+        where = " AND ".join([condition for condition, _ in [*conditions, *alternative]])
+        queries.append(f"{select} WHERE {where} {order}")
+        parameters += [*[parameter for _, parameter in [*conditions, *alternative]], limit]
+    if queries[1:]:
+        queries = [" UNION ALL ".join([f"SELECT * FROM ({query})" for query in queries]) + f" {order}"]  # noqa: S608
+        parameters.append(limit)
+    rows = connection.execute(queries[0], parameters).fetchall()
     more = len(rows) > window.limit
     items = [make(*row) for row in rows[: window.limit]]
     if reverse:

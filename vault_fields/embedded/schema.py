@@ -12,7 +12,7 @@ __all__ = ["SCHEMA_VERSION", "create_schema", "require_not_newer", "verify_schem
 
 # Whoever changes a table, an index or a trigger counts this up, writes a step into ``steps``, and keeps a keystore of
 # the new schema in tests/embedded/schemas.
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 # "VFks", in the header field that SQLite keeps for the owner of a file format.
 APPLICATION_ID = 0x56466B73
 

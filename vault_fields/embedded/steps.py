@@ -101,8 +101,10 @@ CREATE TRIGGER byok_key_updated AFTER UPDATE OF state ON byok_key BEGIN
 END""",
 )
 
+_TO_4 = ("CREATE INDEX event_of_name ON event (environment, name, sequence)",)
+
 # By the version that they lead from.
-_STEPS: Mapping[int, Sequence[str]] = {2: _TO_3}
+_STEPS: Mapping[int, Sequence[str]] = {2: _TO_3, 3: _TO_4}
 
 
 def has_tags(version: int) -> bool:

@@ -40,6 +40,7 @@ CREATE TABLE event (
 );
 CREATE INDEX event_of_environment ON event (environment, sequence);
 CREATE INDEX event_of_time ON event (created_at);
+CREATE INDEX event_of_name ON event (environment, name, sequence);
 """
 
 # The version that object.version_id names is the current one. Ids of both sort by the time of creation.

@@ -9,15 +9,18 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
-from vault_fields.embedded.eventlog import UnknownCursor
+from vault_fields.embedded.eventlog import EventLog, UnknownCursor
 from vault_fields.embedded.events import PAYLOADS
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.management.keystores import require_environment, require_meant
+from vault_fields.progress import progress_bar
 from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
 
 PAGE = 1000
+# Stands for the setting of the vault.
+CONFIGURED = -1
 
 
 class Command(BaseCommand):
@@ -36,9 +39,12 @@ class Command(BaseCommand):
         parser.add_argument("--since", type=_moment, metavar="MOMENT", help="Only what happened after this moment.")
         parser.add_argument(
             "--prune-days",
+            nargs="?",
+            const=CONFIGURED,
             type=_days,
             metavar="DAYS",
-            help="Print nothing, and delete the events of all environments that are older than this many days.",
+            help="Print nothing, and delete the events of all environments that are older than this many days "
+            "(default: event_retention_days of the vault).",
         )
 
     @forgetful
@@ -50,8 +56,7 @@ class Command(BaseCommand):
             served = served_vault(vault)
             events = served.store.events
             if prune_days is not None:
-                number = events.prune(datetime.now(UTC) - timedelta(days=prune_days))
-                self.stdout.write(f"{number} events deleted.")
+                self.prune(events, prune_days)
                 return
             require_environment(served, environment)
             after, more = options["after"], True
@@ -64,6 +69,27 @@ class Command(BaseCommand):
             raise CommandError(f"--after {options['after']}: {error} It may have been pruned.") from None
         except (VaultUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
+
+    def prune(self, events: EventLog, days: int) -> None:
+        retention = timedelta(days=days) if days != CONFIGURED else events.retention
+        if retention is None:
+            raise CommandError("--prune-days needs a number of days: the vault has no event_retention_days.")
+        until, deleted = datetime.now(UTC) - retention, 0
+
+        def advance(number: int) -> None:
+            nonlocal deleted
+            deleted += number
+            show(number)
+
+        try:
+            with progress_bar("Deleting events", lambda: events.count(until)) as show:
+                events.prune(until, advance=advance)
+        except KeyboardInterrupt:
+            # The status of a process that SIGINT ended, for who runs this in a script.
+            raise CommandError(
+                f"Interrupted. {deleted} events are deleted; run this again for the others.", returncode=130
+            ) from None
+        self.stdout.write(f"{deleted} events deleted.")
 
 
 def _moment(text: str) -> datetime:
