@@ -14,18 +14,23 @@ from contextlib import closing
 from types import SimpleNamespace
 
 import pytest
+from django.contrib.admin import ModelAdmin
+from django.contrib.admin.sites import AdminSite, all_sites
 from django.core import serializers
 from django.core.exceptions import FieldError, ImproperlyConfigured, ValidationError
 from django.core.management import CommandError, call_command
 from django.db import IntegrityError, connection, models, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
+from django.forms import CharField, ModelForm, Textarea
 from django.test import override_settings
 from django.test.utils import isolate_apps
 
 from tests.faulty_server import Reply, faulty_server
 from tests.leaks import chain, holds, leaks, our_frames
 from tests.testapp.models import Legacy, Letter, Patient
+from vault_fields.admin import EncryptedFieldsMixin
+from vault_fields.admin.cells import Cell
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.workos import WorkOSVault
 from vault_fields.backfill import decrypt_column, encrypt_column
@@ -605,6 +610,37 @@ def _served(reply):
                 vault.close()
 
     return fail
+
+
+def _admin(**attributes):
+    site = AdminSite()
+    admin = type("Admin", (EncryptedFieldsMixin, ModelAdmin), attributes)(Patient, site)
+    all_sites.discard(site)
+    return admin
+
+
+def _failing(*args, **kwargs):
+    raise ZeroDivisionError
+
+
+@scenario(ZeroDivisionError)
+def a_form_of_the_admin_that_the_project_cleans(given):
+    form = _admin(form=type("Form", (ModelForm,), {"clean": _failing})).get_form(None, given.first, fields=["ssn"])
+    form({"ssn": OTHER}, instance=given.first).is_valid()
+
+
+@scenario(ZeroDivisionError)
+def a_widget_of_the_admin(given):
+    given.execute("UPDATE testapp_patient SET ssn_keys = NULL")
+    widget = type("Widget", (Textarea,), {"render": _failing})
+    form = type("Form", (ModelForm,), {"ssn": CharField(widget=widget)})
+    opened = _admin(form=form).get_form(None, given.first, fields=["ssn"])
+    str(opened({"ssn": OTHER, "ssn-replace": "1"}, instance=given.load()))
+
+
+@scenario(ZeroDivisionError)
+def a_column_of_the_admin(given):
+    Cell(lambda patient: len(patient.ssn) and _failing(), Patient, _admin())(given.load())
 
 
 for _name, _reply in {

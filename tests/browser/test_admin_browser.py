@@ -80,6 +80,11 @@ def row():
     return values, keys
 
 
+def ssn_and_keys():
+    (ssn, *_), keys = row()
+    return ssn, keys
+
+
 def assert_encrypted(value, *secrets):
     assert value.startswith("$vf$1$")
     assert not any(secret in value for secret in secrets)
@@ -159,6 +164,36 @@ def test_json_is_edited_and_what_is_not_json_is_refused(admin, patient):
     admin.save()
     assert Patient.objects.get().history == {"pain": [], "é": True}
     assert_encrypted(row()[0][2], "pain")
+
+
+def test_a_value_that_does_not_open_is_told_and_replaced_on_purpose(admin, patient):
+    with connection.cursor() as cursor:
+        cursor.execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
+    before = ssn_and_keys()
+    admin.go("testapp/patient/")
+    assert admin.texts("td.field-ssn em") == ["Cannot be opened: it is damaged."]
+    assert admin.texts("td.field-history") == ['{"pain": [3, 0, null]}']
+    admin.go(f"testapp/patient/{patient.pk}/change/")
+    assert admin.texts(".field-ssn em") == ["Cannot be opened: it is damaged."]
+    assert not admin.find("[name=ssn]").is_displayed()
+    admin.type("name", "Grace")
+    admin.save()
+    assert "was changed successfully" in admin.find("li.success").text
+    assert admin.texts("td.field-name") == ["Grace"]
+    assert ssn_and_keys() == before
+    admin.go(f"testapp/patient/{patient.pk}/change/")
+    admin.find(".field-ssn summary").click()
+    admin.type("ssn", NEW_SSN)
+    admin.save()
+    assert "tick the box" in admin.find(".field-ssn ul.errorlist li").text
+    assert ssn_and_keys() == before
+    admin.find(".field-ssn summary").click()
+    admin.find("[name=ssn-replace]").click()
+    admin.type("ssn", NEW_SSN)
+    admin.save()
+    assert "was changed successfully" in admin.find("li.success").text
+    assert admin.texts("td.field-ssn") == [NEW_SSN]
+    assert_encrypted(row()[0][0], NEW_SSN)
 
 
 def test_history_and_deletion_show_no_values(admin, patient):

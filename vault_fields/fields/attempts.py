@@ -1,6 +1,7 @@
 """Reading a value that may not open, where the rest of a page has to be right all the same."""
 
 import logging
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from django.db.models import Model
@@ -10,7 +11,7 @@ from django.utils.translation import gettext_lazy
 from vault_fields.exceptions import DecryptionError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful
 
-__all__ = ["Attempt", "reason_of", "try_open"]
+__all__ = ["Attempt", "attempt", "reason_of", "try_open"]
 
 logger = logging.getLogger("vault_fields.fields")
 
@@ -69,8 +70,14 @@ def try_open(instance: Model, name: str) -> Attempt:
 
     Costs what reading it costs. Whatever else goes wrong is raised, as if it had been read.
     """
+    return attempt(lambda: getattr(instance, name))
+
+
+@forgetful
+def attempt(read: Callable[[], Any]) -> Attempt:
+    """The same of what ``read`` returns."""
     try:
-        return Attempt(getattr(instance, name))
+        return Attempt(read())
     except (DecryptionError, VaultError) as error:
         logger.log(_level(error), "%s", error)
         return Attempt(error=error.with_traceback(None))

@@ -16,6 +16,7 @@ from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import EnvelopeError, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.fields.failures import known_failures
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Outcome, Term
 from vault_fields.keys import DataKey
@@ -325,17 +326,8 @@ class Batch:
         if getattr(settings, "VAULT_REQUIRE_AOPEN", settings.DEBUG or vault.is_for_tests):
             _require_no_event_loop()
         self._settled.add(wanted)
-        key = vault.cache.get(wanted)
-        if key is not None:
-            return key
-        if (ahead := _asked_ahead.get().get((companion.vault, wanted))) is not None:
-            return ahead
-        if wanted in self._held:
-            outcome, term = self._held[wanted]
-            if term.is_over:
-                self._held.clear()
-            elif not again or isinstance(outcome, DataKey | NoAnswerInTime):
-                return outcome
+        if (known := self._known(companion, vault.cache, again)) is not None:
+            return known
         term, brief = Term(vault.cache), Term(vault.cache, FAILURE_AGE)
         # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
@@ -344,8 +336,28 @@ class Batch:
                 self._held[name] = outcome, term
             elif isinstance(outcome, VaultError):
                 self._held[name] = outcome, brief
+        if (failures := known_failures()) is not None:
+            failures.note(companion.vault, outcomes)
         self.settle(outcomes)
         return outcomes[wanted]
+
+    def _known(self, companion: Companion, cache: KeyCache, again: bool) -> Outcome | None:
+        """What need not be asked for."""
+        wanted = companion.encrypted_keys
+        if (key := cache.get(wanted)) is not None:
+            return key
+        if (ahead := _asked_ahead.get().get((companion.vault, wanted))) is not None:
+            return ahead
+        failures = known_failures()
+        if failures is not None and (failure := failures.of(companion.vault, wanted)) is not None:
+            return failure
+        if wanted in self._held:
+            outcome, term = self._held[wanted]
+            if term.is_over:
+                self._held.clear()
+            elif not again or isinstance(outcome, DataKey | NoAnswerInTime):
+                return outcome
+        return None
 
     def missing(self, companion: Companion) -> set[str]:
         """What to ask for if this companion's key is needed: nothing while it is cached. Raises ``UnknownVault``."""

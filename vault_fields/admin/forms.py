@@ -1,0 +1,210 @@
+"""Forms of rows whose values may not open: such a field is closed, and the rest of the row is edited as ever."""
+
+import copy
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.db.models import Model
+from django.forms import BaseModelForm
+from django.forms.formsets import DELETION_FIELD_NAME
+from django.utils.text import format_lazy
+from django.utils.translation import gettext_lazy
+
+from vault_fields.admin.reasons import ERRORS, Failure, is_passing, reason_of
+from vault_fields.admin.widgets import ClosedWidget, closed_name, replace_name
+from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.attempts import try_open
+from vault_fields.fields.changes import changed_columns, is_encrypted, keys_beside, settle
+from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.saving import seal_rows
+from vault_fields.fields.sealed import Sealed
+from vault_fields.frames import forgetful_class
+
+__all__ = ["ClosedFields", "closing"]
+
+_OPENS_AGAIN = gettext_lazy("It could not be opened when this page was made, and can be now: load the page anew.")
+_TICK = gettext_lazy("To replace the value that cannot be opened, tick the box; or else leave this empty.")
+_COPIED = gettext_lazy("The value of the row that is copied cannot be opened, and is not copied: enter one.")
+_TOGETHER = gettext_lazy("{} Replace {} as well: it has the same key.")
+_MOVED = gettext_lazy("{} So the row cannot be changed in what decides about its keys, unless {} is replaced.")
+
+if TYPE_CHECKING:
+    _Form = BaseModelForm[Any]
+else:
+    _Form = object
+
+
+@forgetful_class
+class ClosedFields(_Form):
+    """
+    Mixed into a model form. ``closed`` has its fields whose value does not open, with the reason.
+
+    Their values come neither into the form nor out of it, and are not written. ``ignored`` names those for which
+    something was posted all the same, by a page on which they were open. One that the user asks to replace is a field
+    like any other.
+    """
+
+    closed: dict[str, Any]
+    ignored: list[str]
+    saves_nothing = False
+    _replaced: set[str]
+    _not_copied: list[str]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        failures = dict(_failures(kwargs.get("instance"), self._meta))
+        # Django reads the values of the fields that are not excluded.
+        self._meta = copy.copy(self._meta)
+        self._meta.exclude = [*(self._meta.exclude or ()), *failures]
+        super().__init__(*args, **kwargs)
+        del self._meta
+        self.closed, self.ignored, self._replaced, self._not_copied = {}, [], set(), []
+        for name in [name for name in self.fields if name in _encrypted_names(self.instance)]:
+            self._prepare(name, failures.get(name))
+
+    def _prepare(self, name: str, error: Failure | None) -> None:
+        html_name = self.add_prefix(name)
+        was_closed, replaces = (self.is_bound and key(html_name) in self.data for key in (closed_name, replace_name))
+        if not error and not was_closed:
+            return
+        field = self.fields[name]
+        if self.instance._state.adding:
+            if not replaces:
+                self._not_copied.append(name)
+            return
+        reason = reason_of(error) if error else _OPENS_AGAIN
+        replaceable = error is None or not is_passing(error)
+        replaces = replaces and replaceable
+        field.widget = ClosedWidget(field.widget, reason, is_replaceable=replaceable, is_ticked=replaces)
+        field.initial = None
+        self.initial.pop(name, None)
+        if replaces:
+            self._replaced.add(name)
+            # Also by nothing, which is what it looks like now.
+            field.has_changed = _always  # type: ignore[method-assign]
+        else:
+            self.closed[name] = reason
+            field.disabled, field.required = True, False
+
+    def full_clean(self) -> None:
+        fields = self.fields
+        # Nor do methods of the project that clean a field see one that is closed.
+        self.fields = {name: field for name, field in fields.items() if name not in self.closed}
+        try:
+            super().full_clean()
+        finally:
+            self.fields = fields
+        if not self.is_bound or self.cleaned_data.get(DELETION_FIELD_NAME):
+            return
+        for name in self._not_copied:
+            self.add_error(name, _COPIED)
+        for name in self.closed:
+            self._look_at_what_was_posted(name)
+        if not self.errors and not self.instance._state.adding:
+            # All are looked at before any is left out, which takes along what decides about others.
+            for group in list(filter(self._is_left_out, all_groups_of(type(self.instance)))):
+                _leave_out(self.instance, group)
+            self.saves_nothing = not _writable_names(self.instance) & self.instance.__dict__.keys()
+
+    def save(self, commit: bool = True) -> Any:
+        if not commit or not self.saves_nothing:
+            return super().save(commit)
+        # Django takes a row of which nothing is loaded for one that is to be written whole.
+        instance = super().save(commit=False)
+        self.save_m2m()
+        return instance
+
+    def _look_at_what_was_posted(self, name: str) -> None:
+        html_name, field = self.add_prefix(name), self.fields[name]
+        widget: Any = field.widget
+        if widget.value_omitted_from_data(self.data, self.files, html_name):
+            return
+        if closed_name(html_name) not in self.data:
+            self.ignored.append(name)
+        elif widget.value_from_datadict(self.data, self.files, html_name) not in field.empty_values:
+            self.add_error(name, _TICK if widget.is_replaceable else widget.reason)
+
+    def _is_left_out(self, group: Group) -> bool:
+        """Whether nothing of a group is to be written. Otherwise it is found out here whether it can be."""
+        settle(self.instance, group)
+        is_moved = bool(group.context_names & set(self.changed_data))
+        is_troubled = bool(group.member_names & (self.closed.keys() | self._replaced))
+        if not is_moved and not group.member_names & set(self.changed_data) and _is_as_stored(self.instance, group):
+            return is_troubled or _is_unwritable(self.instance, group)
+        if is_moved or is_troubled:
+            try:
+                seal_rows([(self.instance, group)], self.instance._state.db)
+            except (*ERRORS, KeyContextError) as error:
+                self._refuse(group, reason_of(error))
+        return False
+
+    def _refuse(self, group: Group, reason: Any) -> None:
+        changed = [name for name in self.changed_data if name in group.member_names]
+        closed = ", ".join(
+            str(member.verbose_name)
+            for member in group.members
+            if _is_closed(self.instance.__dict__.get(member.attname))
+        )
+        advice = format_lazy(_TOGETHER if changed else _MOVED, reason, closed) if closed else reason
+        self.add_error(changed[0] if changed else None, advice)
+
+
+def closing(form: Any) -> Any:
+    """The form with closed fields. Its class as it is: Django's metaclass would make its fields anew."""
+    if issubclass(form, ClosedFields):
+        return form
+    return type.__new__(type(form), form.__name__, (ClosedFields, form), {"__module__": form.__module__})
+
+
+def _failures(instance: Model | None, options: Any) -> Iterator[tuple[str, Failure]]:
+    """The encrypted fields that Django reads for a form, and that do not open."""
+    if instance is None or instance._state.adding:
+        return
+    for name in _encrypted_names(instance):
+        is_read = (options.fields is None or name in options.fields) and name not in (options.exclude or ())
+        if is_read and (error := try_open(instance, name).error) is not None:
+            yield name, error
+
+
+def _encrypted_names(instance: Model) -> list[str]:
+    return [member.name for group in all_groups_of(type(instance)) for member in group.members if member.editable]
+
+
+def _writable_names(instance: Model) -> set[str]:
+    keys = instance._meta.pk_fields
+    return {field.attname for field in instance._meta.concrete_fields if field not in keys and not field.primary_key}
+
+
+def _is_as_stored(instance: Model, group: Group) -> bool:
+    held = [instance.__dict__.get(member.attname) for member in group.members]
+    return all(value is None or (isinstance(value, Sealed) and not value.is_changed) for value in held)
+
+
+def _is_unwritable(instance: Model, group: Group) -> bool:
+    """Whether saving the row, which writes all of it, would be refused or mend something: that is not for a form."""
+    for member in group.members:
+        held = instance.__dict__.get(member.attname)
+        if is_encrypted(held) and not keys_beside(instance, group, held):
+            return True
+        if held is not None and not is_encrypted(held) and not member.migrating:
+            return True
+    return bool(changed_columns(instance, group))
+
+
+def _is_closed(held: Any) -> bool:
+    return isinstance(held, Sealed) and held.opened is None
+
+
+def _leave_out(instance: Model, group: Group) -> None:
+    """Defer the group, and what of the row decides about it: Django then writes the other columns."""
+    keys = {field.attname for field in instance._meta.pk_fields}
+    for name in group.columns:
+        instance.__dict__.pop(name, None)
+    for binding in group.all_bindings:
+        if binding.attname not in keys:
+            instance.__dict__.pop(binding.attname, None)
+            # Django would load the column, to compare it with the row that is cached.
+            instance._state.fields_cache.pop(binding.field.name, None)
+
+
+def _always(initial: Any, data: Any) -> bool:
+    return True

@@ -1,0 +1,130 @@
+"""The mixin for admin classes."""
+
+import functools
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from django.contrib import messages
+from django.contrib.admin import ModelAdmin
+from django.contrib.admin.helpers import AdminForm
+from django.contrib.admin.views.main import ChangeList
+from django.utils.translation import gettext
+
+from vault_fields.admin.cells import show_in_form, show_in_list
+from vault_fields.admin.forms import closing
+from vault_fields.admin.lists import without_ciphertext_order
+from vault_fields.admin.naming import naming_rows
+from vault_fields.fields.failures import Failures, remembering
+from vault_fields.fields.paths import encrypted_at
+from vault_fields.frames import forgetful, forgetful_class
+
+__all__ = ["EncryptedFieldsMixin"]
+
+if TYPE_CHECKING:
+    _ModelAdmin = ModelAdmin[Any]
+else:
+    _ModelAdmin = object
+
+
+@forgetful_class
+class EncryptedFieldsMixin(_ModelAdmin):
+    """
+    Mix in before ``ModelAdmin`` where its pages show encrypted fields, be it in inlines.
+
+    A value that does not open is then told in its place, and the rest of the page is as ever; its field in a form is
+    closed until the user asks to replace the value. Headers of lists do not offer to sort by encrypted fields, which
+    would fail, and a URL that asks for it (``?o=2``) gets the list unsorted.
+    """
+
+    # Lists.
+
+    def get_sortable_by(self, request: Any) -> Any:
+        names = super().get_sortable_by(request)
+        return [name for name in names if callable(name) or encrypted_at(self.model, name) is None]
+
+    def get_changelist(self, request: Any, **kwargs: Any) -> Any:
+        return without_ciphertext_order(super().get_changelist(request, **kwargs))
+
+    def get_changelist_formset(self, request: Any, **kwargs: Any) -> Any:
+        return _closing_formset(super().get_changelist_formset(request, **kwargs))
+
+    # Forms.
+
+    def get_form(self, request: Any, obj: Any = None, change: bool = False, **kwargs: Any) -> Any:
+        return closing(super().get_form(request, obj, change, **kwargs))
+
+    def get_formsets_with_inlines(self, request: Any, obj: Any = None) -> Iterator[Any]:
+        for formset, inline in super().get_formsets_with_inlines(request, obj):
+            yield _closing_formset(formset), inline
+
+    def get_inline_formsets(self, request: Any, formsets: Any, inline_instances: Any, obj: Any = None) -> Any:
+        inlines = super().get_inline_formsets(request, formsets, inline_instances, obj)
+        for inline in inlines:
+            shown: type = type(inline)
+            inline.__class__ = _showing_reasons(shown)
+        return inlines
+
+    def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
+        if not getattr(form, "saves_nothing", False):
+            super().save_model(request, obj, form, change)
+
+    def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
+        super().save_related(request, form, formsets, change)
+        for each in [form, *(inline for formset in formsets for inline in formset.forms)]:
+            if names := [str(each.fields[name].label) for name in getattr(each, "ignored", ())]:
+                text = gettext("Not saved, because the value that is stored cannot be opened: {}.")
+                self.message_user(request, text.format(", ".join(names)), messages.WARNING)
+
+    # Pages.
+
+    def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
+        return _page(super().changelist_view, request, extra_context)
+
+    def changeform_view(
+        self, request: Any, object_id: Any = None, form_url: Any = "", extra_context: Any = None
+    ) -> Any:
+        return _page(super().changeform_view, request, object_id, form_url, extra_context)
+
+    def delete_view(self, request: Any, object_id: Any, extra_context: Any = None) -> Any:
+        return _page(super().delete_view, request, object_id, extra_context)
+
+    def history_view(self, request: Any, object_id: Any, extra_context: Any = None) -> Any:
+        return _page(super().history_view, request, object_id, extra_context)
+
+
+def _page(view: Callable[..., Any], *args: Any) -> Any:
+    failures = Failures()
+    with naming_rows(), remembering(failures):
+        response = view(*args)
+    context = getattr(response, "context_data", None) or {}
+    if isinstance(changes := context.get("cl"), ChangeList):
+        show_in_list(changes)
+    if isinstance(form := context.get("adminform"), AdminForm):
+        show_in_form(form)
+    if hasattr(response, "render"):
+        # It is rendered later, when other middleware has had its say.
+        response.render = functools.partial(_render, response, failures)
+    return response
+
+
+@forgetful
+def _render(response: Any, failures: Failures) -> Any:
+    del response.render
+    with naming_rows(), remembering(failures):
+        return response.render()
+
+
+def _closing_formset(formset: Any) -> Any:
+    return type(formset.__name__, (formset,), {"form": closing(formset.form)})
+
+
+class _ShowingReasons:
+    def __iter__(self) -> Iterator[Any]:
+        for form in super().__iter__():  # type: ignore[misc]
+            show_in_form(form)
+            yield form
+
+
+@functools.cache
+def _showing_reasons(inlines: type) -> type:
+    return type(inlines.__name__, (_ShowingReasons, inlines), {})

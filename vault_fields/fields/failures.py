@@ -1,0 +1,57 @@
+"""What a Vault did not give, remembered for as long as one page is made: it is not asked for the same in each row."""
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+from vault_fields.deadline import NoAnswerInTime
+from vault_fields.exceptions import VaultError
+from vault_fields.keycache import Outcome
+
+__all__ = ["Failures", "known_failures", "remembering"]
+
+# After so many rounds in which a vault was silent the page does without it. One may be a single customer's provider.
+SILENT_ROUNDS = 2
+
+
+class Failures:
+    """The errors that came in the place of keys, and the vaults that did not answer. Holds no key."""
+
+    def __init__(self) -> None:
+        self._errors: dict[tuple[str, str], VaultError] = {}
+        self._silent: Counter[str] = Counter()
+        self._silence: dict[str, VaultError] = {}
+
+    def of(self, alias: str, encrypted_keys: str) -> VaultError | None:
+        """Why these keys are not worth asking for again, if they are not."""
+        if self._silent[alias] >= SILENT_ROUNDS:
+            return self._silence[alias]
+        return self._errors.get((alias, encrypted_keys))
+
+    def note(self, alias: str, outcomes: Mapping[str, Outcome]) -> None:
+        """Remember what came of one round of calls."""
+        errors = {(alias, name): outcome for name, outcome in outcomes.items() if isinstance(outcome, VaultError)}
+        self._errors |= errors
+        silent = [error for error in errors.values() if isinstance(error, NoAnswerInTime)]
+        if len(silent) == len(outcomes):
+            self._silent[alias] += 1
+            self._silence[alias] = silent[0]
+
+
+_known: ContextVar[Failures | None] = ContextVar("vault_fields_failures", default=None)
+
+
+def known_failures() -> Failures | None:
+    """Those of the page that is being made, if somebody makes one."""
+    return _known.get()
+
+
+@contextmanager
+def remembering(failures: Failures) -> Iterator[None]:
+    """Within the block, and in threads that are made there, what failed is not asked for again."""
+    token = _known.set(failures)
+    try:
+        yield
+    finally:
+        _known.reset(token)
