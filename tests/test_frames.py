@@ -34,6 +34,7 @@ from vault_fields.admin.cells import Cell
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.workos import WorkOSVault
 from vault_fields.backfill import decrypt_column, encrypt_column
+from vault_fields.byok import build_provider
 from vault_fields.companion import decode
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
@@ -686,6 +687,27 @@ def a_setting_of_a_provider_that_is_a_secret(given):
 @scenario(CommandError)
 def a_setting_of_a_provider_that_is_a_root_key(given):
     _configure(given, ROOT_KEY)
+
+
+@scenario(CommandError)
+def an_item_that_is_an_api_key(given):
+    _local(given).close()
+    call_command("vault_kek", "rotate", API_KEY)
+
+
+@scenario(ImproperlyConfigured)
+def a_path_that_is_a_root_key(given):
+    LocalVault("default", path=ROOT_KEY)
+
+
+@scenario(ImproperlyConfigured)
+def a_policy_that_is_a_root_key(given):
+    LocalVault("default", path=given.path / "v.sqlite3", unwrap=ROOT_KEY)
+
+
+@scenario(ValueError)
+def a_kind_of_provider_that_is_an_api_key(given):
+    build_provider(API_KEY, {})
 
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "DEBUG"])

@@ -47,7 +47,7 @@ def test_path_may_be_a_string(path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"path": "vault.sqlite3"}, "path must be absolute, for example BASE_DIR / 'vault.sqlite3'"),
+        ({"path": "vault.sqlite3"}, 'path must be absolute, for example BASE_DIR / "vault.sqlite3"'),
         ({"path": None}, "path must be a string or a Path, not NoneType"),
         ({"path": b"/vault.sqlite3"}, "path must be a string or a Path, not bytes"),
         ({"root_key": "nonsense"}, "root_key cannot be used: it must be the base64 of 32 bytes"),

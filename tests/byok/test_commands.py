@@ -123,8 +123,8 @@ def test_data_are_given_back_and_none_is_lost(vault: LocalVault, organization: O
     ("arguments", "message"),
     [
         (["verify"], "verify needs the context item"),
-        (["verify", "organization_id"], "is not a context item. Write NAME=VALUE"),
-        (["verify", "=1"], "is not a context item. Write NAME=VALUE"),
+        (["verify", "organization_id"], "A context item is written NAME=VALUE"),
+        (["verify", "=1"], "A context item is written NAME=VALUE"),
         (["configure", "organization_id=1"], "configure needs --provider"),
         (["configure", "a=1", "--provider", "file", "--in-advance", "--set", "path"], "not of the form NAME=VALUE"),
         (["configure", "organization_id=1", "--provider", "file", "--in-advance"], "settings are missing: path"),

@@ -521,7 +521,7 @@ def test_errors_of_byok_carry_the_alias_of_no_vault_but_calls_do(vault: LocalVau
 def test_policy_that_does_not_exist_is_an_error(vault: LocalVault) -> None:
     ring = vault.service._ring
 
-    with pytest.raises(ValueError, match="unwrap must be 'all' or 'first', not 'any'"):
+    with pytest.raises(ValueError, match=r"unwrap must be 'all' or 'first'\.$"):
         Copies(ring, CustomerKeys(ring), "default", unwrap="any")
 
 

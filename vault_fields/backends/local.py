@@ -94,5 +94,5 @@ class LocalVault(EmbeddedBackend):
         path = Path(path)
         # Relative to what? Two processes started in two directories would each make a keystore.
         if not path.is_absolute():
-            raise self.misconfigured(f"path must be absolute, for example BASE_DIR / {str(path)!r}.")
+            raise self.misconfigured('path must be absolute, for example BASE_DIR / "vault.sqlite3".')
         return path

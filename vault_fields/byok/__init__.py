@@ -6,6 +6,7 @@ from vault_fields.byok.aws import AwsKms
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.embedded.provider import KeyProvider
+from vault_fields.frames import forgetful
 
 __all__ = ["KINDS", "build_provider"]
 
@@ -16,6 +17,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, str]], KeyProvider]] = {
 }
 
 
+@forgetful
 def build_provider(kind: str, settings: Mapping[str, str]) -> KeyProvider:
     """
     The provider of one of ``KINDS`` with its settings. No I/O.
@@ -24,5 +26,5 @@ def build_provider(kind: str, settings: Mapping[str, str]) -> KeyProvider:
     not installed.
     """
     if kind not in KINDS:
-        raise ValueError(f"the provider must be one of {', '.join(KINDS)}, not {kind!r}.")
+        raise ValueError(f"the provider must be one of {', '.join(KINDS)}.")
     return KINDS[kind](settings)

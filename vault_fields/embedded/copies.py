@@ -44,7 +44,7 @@ class Copies:
 
     def __init__(self, ring: KeyRing, customer_keys: CustomerKeys, environment: str, *, unwrap: str) -> None:
         if unwrap not in UNWRAP_POLICIES:
-            raise ValueError(f"unwrap must be 'all' or 'first', not {unwrap!r}.")
+            raise ValueError("unwrap must be 'all' or 'first'.")
         self._ring = ring
         self._customer_keys = customer_keys
         self._environment = environment

@@ -88,7 +88,10 @@ def item_of(text: str) -> tuple[str, str]:
     """A context item from NAME=VALUE. An equals sign, or a backslash, in the name stands behind a backslash."""
     match = re.fullmatch(r"((?:[^=\\]|\\.)+)=(.*)", text, re.DOTALL)
     if match is None:
-        raise CommandError(f"{text!r} is not a context item. Write NAME=VALUE, and \\= for an = in the name.")
+        # It is not shown: it may be a key.
+        raise CommandError(
+            "A context item is written NAME=VALUE, with \\= for an = in the name. What was given is not."
+        )
     return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match[2]
 
 
