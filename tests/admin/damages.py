@@ -1,5 +1,7 @@
 """What can happen to the stored values of a model, so that they do not open, and what the admin says then."""
 
+from django.db import connection
+
 from vault_fields.vaults import vaults
 
 
