@@ -200,12 +200,18 @@ def test_progress_has_a_total(open_with: Open, keys: list[DataKey]) -> None:
         told.extend([title, count()])
         yield told.append
 
-    done = rotate_root_key(open_with(NEW, OLD)._ring, batch_size=2, progress=tell)
+    vault = open_with(NEW, OLD)
+    keks = list(vault.keks)
+    done = rotate_root_key(vault._ring, batch_size=2, progress=tell)
 
-    title, total, *steps = told
-    assert (title, total) == ("Wrapping keys", done.rewrapped)
-    assert len(steps) > 1
-    assert sum(steps) == total  # type: ignore[arg-type]
+    second = told.index("Tagging rows")
+    for (title, total, *steps), expected in [
+        (told[:second], ("Wrapping keys", done.rewrapped)),
+        (told[second:], ("Tagging rows", len(keks))),
+    ]:
+        assert (title, total) == expected
+        assert len(steps) > 1
+        assert sum(steps) == total  # type: ignore[arg-type]
 
 
 def test_third_key_can_take_over_in_the_middle(path: Path, open_with: Open, keys: list[DataKey]) -> None:
@@ -216,10 +222,13 @@ def test_third_key_can_take_over_in_the_middle(path: Path, open_with: Open, keys
     assert opens_all(open_with(NEWER), keys)
 
 
-def test_two_rotations_to_different_keys_do_not_mix(path: Path, open_with: Open, keys: list[DataKey]) -> None:
+@pytest.mark.parametrize("step", ["Wrapping keys", "Tagging rows"])
+def test_two_rotations_to_different_keys_do_not_mix(
+    path: Path, open_with: Open, keys: list[DataKey], step: str
+) -> None:
     @contextmanager
     def meanwhile(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
-        yield lambda rewrapped: open_with(NEWER, NEW, OLD).rotate_root_key()
+        yield lambda done: open_with(NEWER, NEW, OLD).rotate_root_key() if title == step else None
 
     with pytest.raises(ImproperlyConfigured, match="was changed by somebody else meanwhile"):
         rotate_root_key(open_with(NEW, OLD)._ring, batch_size=2, progress=meanwhile)

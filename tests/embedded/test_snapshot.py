@@ -51,9 +51,9 @@ def test_progress_of_a_backup_has_a_total(vault: EmbeddedVault, backup: Path) ->
         yield told.append
 
     vault.back_up(backup, progress=tell)
-    assert told == ["Opening keys", 3, 1, 1, 1]
+    assert told == ["Opening keys", 3, 1, 1, 1, "Verifying rows", 3, 1, 1, 1]
     vault.restore(backup, progress=tell)
-    assert told[5:] == told[:5]
+    assert told[10:] == told[:10]
 
 
 def test_backup_of_an_unused_vault_is_one_too(vault: EmbeddedVault, backup: Path) -> None:

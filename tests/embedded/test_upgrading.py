@@ -363,6 +363,43 @@ def test_a_process_of_the_earlier_release_is_refused_afterwards(path: Path, vaul
     assert "Install the release that made it, or a later one" in done.stderr
 
 
+def after_looking(monkeypatch: pytest.MonkeyPatch, then: Callable[[], object]) -> None:
+    """Something happens between the look at the version and the lock."""
+    look = upgrading.schema_version
+
+    def look_once(ring: KeyRing) -> int:
+        monkeypatch.setattr(upgrading, "schema_version", look)
+        version = look(ring)
+        then()
+        return version
+
+    monkeypatch.setattr(upgrading, "schema_version", look_once)
+
+
+def test_what_somebody_else_has_just_upgraded_is_left_alone(
+    path: Path, vault: EmbeddedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_keystore(3, path)
+
+    def upgrade() -> None:
+        with closing(EmbeddedVault(KeyRing(KeyStore.at(path), RootKey(bytes(range(32)))))) as other:
+            assert other.upgrade().backup is not None
+
+    after_looking(monkeypatch, upgrade)
+    assert vault.upgrade() == Upgrade(SCHEMA_VERSION, SCHEMA_VERSION)
+    assert len(list(path.parent.glob("*.schema-3.*"))) == 1
+
+
+def test_a_lock_that_fails_for_another_reason_is_not_use_by_others(
+    path: Path, vault: EmbeddedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    load_keystore(3, path)
+    after_looking(monkeypatch, path.with_name(f"{path.name}-wal").mkdir)
+
+    with pytest.raises(VaultUnavailable, match=r"vault.sqlite3 cannot be opened"):
+        vault.upgrade()
+
+
 def test_of_processes_that_upgrade_at_once_one_does(path: Path, vault: EmbeddedVault) -> None:
     keys = load_keystore(2, path)
     barrier, outcomes = threading.Barrier(4), []

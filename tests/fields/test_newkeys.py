@@ -44,3 +44,15 @@ def test_the_context_that_was_not_met_for_longest_is_forgotten_first(monkeypatch
     keys.take("default", context("c"))
     assert keys.take("default", context("a")).id == first["a"]
     assert keys.take("default", context("b")).id != first["b"]
+
+
+def test_vaults_are_told_of_the_contexts_that_have_no_key_yet(monkeypatch):
+    told = []
+    monkeypatch.setattr(vaults["default"], "prepare", told.append)
+    keys = NewKeys()
+    keys.take("default", context("a"))
+
+    keys.prepare([("default", context(name)) for name in ("a", "b", "c", "b")])
+    keys.prepare([("default", context(name)) for name in ("a", "d")])
+
+    assert told == [[context("b"), context("c")]], "a single one is made as it is asked for"

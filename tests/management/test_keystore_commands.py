@@ -637,5 +637,14 @@ def test_keystore_of_an_earlier_release_is_upgraded_by_hand(earlier: Path) -> No
     assert run("vault_keystore", "upgrade") == f"Nothing to do: {earlier} has schema version {SCHEMA_VERSION}.\n"
 
 
+def test_upgrade_of_rows_with_tags_trusts_nothing(path: Path, configure: Callable[..., LocalVault]) -> None:
+    load_keystore(3, path)
+    configure(root_key=base64.b64encode(bytes(range(32))).decode())
+
+    _, upgraded = run("vault_keystore", "upgrade").splitlines()
+
+    assert upgraded == f"{path}: schema version {SCHEMA_VERSION}, instead of 3."
+
+
 def test_upgrade_puts_the_backup_where_it_is_told(earlier: Path, tmp_path: Path) -> None:
     assert f"{tmp_path / 'kept'}: vault" in run("vault_keystore", "upgrade", tmp_path / "kept", "--trust-rows")

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from itertools import islice
+from sqlite3 import Connection
 
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.erasure import scrub
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
+from vault_fields.embedded.rowtags import TaggedRows, count_tagged_rows, tagged_rows
 from vault_fields.embedded.unlocking import RootKeys
 from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.progress import Progress, silent
@@ -45,8 +46,9 @@ def rotate_root_key(ring: KeyRing, *, batch_size: int = BATCH_SIZE, progress: Pr
         while count := _rewrap_batch(ring, root_keys, batch_size):
             rewrapped += count
             advance(count)
-    while not _retag_batch(ring, root_keys, batch_size):
-        pass
+    with progress("Tagging rows", lambda: _left_to_tag(ring, target)) as advance:
+        while count := _retag_batch(ring, root_keys, batch_size):
+            advance(count)
     # The copies under the former root key, which may be known to others, are not to be left in the log.
     scrub(ring.store.connections)
     ring.forget()
@@ -58,6 +60,11 @@ def _left(ring: KeyRing, target: RootKey) -> int:
         return count_wrapped_keys(connection, except_under=target.id)
 
 
+def _left_to_tag(ring: KeyRing, target: RootKey) -> int:
+    with ring.store.connections.use() as connection:
+        return count_tagged_rows(connection, except_by=target.id)
+
+
 def _announce(ring: KeyRing, target: RootKey) -> None:
     """From here on, new keys are wrapped under the new root key by everybody, and who does not have it is told so."""
     with ring.store.connections.transaction() as connection:
@@ -65,24 +72,29 @@ def _announce(ring: KeyRing, target: RootKey) -> None:
         connection.execute("INSERT OR REPLACE INTO root_key (id) VALUES (?)", [target.id])
 
 
+def _require_current(connection: Connection, ring: KeyRing, target: str) -> None:
+    if connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone() != (target,):
+        raise ImproperlyConfigured(
+            f"the root key of the keystore {ring.store.location} was changed by somebody else meanwhile."
+        )
+
+
 def _rewrap_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
-    """Returns 0 where there was nothing left: then no root key but the current one is known any more."""
+    """Returns 0 where there was nothing left."""
     target = root_keys.current.id
     with ring.store.connections.transaction() as connection:
-        if connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone() != (target,):
-            raise ImproperlyConfigured(
-                f"the root key of the keystore {ring.store.location} was changed by somebody else meanwhile."
-            )
+        _require_current(connection, ring, target)
         batch = list(islice(wrapped_keys(connection, except_under=target), size))
         for key in batch:
             key.rewrap(connection, root_keys, ring.store.location)
     return len(batch)
 
 
-def _retag_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> bool:
-    """Whether that was the last one: then no root key but the current one is known any more."""
+def _retag_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
+    """Returns 0 where there was nothing left: then no root key but the current one is known any more."""
     target = root_keys.current.id
     with ring.store.connections.transaction() as connection:
+        _require_current(connection, ring, target)
         rows = TaggedRows(connection, root_keys, ring.store.location)
         batch = list(islice(tagged_rows(connection, except_by=target), size))
         for table, row in batch:
@@ -90,4 +102,4 @@ def _retag_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> bool:
             rows.tag(table, row[0])
         if not batch:
             connection.execute("DELETE FROM root_key WHERE id <> ?", [target])
-    return not batch
+    return len(batch)

@@ -22,7 +22,7 @@ from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["RowTags", "RowsAltered", "TaggedRows", "VaultReplaced", "tagged_rows"]
+__all__ = ["RowTags", "RowsAltered", "TaggedRows", "VaultReplaced", "count_tagged_rows", "tagged_rows"]
 
 
 class Unlock(Protocol):
@@ -117,6 +117,18 @@ def tagged_rows(connection: Connection, *, except_by: str | None = None) -> Iter
         query = f"SELECT {selected(table)} FROM {table} WHERE tagged_by IS NOT ?"  # noqa: S608 - constants.
         for row in connection.execute(query, [except_by]):
             yield table, row
+
+
+def count_tagged_rows(connection: Connection, *, except_by: str | None = None) -> int:
+    """How many ``tagged_rows`` gives."""
+    return sum(
+        int(number)
+        for table in TAGGED
+        for (number,) in connection.execute(
+            f"SELECT count(*) FROM {table} WHERE tagged_by IS NOT ?",  # noqa: S608 - constants.
+            [except_by],
+        )
+    )
 
 
 def _verify(table: Table, row: Row, root_keys: RootKeys, location: str) -> None:

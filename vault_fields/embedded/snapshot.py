@@ -9,7 +9,7 @@ from pathlib import Path
 from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
+from vault_fields.embedded.rowtags import TaggedRows, count_tagged_rows, tagged_rows
 from vault_fields.embedded.schema import require_not_newer, version_of
 from vault_fields.embedded.steps import has_tags
 from vault_fields.embedded.unlocking import ConfiguredRootKeys
@@ -80,8 +80,10 @@ def copied(
                 advance(1)
         if has_tags(version_of(copy)):
             rows = TaggedRows(copy, root_keys, str(name))
-            for table, row in tagged_rows(copy):
-                rows.verify(table, row)
+            with progress("Verifying rows", lambda: count_tagged_rows(copy)) as advance:
+                for table, row in tagged_rows(copy):
+                    rows.verify(table, row)
+                    advance(1)
         vault_id, keks = copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone()
         return Snapshot(vault_id, keks, keys)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.rowtags import TaggedRows, tagged_rows
+from vault_fields.embedded.rowtags import TaggedRows, count_tagged_rows, tagged_rows
 from vault_fields.embedded.schema import SCHEMA_VERSION, require_not_newer, version_of
 from vault_fields.embedded.snapshot import Snapshot, copied, opened
 from vault_fields.embedded.steps import climb, has_tags, require_steps
@@ -79,7 +79,7 @@ def upgrade(
             # Somebody else has just upgraded it.
             return Upgrade(SCHEMA_VERSION, SCHEMA_VERSION)
         snapshot = _backed_up(ring, connection, backup, progress)
-        trusted = _raised(ring, connection, path, before)
+        trusted = _raised(ring, connection, path, before, progress)
     return Upgrade(before, SCHEMA_VERSION, backup, snapshot, trusted)
 
 
@@ -142,7 +142,7 @@ def _backed_up(ring: KeyRing, source: sqlite3.Connection, backup: Path, progress
     return snapshots[0]
 
 
-def _raised(ring: KeyRing, connection: sqlite3.Connection, path: Path, before: int) -> int:
+def _raised(ring: KeyRing, connection: sqlite3.Connection, path: Path, before: int, progress: Progress) -> int:
     """Returns how many rows were trusted."""
     trusted = 0
     connection.execute("PRAGMA legacy_alter_table = ON")
@@ -151,8 +151,10 @@ def _raised(ring: KeyRing, connection: sqlite3.Connection, path: Path, before: i
     if not has_tags(before):
         known = [root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key ORDER BY number")]
         rows = TaggedRows(connection, ring.configured.of(known, str(path)), str(path))
-        for table, row in list(tagged_rows(connection)):
-            rows.tag(table, row[0])
-            trusted += 1
+        with progress("Tagging rows", lambda: count_tagged_rows(connection)) as advance:
+            for table, row in list(tagged_rows(connection)):
+                rows.tag(table, row[0])
+                trusted += 1
+                advance(1)
     connection.execute("COMMIT")
     return trusted
