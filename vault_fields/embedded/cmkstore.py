@@ -5,6 +5,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from vault_fields.embedded.columns import typed
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.erasure import scrub
 from vault_fields.embedded.events import Event, insert
@@ -133,7 +134,7 @@ class CmkStore:
 
     def _all(self, condition: str, *parameters: Any) -> list[CmkRecord]:
         with self._connections.use() as connection:
-            found = connection.execute(_SELECT + condition, parameters).fetchall()
+            found = [typed(row, str, bytes) for row in connection.execute(_SELECT + condition, parameters)]
         for _, _, *row in found:
             self._tags.verify("byok_key", tuple(row))
         return [_record(*row) for row in found]

@@ -92,13 +92,7 @@ class FileConnections(Connections):
             if connection is not None:
                 connection.close()
                 connection = None
-            if isinstance(error, sqlite3.Error):
-                raise failures.from_sqlite(error, self._path) from error
-            if isinstance(error, OSError):
-                raise failures.from_os(error, self._path) from error
-            if isinstance(error, UnicodeDecodeError):
-                # SQLite quotes the file in its messages, and the sqlite3 module cannot read what it quotes.
-                raise failures.damaged(self._path) from None
+            failures.raise_as_ours(error, self._path)
             raise
         finally:
             with self._turn:
@@ -193,9 +187,10 @@ class MemoryConnections(Connections):
         with self._lock:
             try:
                 yield self._connection
-            except BaseException:
+            except BaseException as error:
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
+                failures.raise_as_ours(error, Path(self.location))
                 raise
 
     def create(self) -> None:

@@ -8,9 +8,11 @@ import time
 import weakref
 from collections.abc import Callable, Collection
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.embedded.columns import json_object, typed
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import PAYLOADS, Actor, Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
@@ -199,19 +201,10 @@ class EventLog:
                     return
 
 
-def _event(
-    sequence: int,
-    event_id: str,
-    environment: str,
-    name: str,
-    actor_id: str,
-    actor_name: str,
-    source: str,
-    data: str,
-    created_at: str,
-) -> Event:
+def _event(*row: Any) -> Event:
+    _, event_id, environment, name, actor_id, actor_name, source, data, created_at = typed(row, int, *[str] * 8)
     actor = Actor(actor_id, actor_name, "dashboard" if source == "dashboard" else "api")
-    return Event(environment, name, json.loads(data), actor, event_id, created_at)
+    return Event(environment, name, json_object(data), actor, event_id, created_at)
 
 
 _instances: weakref.WeakSet[EventLog] = weakref.WeakSet()

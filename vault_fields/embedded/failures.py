@@ -6,9 +6,10 @@ from pathlib import Path
 
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.exceptions import VaultUnavailable
+from vault_fields.embedded.columns import Malformed
+from vault_fields.exceptions import VaultRefused, VaultUnavailable
 
-__all__ = ["damaged", "from_os", "from_sqlite"]
+__all__ = ["from_os", "from_sqlite", "raise_as_ours"]
 
 _READ_ONLY = "is read-only for this process. Give it write access to the file and to its directory."
 _FULL = "is on a full disk; nothing was written. Free some space."
@@ -40,6 +41,21 @@ _OS_SETTING = {
 }
 
 
+def raise_as_ours(error: BaseException, path: Path) -> None:
+    """Raise the error of this package for whatever reading and writing a keystore raises; return from all others."""
+    if isinstance(error, sqlite3.Error):
+        raise from_sqlite(error, path) from error
+    if isinstance(error, OSError):
+        raise from_os(error, path) from error
+    if isinstance(error, (UnicodeDecodeError, Malformed)):
+        # SQLite quotes the file in its messages, and the sqlite3 module cannot read what it quotes.
+        raise VaultUnavailable(f"The keystore {path} {_DAMAGED}") from None
+    if isinstance(error, (OverflowError, UnicodeEncodeError)):
+        raise VaultRefused(
+            "A text with a lone surrogate, and a number of more than 64 bits, stand in no keystore."
+        ) from None
+
+
 def from_sqlite(error: sqlite3.Error, path: Path) -> Exception:
     """The error of this package for one of SQLite's."""
     # Errors of the sqlite3 module itself carry no code, extended codes hold the primary one in their low byte.
@@ -47,11 +63,6 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> Exception:
     if code == sqlite3.SQLITE_NOTADB:
         return ImproperlyConfigured(f"{path} is not a keystore. Correct the path, or move that file away.")
     return VaultUnavailable(f"The keystore {path} {_SQLITE.get(code, f'failed: {error}.')}")
-
-
-def damaged(path: Path) -> Exception:
-    """For a file in which SQLite finds no damage, though its text is not text."""
-    return VaultUnavailable(f"The keystore {path} {_DAMAGED}")
 
 
 def from_os(error: OSError, path: Path) -> Exception:

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from sqlite3 import Connection
-from typing import Any, Self
+from typing import Self
 
+from vault_fields.embedded.columns import texts, typed
 from vault_fields.embedded.connections import Connections, FileConnections, MemoryConnections
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.events import Event, insert
-from vault_fields.embedded.tables import Row, selected
+from vault_fields.embedded.tables import ROOT_KEYS, Row, selected
 from vault_fields.embedded.wrapping import framed
 
 __all__ = ["DESTROYED", "DISABLED", "ENABLED", "PENDING_DESTRUCTION", "KekRecord", "KeyStore"]
@@ -119,19 +120,19 @@ class KeyStore:
     def mark(self) -> tuple[str, str]:
         """The id of the vault, and a text that is another one as soon as a KEK that somebody holds is out of date."""
         with self.connections.use() as connection:
-            vault_id, mark = connection.execute("SELECT id, mark FROM vault").fetchone()
+            vault_id, mark = typed(connection.execute("SELECT id, mark FROM vault").fetchone(), str, str)
         self._vault_id = vault_id
         return vault_id, mark
 
     def root_key_ids(self) -> list[str]:
         """The ids of the root keys that KEKs are wrapped under, the current one last; none for a new keystore."""
         with self.connections.use() as connection:
-            return [root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key ORDER BY number")]
+            return texts(connection, ROOT_KEYS)
 
     def environments(self) -> list[str]:
         """The environments that have a KEK, a customer-managed key or an object."""
         with self.connections.use() as connection:
-            return [environment for (environment,) in connection.execute(_ENVIRONMENTS)]
+            return texts(connection, _ENVIRONMENTS)
 
     def adopt_root_key(self, root_key_id: str) -> list[str]:
         """Make it the root key of a keystore that has none yet; return the ids that the keystore has now."""
@@ -160,7 +161,7 @@ class KeyStore:
         with self.connections.transaction() as connection:
             self._add(connection, [record], tag)
             row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
-        return None if row is None else _record(*row)
+            return None if row is None else _record(row)
 
     def add_all(self, records: Collection[KekRecord], tag: Callable[[Connection, bytes], object] = _untagged) -> None:
         """
@@ -205,13 +206,14 @@ class KeyStore:
     def _one(self, query: str, *parameters: str | bytes | int) -> KekRecord | None:
         with self.connections.use() as connection:
             row = connection.execute(query, parameters).fetchone()
-        return None if row is None else _record(*row)
+            return None if row is None else _record(row)
 
 
-def _record(version: int, root_key_id: str, wrapped: bytes, *row: Any) -> KekRecord:
+def _record(found: Row) -> KekRecord:
+    version, root_key_id, wrapped, *row = typed(found, int, str, bytes)
     kek_id, environment, item_name, item_value, state, minimum_version, *_ = row
     return KekRecord(
-        kek_id, version, environment, item_name, item_value, state, root_key_id, wrapped, minimum_version, row
+        kek_id, version, environment, item_name, item_value, state, root_key_id, wrapped, minimum_version, tuple(row)
     )
 
 

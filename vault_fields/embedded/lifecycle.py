@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from vault_fields.embedded.columns import moment, texts
 from vault_fields.embedded.erasure import erase_due
 from vault_fields.embedded.events import timestamp
 from vault_fields.embedded.keyring import KeyRing
@@ -75,10 +76,8 @@ class Keks:
     def names(self) -> list[str]:
         """The names of the items that have a KEK."""
         with self._connections.use() as connection:
-            rows = connection.execute(
-                "SELECT DISTINCT item_name FROM kek WHERE environment = ? ORDER BY 1", [self._environment]
-            )
-            return [name for (name,) in rows]
+            query = "SELECT DISTINCT item_name FROM kek WHERE environment = ? ORDER BY 1"
+            return texts(connection, query, self._environment)
 
     def get(self, name: str, value: str) -> KekInfo:
         """The KEK of an item. Raises ``VaultRefused`` if it has none."""
@@ -169,7 +168,7 @@ class Keks:
             raise VaultRefused(f"The context item {name!r} has no key of this value in {self._environment!r}.")
         created_at, *row = found
         rows.verify("kek", tuple(row))
-        kek = _info(created_at, *row)
+        kek = _info(moment(created_at), *row)
         if kek.state not in allowed:
             raise self._refusal(kek, change)
         return kek
@@ -197,14 +196,15 @@ class Keks:
 
     def _page(self, query: str, name: str, value: str) -> list[KekInfo]:
         with self._connections.use() as connection:
-            found = connection.execute(query, [self._environment, name, value]).fetchall()
+            rows = connection.execute(query, [self._environment, name, value])
+            found = [(moment(created_at), *row) for created_at, *row in rows]
         for _, *row in found:
             self._ring.tags.verify("kek", tuple(row))
         return [_info(*row) for row in found]
 
 
 def _info(
-    created_at: str,
+    created_at: datetime,
     kek_id: bytes,
     environment: str,
     name: str,
@@ -216,5 +216,4 @@ def _info(
     *tagged: Any,
 ) -> KekInfo:
     due = None if destroy_at is None else datetime.fromisoformat(destroy_at)
-    created = datetime.fromisoformat(created_at)
-    return KekInfo(UUID(bytes=kek_id), environment, name, value, state, version, minimum, created, due)
+    return KekInfo(UUID(bytes=kek_id), environment, name, value, state, version, minimum, created_at, due)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
+from vault_fields.embedded.columns import typed
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
@@ -27,6 +28,7 @@ _JOINED = (
     f" version.sealed, version.etag, version.actor_id, version.actor_name, version.created_at, {selected('object')}"
     " FROM object JOIN object_version AS version ON version.object_id = object.id"
 )
+_VERSION = (str, str, str, str, str, str, bytes, str, str, str, str)
 _HAS_ITEM = (
     "EXISTS (SELECT 1 FROM json_each(object.context) AS item, (SELECT ? AS wanted)"
     " WHERE item.key = json_extract(wanted, '$[0]') AND item.value = json_extract(wanted, '$[1]'))"
@@ -141,6 +143,8 @@ class ObjectStore:
                 " WHERE object.environment = ? AND object.id = ? ORDER BY version.id DESC",
                 [self._environment, object_id],
             ).fetchall()
+            for row in rows:
+                typed(row, str, str, int, int, str)
         if not rows:
             raise _missing()
         self._tags.verify("object", rows[0][5:])
@@ -204,9 +208,9 @@ class ObjectStore:
             with self._connections.use() as connection:
                 query = f"{_JOINED} WHERE environment = ? AND version.id > ? ORDER BY version.id LIMIT 1"
                 row = connection.execute(query, [self._environment, last]).fetchone()
-            if row is None:
-                return
-            version = _version(*row)
+                if row is None:
+                    return
+                version = _version(row)
             yield replace(version, is_altered=not self._tags.is_authentic("object", row[11:]))
             last = version.version_id
 
@@ -239,10 +243,11 @@ class ObjectStore:
         with self._connections.use() as connection:
             query = f"{_JOINED} WHERE object.environment = ? AND {condition}"
             row = connection.execute(query, [self._environment, *parameters]).fetchone()
-        if row is None:
+            version = None if row is None else _version(row)
+        if version is None:
             raise _missing()
         self._tags.verify("object", row[11:])
-        return _version(*row)
+        return version
 
 
 def new_id() -> str:
@@ -257,8 +262,9 @@ def _row(*row: Any) -> Row:
     return row
 
 
-def _version(*row: Any) -> StoredVersion:
-    return StoredVersion(*[*row[:11], row[-1]])
+def _version(row: Row) -> StoredVersion:
+    typed(row, *_VERSION)
+    return StoredVersion(*[*row[:11], *typed(row[-1:], str)])
 
 
 def _insert_version(connection: sqlite3.Connection, version: StoredVersion) -> None:

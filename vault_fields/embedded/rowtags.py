@@ -15,9 +15,10 @@ from hmac import compare_digest
 from sqlite3 import Connection
 from typing import Any, Protocol
 
+from vault_fields.embedded.columns import texts, typed
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.tables import TAGGED, Row, Table, selected
+from vault_fields.embedded.tables import ROOT_KEYS, TAGGED, Row, Table, selected
 from vault_fields.embedded.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import VaultUnavailable
@@ -65,8 +66,7 @@ class RowTags:
         """A transaction that may write tagged rows, under the root key that the keystore has in it."""
         self._unlock()
         with self._connections.transaction() as connection:
-            known = [root_key_id for (root_key_id,) in connection.execute("SELECT id FROM root_key ORDER BY number")]
-            root_keys = self._configured.of(known, self._connections.location)
+            root_keys = self._configured.of(texts(connection, ROOT_KEYS), self._connections.location)
             yield TaggedRows(connection, root_keys, self._connections.location)
 
 
@@ -98,6 +98,7 @@ class TaggedRows:
     def tag(self, table: Table, row_id: str | bytes) -> None:
         """Say of the row, as it stands now, that it was written so."""
         *columns, _, _, vault_id = self._row(table, row_id)
+        typed([vault_id], str)
         root_key = self.root_keys.current
         tag = root_key.tag(_message(table, tuple(columns), vault_id))
         self.connection.execute(
@@ -143,7 +144,7 @@ def _verify(table: Table, row: Row, root_keys: RootKeys, location: str) -> None:
 def _is_authentic(table: Table, row: Row, root_keys: RootKeys) -> bool:
     *columns, tagged_by, tag, vault_id = row
     root_key: RootKey | None = root_keys.by_id.get(tagged_by)
-    if root_key is None or not isinstance(tag, bytes):
+    if root_key is None or not isinstance(tag, bytes) or not isinstance(vault_id, str):
         return False
     return compare_digest(root_key.tag(_message(table, tuple(columns), vault_id)), tag)
 

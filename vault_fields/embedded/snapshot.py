@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_fields.embedded import failures
+from vault_fields.embedded.columns import Malformed, texts, typed
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.rowtags import TaggedRows, count_tagged_rows, tagged_rows
 from vault_fields.embedded.schema import require_not_newer, version_of
 from vault_fields.embedded.steps import has_tags
+from vault_fields.embedded.tables import ROOT_KEYS
 from vault_fields.embedded.unlocking import ConfiguredRootKeys
 from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.exceptions import VaultUnavailable
@@ -70,7 +72,7 @@ def copied(
         require_not_newer(copy, name)
         if (found := copy.execute("PRAGMA integrity_check").fetchone()) != ("ok",):
             raise VaultUnavailable(f"The keystore {name} is damaged: {found[0]}")
-        known = [root_key_id for (root_key_id,) in copy.execute("SELECT id FROM root_key ORDER BY number")]
+        known = texts(copy, ROOT_KEYS)
         root_keys = configured.of(known, str(name))
         keys = 0
         with progress("Opening keys", lambda: count_wrapped_keys(copy)) as advance:
@@ -84,7 +86,7 @@ def copied(
                 for table, row in tagged_rows(copy):
                     rows.verify(table, row)
                     advance(1)
-        vault_id, keks = copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone()
+        vault_id, keks = typed(copy.execute("SELECT id, (SELECT count(*) FROM kek) FROM vault").fetchone(), str, int)
         return Snapshot(vault_id, keks, keys)
 
 
@@ -94,5 +96,6 @@ def opened(path: Path, name: Path, *, mode: str = "rw") -> Iterator[sqlite3.Conn
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)) as connection:
             yield connection
-    except sqlite3.Error as error:
-        raise failures.from_sqlite(error, name) from error
+    except (sqlite3.Error, ValueError, Malformed) as error:
+        failures.raise_as_ours(error, name)
+        raise

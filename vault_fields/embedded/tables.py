@@ -2,7 +2,10 @@
 
 from typing import Any, Literal
 
-__all__ = ["BYOK", "EVENTS", "OBJECTS", "TAGGED", "Row", "Table", "selected"]
+__all__ = ["BYOK", "EVENTS", "OBJECTS", "ROOT_KEYS", "TAGGED", "Row", "Table", "selected"]
+
+# Their ids, the current one last.
+ROOT_KEYS = "SELECT id FROM root_key ORDER BY number"
 
 Table = Literal["kek", "byok_key", "object"]
 Row = tuple[Any, ...]

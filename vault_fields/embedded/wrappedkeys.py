@@ -7,6 +7,7 @@ from sqlite3 import Connection
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.cmkstore import CmkRecord
+from vault_fields.embedded.columns import typed
 from vault_fields.embedded.keystore import KekRecord
 from vault_fields.embedded.unlocking import RootKeys
 from vault_fields.exceptions import VaultUnavailable
@@ -66,14 +67,14 @@ def count_wrapped_keys(connection: Connection, *, except_under: str = "") -> int
 
 def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[WrappedKey]:
     """All of them, as they are read; without those that are wrapped under the root key of that id."""
-    (vault_id,) = connection.execute("SELECT id FROM vault").fetchone()
+    (vault_id,) = typed(connection.execute("SELECT id FROM vault").fetchone(), str)
     statement = "UPDATE kek_version SET root_key_id = ?, wrapped = ? WHERE kek_id = ? AND version = ?"
     for row in connection.execute(_KEKS, [except_under]):
-        kek = KekRecord(*row)
+        kek = KekRecord(*typed(row, bytes, int, str, str, str, str, str, bytes))
         bound = kek.associated_data(vault_id)
         yield WrappedKey(kek.item_name, kek.root_key_id, bound, kek.wrapped, statement, (kek.id, kek.version))
     statement = "UPDATE byok_key SET root_key_id = ?, wrapped = ? WHERE id = ?"
     for row in connection.execute(_CMKS, [except_under]):
-        cmk = CmkRecord(*row)
+        cmk = CmkRecord(*typed(row, bytes, str, str, str, str, str, str, str, bytes))
         bound = cmk.associated_data(vault_id)
         yield WrappedKey(cmk.item_name, cmk.root_key_id, bound, cmk.wrapped, statement, (cmk.id,))

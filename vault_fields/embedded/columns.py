@@ -1,0 +1,48 @@
+"""What is read of a keystore is of the types that its columns have, or the keystore is damaged."""
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from sqlite3 import Connection
+from typing import Any
+
+from vault_fields.exceptions import VaultUnavailable
+
+__all__ = ["Malformed", "json_object", "moment", "texts", "typed"]
+
+
+class Malformed(VaultUnavailable):
+    """A value that nobody wrote so. ``Connections.use`` names the file."""
+
+
+def typed(row: Sequence[Any] | None, *kinds: type) -> Sequence[Any]:
+    """
+    The row, if its first columns are of these types, and if there is one. Raises ``Malformed``.
+
+    SQLite keeps a value of any type in a column of any other, and a flipped bit makes NULL of what is never NULL.
+    """
+    if row is None or not all(isinstance(value, kind) for value, kind in zip(row, kinds, strict=False)):
+        raise Malformed("A row of the keystore is damaged.")
+    return row
+
+
+def texts(connection: Connection, query: str, *parameters: str) -> list[str]:
+    """The one column of a query. Raises ``Malformed``."""
+    return [str(typed(row, str)[0]) for row in connection.execute(query, parameters)]
+
+
+def moment(text: object) -> datetime:
+    """A point in time as it is stored. Raises ``Malformed``."""
+    try:
+        return datetime.fromisoformat(str(typed([text], str)[0]))
+    except ValueError:
+        raise Malformed("A row of the keystore is damaged.") from None
+
+
+def json_object(text: str) -> dict[str, Any]:
+    """Raises ``Malformed``."""
+    try:
+        parsed = json.loads(text)
+    except (ValueError, RecursionError):
+        parsed = None
+    return dict(typed([parsed], dict)[0])
