@@ -1,7 +1,6 @@
 """The event log of a keystore: events of changes with the change, events of use in batches, both readable."""
 
 import atexit
-import json
 import logging
 import threading
 import time
