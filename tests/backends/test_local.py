@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.exceptions import KeyRevoked, VaultUnavailable
+from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.vaults import VaultHandler, vault_config
 
@@ -151,6 +151,34 @@ def test_purge_looks_at_the_state_of_keks_anew(vault: LocalVault, path: Path) ->
     with pytest.raises(KeyRevoked) as caught:
         vault.decrypt_data_key(key.encrypted_keys)
     assert caught.value.alias == "tenants"
+
+
+def test_a_cached_key_may_be_one_that_a_restored_backup_does_not_open(
+    vault: LocalVault, path: Path, tmp_path: Path
+) -> None:
+    """Until it is purged, as the page on operations says."""
+    vault.service.back_up(tmp_path / "backup")
+    key = vault.create_data_key(ACME)
+    with closing(LocalVault(path=path, root_key=ROOT_KEY)) as other:
+        other.service.restore(tmp_path / "backup", force=True)
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+    vault.purge()
+    with pytest.raises(VaultRefused):
+        vault.decrypt_data_key(key.encrypted_keys)
+
+
+def test_a_running_process_goes_on_when_the_root_key_is_lost(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has it in memory; nobody who starts afterwards has."""
+    with closing(LocalVault(path=path, root_key=ROOT_KEY)) as first:
+        first.service.create_keystore()
+    monkeypatch.setenv("VAULT_ROOT_KEY", ROOT_KEY)
+    with closing(LocalVault(path=path)) as running:
+        key = running.create_data_key(ACME)
+        monkeypatch.delenv("VAULT_ROOT_KEY")
+        running.purge()
+        assert running.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+        with closing(LocalVault(path=path)) as later, pytest.raises(ImproperlyConfigured):
+            later.decrypt_data_key(key.encrypted_keys)
 
 
 def test_close_leaves_only_the_keystore(vault: LocalVault, path: Path) -> None:

@@ -19,6 +19,7 @@ from vault_fields.embedded.held import Held
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.restore import RestoreRefused
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
@@ -461,6 +462,48 @@ def test_environments_share_no_key(vault: LocalVault, file: dict) -> None:
     with pytest.raises(VaultRefused) as caught:
         staging.decrypt(key.encrypted_keys)
     assert not isinstance(caught.value, KeyRevoked)
+
+
+@pytest.mark.parametrize(
+    ("before", "since"),
+    [(["activate"], ["disable"]), (["activate"], ["delete"]), (["activate", "deactivate"], ["disable"])],
+    ids=["disabled", "deleted", "disabled after it was deactivated"],
+)
+def test_a_backup_brings_no_withdrawn_key_back_unasked(
+    vault: LocalVault, file: dict, tmp_path: Path, before: list[str], since: list[str]
+) -> None:
+    """What a key has wrapped opens too while it is deactivated."""
+    vault.byok.configure(*ITEM, **file)
+    vault.byok.verify(*ITEM)
+    key = None
+    for step in before:
+        getattr(vault.byok, step)(*ITEM)
+        key = key or vault.create_data_key(ACME)
+    assert key is not None
+    # That the item has a managed KEK too is not what is lost.
+    vault.create_data_key(OTHER)
+    vault.service.back_up(tmp_path / "backup")
+    for step in since:
+        getattr(vault.byok, step)(*ITEM)
+
+    with pytest.raises(RestoreRefused, match="1 keys were disabled, retired or destroyed since"):
+        vault.service.restore(tmp_path / "backup")
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(key.encrypted_keys)
+    vault.service.restore(tmp_path / "backup", force=True)
+    assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_a_disabled_managed_key_closes_nothing_that_the_customers_key_wrapped(vault: LocalVault, file: dict) -> None:
+    managed = vault.create_data_key(ACME)
+    activate(vault, file)
+    customers = vault.create_data_key(ACME)
+    vault.service.keks.disable(*ITEM)
+    vault.purge()
+
+    with pytest.raises(KeyRevoked):
+        vault.decrypt_data_key(managed.encrypted_keys)
+    assert vault.decrypt_data_key(customers.encrypted_keys).plaintext == customers.plaintext
 
 
 def test_root_key_may_be_changed_meanwhile(vault: LocalVault, file: dict, monkeypatch: pytest.MonkeyPatch) -> None:

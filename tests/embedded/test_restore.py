@@ -168,6 +168,18 @@ def test_events_are_not_undone(vault: EmbeddedVault, key: DataKey, backup: Path)
     ]
 
 
+def test_events_of_a_missing_keystore_are_those_of_the_backup(
+    path: Path, vault: EmbeddedVault, key: DataKey, backup: Path
+) -> None:
+    vault.create(OTHER)
+    vault.close()
+    remove(path)
+
+    vault.restore(backup)
+
+    assert [event.data["key_name"] for event in vault.store.events.page("default").items] == ["organization_id=acme"]
+
+
 def test_backup_from_before_a_root_key_was_replaced_wants_that_one_too(
     path: Path, vault: EmbeddedVault, key: DataKey, backup: Path, root_key: RootKey
 ) -> None:

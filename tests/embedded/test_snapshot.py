@@ -13,7 +13,7 @@ from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.rootkey import RootKey
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import VaultUnavailable
+from vault_fields.exceptions import VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -66,6 +66,41 @@ def test_backup_does_not_replace_anything(vault: EmbeddedVault, backup: Path) ->
     with pytest.raises(FileExistsError, match=r"vault.backup exists already"):
         vault.back_up(backup)
     assert backup.read_text() == "something"
+
+
+def test_backup_does_not_replace_what_appears_meanwhile(vault: EmbeddedVault, backup: Path) -> None:
+    """As of another backup that was begun at the same time."""
+    vault.create(ACME)
+
+    @contextmanager
+    def meanwhile(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        backup.write_text("something")
+        yield lambda done: None
+
+    with pytest.raises(FileExistsError, match=r"vault.backup exists already"):
+        vault.back_up(backup, progress=meanwhile)
+    assert backup.read_text() == "something"
+    assert list(backup.parent.iterdir()) == [backup]
+
+
+def test_copy_of_the_file_lacks_what_is_in_the_log(
+    path: Path, vault: EmbeddedVault, tmp_path: Path, root_key: RootKey
+) -> None:
+    """Which is why nobody shall type ``cp``."""
+    vault.create(ACME)
+    vault.close()
+    running = KeyRing(KeyStore.at(path), root_key)
+    with closing(EmbeddedVault(running)) as busy:
+        key = busy.create(KeyContext({"organization_id": "newest"}))
+        (tmp_path / "copy").write_bytes(path.read_bytes())
+        busy.back_up(tmp_path / "backup")
+    for name, opens in (("copy", False), ("backup", True)):
+        with closing(EmbeddedVault(KeyRing(KeyStore.at(tmp_path / name), root_key))) as copy:
+            if opens:
+                assert copy.decrypt(key.encrypted_keys).plaintext == key.plaintext
+            else:
+                with pytest.raises(VaultRefused):
+                    copy.decrypt(key.encrypted_keys)
 
 
 def test_directory_that_is_missing_says_so(vault: EmbeddedVault, tmp_path: Path) -> None:

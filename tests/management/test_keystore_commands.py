@@ -448,6 +448,17 @@ def test_root_key_is_rotated(vault: LocalVault, configure: Callable[..., LocalVa
     assert configure(root_key=NEW).decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
 
 
+def test_root_key_of_another_alias_is_rotated(vault: LocalVault, settings: object, path: Path) -> None:
+    vault.create_data_key(ACME)
+    entry = {
+        "BACKEND": "vault_fields.backends.local.LocalVault",
+        "OPTIONS": {"path": path, "root_key": NEW, "former_root_keys": [OLD]},
+    }
+    settings.VAULTS = settings.VAULTS | {"next": entry}  # type: ignore[attr-defined]
+
+    assert run("vault_root_key", "rotate", "--vault", "next").startswith("1 keys are wrapped under the root key of id")
+
+
 def test_former_root_keys_may_stand_in_the_environment(
     vault: LocalVault, configure: Callable[..., LocalVault], monkeypatch: pytest.MonkeyPatch
 ) -> None:

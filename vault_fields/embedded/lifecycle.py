@@ -125,14 +125,23 @@ class Keks:
         """
         Refuse everything that the KEK has a part in, now and for ever; erase it when ``after`` has passed.
 
-        Until then ``cancel`` undoes it. Whoever holds a copy of the keystore and the root key holds the KEK.
+        Until then ``cancel`` undoes it. Whoever holds a copy of the keystore and the root key holds the KEK. Without a
+        waiting period it may be called again if it was interrupted.
         """
         if after < timedelta(0):
             raise ValueError("A waiting period is not negative.")
-        moment = timestamp(self._clock() + after)
-        self._set(name, value, {ENABLED, DISABLED}, "destroyed", PENDING_DESTRUCTION, moment)
-        if not after:
-            self.erase_due()
+        now = self._clock()
+        with self._ring.tags.transaction() as rows:
+            # What an interrupted call has made due, or erased, is brought to its end below.
+            ended = set() if after else {PENDING_DESTRUCTION, DESTROYED}
+            kek = self._require(rows, name, value, {ENABLED, DISABLED} | ended, "destroyed")
+            if kek.destroy_at is None:
+                self._write(rows, kek, PENDING_DESTRUCTION, timestamp(now + after))
+            elif kek.destroy_at > now:
+                raise self._refusal(kek, "destroyed")
+        if after:
+            return self._changed(name, value)
+        self.erase_due()
         return self.get(name, value)
 
     def cancel(self, name: str, value: str) -> KekInfo:

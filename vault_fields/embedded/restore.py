@@ -48,7 +48,9 @@ _REVIVED_KEYS = """
 """
 _REVIVED_CUSTOMER_KEYS = """
     SELECT count(*) FROM main.byok_key AS now JOIN draft.byok_key AS past USING (id)
-    WHERE (past.state = 'active' AND now.state <> 'active') OR (past.wrapped <> x'' AND now.wrapped = x'')
+    WHERE (past.state = 'active' AND now.state <> 'active')
+        OR (past.state = 'verified' AND now.state = 'disabled')
+        OR (past.wrapped <> x'' AND now.wrapped = x'')
 """
 
 
