@@ -442,7 +442,7 @@ def test_kill_9_at_any_step_of_making_a_keystore_leaves_a_whole_one_or_none(
     path: Path, open_vault: Callable[..., EmbeddedVault]
 ) -> None:
     kills = 0
-    for _ in killed_at_every_step(lambda: open_vault().create_keystore()):  # noqa: PLW0108 - a new one each.
+    for _ in killed_at_every_step(lambda: open_vault().create_keystore()):
         vault = open_vault()
         if not path.exists():
             vault.create_keystore()
