@@ -58,6 +58,23 @@ def test_a_schema_is_told_the_types(rows, types, django_assert_num_queries):
     assert "aopen" in result.errors[0].message
 
 
+def test_a_type_of_all_fields_has_to_leave_companions_out(types):
+    companions = ["ssn_keys", "notes_keys", "history_keys"]
+
+    @strawberry_django.type(Patient, fields="__all__")
+    class Whole:
+        organization: strawberry.ID
+
+    @strawberry_django.type(Patient, exclude=companions)
+    class Narrower:
+        organization: strawberry.ID
+
+    with pytest.raises(TypeError, match=r"model field 'testapp\.Patient\.\w+_keys' has not been implemented"):
+        schema(Whole)
+    assert "ssn: String\n" in str(schema(Narrower))
+    assert "Keys" not in str(schema(Narrower))
+
+
 def test_fields_that_are_read_in_a_thread(rows, django_assert_num_queries):
     @strawberry_django.type(Patient)
     class PatientType:
