@@ -2,10 +2,11 @@
 
 import asyncio
 import threading
+from contextvars import ContextVar
 
 import pytest
 
-from vault_fields.deadline import Deadline, ask_together, in_own_thread
+from vault_fields.deadline import Deadline, ask_together, in_own_thread, in_time
 from vault_fields.exceptions import VaultThrottled
 
 
@@ -108,6 +109,38 @@ def test_a_fault_is_raised_and_ends_it():
     with pytest.raises(LookupError, match="a setting"):
         ask_together(range(100), ask, missed, Deadline(60), at_once=1)
     assert asked == [0]
+
+
+def test_who_asks_alone_does_not_wait_for_who_overstays_either():
+    stuck = threading.Event()
+    try:
+        assert in_time(lambda: str(stuck.wait(60)), missed, Deadline(0)) == "missed"
+        assert in_time(lambda: str(stuck.wait(60)), missed, Deadline(0.01)) == "missed"
+    finally:
+        stuck.set()
+
+
+def test_who_asks_alone_has_a_thread_with_the_same_context_for_it():
+    variable: ContextVar[str] = ContextVar("variable", default="")
+    variable.set("set by who asks")
+    thread, value = in_time(lambda: (threading.current_thread(), variable.get()), fail, Deadline(60), called="x")
+    assert (thread.name, value) == ("x-0", "set by who asks")
+    with pytest.raises(ZeroDivisionError):
+        in_time(lambda: 1 / 0, fail, Deadline(60))
+    with pytest.raises(AssertionError, match="missed"):
+        in_time(lambda: None, fail, Deadline(-1))
+
+
+def fail():
+    raise AssertionError("missed")
+
+
+def test_a_thread_that_nobody_waits_for_needs_no_other():
+    def ask(name):
+        return threading.current_thread() is in_time(threading.current_thread, fail, Deadline(60))
+
+    assert ask_together(range(2), ask, fail, Deadline(60), at_once=2) == {0: True, 1: True}
+    assert not ask(None)
 
 
 def test_a_coroutine_has_a_thread_of_its_own():

@@ -11,7 +11,7 @@ from typing import Generic, ParamSpec, TypeVar
 
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 
-__all__ = ["LEEWAY", "Deadline", "NoAnswerInTime", "ask_together", "in_own_thread"]
+__all__ = ["LEEWAY", "Deadline", "NoAnswerInTime", "ask_together", "in_own_thread", "in_time"]
 
 K = TypeVar("K", bound=Hashable)
 P = ParamSpec("P")
@@ -67,6 +67,22 @@ def ask_together(
     do not take the places of others. Where one of them asks for fewer calls, the rest of its lane is not asked.
     """
     return _Together(names, ask, missed, deadline, lane, min(lane_width or at_once, at_once)).run(at_once, called)
+
+
+# Whether nobody waits for what this thread does beyond a deadline, however long that takes.
+_here = threading.local()
+
+
+def in_time(function: Callable[[], T], missed: Callable[[], T], deadline: Deadline, *, called: str = "vault") -> T:
+    """
+    What the function returns, or after the deadline what ``missed`` returns; what either raises is raised.
+
+    The function overstays in a thread of its own: a look-up of a host name ends when the system says so.
+    """
+    if getattr(_here, "is_left_alone", False):
+        return function()
+    run = copy_context().run
+    return ask_together([None], lambda _: run(function), missed, deadline, at_once=1, called=called)[None]
 
 
 async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -141,6 +157,7 @@ class _Together(Generic[K, T]):
         return self._fault is not None or len(self._outcomes) == len(self._names)
 
     def _work(self) -> None:
+        _here.is_left_alone = True
         while (taken := self._take()) is not None:
             lane, name = taken
             try:

@@ -7,21 +7,22 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.faulty_server import FaultyServer, Reply, faulty_server
+from tests.faulty_server import BLOB, FaultyServer, Reply, faulty_server
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.backends.workos import WorkOSVault
-from vault_fields.deadline import Deadline
+from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 from vault_fields.keycache import Outcome
-from vault_fields.keys import DataKey
+from vault_fields.keys import DataKey, KeyContext
 from vault_fields.transit.blob import EncryptedKeys, WrappedCopy
 
 Ask = Callable[[BaseVault, Mapping[str, None]], dict[str, Outcome]]
@@ -167,6 +168,50 @@ def test_a_page_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch):
     finally:
         stuck.set()
     assert {isinstance(outcome, VaultUnavailable) for outcome in outcomes.values()} == {True}
+
+
+CALLS = {
+    "create": lambda vault: vault.create_data_key(KeyContext({"tenant": "a"})),
+    "decrypt": lambda vault: vault.decrypt_data_key(BLOB),
+    "rekey": lambda vault: vault.rekey_data_key(BLOB, KeyContext({"tenant": "a"})),
+}
+
+
+@pytest.mark.parametrize(("kind", "call"), [*(("workos", call) for call in CALLS), ("openbao", "create")])
+def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch, kind, call):
+    given_up = threading.Event()
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: given_up.wait(60) and [])
+    vault = make(kind, timeout=0.2)
+    try:
+        with pytest.raises(NoAnswerInTime, match=r"the call was given up\. Host: 127\.0\.0\.1:\d+\.$"):
+            CALLS[call](vault)
+        assert not given_up.is_set()
+    finally:
+        given_up.set()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_a_single_call_does_not_wait_for_headers_that_come_byte_by_byte(call):
+    given_up = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, suppress(OSError):
+            connection.recv(65536)
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not given_up.wait(0.02):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=drip, args=[listener], daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        vault = WorkOSVault(api_key="sk_1", base_url=url, max_retries=0, timeout=0.5)
+        try:
+            with pytest.raises(NoAnswerInTime, match=r"in time.*Host: 127\.0\.0\.1:\d+\.$"):
+                CALLS[call](vault)
+            assert not given_up.is_set()
+        finally:
+            given_up.set()
 
 
 def test_coroutines_that_are_cancelled_leave_nothing_under_way(server, answered, make):

@@ -73,6 +73,11 @@ class Endpoint:
         return self._urls[0].host
 
     @property
+    def asked_first(self) -> str:
+        """The address that is asked first now, with its port if that is not the usual one, for messages."""
+        return self._urls[self._first].netloc.decode("ascii")
+
+    @property
     def places(self) -> int:
         """How many addresses there are."""
         return len(self._urls)

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, closing, contextmanager
-from typing import Any
+from typing import Any, NoReturn
 
 import httpx
 
@@ -13,7 +13,7 @@ from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
 from vault_fields.client.lease import Lease
 from vault_fields.client.retry import RetryPolicy, Tries
-from vault_fields.deadline import NoAnswerInTime
+from vault_fields.deadline import Deadline, NoAnswerInTime, in_time
 from vault_fields.exceptions import VaultError, VaultUnavailable
 from vault_fields.forks import follow_forks, leave_to_parent
 from vault_fields.frames import forgetful_class
@@ -27,8 +27,8 @@ class VaultClient:
     Sends JSON to a Vault and returns its JSON, or raises ``VaultError``. Thread-safe; built without I/O.
 
     Connections are made on first use, kept for the next, and not shared with a forked child. Every wait on a socket
-    ends at the deadline, but the system's look-up of a host name cannot be cut short, nor a server that sends its
-    headers byte by byte.
+    ends at the deadline. The system's look-up of a host name cannot be cut short, nor a server that sends its headers
+    byte by byte: nobody waits for them beyond it, but the thread that was made for the call.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class VaultClient:
 
     def post(self, path: str, payload: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
         """One operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own."""
-        return self._send(path, payload, timeout)
+        return self._sent(path, payload, timeout)
 
     def get(self, path: str, *, timeout: float | None = None) -> Answer:
         """As ``post``, but a GET."""
-        return self._send(path, None, timeout)
+        return self._sent(path, None, timeout)
 
     def reset_in_child(self) -> None:
         """In a forked child: its parent's connections are not its own to use, or to close."""
@@ -82,6 +82,16 @@ class VaultClient:
             if self._lease is None:
                 self._lease = Lease(self._endpoint.connect(httpx.Client))
             return self._lease
+
+    def _sent(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
+        deadline = Deadline(self._policy.timeout if timeout is None else timeout)
+        return in_time(lambda: self._send(path, payload, timeout), self._given_up, deadline, called="vault-call")
+
+    def _given_up(self) -> NoReturn:
+        raise NoAnswerInTime(
+            f"The Vault did not answer in time, and the call was given up. Host: {self._endpoint.asked_first}.",
+            alias=self._endpoint.alias,
+        )
 
     def _send(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         tries = self._policy.begin(timeout, places=self._endpoint.places)
