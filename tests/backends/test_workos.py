@@ -5,6 +5,7 @@ import base64
 import copy
 import logging
 import pickle
+import re
 import threading
 import traceback
 from collections.abc import Iterator
@@ -300,6 +301,21 @@ def test_a_vault_cannot_be_pickled(vault):
         pickle.dumps(vault)
     with pytest.raises(TypeError):
         copy.deepcopy(vault)
+
+
+def test_what_is_not_a_data_key_names_the_host_that_answered_it(server, vault):
+    server.usual = Reply(content={"id": "x"})
+    for use in (
+        lambda: vault.create_data_key(CONTEXT),
+        lambda: vault.decrypt_data_key(BLOB),
+        lambda: asyncio.run(vault.adecrypt_data_keys({BLOB: None}))[BLOB],
+    ):
+        try:
+            error = use()
+        except VaultError as raised:
+            error = raised
+        assert type(error) is VaultRefused
+        assert re.search(r"not a data key: .*\. Host: 127\.0\.0\.1:\d+\.$", error.args[0])
 
 
 def test_no_secret_is_in_repr_log_or_traceback(server, vault, caplog):

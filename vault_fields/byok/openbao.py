@@ -12,11 +12,12 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import associated_data, checked
-from vault_fields.client import Endpoint, RetryPolicy, VaultClient
+from vault_fields.client import Answer, Endpoint, RetryPolicy, VaultClient
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.forks import follow_forks
 from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.transit.asking import data_in, nonsense
 from vault_fields.transit.meaning import TransitDoesNotOpen, TransitVersionMissing, meaning, said_in
 from vault_fields.transit.sources import is_token
 
@@ -62,9 +63,10 @@ class OpenBaoTransit(KeyProvider):
 
     def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
         payload = {"plaintext": _text(sealed), "associated_data": _text(associated_data(binding))}
-        ciphertext = self._data("encrypt", payload, timeout).get("ciphertext")
+        data = self._data("encrypt", payload, timeout)
+        ciphertext = data.content.get("ciphertext")
         if not isinstance(ciphertext, str) or not ciphertext.isascii():
-            raise VaultRefused("the transit engine answered something that is not a ciphertext.")
+            raise nonsense(data, "a ciphertext")
         return ciphertext.encode()
 
     def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
@@ -73,13 +75,14 @@ class OpenBaoTransit(KeyProvider):
         except UnicodeDecodeError:
             raise InvalidTag from None
         try:
-            plaintext = self._data("decrypt", payload, timeout).get("plaintext")
+            data = self._data("decrypt", payload, timeout)
         except (TransitDoesNotOpen, TransitVersionMissing):
             raise InvalidTag from None
+        plaintext = data.content.get("plaintext")
         try:
             return base64.b64decode(plaintext if isinstance(plaintext, str) else "?", validate=True)
         except ValueError:
-            raise VaultRefused("the transit engine answered something that is not a plaintext.") from None
+            raise nonsense(data, "a plaintext") from None
 
     def inspect(self, *, timeout: float) -> None:
         """A token that may create keys would have a deleted one made anew, silently and under the same name."""
@@ -103,10 +106,9 @@ class OpenBaoTransit(KeyProvider):
         if held is not None:
             held[1].close()
 
-    def _data(self, operation: str, payload: Mapping[str, str], timeout: float) -> Mapping[str, Any]:
+    def _data(self, operation: str, payload: Mapping[str, str], timeout: float) -> Answer:
         path = f"/v1/{self._mount}/{operation}/{self._settings['key']}"
-        data = self._client().post(path, payload, timeout=timeout).content.get("data")
-        return data if isinstance(data, dict) else {}
+        return data_in(self._client().post(path, payload, timeout=timeout))
 
     @forgetful
     def _client(self) -> VaultClient:

@@ -100,7 +100,8 @@ class Endpoint:
 
     def reading(self, response: httpx.Response, tries: Tries) -> Reading:
         """What to read the body of the response into."""
-        return Reading(response.status_code, response.headers, tries, self._judge, self._answers)
+        host = response.request.url.netloc.decode("ascii")
+        return Reading(response.status_code, response.headers, tries, self._judge, self._answers, host)
 
     def turn_from(self, request: httpx.Request) -> None:
         """Ask the next address from now on, unless another thread has turned from the one of this request already."""

@@ -39,6 +39,15 @@ class Answer:
 
     content: Mapping[str, Any] = field(repr=False)
     request_id: str | None
+    host: str | None = None
+
+    def named(self, sentence: str) -> str:
+        """The sentence with the host that answered."""
+        return sentence if self.host is None else f"{sentence} Host: {self.host}."
+
+    def refusal(self, sentence: str, *, alias: str | None = None) -> VaultRefused:
+        """That it is not what was asked for: a 200 that breaks the contract."""
+        return VaultRefused(self.named(sentence), alias=alias, status=200, request_id=self.request_id)
 
 
 class Asked(Protocol):
@@ -92,7 +101,9 @@ class Reading:
         tries: Tries,
         judge: Judge,
         answers: Answers = only_200,
+        host: str | None = None,
     ) -> None:
+        self._host = host
         self._judge = judge
         self._answers = answers
         self._status = status
@@ -129,7 +140,7 @@ class Reading:
             content = None
         if not isinstance(content, dict):
             return self._nonsense("something that is not a JSON object")
-        return Answer(content, self._request_id)
+        return Answer(content, self._request_id, self._host)
 
     def _judged(self) -> Answer | Failure:
         empty = self._status == 204 or 300 <= self._status < 400
@@ -141,7 +152,7 @@ class Reading:
         if not isinstance(content, dict):
             return self._failure()
         if self._answers(self._status, content):
-            return Answer(content, self._request_id)
+            return Answer(content, self._request_id, self._host)
         judgement = self._judge(self._status, content)
         return Failure(judgement[1], judgement[0], self._status, self._request_id) if judgement else self._failure()
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vault_fields.client.failures import Answer
-from vault_fields.exceptions import VaultRefused
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 
 __all__ = ["MAX_ENCRYPTED_KEYS_LENGTH", "KeyCall"]
@@ -47,12 +46,7 @@ class KeyCall:
         found = self._found(answer.content)
         if isinstance(found, DataKey):
             return found
-        raise VaultRefused(
-            f"The Vault answered something that is not a data key: {found}.",
-            alias=alias,
-            status=200,
-            request_id=answer.request_id,
-        )
+        raise answer.refusal(f"The Vault answered something that is not a data key: {found}.", alias=alias)
 
     # A fault is returned and not raised, so that no traceback has a frame in which the plaintext is a local variable.
     def _found(self, content: Mapping[str, Any]) -> DataKey | str:

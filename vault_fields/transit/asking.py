@@ -1,8 +1,7 @@
 """What is asked of a transit engine, and what is read from its replies."""
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vault_fields.client import Answer
@@ -11,7 +10,7 @@ from vault_fields.keys import DATA_KEY_BYTES
 from vault_fields.transit.blob import WrappedCopy
 from vault_fields.transit.meaning import meaning
 
-__all__ = ["Ask", "Payload", "Reply", "Round", "batch_results", "copy_in", "data_in", "plaintext_in"]
+__all__ = ["Ask", "Payload", "Reply", "Round", "batch_results", "copy_in", "data_in", "nonsense", "plaintext_in"]
 
 
 class Payload(dict[str, Any]):
@@ -55,44 +54,45 @@ class Round:
     after: float = 0.0
 
 
-def data_in(reply: Answer) -> Mapping[str, Any]:
+def data_in(reply: Answer) -> Answer:
     data = reply.content.get("data")
-    return data if isinstance(data, dict) else {}
+    return replace(reply, content=data if isinstance(data, dict) else {})
 
 
-def batch_results(reply: Reply, size: int) -> list[Mapping[str, Any]] | VaultError:
+def batch_results(reply: Reply, size: int) -> list[Answer] | VaultError:
     """One result for each of ``size`` inputs, in their order."""
     if isinstance(reply, VaultError):
         return reply
-    results = data_in(reply).get("batch_results")
+    results = data_in(reply).content.get("batch_results")
     if not isinstance(results, list) or len(results) != size or not all(isinstance(each, dict) for each in results):
-        return _nonsense("a batch of results")
-    return results
+        return nonsense(reply, "a batch of results")
+    return [replace(reply, content=each) for each in results]
 
 
-def plaintext_in(result: Mapping[str, Any]) -> bytes | VaultError:
+def plaintext_in(result: Answer) -> bytes | VaultError:
     """The data key in a result, or in the data of an answer."""
-    if result.get("error"):
+    if result.content.get("error"):
         return _failure(result)
-    text = result.get("plaintext")
+    text = result.content.get("plaintext")
     try:
         plaintext = base64.b64decode(text, validate=True) if isinstance(text, str) else b""
     except ValueError:
         plaintext = b""
-    return plaintext if len(plaintext) == DATA_KEY_BYTES else _nonsense("a data key")
+    return plaintext if len(plaintext) == DATA_KEY_BYTES else nonsense(result, "a data key")
 
 
-def copy_in(key: str, result: Mapping[str, Any]) -> WrappedCopy | VaultError:
+def copy_in(key: str, result: Answer) -> WrappedCopy | VaultError:
     """The wrapped copy in a result, or in the data of an answer."""
-    if result.get("error"):
+    if result.content.get("error"):
         return _failure(result)
-    return WrappedCopy.of(key, result.get("ciphertext")) or _nonsense("a ciphertext")
+    return WrappedCopy.of(key, result.content.get("ciphertext")) or nonsense(result, "a ciphertext")
 
 
-def _failure(result: Mapping[str, Any]) -> VaultError:
-    error, reason = meaning(str(result["error"])) or (VaultRefused, "the transit engine refused the encrypted keys")
-    return error(f"{reason}.")
+def nonsense(reply: Answer, expected: str) -> VaultError:
+    return reply.refusal(f"the transit engine answered something that is not {expected}.")
 
 
-def _nonsense(expected: str) -> VaultError:
-    return VaultRefused(f"the transit engine answered something that is not {expected}.", status=200)
+def _failure(result: Answer) -> VaultError:
+    said = str(result.content["error"])
+    error, reason = meaning(said) or (VaultRefused, "the transit engine refused the encrypted keys")
+    return error(result.named(f"{reason}."))

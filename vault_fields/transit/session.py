@@ -133,7 +133,7 @@ class Session:
         """The token for longer, or another one, or the same as it is if neither can be had now."""
         try:
             if held.grant.renewable:
-                grant = grant_in(client.post(RENEW, Payload(), timeout=deadline.timeout).content)
+                grant = grant_in(client.post(RENEW, Payload(), timeout=deadline.timeout))
                 # Towards its greatest age a token is renewed for less and less; then it is better replaced.
                 if grant.seconds * 2 >= held.grant.seconds or not self._source.replaces:
                     return self._hold(grant)
@@ -159,4 +159,4 @@ def _looked_up(grant: Grant, client: VaultClient, deadline: Deadline) -> Grant:
     except VaultRefused:
         # Its policies do not let it look, or it is not valid: the calls that it is for will tell.
         return grant
-    return Grant(grant.token, seconds_in(data.get("ttl")), data.get("renewable") is True)
+    return Grant(grant.token, seconds_in(data, data.content.get("ttl")), data.content.get("renewable") is True)

@@ -3,12 +3,10 @@
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from vault_fields.client import VaultClient
+from vault_fields.client import Answer, VaultClient
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.transit.asking import Payload
@@ -95,23 +93,23 @@ class AppRole(Source):
                 f"the login by AppRole was refused (HTTP {error.status}). Check role_id, secret_id and approle_mount.",
                 status=error.status,
             ) from None
-        return grant_in(answer.content)
+        return grant_in(answer)
 
 
-def grant_in(content: Mapping[str, Any]) -> Grant:
+def grant_in(answer: Answer) -> Grant:
     """The grant in the answer to a login or a renewal, or ``VaultRefused``."""
-    auth = content.get("auth")
+    auth = answer.content.get("auth")
     if not isinstance(auth, dict) or not is_token(auth.get("client_token")):
-        raise _nonsense()
-    return Grant(auth["client_token"], seconds_in(auth.get("lease_duration")), auth.get("renewable") is True)
+        raise _nonsense(answer)
+    return Grant(auth["client_token"], seconds_in(answer, auth.get("lease_duration")), auth.get("renewable") is True)
 
 
-def seconds_in(value: object) -> float:
-    """A time to live, where 0 stands for a token that does not expire."""
+def seconds_in(answer: Answer, value: object) -> float:
+    """A time to live out of an answer, where 0 stands for a token that does not expire."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise _nonsense()
+        raise _nonsense(answer)
     return value or math.inf
 
 
-def _nonsense() -> VaultError:
-    return VaultRefused("the server answered something that is not a token.", status=200)
+def _nonsense(answer: Answer) -> VaultError:
+    return answer.refusal("the server answered something that is not a token.")

@@ -8,13 +8,24 @@ Errors are replies and outcomes and are not raised here: a traceback would have 
 import base64
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import TypeVar
 from uuid import UUID, uuid4
 
+from vault_fields.client import Answer
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.transit.asking import Ask, Payload, Reply, Round, batch_results, copy_in, data_in, plaintext_in
+from vault_fields.transit.asking import (
+    Ask,
+    Payload,
+    Reply,
+    Round,
+    batch_results,
+    copy_in,
+    data_in,
+    nonsense,
+    plaintext_in,
+)
 from vault_fields.transit.blob import EncryptedKeys, MalformedBlob, WrappedCopy
 from vault_fields.transit.meaning import NOT_KNOWN_YET, TransitKeyMissing
 from vault_fields.transit.names import key_name
@@ -167,7 +178,7 @@ def _decrypted(copies: Iterable[WrappedCopy]) -> Steps[dict[WrappedCopy, bytes |
 
 
 def _in_batches(
-    operation: str, copies: Iterable[WrappedCopy], read: Callable[[WrappedCopy, Mapping[str, Any]], T | VaultError]
+    operation: str, copies: Iterable[WrappedCopy], read: Callable[[WrappedCopy, Answer], T | VaultError]
 ) -> Steps[dict[WrappedCopy, T | VaultError]]:
     """All of them in as few requests as there are keys, or a few more if there are very many copies."""
     outcomes: dict[WrappedCopy, T | VaultError] = {}
@@ -227,10 +238,8 @@ def _rewrapped(blob: EncryptedKeys, renewed: Mapping[WrappedCopy, WrappedCopy | 
 def _version(reply: Reply) -> int | VaultError:
     if isinstance(reply, VaultError):
         return reply
-    version = data_in(reply).get("latest_version")
-    if isinstance(version, int) and version > 0:
-        return version
-    return VaultRefused("the transit engine answered something that is not a version.", status=200)
+    version = data_in(reply).content.get("latest_version")
+    return version if isinstance(version, int) and version > 0 else nonsense(reply, "a version")
 
 
 def _most_final(failures: Sequence[VaultError]) -> VaultError:
