@@ -43,7 +43,7 @@ from vault_fields.exceptions import (
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
 from vault_fields.fields.newkeys import NewKeys
-from vault_fields.fields.opening import column_names, differing_items, locate, located, open_sealed, proven_key
+from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
 from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Pending
 from vault_fields.fields.sealing import seal
@@ -251,7 +251,7 @@ class _Run:
         # A path that ends where it did does not move the row, wherever it begins.
         names = [
             name
-            for name in differing_items(companion.row, columns)
+            for name in moved_columns(companion, group, [*columns.values()], group.source.now_outside())
             if LOOKUP_SEP not in group.source.paths.get(name, "") or companion.context.get(name) != context.get(name)
         ]
         if names and not self.accept_moved:
@@ -260,7 +260,7 @@ class _Run:
                 "value; it was left alone. If the row was moved on purpose, add --accept-moved."
             )
         self._require_stayed(row, companion, columns, context)
-        if companion.row != columns or companion.vault != group.vault:
+        if names or companion.row != columns or companion.vault != group.vault:
             to_reencrypt.append(row)
         elif companion.context != context or (self.rewrap and not self._is_current(row, companion)):
             to_rekey.append(_Stale(row, companion, context))

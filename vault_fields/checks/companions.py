@@ -73,4 +73,4 @@ def _check_agreement(first: EncryptedField, *others: EncryptedField) -> Iterator
 
 def _declared(field: EncryptedField, option: str) -> object:
     source = field.source
-    return field.vault if option == "vault" else (source.function, source.paths, source.constants)
+    return field.vault if option == "vault" else source.parts

@@ -46,6 +46,8 @@ def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
         yield from _check_limits(field)
         for path in field.source.paths.values():
             yield from _check_path(field, "key_context", path)
+        for name, function in field.source.outside.items():
+            yield from _check_importable(field, f"key_context[{name!r:.40}]", function, "current_tenant()")
     else:
         yield from _check_function(field)
     for name in field.bind_to:
@@ -62,7 +64,7 @@ def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
             obj=field,
             id="vault_fields.E004",
         )
-    for name in (*source.paths, *source.constants):
+    for name in (*source.paths, *source.constants, *source.outside):
         if not 1 <= len(name) <= MAX_NAME_LENGTH:
             yield Error(
                 f"key_context has a name of {len(name)} characters; names have 1 to {MAX_NAME_LENGTH}.",
@@ -84,15 +86,9 @@ def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
 def _check_function(field: EncryptedField) -> Iterator[CheckMessage]:
     function: Any = field.source.function
     name = getattr(function, "__name__", "key_context")
-    try:
-        MigrationWriter.serialize(function)
-    except ValueError:
-        yield Error(
-            "key_context is a function that migrations cannot import by name.",
-            hint='Move it to the top level of a module: @context_from("organization_id") def key_context(row): ...',
-            obj=field,
-            id="vault_fields.E003",
-        )
+    yield from _check_importable(
+        field, "key_context", function, '@context_from("organization_id") def key_context(row)'
+    )
     attributes = getattr(function, "context_attributes", None)
     if not attributes:
         yield Error(
@@ -104,6 +100,18 @@ def _check_function(field: EncryptedField) -> Iterator[CheckMessage]:
     for attribute in attributes or ():
         # What the function makes of NULL is its own affair.
         yield from _check_path(field, "context_from", attribute, nullable=True)
+
+
+def _check_importable(field: EncryptedField, option: str, function: Any, example: str) -> Iterator[CheckMessage]:
+    try:
+        MigrationWriter.serialize(function)
+    except ValueError:
+        yield Error(
+            f"{option} is a function that migrations cannot import by name.",
+            hint=f"Move it to the top level of a module: {example}: ...",
+            obj=field,
+            id="vault_fields.E003",
+        )
 
 
 def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool = False) -> Iterator[CheckMessage]:

@@ -32,7 +32,16 @@ def needs_sealing(instance: Model, group: Group) -> bool:
         return True
     # Members that were loaded at different times may have been re-encrypted in between.
     texts = {keys_beside(instance, group, value) for value in held if is_encrypted(value)}
-    return len(texts) > 1 or bool(changed_columns(instance, group))
+    return len(texts) > 1 or bool(changed_columns(instance, group)) or _is_elsewhere(instance, group)
+
+
+def _is_elsewhere(instance: Model, group: Group) -> bool:
+    """Whether the row is about to be written in another place than it was sealed for, such as another schema."""
+    text = current_keys(instance, group) if group.source.outside else None
+    if not text:
+        return False
+    context = companion_format.decode(text).context
+    return any(context.get(name) != value for name, value in group.source.now_outside().items())
 
 
 def has_companion(instance: Model, group: Group) -> bool:

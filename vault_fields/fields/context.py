@@ -19,7 +19,9 @@ __all__ = ["Binding", "ContextFunction", "ContextSource", "KeyContextDeclaration
 __all__ += ["column_type", "compares_exactly", "concrete_field", "context_from", "follow", "stands_elsewhere"]
 
 ContextFunction = Callable[[Any], Mapping[str, str]]
-KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value"] | ContextFunction
+# What stands outside of the row, such as the schema of the connection: None where there is none.
+Outside = Callable[[], str | int | UUID | None]
+KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value | Outside"] | ContextFunction
 F = TypeVar("F", bound=ContextFunction)
 
 
@@ -125,6 +127,7 @@ class ContextSource:
         self.function: ContextFunction | None = None
         self.paths: dict[str, str] = {}
         self.constants: dict[str, str] = {}
+        self.outside: dict[str, Outside] = {}
         if isinstance(declaration, Mapping):
             for name, origin in declaration.items():
                 if not isinstance(name, str):
@@ -133,8 +136,12 @@ class ContextSource:
                     self.constants[name] = _constant(name, origin.value)
                 elif isinstance(origin, str):
                     self.paths[name] = origin
+                elif callable(origin):
+                    self.outside[name] = origin
                 else:
-                    raise TypeError(f"key_context[{name!r}] is an attribute path or Value(…), not {origin!r}.")
+                    raise TypeError(
+                        f"key_context[{name!r}] is an attribute path, Value(…) or a function, not {origin!r}."
+                    )
         elif callable(declaration):
             self.function = declaration
         elif isinstance(declaration, (list, tuple)) and all(isinstance(name, str) for name in declaration):
@@ -146,11 +153,15 @@ class ContextSource:
             )
 
     def __len__(self) -> int:
-        return len(self.paths) + len(self.constants)
+        return len(self.paths) + len(self.constants) + len(self.outside)
 
     def is_same(self, other: "ContextSource") -> bool:
         """Whether two declarations make the same contexts of the same rows."""
-        return (self.function, self.paths, self.constants) == (other.function, other.paths, other.constants)
+        return self.parts == other.parts
+
+    @property
+    def parts(self) -> tuple[object, ...]:
+        return self.function, self.paths, self.constants, self.outside
 
     @property
     def roots(self) -> dict[str, str]:
@@ -163,6 +174,11 @@ class ContextSource:
     def relations(self) -> set[str]:
         """The relation paths to load before many rows are asked for their context."""
         return {head for path in self.paths.values() if (head := path.rpartition(LOOKUP_SEP)[0])}
+
+    def now_outside(self) -> dict[str, str | None]:
+        """By item, what the functions give that know no row."""
+        found = {name: function() for name, function in self.outside.items()}
+        return {name: None if value is None else attribute_text(value) for name, value in found.items()}
 
     def bindings(self, model: type[Model]) -> tuple[Binding, ...]:
         """The columns behind ``roots``. Raises ``FieldDoesNotExist`` for what is not a column of ``model``."""
@@ -178,12 +194,23 @@ class ContextSource:
             with unblocked(instance):
                 return KeyContext(self.function(instance))
         items = dict(self.constants)
+        for name, text in self.now_outside().items():
+            if not text:
+                raise KeyContextError(
+                    f"the key context needs {name!r}, and {_name(self.outside[name])}() gives nothing: there is no "
+                    "tenant here. Write and move rows where there is one."
+                )
+            items[name] = text
         for name, path in self.paths.items():
             try:
                 items[name] = follow(instance, path)
             except KeyContextError as error:
                 raise KeyContextError(f"the key context needs {path!r}: {error}") from None
         return KeyContext(items)
+
+
+def _name(function: Any) -> str:
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def _constant(name: str, value: object) -> str:

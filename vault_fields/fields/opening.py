@@ -220,7 +220,8 @@ def _bound(
     """Compare the row with the companion; return the texts that the value is bound to besides."""
     bindings = group.bound_columns(field)
     texts = _row_texts(bindings, sealed, instance)
-    names = moved_columns(companion, group, texts)
+    outside = {} if accept_moved else _outside(group, sealed)
+    names = moved_columns(companion, group, texts, outside)
     is_stored = True
     if names and instance is not None and sealed.values is None:
         # The attribute may have been changed in memory: what counts is where the value was stored.
@@ -229,7 +230,7 @@ def _bound(
         sealed.values = None if is_brought else _stored_values(bindings, instance)
         is_stored = sealed.values is not None
         texts = _row_texts(bindings, sealed, instance)
-        names = moved_columns(companion, group, texts)
+        names = moved_columns(companion, group, texts, outside)
     if not accept_moved and (names := _moved_for_good(names, companion, group, sealed, instance, texts)):
         way_out = (
             f"If the row was moved on purpose, run `manage.py vault_rekey {field.model._meta.label} --accept-moved`"
@@ -242,6 +243,13 @@ def _bound(
             f"that of the value. {way_out}; otherwise somebody moved the value."
         )
     return bound_texts(bindings[len(group.bindings) :], texts[len(group.bindings) :])
+
+
+def _outside(group: Group, sealed: Sealed) -> Mapping[str, str | None]:
+    """What stood around the row when it was read; if nobody has noted that, what does now."""
+    if not group.source.outside:
+        return {}
+    return group.source.now_outside() if sealed.outside is None else sealed.outside
 
 
 def bound_texts(bindings: Sequence[Binding], texts: Sequence[str | None]) -> list[str]:
@@ -289,16 +297,18 @@ def _row_texts(bindings: tuple[Binding, ...], sealed: Sealed, instance: Any) -> 
     return [binding.text(fetched(instance, binding.attname)) for binding in bindings]
 
 
-def moved_columns(companion: Companion, group: Group, texts: list[str | None]) -> list[str]:
+def moved_columns(
+    companion: Companion, group: Group, texts: Sequence[str | None], outside: Mapping[str, str | None]
+) -> list[str]:
     """
-    The columns that differ from those the value was encrypted for.
+    The columns that differ from those the value was encrypted for, and the items from ``outside`` of the row that do.
 
     Compared are the names that both the declaration and the companion know, so that a context to which an item was
     added goes on opening what was written before. If they have none in common, everything differs.
     """
-    return differing_items(
-        companion.row, {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
-    )
+    current = {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
+    known = {name: companion.context[name] for name in outside if name in companion.context}
+    return differing_items({**companion.row, **known}, {**current, **outside})
 
 
 def differing_items(row: Mapping[str, str | None], current: Mapping[str, str | None]) -> list[str]:

@@ -44,6 +44,9 @@ class Loader:
 
     def __init__(self, field: "EncryptedField") -> None:
         self.field = field
+        source = group_of(field).source
+        # Noted now: whoever opens a value later may do so in another tenant's place.
+        self.outside = source.now_outside() if source.outside else None
         self.batch = Batch()
         # Says which row is being converted, for errors. Of a subquery nobody knows.
         self.place: Callable[[], str] | None = None
@@ -58,7 +61,8 @@ class Loader:
             )
         # A subquery, and a reference to an annotation, always are.
         if not getattr(expression, "is_tagged", True):
-            return Sealed(self.field.stored_text(as_text(value) or ""), batch=self.batch, loaded=True)
+            text = self.field.stored_text(as_text(value) or "")
+            return Sealed(text, batch=self.batch, loaded=True, outside=self.outside)
         if not isinstance(value, str) or not value.startswith(_TAG):
             del value
             raise FieldError(f"{self.field.label} is encrypted: the query gives its ciphertext without what opens it.")
@@ -71,7 +75,8 @@ class Loader:
             sealed = Sealed(DAMAGED, loaded=True)
         else:
             columns, keys, text = _split(value)
-            sealed = Sealed(self.field.stored_text(text), keys, self.values(columns), self.batch, loaded=True)
+            text = self.field.stored_text(text)
+            sealed = Sealed(text, keys, self.values(columns), self.batch, loaded=True, outside=self.outside)
         return self._opened(sealed) if value.startswith(_EAGER) else sealed
 
     def _opened(self, sealed: Sealed) -> Any:

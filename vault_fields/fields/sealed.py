@@ -100,10 +100,11 @@ class Sealed:
     to, both as they were read together with it - None where the query did not say, and the instance has to.
     ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
     may be rolled back at any later time. ``failure`` is why it did not open when it was last tried, for coroutines,
-    which cannot try again. Pickles carry no plaintext.
+    which cannot try again. ``outside`` is what stood around the row when it was read, by items, if its context starts
+    from that. Pickles carry neither that nor plaintext.
     """
 
-    __slots__ = ("batch", "failure", "keys", "loaded", "opened", "text", "values")
+    __slots__ = ("batch", "failure", "keys", "loaded", "opened", "outside", "text", "values")
 
     def __init__(
         self,
@@ -114,9 +115,11 @@ class Sealed:
         opened: Opened | None = None,
         *,
         loaded: bool = False,
+        outside: Mapping[str, str | None] | None = None,
     ) -> None:
         self.text = text
         self.loaded = loaded
+        self.outside = outside
         self.keys = keys
         self.values = values
         self.batch = batch
@@ -144,7 +147,9 @@ class Sealed:
         return self.with_opened(opened)
 
     def with_opened(self, opened: Opened | None) -> "Sealed":
-        return type(self)(self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded)
+        return type(self)(
+            self.text, self.keys, self.values, self.batch, opened, loaded=self.loaded, outside=self.outside
+        )
 
     def __eq__(self, other: object) -> bool:
         """Whether it is the same ciphertext: told without a key, for code that compares what instances hold."""
@@ -294,7 +299,11 @@ class Batch:
     __slots__ = ("_held", "_holds", "_peers", "_settled", "_texts", "path_ends")
 
     def __init__(
-        self, texts: Iterable[str | None] = (), *, hold: bool = False, path_ends: "Leading | None" = None
+        self,
+        texts: Iterable[str | None] = (),
+        *,
+        hold: bool = False,
+        path_ends: "Leading | None" = None,
     ) -> None:
         self._texts = texts
         # Where the contexts of its rows lead, if that is over relations.

@@ -177,7 +177,7 @@ def _find_old_keys(works: Sequence[_Work], new_keys: NewKeys) -> dict[_Work, Dat
         for member in work.group.members:
             held = work.instance.__dict__.get(member.attname)
             if is_encrypted(held) and member not in work.changed and not _stays(work, held):
-                again = Sealed(held.text, held.keys, held.values, batch)
+                again = Sealed(held.text, held.keys, held.values, batch, outside=held.outside)
                 work.changed[member] = held.opened or open_sealed(member, again, work.instance)
         if text := old_keys[work]:
             try:
