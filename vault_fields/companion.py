@@ -113,6 +113,10 @@ def decode(text: str) -> Companion:
         members = json.loads(text)
     except (ValueError, RecursionError):
         raise EnvelopeError("the companion is not JSON: it is truncated or altered.") from None
+    if isinstance(members, dict) and members.get("v") == 1:
+        raise EnvelopeError(
+            'the companion was written by a development version of vault_fields ("v":1), for no release.'
+        )
     if not isinstance(members, dict) or members.get("v") != VERSION:
         raise EnvelopeError("the companion has a version that this release of vault_fields does not know.")
     companion = _checked(members)
