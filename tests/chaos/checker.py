@@ -1,42 +1,35 @@
-"""
-``python -m tests.chaos.checker [--encrypted]``: a process that reads every row and compares it with the oracle.
+"""A process that reads every row and compares it with the oracle. It holds none of the keys that the writers held."""
 
-It has none of the keys that the writers held. With ``--encrypted`` no column may hold anything in the clear any more.
-"""
-
-import json
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from django import setup
-from django.conf import settings
 from django.db import connection
 
 from tests.chaos.journal import Oracle
 from tests.chaos.world import journals_in
+from tests.chaos.writer import COLUMNS, MODELS
 from vault_fields.exceptions import VaultFieldsError
+
+__all__ = ["check"]
 
 # Rows whose keys are asked for together.
 PAGE = 500
 
 
-def main() -> None:
-    setup()
-    from tests.chaos.writer import COLUMNS, MODELS
-
-    oracle = Oracle.of(journals_in(Path(settings.WORLD["directory"])))
+def check(directory: Path, encrypted: bool) -> dict[str, Any]:
+    """What is wrong. Where all is ``encrypted``, no column may hold anything in the clear any more."""
+    oracle = Oracle.of(journals_in(directory))
     stored: dict[str, dict[str, Any]] = {}
     problems = oracle.broken
     for kind, model in MODELS.items():
         for instance in _rows(model):
             columns = {column: _value(instance, column) for column in COLUMNS[kind]}
             stored[f"{kind} {instance.pk}"] = {"organization": instance.organization_id, **columns}
-        if kind != "legacy" or "--encrypted" in sys.argv:
+        if kind != "legacy" or encrypted:
             problems += _in_the_clear(model, COLUMNS[kind])
     problems += oracle.problems(stored)
-    print(json.dumps({"rows": len(stored), "values": _values(stored), "problems": problems}))
+    return {"rows": len(stored), "values": _values(stored), "problems": problems}
 
 
 def _rows(model: Any) -> Iterator[Any]:
@@ -65,7 +58,3 @@ def _in_the_clear(model: Any, columns: tuple[str, ...]) -> Iterator[str]:
 
 def _values(stored: dict[str, dict[str, Any]]) -> int:
     return sum(len(columns) - 1 for columns in stored.values())
-
-
-if __name__ == "__main__":
-    main()

@@ -1,15 +1,10 @@
 """The processes of an experiment, from outside: started, waited for, killed."""
 
-import json
-import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
 
-from tests.chaos.world import HANGS, ROOT, World
+from tests.chaos.world import HANGS, World
 
 __all__ = ["Crew", "Member"]
 
@@ -32,7 +27,7 @@ class Member:
         deadline = time.monotonic() + HANGS
         while self._lines() < wanted and self._lives():
             assert time.monotonic() < deadline, f"the {self.role} {self.journal.name} hangs:\n{self._said()[-4000:]!r}"
-            time.sleep(0.005)
+            time.sleep(0.02)
 
     def _lives(self) -> bool:
         # The third field of /proc/…/stat, after the name in parentheses; it stays a zombie until the nursery asks.
@@ -50,26 +45,8 @@ class Crew:
         self._world = world
         self.members: list[Member] = []
 
-    def __enter__(self) -> Self:
-        self._nursery = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.nursery"],
-            cwd=ROOT,
-            env=self._world.environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        # Whoever is left notices that its parent is gone.
-        self._nursery.kill()
-        self._nursery.communicate()
-
     def start(self, role: str, slot: int, incarnation: int = 0) -> Member:
-        pid = self._order(role=role, slot=slot, incarnation=incarnation)
+        pid = self._world.order(role=role, slot=slot, incarnation=incarnation)
         member = Member(role, slot, incarnation, pid, self._world.journal(slot, incarnation))
         self.members.append(member)
         return member
@@ -77,7 +54,7 @@ class Crew:
     def kill(self, member: Member) -> None:
         """With SIGKILL. That it had ended by itself is an error: none does that."""
         self.members.remove(member)
-        status = self._order(kill=member.pid)
+        status = self._world.order(kill=member.pid)
         if status != KILLED:
             said = member.journal.read_text("utf-8")[-4000:] if member.journal.exists() else ""
             raise AssertionError(f"the {member.role} {member.journal.name} ended with status {status}:\n{said}")
@@ -90,12 +67,3 @@ class Crew:
     def kill_all(self) -> None:
         for member in list(self.members):
             self.kill(member)
-
-    def _order(self, **order: Any) -> int:
-        assert self._nursery.stdin is not None
-        assert self._nursery.stdout is not None
-        self._nursery.stdin.write(json.dumps(order) + "\n")
-        self._nursery.stdin.flush()
-        answer = self._nursery.stdout.readline()
-        assert answer, "the process that forks the others ended"
-        return int(answer)

@@ -1,6 +1,5 @@
 """Writers that are killed, and what is found afterwards."""
 
-import json
 import time
 from dataclasses import dataclass
 from random import Random
@@ -54,26 +53,26 @@ def killed_writers(world: World, engine: Engine, chosen: Random, kills: int) -> 
     Every fourth time the vault too. Says what was done.
     """
     vault_kills = 0
-    with Crew(world) as crew:
-        for slot in range(WRITERS):
-            crew.start("writer", slot)
-        crew.start("maintainer", MAINTAINER)
-        for turn in range(1, kills + 1):
-            victim = chosen.choice(crew.members)
-            victim.await_entries(chosen.randint(3, 60) if victim.role == "writer" else chosen.randint(1, 5))
-            # Within whatever it does then.
-            time.sleep(chosen.uniform(0, 0.02))
-            crew.replace(victim)
-            if turn % 3 == 0:
-                engine.rotate(chosen)
-            if engine.can_be_killed and turn % 4 == 0:
-                engine.kill()
-                vault_kills += 1
-        for member in crew.members:
-            # Nobody was stopped for good by what happened to others.
-            member.await_entries(2)
-        kills += len(crew.members)
-        crew.kill_all()
+    crew = Crew(world)
+    for slot in range(WRITERS):
+        crew.start("writer", slot)
+    crew.start("maintainer", MAINTAINER)
+    for turn in range(1, kills + 1):
+        victim = chosen.choice(crew.members)
+        victim.await_entries(chosen.randint(3, 40) if victim.role == "writer" else chosen.randint(1, 4))
+        # Within whatever it does then.
+        time.sleep(chosen.uniform(0, 0.02))
+        crew.replace(victim)
+        if turn % 3 == 0:
+            engine.rotate(chosen)
+        if engine.can_be_killed and turn % 4 == 0:
+            engine.kill()
+            vault_kills += 1
+    for member in crew.members:
+        # Nobody was stopped for good by what happened to others.
+        member.await_entries(2)
+    kills += len(crew.members)
+    crew.kill_all()
     return f"{kills} kills" + (f", {vault_kills} of the vault" if vault_kills else "")
 
 
@@ -84,18 +83,18 @@ class Found:
     values: int
 
 
-def found(world: World, *options: str) -> Found:
+def found(world: World, *, encrypted: bool = False) -> Found:
     """What a new process finds in the database."""
-    return Found(**json.loads(world.run("tests.chaos.checker", *options)))
+    return Found(**world.call("check", encrypted))
 
 
 def looked_at(world: World) -> tuple[Oracle, Found]:
     """What is there right after the kills, and when all that was interrupted was run again."""
     first = found(world)
     assert not first.problems, report(first.problems)
-    world.run("django", "vault_encrypt", "testapp.Legacy")
-    world.run("django", "vault_rekey", "--all", "--rewrap")
-    second = found(world, "--encrypted")
+    world.call("command", "vault_encrypt", "testapp.Legacy")
+    world.call("command", "vault_rekey", "--all", "--rewrap")
+    second = found(world, encrypted=True)
     assert not second.problems, report(second.problems)
     assert second.rows == first.rows
     oracle = world.oracle()

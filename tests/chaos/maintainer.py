@@ -13,7 +13,7 @@ from tests.chaos.journal import Journal
 from tests.chaos.world import journal_in
 from vault_fields.exceptions import VaultError
 
-__all__ = ["COMMANDS", "command", "run"]
+__all__ = ["COMMANDS", "command", "finish", "run"]
 
 COMMANDS = [
     ["vault_decrypt", "testapp.Legacy"],
@@ -39,3 +39,8 @@ def command(journal: Journal, line: list[str], calls: Calls) -> None:
             call_command(*line, "--batch-size", "25", stdout=StringIO(), stderr=StringIO())
     except (CommandError, OperationalError, VaultError):
         return
+
+
+def finish(directory: Path, *line: str) -> None:
+    """A command that nobody interrupts."""
+    call_command(*line, stdout=StringIO(), stderr=StringIO())

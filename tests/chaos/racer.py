@@ -1,19 +1,11 @@
-"""
-A process that waits for a starting gun and then makes a data key of a tenant that nobody has heard of.
-
-``python -m tests.chaos.racer`` opens the keys of all of them, in a process that has none.
-"""
+"""A process that waits for a starting gun and then makes a data key of a tenant that nobody has heard of."""
 
 import fcntl
 import hashlib
-import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-from django import setup
-from django.conf import settings
 
 from tests.chaos.calls import Calls
 from tests.chaos.journal import Journal, entries
@@ -21,7 +13,7 @@ from tests.chaos.world import journal_in, journals_in
 from vault_fields.keys import KeyContext
 from vault_fields.vaults import vaults
 
-__all__ = ["GUN", "run"]
+__all__ = ["GUN", "opened", "run"]
 
 GUN = "gun"
 _NEW_TENANT = KeyContext({"organization_id": "new"})
@@ -46,12 +38,8 @@ def run(directory: Path, slot: int, incarnation: int, seed: str, go_on: Callable
         time.sleep(0.2)
 
 
-def _opened(directory: Path) -> dict[str, str]:
+def opened(directory: Path) -> dict[str, str]:
+    """What the encrypted keys of all of them open to, in a process that has none."""
     answers = [entries(path)[-1]["encrypted_keys"] for path in journals_in(directory)]
     keys = {encrypted_keys: vaults["default"].decrypt_data_key(encrypted_keys) for encrypted_keys in answers}
     return {encrypted_keys: _fingerprint(key.plaintext) for encrypted_keys, key in keys.items()}
-
-
-if __name__ == "__main__":
-    setup()
-    print(json.dumps(_opened(Path(settings.WORLD["directory"]))))

@@ -14,6 +14,3 @@ INSTALLED_APPS = ["vault_fields", "tests.testapp"]
 DATABASES = {"default": WORLD["database"]}
 VAULTS = WORLD["vaults"]
 VAULT_SERVER = WORLD["server"]
-if "CHAOS_PATIENT" in os.environ:
-    # Who looks at what is left is not to take a slow machine for a loss.
-    VAULTS["default"]["OPTIONS"]["timeout"] = 120

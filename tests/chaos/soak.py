@@ -1,28 +1,32 @@
 """
-``python -m tests.chaos.soak SECONDS``: every operation there is, in the threads of one process, and what it grows by.
+Every operation there is, in the threads of one process, and what it grows by.
 
 Four writers, one who runs an operator's commands, and one who disables keys, enables them, rotates them and saves the
-keystore. Prints what the process and its keystore were like after a third of the time, and in the end.
+keystore. Returns what the process and its keystore were like after a third of the time, and in the end.
 """
 
-import json
 import os
 import random
-import sys
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from django import setup
 from django.conf import settings
 from django.db import connection
 
+from tests.chaos.calls import Calls
 from tests.chaos.journal import Broken, Journal
-from tests.chaos.tables import ORGANIZATIONS
+from tests.chaos.maintainer import COMMANDS, command
 from tests.chaos.world import HANGS, journal_in
+from tests.chaos.writer import MAY_RAISE, ORGANIZATIONS, Writer
+from tests.testapp.models import Patient
+from vault_fields.embedded.snapshot import back_up
+from vault_fields.exceptions import KeyRevoked
 from vault_fields.vaults import vaults
+
+__all__ = ["run"]
 
 WRITERS = 4
 # Rows of each, so that what grows is not the data.
@@ -31,8 +35,6 @@ FEW = 60
 
 class Soak:
     def __init__(self, directory: Path, seed: str, seconds: float) -> None:
-        from tests.chaos.calls import Calls
-
         self.directory, self.seed = directory, seed
         self.vault: Any = vaults["default"]
         self.calls = Calls()
@@ -68,24 +70,15 @@ class Soak:
             connection.close()
 
     def _writer(self, slot: int) -> Callable[[], None]:
-        from tests.chaos.writer import MAY_RAISE, Writer
-        from vault_fields.exceptions import KeyRevoked
-
         may_raise = (*MAY_RAISE, KeyRevoked)
         return Writer(self.directory, slot, 0, self.seed, self.calls, few=FEW, may_raise=may_raise).turn
 
     def _maintainer(self, slot: int) -> Callable[[], None]:
-        from tests.chaos.maintainer import COMMANDS, command
-
         journal, chosen = Journal(journal_in(self.directory, slot, 0)), random.Random(f"{self.seed} {slot}")
         return lambda: command(journal, chosen.choice(COMMANDS), self.calls)
 
     def _keeper(self, slot: int) -> Callable[[], None]:
         """Who disables a tenant's key, sees that nothing of it opens, enables it again, and saves the keystore."""
-        from tests.testapp.models import Patient
-        from vault_fields.embedded.snapshot import back_up
-        from vault_fields.exceptions import KeyRevoked
-
         journal, chosen = Journal(journal_in(self.directory, slot, 0)), random.Random(f"{self.seed} {slot}")
         keks, target = self.vault.service.keks, self.directory / "backup.sqlite3"
 
@@ -129,14 +122,9 @@ class Soak:
         }
 
 
-def main() -> None:
-    setup()
-    soak = Soak(Path(settings.WORLD["directory"]), settings.WORLD["seed"], float(sys.argv[1]))
+def run(directory: Path, seconds: float) -> list[dict[str, int]]:
+    soak = Soak(directory, settings.WORLD["seed"], seconds)
     taken = soak.run()
     if soak.errors:
         raise soak.errors[0]
-    print(json.dumps(taken))
-
-
-if __name__ == "__main__":
-    main()
+    return taken

@@ -30,18 +30,18 @@ def test_calls_end_in_time_and_nothing_is_lost(
         with Wire(served.url, seed, share=0) as wire:
             served.entry["OPTIONS"]["base_url"] = wire.url
             with new_world(tmp_path, seed, database_url(database), {"default": served.entry}) as world:
-                with Crew(world) as crew:
-                    writers = [crew.start("writer", slot) for slot in range(WRITERS)]
-                    crew.start("maintainer", MAINTAINER)
-                    for writer in writers:
-                        writer.await_entries(20)
-                    wire.share = SHARE
-                    _await_faults(wire)
-                    wire.share = 0
-                    # Nobody was stopped for good.
-                    for writer in writers:
-                        writer.await_entries(20)
-                    crew.kill_all()
+                crew = Crew(world)
+                writers = [crew.start("writer", slot) for slot in range(WRITERS)]
+                crew.start("maintainer", MAINTAINER)
+                for writer in writers:
+                    writer.await_entries(20)
+                wire.share = SHARE
+                _await_faults(wire)
+                wire.share = 0
+                # Nobody was stopped for good.
+                for writer in writers:
+                    writer.await_entries(20)
+                crew.kill_all()
                 oracle, found = looked_at(world)
     finally:
         served.stop()

@@ -1,6 +1,5 @@
 """Everything at once, in the threads of one process, for a while: nothing fails, and nothing grows."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -24,7 +23,7 @@ def test_operations_of_every_kind_neither_fail_nor_grow(
     seed = f"{SEED} soak {database}"
     engine = Embedded(tmp_path)
     with new_world(tmp_path, seed, database_url(database), {"default": engine.entry}) as world:
-        before, after = json.loads(world.run("tests.chaos.soak", str(SECONDS)))
+        before, after = world.call("soak", SECONDS)
         oracle, found = looked_at(world)
     assert after["resident"] - before["resident"] < MAX_GROWTH
     assert after["files"] - before["files"] < 16

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +22,41 @@ HANGS = 300
 
 
 class World:
+    """Processes are made by a nursery; see there."""
+
     def __init__(self, directory: Path, seed: str, database: dict[str, Any], vaults: dict[str, Any]) -> None:
         self.directory, self.seed = directory, seed
-        self._file = write_world(directory / "world.json", database, vaults, seed=seed)
-
-    def environment(self) -> dict[str, str]:
-        return environment_of(self._file)
-
-    def run(self, *arguments: str) -> str:
-        """The output of ``python -m …``, which must succeed, and has the time for it."""
-        done = subprocess.run(
-            [sys.executable, "-m", *arguments],
+        world = write_world(directory / "world.json", database, vaults, seed=seed)
+        self._nursery = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.nursery"],
             cwd=ROOT,
-            env=self.environment() | {"CHAOS_PATIENT": "1"},
-            capture_output=True,
+            env=environment_of(world),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             text=True,
-            timeout=2 * HANGS,
-            check=False,
         )
-        assert done.returncode == 0, f"{' '.join(arguments)}:\n{done.stdout}\n{done.stderr}"
-        return done.stdout
+
+    def order(self, **order: Any) -> int:
+        assert self._nursery.stdin is not None
+        assert self._nursery.stdout is not None
+        self._nursery.stdin.write(json.dumps(order) + "\n")
+        self._nursery.stdin.flush()
+        answer = self._nursery.stdout.readline()
+        assert answer, "the process that forks the others ended"
+        return int(answer)
+
+    def call(self, name: str, *arguments: Any) -> Any:
+        """What a new process returns, which must succeed, and has the time for it."""
+        status = self.order(call=name, arguments=arguments)
+        assert status == 0, f"{name} ended with status {status}"
+        answer = json.loads((self.directory / "answer").read_text("utf-8"))
+        assert "raised" not in answer, f"{name} {arguments}:\n{answer['raised']}"
+        return answer["returned"]
+
+    def close(self) -> None:
+        # Whoever is left notices that its parent is gone.
+        self._nursery.kill()
+        self._nursery.communicate()
 
     def journal(self, slot: int, incarnation: int) -> Path:
         return journal_in(self.directory, slot, incarnation)
@@ -90,10 +105,12 @@ def database_at(url: str, directory: Path) -> dict[str, Any]:
 
 @contextmanager
 def new_world(directory: Path, seed: str, url: str, vaults: dict[str, Any]) -> Iterator[World]:
-    """One with tables and a few tenants in it. A database that is not there is an error."""
-    world = World(directory, seed, database_at(url, directory), vaults)
-    world.run("tests.chaos.tables", "create")
-    try:
-        yield world
-    finally:
-        world.run("tests.chaos.tables", "drop")
+    """One with tables, a few tenants and a few rows in it. A database that is not there is an error."""
+    with closing(World(directory, seed, database_at(url, directory), vaults)) as world:
+        world.call("create")
+        try:
+            yield world
+        finally:
+            # After a failure some are still at work.
+            world.order(kill=0)
+            world.call("drop")
