@@ -3,7 +3,7 @@
 
 It has opened no database and no vault itself, so whoever is forked holds nothing that another one held. An order is a
 line of JSON. ``{"role": …, "slot": …, "incarnation": …}`` is answered with a pid; ``{"kill": pid}``, or 0 for all, with
-an exit status; ``{"call": …, "arguments": […]}`` with one when it is done, and what it returns is in a file, ``answer``.
+an exit status; ``{"call": …, "arguments": […]}`` with one when it is done, what it returns is in the file ``answer``.
 What is forked ends when this process does.
 """
 

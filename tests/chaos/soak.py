@@ -8,7 +8,6 @@ keystore. Returns what the process and its keystore were like after a third of t
 import os
 import random
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,6 @@ class Soak:
         self.directory, self.seed = directory, seed
         self.vault: Any = vaults["default"]
         self.calls = Calls()
-        self._began = time.monotonic()
         self._seconds = seconds
         self._ended = threading.Event()
         self.errors: list[BaseException] = []

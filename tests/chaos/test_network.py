@@ -45,7 +45,7 @@ def test_calls_end_in_time_and_nothing_is_lost(
                 oracle, found = looked_at(world)
     finally:
         served.stop()
-    assert oracle.given_up["VaultUnavailable"], "no fault reached a writer"
+    assert oracle.given_up.keys() & {"VaultUnavailable", "NoAnswerInTime"}, "no fault reached a writer"
     assert oracle.longest_call < TIMEOUT + SLACK
     done = f"{wire.faults.total()} faults of the network"
     said = {"experiment": "network", "vault": "served", "database": database}
