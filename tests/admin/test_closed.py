@@ -291,6 +291,17 @@ class TestForms:
         assert re.search(r">\s*new</textarea>", response.content.decode())
         assert stored(patients[0], "ssn", "ssn_keys") == before
 
+    def test_nor_does_a_field_beside_it_that_has_no_value(self, admin_client, damages, patients, organization, stored):
+        patient = Patient.objects.create(organization=organization, name="Cy", ssn=BAD)
+        damages.withdrawn()
+        sent = inputs(get(admin_client, url("change", patient))) | {"name": "Grace"}
+        assert sent["notes"] == ""
+        assert admin_client.post(url("change", patient), sent).status_code == 302
+        assert stored(patient, "name", "notes") == ("Grace", None)
+        response = admin_client.post(url("change", patient), sent | {"notes": "new"})
+        assert errors(response) == [reason("withdrawn")]
+        assert stored(patient, "notes") == (None,)
+
     def test_a_text_without_the_box_is_no_replacement(self, admin_client, damages, patients, stored):
         damages.refused()
         before = stored(patients[0], "ssn", "ssn_keys", "name")

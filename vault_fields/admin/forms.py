@@ -17,7 +17,7 @@ from vault_fields.fields.attempts import try_open
 from vault_fields.fields.changes import changed_columns, is_encrypted, keys_beside, settle
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.saving import seal_rows
-from vault_fields.fields.sealed import Sealed
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.frames import forgetful_class
 
 __all__ = ["ClosedFields", "closing"]
@@ -100,6 +100,7 @@ class ClosedFields(_Form):
         for name in self.closed:
             self._look_at_what_was_posted(name)
         if not self.errors and not self.instance._state.adding:
+            self._keep_nothing()
             # All are looked at before any is left out, which takes along what decides about others.
             for group in list(filter(self._is_left_out, all_groups_of(type(self.instance)))):
                 _leave_out(self.instance, group)
@@ -130,12 +131,18 @@ class ClosedFields(_Form):
         is_troubled = bool(group.member_names & (self.closed.keys() | self._replaced))
         if not is_moved and not group.member_names & set(self.changed_data) and _is_as_stored(self.instance, group):
             return is_troubled or _is_unwritable(self.instance, group)
-        if is_moved or is_troubled:
-            try:
-                seal_rows([(self.instance, group)], self.instance._state.db)
-            except (*ERRORS, KeyContextError) as error:
-                self._refuse(group, reason_of(error))
+        try:
+            seal_rows([(self.instance, group)], self.instance._state.db)
+        except (*ERRORS, KeyContextError) as error:
+            self._refuse(group, reason_of(error))
         return False
+
+    def _keep_nothing(self) -> None:
+        """A field without a value that was left empty has none. Django would write an empty text, which needs a key."""
+        for name in self.fields.keys() & set(_encrypted_names(self.instance)) - set(self.changed_data):
+            held = self.instance.__dict__.get(name)
+            if isinstance(held, Pending) and not held.previous and held.value in self.fields[name].empty_values:
+                self.instance.__dict__[name] = None
 
     def _refuse(self, group: Group, reason: Any) -> None:
         changed = [name for name in self.changed_data if name in group.member_names]

@@ -1,6 +1,5 @@
 """What stands in a form in the place of a value that does not open."""
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
@@ -36,13 +35,6 @@ class ClosedWidget(Widget):
         self.needs_multipart_form = widget.needs_multipart_form
         # A browser would not send a form whose required field cannot be seen.
         self.widget.is_required = False
-
-    def __deepcopy__(self, memo: dict[int, Any]) -> "ClosedWidget":
-        copied = copy.copy(self)
-        copied.attrs = self.attrs.copy()
-        copied.widget = copy.deepcopy(self.widget, memo)
-        memo[id(self)] = copied
-        return copied
 
     @property
     def media(self) -> Media:
