@@ -5,6 +5,7 @@ import secrets
 import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -283,9 +284,12 @@ def test_page_of_keys_is_asked_for_at_once(vault: LocalVault, key_file: Path, mo
 def test_provider_that_dies_midway_is_unavailable(make_vault: MakeVault, tmp_path: Path) -> None:
     """Its process is killed between two calls on one connection."""
     vault = make_vault(timeout=2.0)
-    with pytest.MonkeyPatch.context() as patch, running_kms(tmp_path) as kms:
+    with ExitStack() as stack:
+        patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name, value in AWS_ENVIRONMENT.items():
             patch.setenv(name, value)
+        # Its client takes the credentials that it finds when it is made.
+        kms = stack.enter_context(running_kms(tmp_path))
         activate(vault, {"provider": "aws", "settings": kms.settings()})
         key, other = vault.create_data_key(PAIR), vault.create_data_key(OTHER)
         kms.process.kill()
