@@ -264,8 +264,10 @@ def test_a_context_without_a_common_item_is_a_mismatch(patient, monkeypatch):
         groups._groups.pop(Patient, None)
 
 
-def test_a_context_from_outside_of_the_row_is_compared_with_nothing(organization, monkeypatch):
-    """As the name of the schema, in a project that has one for each tenant: a row that is copied to another opens."""
+def test_a_function_that_names_no_column_is_compared_with_nothing_which_is_why_e002_refuses_it(
+    organization, monkeypatch
+):
+    """What stands outside of the row has a form of its own, which is compared: see ``test_outside``."""
     from vault_fields.fields import groups
 
     schema = "acme"
