@@ -39,6 +39,7 @@ from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.progress import Progress, silent
 
 __all__ = ["ObjectClaim", "StoredObjects"]
 
@@ -147,7 +148,11 @@ class StoredObjects:
             else:
                 yield ObjectClaim(version.encrypted_keys, _context(version), partial(self._opens, version))
 
-    def rewrap(self) -> int:
+    def number_of_versions(self) -> int:
+        """How many versions of objects there are."""
+        return self._store.number_of_versions()
+
+    def rewrap(self, *, progress: Progress = silent) -> int:
         """
         Wrap the data keys of all versions anew under the current KEKs; return how many.
 
@@ -158,22 +163,28 @@ class StoredObjects:
         Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with.
         """
         done, damaged = 0, None
-        for version in self._store.each_version():
-            try:
-                if version.is_altered:
-                    raise self._damaged(version)
-                self._value(version)
-                key = self._vault.rewrap_data_key(version.encrypted_keys, _context(version))
-            except KeyRevoked:
-                continue
-            except _Damaged as error:
-                damaged = damaged or error
-                continue
-            self._store.rewrap(version, key.encrypted_keys)
-            done += 1
+        with progress("Wrapping keys", self.number_of_versions) as advance:
+            for version in self._store.each_version():
+                try:
+                    done += self._rewrapped(version)
+                except _Damaged as error:
+                    damaged = damaged or error
+                advance(1)
         if damaged is not None:
             raise damaged
         return done
+
+    def _rewrapped(self, version: StoredVersion) -> bool:
+        """Whether it could be; not if a key of it is revoked."""
+        if version.is_altered:
+            raise self._damaged(version)
+        try:
+            self._value(version)
+            key = self._vault.rewrap_data_key(version.encrypted_keys, _context(version))
+        except KeyRevoked:
+            return False
+        self._store.rewrap(version, key.encrypted_keys)
+        return True
 
     @forgetful
     def _seal(self, object_id: str, name: str, context: KeyContext, value: str) -> StoredVersion:

@@ -201,6 +201,12 @@ class ObjectStore:
 
         return self._change(object_id, expected, work)
 
+    def number_of_versions(self) -> int:
+        query = "SELECT count(*) FROM object JOIN object_version ON object_id = object.id WHERE environment = ?"
+        with self._connections.use() as connection:
+            (number,) = connection.execute(query, [self._environment]).fetchone()
+        return int(number)
+
     def each_version(self) -> Iterator[StoredVersion]:
         """Every version of every object, one in memory at a time, by id; those added meanwhile may be among them."""
         last = ""

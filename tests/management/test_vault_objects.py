@@ -1,0 +1,78 @@
+"""``manage.py vault_objects``."""
+
+from typing import Any
+
+import pytest
+from django.core.management import CommandError, call_command
+
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.exceptions import KeyRevoked
+from vault_fields.vaults import vaults
+
+ITEM = ("organization_id", "acme")
+CONTEXT = dict([ITEM])
+
+
+@pytest.fixture(autouse=True)
+def vault(settings: Any) -> Any:
+    """One of its own, with an environment that is served."""
+    settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}}
+    return vaults["default"].service.for_environment("staging")  # type: ignore[attr-defined]
+
+
+def rewrapped(capsys: pytest.CaptureFixture[str], environment: str = "staging") -> str:
+    call_command("vault_objects", "rewrap", "--environment", environment)
+    return capsys.readouterr().out
+
+
+def test_objects_of_any_environment_outlive_the_keys_that_wrapped_them(
+    vault: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = StoredObjects(vault)
+    first = objects.create("name", "value", CONTEXT)
+    objects.update(first.id, "another value")
+    vault.keks.rotate(*ITEM)
+
+    assert rewrapped(capsys) == "2 versions of stored objects in 'staging' were wrapped anew.\n"
+
+    vault.keks.retire(*ITEM, before=2)
+    assert objects.read(first.id).value == "another value"
+    assert objects.read(first.id, version_id=first.version_id).value == "value"
+
+
+def test_what_is_revoked_is_left_as_it_is_and_counted(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = StoredObjects(vault)
+    stored = objects.create("name", "value", CONTEXT)
+    objects.create("other", "value", {"organization_id": "other"})
+    vault.keks.disable(*ITEM)
+
+    assert rewrapped(capsys).splitlines() == [
+        "1 versions of stored objects in 'staging' were wrapped anew.",
+        "1 were left as they are: a key of theirs is revoked, or they are new.",
+    ]
+    with pytest.raises(KeyRevoked):
+        objects.read(stored.id)
+
+
+def test_version_that_was_edited_is_told_after_the_others_are_done(
+    vault: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    objects = StoredObjects(vault)
+    for name in ("first", "second", "third"):
+        objects.create(name, "value", CONTEXT)
+    with vault.store.connections.use() as connection:
+        connection.execute("UPDATE object SET context = '{\"organization_id\":\"evil\"}' WHERE name = 'second'")
+    vault.keks.rotate(*ITEM)
+
+    with pytest.raises(CommandError, match="damaged or was tampered with"):
+        rewrapped(capsys)
+
+    vault.keks.retire(*ITEM, before=2)
+    assert {objects.read_by_name(name).value for name in ("first", "third")} == {"value"}
+
+
+def test_environment_that_nobody_uses_is_refused(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    StoredObjects(vault).create("name", "value", CONTEXT)
+
+    with pytest.raises(CommandError, match="There is no environment 'stagin' in this vault. Did you mean staging"):
+        rewrapped(capsys, "stagin")

@@ -1,0 +1,34 @@
+"""``manage.py vault_objects``: what is done to all stored objects of an environment."""
+
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.management.keystores import KeystoreCommand, require_environment
+from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
+
+
+class Command(KeystoreCommand):
+    help = (
+        "rewrap: opens every version of every stored object of an environment, and wraps its data key under the keys "
+        "that wrap for its context now. After a KEK was rotated, before its older versions are retired. Values are not "
+        "touched. Interrupted, it can be run again."
+    )
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("action", choices=["rewrap"])
+        parser.add_argument(
+            "--environment", default=DEFAULT_ENVIRONMENT, help="The environment (default: %(default)s)."
+        )
+        super().add_arguments(parser)
+
+    def handle(self, *args: Any, vault: str, environment: str, **options: Any) -> None:
+        with self.failures_told(vault):
+            service = self.embedded(vault).service
+            require_environment(service, environment)
+            objects = StoredObjects(service.for_environment(environment))
+            done, total = objects.rewrap(progress=self.progress()), objects.number_of_versions()
+            self.stdout.write(f"{done} versions of stored objects in {environment!r} were wrapped anew.")
+            if done < total:
+                self.stdout.write(f"{total - done} were left as they are: a key of theirs is revoked, or they are new.")
