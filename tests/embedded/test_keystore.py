@@ -398,7 +398,7 @@ def test_in_memory_store_survives_an_error_and_close() -> None:
     store.adopt_root_key("root")
     store.add(record(1))
 
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(VaultUnavailable, match=r"The keystore in memory failed: UNIQUE constraint failed: kek\.id"):
         store.add(record(1, item_value="other"))
     with pytest.raises(RuntimeError), store.connections.use():
         raise RuntimeError
