@@ -106,7 +106,9 @@ def test_json_fields_open_a_vector_of_json(vector, settings):
 def test_fields_refuse_an_invalid_vector_with_the_error_it_names(vector, settings):
     with pytest.raises(exceptions.VaultFieldsError) as caught:
         open_with_fields(vector, settings)
-    assert type(caught.value) is getattr(exceptions, vector["expect"])
+    # Only this package tells apart which of its settings is missing.
+    kind = {exceptions.UnknownVault: exceptions.DecryptionError}.get(type(caught.value), type(caught.value))
+    assert kind is getattr(exceptions, vector["expect"])
     assert str(caught.value).startswith((f"{vector['label']}: ", f"VAULTS['default']: {vector['label']}: "))
     for secret in (vector["data_key"], vector["encrypted_keys"], "123-45-6789", vector["value"].rpartition("$")[2]):
         assert not secret or secret not in str(caught.value)
