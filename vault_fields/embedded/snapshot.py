@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vault_fields.embedded import failures
-from vault_fields.embedded.columns import Malformed, texts, typed
+from vault_fields.embedded.columns import texts, typed
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.rowtags import TaggedRows, count_tagged_rows, tagged_rows
@@ -96,6 +96,6 @@ def opened(path: Path, name: Path, *, mode: str = "rw") -> Iterator[sqlite3.Conn
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)) as connection:
             yield connection
-    except (sqlite3.Error, ValueError, Malformed) as error:
+    except Exception as error:
         failures.raise_as_ours(error, name)
         raise
