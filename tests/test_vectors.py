@@ -14,10 +14,12 @@ from tests.testapp.models import Patient, Setting, Token
 from tests.vectors import generate
 from tests.vectors.scenario import Scenario
 from vault_fields import exceptions
+from vault_fields.backends.memory import InMemoryVault
 from vault_fields.fields import EncryptedJSONField, EncryptedTextField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import open_sealed
 from vault_fields.fields.sealed import Sealed
+from vault_fields.keycache import KeyCache
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 
@@ -112,6 +114,19 @@ def test_fields_refuse_an_invalid_vector_with_the_error_it_names(vector, setting
     assert str(caught.value).startswith((f"{vector['label']}: ", f"VAULTS['default']: {vector['label']}: "))
     for secret in (vector["data_key"], vector["encrypted_keys"], "123-45-6789", vector["value"].rpartition("$")[2]):
         assert not secret or secret not in str(caught.value)
+
+
+BEFORE_THE_VAULT = {"EnvelopeError", "KeyContextMismatch", "PlaintextFound"}
+
+
+@each({name: vector for name, vector in INVALID.items() if vector["expect"] in BEFORE_THE_VAULT})
+def test_the_vault_is_asked_about_nothing_that_cannot_open(vector, settings, monkeypatch):
+    asked = []
+    monkeypatch.setattr(InMemoryVault, "decrypt_data_keys", lambda vault, wanted: asked.append(wanted))
+    monkeypatch.setattr(KeyCache, "get", lambda cache, name: asked.append(name))
+    with pytest.raises(getattr(exceptions, vector["expect"])):
+        open_with_fields(vector, settings)
+    assert asked == []
 
 
 # By the second decoder.
