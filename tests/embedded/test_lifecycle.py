@@ -287,6 +287,15 @@ def test_state_forbids(vault: EmbeddedVault, keks: Keks, after: timedelta | None
     assert keks.get(*ITEM) == before
 
 
+def test_waiting_period_is_not_cut_short(vault: EmbeddedVault, keks: Keks) -> None:
+    vault.create(ACME)
+    pending = keks.destroy(*ITEM, after=PERIOD)
+
+    with pytest.raises(VaultRefused, match=f"cannot be destroyed: {PENDING}"):
+        keks.destroy(*ITEM, after=timedelta(0))
+    assert keks.get(*ITEM) == pending
+
+
 def test_log_that_others_read_is_emptied_by_the_next_run(
     path: Path, keks: Keks, open_vault: Callable[..., EmbeddedVault], clock: Clock
 ) -> None:
