@@ -47,6 +47,12 @@ class Term:
         self._generation = cache.generation
         self._expires = cache.now() + (age or cache.max_age or UNCACHED_AGE)
 
+    def from_now(self, age: float) -> "Term":
+        """One that begins now, for what holds no key; a purge ends it even if it came while the Vault was asked."""
+        term = Term(self._cache, age)
+        term._generation = self._generation
+        return term
+
     @property
     def is_over(self) -> bool:
         return self._cache.generation != self._generation or self._cache.now() >= self._expires

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import pickle
+from unittest import mock
 
 import pytest
 from django.core.exceptions import SynchronousOnlyOperation
@@ -163,6 +164,43 @@ def test_a_silent_vault_is_waited_for_once_however_often_a_page_tries(page):
             assert not any(try_open(row, "ssn") for row in rows * 3)
     now *= 2
     assert [bool(try_open(row, "ssn")) for row in rows] == [True, True, False, False]
+
+
+def test_the_time_that_a_silent_vault_took_is_not_that_for_which_it_is_left_alone(page):
+    """With the usual time-out it would be over when the first row has failed, and each row would wait."""
+    vault = vaults["default"]
+    vault.purge()
+    rows = list(Patient.objects.order_by("pk"))
+    now, real = 0.0, vault.decrypt_data_keys
+    vault.cache._clock = lambda: now
+
+    def slowly(wanted):
+        nonlocal now
+        now += FAILURE_AGE
+        return real(wanted)
+
+    with (
+        vault.fail_with(NoAnswerInTime("silence")),
+        mock.patch.object(vault, "decrypt_data_keys", slowly),
+        assert_vault_calls(decrypt=4),
+    ):
+        assert not any(try_open(row, "ssn") for row in rows)
+
+
+def test_what_failed_while_the_cache_was_purged_is_asked_for_again(page):
+    vault = vaults["default"]
+    vault.purge()
+    rows = list(Patient.objects.order_by("pk"))
+    real = vault.decrypt_data_keys
+
+    def meanwhile(wanted):
+        outcomes = real(wanted)
+        vault.purge()
+        return outcomes
+
+    with vault.fail_with(VaultRefused("no")), mock.patch.object(vault, "decrypt_data_keys", meanwhile):
+        assert not try_open(rows[0], "ssn")
+    assert try_open(rows[1], "ssn")
 
 
 # In templates.

@@ -337,9 +337,10 @@ class Batch:
         self._settled.add(wanted)
         if (known := self._known(companion, vault.cache, again)) is not None:
             return known
-        term, brief = Term(vault.cache), Term(vault.cache, FAILURE_AGE)
+        term = Term(vault.cache)
         # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
+        brief = term.from_now(FAILURE_AGE)
         for name, outcome in _lasting(outcomes).items():
             if self._holds and vault.cache.get(name) is None:
                 self._held[name] = outcome, term
