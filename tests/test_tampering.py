@@ -136,6 +136,7 @@ def test_flips_meet_every_kind_of_check(patient, stored, outcomes):
         "EnvelopeError",
         "KeyContextMismatch",
         "PlaintextFound",
+        "UnknownVault",
         "VaultRefused",
     }
 
