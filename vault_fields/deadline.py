@@ -143,7 +143,16 @@ class _Together(Generic[K, T]):
         try:
             for number in range(workers):
                 # Daemons: a process that ends does not wait for them either.
-                threading.Thread(target=self._work, name=f"{called}-{number}", daemon=True).start()
+                thread = threading.Thread(target=self._work, name=f"{called}-{number}", daemon=True)
+                try:
+                    thread.start()
+                except RuntimeError:
+                    # There can be no more of them. Those that there are do it all, one after the other.
+                    if not number:
+                        raise VaultUnavailable(
+                            "No thread can be started to ask in: this process has as many as it may."
+                        ) from None
+                    break
             with self._changed:
                 self._changed.wait_for(self._is_done, self._deadline.timeout + LEEWAY)
         finally:

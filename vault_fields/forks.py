@@ -56,14 +56,21 @@ def leave_to_parent(*things: Any) -> None:
 
     To close a connection there, or to have it collected, may end it for the parent.
     """
-    _inherited.extend(things)
+    _inherited.extend(thing for thing in things if thing)
 
 
 def _before() -> None:
+    # The process forks whatever is raised here, such as what a signal raises: so all the others are held before.
+    fault = None
     _lock.acquire()
     for holder in list(_holders):
-        holder.before_fork()
         _held.append(holder)
+        try:
+            holder.before_fork()
+        except BaseException as error:  # noqa: BLE001 - it is raised below.
+            fault = fault or error
+    if fault is not None:
+        raise fault
 
 
 def _after() -> None:

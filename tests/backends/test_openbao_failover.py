@@ -237,7 +237,7 @@ def test_two_threads_that_turn_from_an_address_turn_once(make_vault: Callable[..
     endpoint = make_vault("http://127.0.0.1:1", "http://127.0.0.1:2", "http://127.0.0.1:3")._endpoint
     requests = [endpoint.request("/", {}, RetryPolicy().begin()) for _ in range(2)]
     for request in requests:
-        endpoint.turn_from(request)
+        endpoint.turn_from(request.url.netloc)
     assert endpoint._first == 1
 
 

@@ -208,11 +208,12 @@ def test_providers_of_one_operation_share_its_timeout(
     make_vault: MakeVault, bao: Bao, gate: Callable[[str], Gate], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(circuits, "PAUSE", 0.0)
-    vault = make_vault(timeout=2.0)
+    vault = make_vault()
     gates = [gate(bao.url), gate(bao.url)]
     for before, item in zip(gates, (ITEM, ("region", "eu")), strict=True):
         activate(vault, {"provider": "openbao", "settings": bao.settings(address=before.url)}, *item)
     key = vault.create_data_key(BOTH)
+    vault = make_vault(timeout=2.0)
     for before in gates:
         before.hang()
     given: list[float] = []

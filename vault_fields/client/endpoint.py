@@ -73,9 +73,9 @@ class Endpoint:
         return self._urls[0].host
 
     @property
-    def asked_first(self) -> str:
-        """The address that is asked first now, with its port if that is not the usual one, for messages."""
-        return self._urls[self._first].netloc.decode("ascii")
+    def netloc(self) -> bytes:
+        """The address that is asked first now, with its port if that is not the usual one."""
+        return self._urls[self._first].netloc
 
     @property
     def places(self) -> int:
@@ -103,11 +103,11 @@ class Endpoint:
         host = response.request.url.netloc.decode("ascii")
         return Reading(response.status_code, response.headers, tries, self._judge, self._answers, host)
 
-    def turn_from(self, request: httpx.Request) -> None:
-        """Ask the next address from now on, unless another thread has turned from the one of this request already."""
+    def turn_from(self, netloc: bytes) -> None:
+        """Ask the next address from now on, unless another thread has turned from this one already."""
         first = self._first
         # Two threads at once do it once: both assign the same.
-        if request.url.netloc == self._urls[first].netloc:
+        if netloc == self._urls[first].netloc:
             self._first = (first + 1) % len(self._urls)
 
     def connect(self, kind: type[C]) -> C:

@@ -85,11 +85,15 @@ class VaultClient:
 
     def _sent(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         deadline = Deadline(self._policy.timeout if timeout is None else timeout)
-        return in_time(lambda: self._send(path, payload, timeout), self._given_up, deadline, called="vault-call")
+        asked = self._endpoint.netloc
+        return in_time(
+            lambda: self._send(path, payload, timeout), lambda: self._given_up(asked), deadline, called="vault-call"
+        )
 
-    def _given_up(self) -> NoReturn:
+    def _given_up(self, asked: bytes) -> NoReturn:
+        self._endpoint.turn_from(asked)
         raise NoAnswerInTime(
-            f"The Vault did not answer in time, and the call was given up. Host: {self._endpoint.asked_first}.",
+            f"The Vault did not answer in time, and the call was given up. Host: {asked.decode('ascii')}.",
             alias=self._endpoint.alias,
         )
 
@@ -100,9 +104,9 @@ class VaultClient:
             outcome = self._try(request, tries)
             if isinstance(outcome, Answer):
                 return outcome
-            pause = outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries)
-            self._endpoint.turn_from(request)
-            self._sleep(pause)
+            if outcome.may_pass:
+                self._endpoint.turn_from(request.url.netloc)
+            self._sleep(outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries))
 
     def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None
@@ -203,9 +207,9 @@ class AsyncVaultClient:
             outcome = await self._try(request, tries)
             if isinstance(outcome, Answer):
                 return outcome
-            pause = outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries)
-            self._endpoint.turn_from(request)
-            await self._sleep(pause)
+            if outcome.may_pass:
+                self._endpoint.turn_from(request.url.netloc)
+            await self._sleep(outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries))
 
     async def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         reading = None

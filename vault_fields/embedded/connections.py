@@ -120,13 +120,21 @@ class FileConnections(Connections):
         # it that it holds the locks of every connection that is open now.
         self._turn.acquire()
         self._forking = True
-        self._turn.wait_for(lambda: not self._in_use)
+        interruption = None
+        while self._in_use:
+            try:
+                self._turn.wait()
+            except BaseException as error:  # noqa: BLE001 - of a signal: the process forks all the same.
+                interruption = error
         _close_all(self._idle)
+        if interruption is not None:
+            raise interruption
 
     def after_fork(self) -> None:
-        self._forking = False
-        self._turn.notify_all()
-        self._turn.release()
+        if self._forking:
+            self._forking = False
+            self._turn.notify_all()
+            self._turn.release()
 
     def _require_same_file(self, identity: tuple[int, int]) -> None:
         # The connections would go on with a file that no longer has a name, and the KEKs written to it would be lost.

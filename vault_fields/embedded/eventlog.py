@@ -6,6 +6,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -82,8 +83,11 @@ class EventLog:
             self._pending.append(event)
             full = len(self._pending) % BATCH == 0
             if self._flusher is None:
-                self._flusher = threading.Thread(target=self._flush_until_empty, name="vault-events", daemon=True)
-                self._flusher.start()
+                flusher = threading.Thread(target=self._flush_until_empty, name="vault-events", daemon=True)
+                # A process that has as many threads as it may has one another time.
+                with suppress(RuntimeError):
+                    flusher.start()
+                    self._flusher = flusher
         if full:
             self._try_to_flush()
 

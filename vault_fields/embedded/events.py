@@ -48,6 +48,8 @@ _WITHOUT_ACTOR = frozenset({"vault.byok_key.deleted", "vault.byok_key.verificati
 _INSERT = (
     "INSERT INTO event (id, environment, name, actor_id, actor_name, actor_source, data, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+    # Who was interrupted after the commit does not know of it, and stores them again.
+    " ON CONFLICT (id) DO NOTHING"
 )
 
 

@@ -45,7 +45,8 @@ def raise_as_ours(error: BaseException, path: Path) -> None:
     """Raise the error of this package for whatever reading and writing a keystore raises; return from all others."""
     if isinstance(error, sqlite3.Error):
         raise from_sqlite(error, path) from error
-    if isinstance(error, OSError):
+    # That a file exists is said by this package itself, of a backup.
+    if isinstance(error, OSError) and not isinstance(error, FileExistsError):
         raise from_os(error, path) from error
     if isinstance(error, (UnicodeDecodeError, Malformed)):
         # SQLite quotes the file in its messages, and the sqlite3 module cannot read what it quotes.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
-from vault_fields.embedded.columns import typed
+from vault_fields.embedded.columns import Malformed, typed
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert, timestamp
 from vault_fields.embedded.paging import Page, Window, fetch_page
@@ -208,7 +208,11 @@ class ObjectStore:
         return int(number)
 
     def each_version(self) -> Iterator[StoredVersion]:
-        """Every version of every object, one in memory at a time, by id; those added meanwhile may be among them."""
+        """
+        Every version of every object, one in memory at a time, by id; those added meanwhile may be among them.
+
+        One that is damaged is altered, and says nothing but its id.
+        """
         last = ""
         while True:
             with self._connections.use() as connection:
@@ -216,9 +220,13 @@ class ObjectStore:
                 row = connection.execute(query, [self._environment, last]).fetchone()
                 if row is None:
                     return
+                (last,) = typed(row[3:4], str)
+            try:
                 version = _version(row)
-            yield replace(version, is_altered=not self._tags.is_authentic("object", row[11:]))
-            last = version.version_id
+            except Malformed:
+                yield StoredVersion("", "", "", last, "", "", b"", "", "", "", "", "", is_altered=True)
+            else:
+                yield replace(version, is_altered=not self._tags.is_authentic("object", row[11:]))
 
     def rewrap(self, version: StoredVersion, encrypted_keys: str) -> None:
         """Replace the encrypted keys of a version by others of the same data key. Raises as ``require_standing``."""

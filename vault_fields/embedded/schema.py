@@ -1,5 +1,6 @@
 """The tables of a keystore, and how one is told from any other SQLite file."""
 
+import functools
 import secrets
 import sqlite3
 
@@ -8,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.embedded.tables import BYOK, EVENTS, OBJECTS
 from vault_fields.exceptions import VaultUnavailable
 
-__all__ = ["SCHEMA_VERSION", "create_schema", "require_not_newer", "verify_schema", "version_of"]
+__all__ = ["SCHEMA_VERSION", "create_schema", "has_own_tables", "require_not_newer", "verify_schema", "version_of"]
 
 # Whoever changes a table, an index or a trigger counts this up, writes a step into ``steps``, and keeps a keystore of
 # the new schema in tests/embedded/schemas.
@@ -103,12 +104,42 @@ def require_not_newer(connection: sqlite3.Connection, path: object) -> None:
 
 
 def verify_schema(connection: sqlite3.Connection, path: object) -> None:
-    """As ``require_not_newer``, and refuse one that was not upgraded yet. Reads only."""
+    """As ``require_not_newer``, and refuse one that was not upgraded yet, or has other tables. Reads only."""
     require_not_newer(connection, path)
     if (version := version_of(connection)) < SCHEMA_VERSION:
         raise VaultUnavailable(
             f"{_differs(path, version)} Stop the processes that use it, and run `manage.py vault_keystore upgrade`."
         )
+    if not has_own_tables(connection):
+        # A trigger of somebody else's would change rows as they are written, and have the change authenticated.
+        raise VaultUnavailable(
+            f"The keystore {path} has other tables, indexes or triggers than a release makes: somebody has changed "
+            "them. Nothing was written. Find out who, and restore the keystore from a backup."
+        )
+
+
+def has_own_tables(connection: sqlite3.Connection) -> bool:
+    """Whether the tables, indexes and triggers are those that ``create_schema`` makes, text for text."""
+    return _tables(connection) == _tables_of_this_release()
+
+
+@functools.cache
+def _tables_of_this_release() -> set[tuple[str, ...]]:
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        create_schema(connection)
+        return _tables(connection)
+    finally:
+        connection.close()
+
+
+def _tables(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
+    # SQLite's own need not be there, as its statistics, or have no text.
+    return set(
+        connection.execute(
+            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+        )
+    )
 
 
 def _differs(path: object, version: int) -> str:

@@ -9,7 +9,10 @@ from vault_fields.embedded.rowtags import TaggedRows, VaultReplaced
 
 __all__ = ["require_standing"]
 
-_KEK = "SELECT 1 FROM kek JOIN kek_version ON kek_id = id WHERE id = ? AND version = ? AND state = ?"
+_KEK = (
+    "SELECT 1 FROM kek JOIN kek_version ON kek_id = id"
+    " WHERE id = ? AND version = ? AND state = ? AND version >= minimum_version"
+)
 _CUSTOMERS = "SELECT 1 FROM byok_key WHERE id = ? AND state = ?"
 
 

@@ -3,7 +3,7 @@
 import sqlite3
 from collections.abc import Mapping, Sequence
 
-from vault_fields.embedded.schema import SCHEMA_VERSION, create_schema, version_of
+from vault_fields.embedded.schema import SCHEMA_VERSION, has_own_tables, version_of
 from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["climb", "has_tags", "require_steps"]
@@ -131,28 +131,10 @@ def climb(connection: sqlite3.Connection, location: object) -> None:
     for version in range(version_of(connection), SCHEMA_VERSION):
         for statement in _STEPS[version]:
             connection.execute(statement)
-    if _tables(connection) != _tables_of_this_release():
+    if not has_own_tables(connection):
         raise VaultUnavailable(
             f"The keystore {location} cannot be upgraded: its tables, indexes or triggers are not those that a release "
             "has made. Nothing was changed. Drop what somebody added to it, or restore it from a backup."
         )
     connection.execute("UPDATE vault SET mark = hex(randomblob(16))")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _tables_of_this_release() -> set[tuple[str, ...]]:
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    try:
-        create_schema(connection)
-        return _tables(connection)
-    finally:
-        connection.close()
-
-
-def _tables(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
-    # SQLite's own need not be there, as its statistics, or have no text.
-    return set(
-        connection.execute(
-            "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
-        )
-    )

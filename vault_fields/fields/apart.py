@@ -1,5 +1,6 @@
 """A key context that lies in a row which the same write changes: it was derived from what that row was."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import reduce
@@ -35,10 +36,17 @@ def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model],
     value in one of these columns: they would be encrypted for the tenant that it had.
     """
     ways = [(instance, group, *way) for instance, group in rows for way in leading(group, fields)]
+    by_pk: dict[Any, dict[Any, list[Model]]] = {}
+    for field in {field for *_, field in ways}:
+        found_by = by_pk[field] = defaultdict(list)
+        for other in written:
+            found_by[_pk(other, field)].append(other)
     for instance, group, relations, field in ways:
         found = reduce(getattr, relations, instance)
-        for other in written:
-            if other is not found and _pk(other, field) == _pk(found, field) and _differ(other, found, field):
+        # One that is not stored yet has none, and nobody else is the same row.
+        same = by_pk[field].get(pk, ()) if (pk := _pk(found, field)) is not None else ()
+        for other in same:
+            if other is not found and _differ(other, found, field):
                 for each, _, names, _ in ways:
                     each._state.fields_cache.pop(names[0], None)  # Whoever does as is said finds it as it is then.
                 raise apart_error(group, instance.pk, found, field, relations[0])

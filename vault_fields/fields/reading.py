@@ -145,7 +145,10 @@ class _Column:
         if self.pk is None:
             return f"row {number} of the query"
         fields = self.loader.field.model._meta.pk_fields
-        values = tuple(field.to_python(row[position]) for field, position in zip(fields, self.pk, strict=True))
+        try:
+            values = tuple(field.to_python(row[position]) for field, position in zip(fields, self.pk, strict=True))
+        except (TypeError, ValueError, ValidationError):
+            return f"row {number} of the query"
         return f"pk={values if len(values) > 1 else values[0]!r}"
 
     def complete(self, row: list[Any]) -> None:
