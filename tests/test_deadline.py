@@ -7,7 +7,7 @@ from contextvars import ContextVar
 import pytest
 
 from vault_fields.deadline import Deadline, ask_together, in_own_thread, in_time
-from vault_fields.exceptions import VaultThrottled
+from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 
 
 def missed() -> str:
@@ -166,3 +166,27 @@ def test_a_coroutine_that_is_cancelled_leaves_its_thread_to_end_by_itself():
     asyncio.run(scene())
     stuck.set()
     assert ended.wait(30)
+
+
+def no_more_than(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    started, start = [], threading.Thread.start
+
+    def starting(thread: threading.Thread) -> None:
+        if len(started) == threads:
+            raise RuntimeError("can't start new thread")
+        started.append(thread)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", starting)
+
+
+def test_where_threads_are_few_those_that_there_are_do_it(monkeypatch):
+    no_more_than(1, monkeypatch)
+    found = ask_together(range(20), str, missed, Deadline(60), at_once=4)
+    assert list(found.items()) == [(number, str(number)) for number in range(20)]
+
+
+def test_without_any_thread_the_vault_is_unavailable(monkeypatch):
+    no_more_than(0, monkeypatch)
+    with pytest.raises(VaultUnavailable, match="No thread can be started"):
+        ask_together(range(20), str, missed, Deadline(60), at_once=4)

@@ -19,7 +19,7 @@ from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.client import AsyncVaultClient, Endpoint, VaultClient
 from vault_fields.client.lease import Lease
 from vault_fields.embedded.circuits import MAX_CALLS_AT_ONCE, Circuit
-from vault_fields.embedded.connections import MemoryConnections
+from vault_fields.embedded.connections import FileConnections, MemoryConnections
 from vault_fields.keycache import KeyCache
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.keyshare import KeyShare
@@ -98,6 +98,62 @@ def test_nothing_new_is_used_while_a_fork_is_under_way() -> None:
         forks._after()
     thread.join()
     assert made
+
+
+def test_an_interrupted_fork_holds_all_others_and_lets_go_of_all() -> None:
+    """A signal arrives in the main thread, which forks; Python forks whatever a hook raises."""
+
+    class Interrupted(Thing):
+        def before_fork(self) -> None:
+            super().before_fork()
+            raise KeyboardInterrupt
+
+    things = [Interrupted(), Thing(), Interrupted()]
+    for thing in things:
+        forks.hold_while_forking(thing)
+
+    with pytest.raises(KeyboardInterrupt):
+        forks._before()
+    forks._after()
+
+    assert [thing.told for thing in things] == [["before", "after"]] * 3
+    assert forks._lock.acquire(blocking=False), "nothing is held any more"
+    forks._lock.release()
+
+
+def test_a_signal_does_not_end_the_wait_for_who_uses_a_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connections = FileConnections(tmp_path / "vault.sqlite3")
+    ready, end = threading.Event(), threading.Event()
+
+    def use() -> None:
+        with connections.use():
+            ready.set()
+            assert end.wait(60)
+
+    user = threading.Thread(target=use)
+    user.start()
+    assert ready.wait(60)
+    wait = connections._turn.wait
+    signals = iter([KeyboardInterrupt, None])
+
+    def interrupted(timeout: float | None = None) -> bool:
+        if next(signals, None) is not None:
+            raise KeyboardInterrupt
+        end.set()
+        return wait(timeout)
+
+    monkeypatch.setattr(connections._turn, "wait", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        connections.before_fork()
+    assert not connections._in_use
+    connections.after_fork()
+    user.join(60)
+    monkeypatch.undo()
+    with connections.use() as connection:
+        assert connection.execute("SELECT 1").fetchone() == (1,)
+    connections.after_fork()  # Of a fork that was interrupted before it held them.
 
 
 # Each that has a lock, in a child that is forked while another thread holds it.

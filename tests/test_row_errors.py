@@ -210,6 +210,12 @@ def test_a_query_of_values_says_which_row_it_is(damage, query):
         assert message.startswith(f"testapp.Legacy.text ({place.format(pk=row.pk)}")
 
 
+def test_a_key_that_only_the_database_can_convert_is_not_named(damage, monkeypatch):
+    damage("unknown vault")
+    monkeypatch.setattr(Legacy._meta.pk, "to_python", lambda value: int(None))
+    assert "testapp.Legacy.text (row 3 of the query)" in failing(Legacy.objects.order_by("pk").values("pk", "text"))
+
+
 @kinds
 def test_the_others_are_had_from_rows(damage, kind):
     row = damage(kind)

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import logging
 import socket
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -231,6 +232,27 @@ def test_a_key_that_nobody_hears_of_is_not_waited_for_without_end(
     with pytest.raises(VaultUnavailable, match="was made and is not known yet"):
         vault.create_data_key(ACME)
     assert vault.calls == {"create": 8}
+
+
+def test_an_address_whose_look_up_hangs_is_not_asked_first_the_next_time(
+    server: FaultyServer, make_vault: Callable[..., OpenBaoVault], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or whose server sends byte by byte: nobody waits for such a call any more, nor for what it would tell."""
+    stuck, look_up = threading.Event(), socket.getaddrinfo
+
+    def hanging(host: Any, *args: Any, **options: Any) -> Any:
+        if host in {"localhost", b"localhost"}:
+            stuck.wait(120)
+        return look_up(host, *args, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hanging)
+    vault = make_vault("http://localhost:1", server.url, timeout=2.0)
+    try:
+        with pytest.raises(VaultUnavailable, match=r"Host: localhost:1\."):
+            vault.create_data_key(ACME)
+        assert vault.create_data_key(ACME)
+    finally:
+        stuck.set()
 
 
 def test_two_threads_that_turn_from_an_address_turn_once(make_vault: Callable[..., OpenBaoVault]) -> None:

@@ -130,6 +130,49 @@ def test_noted_events_are_stored_soon(store: KeyStore, path: Path) -> None:
     assert _stored(path) == ['{"kv_name":"1"}', '{"kv_name":"2"}']
 
 
+def test_a_flush_that_is_interrupted_after_its_commit_stores_nothing_twice(
+    store: KeyStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(FileConnections(path), flush_after=3600)
+    log.note(listed(1))
+    write = log._write
+
+    def interrupted(events: list[Event]) -> None:
+        write(events)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(log, "_write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        log.flush()
+    monkeypatch.undo()
+    log.note(listed(2))
+    log.flush()
+
+    assert _stored(path) == ['{"kv_name":"1"}', '{"kv_name":"2"}']
+
+
+def test_an_event_is_noted_where_no_thread_can_be_had(
+    store: KeyStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = EventLog(FileConnections(path), flush_after=0.001)
+    refused = []
+
+    def refuse(thread: threading.Thread) -> None:
+        refused.append(thread)
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    log.note(listed(1))
+    monkeypatch.undo()
+    assert len(refused) == 1
+    log.note(listed(2))  # This one has a thread.
+
+    deadline = time.monotonic() + 60
+    while len(_stored(path)) < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def _stored(path: Path) -> list[str]:
     if not path.exists():
         return []

@@ -406,3 +406,27 @@ def test_in_memory_store_survives_an_error_and_close() -> None:
 
     assert store.location == "in memory"
     assert store.current("default", "organization_id", "acme") == record(1)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "CREATE TRIGGER other AFTER UPDATE OF tag ON kek BEGIN UPDATE kek SET state = 'enabled' WHERE id = new.id; END",
+        "DROP TRIGGER kek_updated",
+        "DROP INDEX object_of_environment",
+        "CREATE TABLE other (id TEXT)",
+    ],
+)
+def test_tables_and_triggers_of_somebody_else_are_refused(
+    path: Path, open_vault: Callable[..., EmbeddedVault], statement: str
+) -> None:
+    """A trigger changes rows as they are written, and the change would be authenticated with them."""
+    vault = open_vault()
+    vault.create(KeyContext({"organization_id": "acme"}))
+    vault.store.close()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(statement)
+        connection.commit()
+
+    with pytest.raises(VaultUnavailable, match="has other tables, indexes or triggers than a release makes"):
+        open_vault().create(KeyContext({"organization_id": "acme"}))

@@ -414,6 +414,15 @@ def folders(organization, other_organization):
     return Folder.objects.create(pk=3, organization=organization, parent_id=1, text="t")
 
 
+def test_rows_that_are_not_stored_yet_are_nobody_elses(folders, organization):
+    """They have no key, and that of one is not that of another."""
+    made = Folder.objects.bulk_create(
+        [Folder(organization=organization, parent=folders, text=f"n{number}") for number in range(3)]
+    )
+    assert sorted(Folder.objects.filter(parent=folders).values_list("text", flat=True)) == ["n0", "n1", "n2"]
+    assert len(made) == 3
+
+
 @pytest.mark.parametrize("joined", [False, True], ids=["simple", "joined"])
 def test_a_context_in_a_row_that_the_same_update_changes_is_refused(folders, organization, other_organization, joined):
     third = Organization.objects.create(workos_id="org_3")

@@ -40,12 +40,12 @@ def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model],
     for field in {field for *_, field in ways}:
         found_by = by_pk[field] = defaultdict(list)
         for other in written:
-            found_by[_pk(other, field)].append(other)
+            # Those that are not stored yet have none, and are nobody else's row.
+            if (pk := _pk(other, field)) is not None:
+                found_by[pk].append(other)
     for instance, group, relations, field in ways:
         found = reduce(getattr, relations, instance)
-        # One that is not stored yet has none, and nobody else is the same row.
-        same = by_pk[field].get(pk, ()) if (pk := _pk(found, field)) is not None else ()
-        for other in same:
+        for other in by_pk[field].get(_pk(found, field), ()):
             if other is not found and _differ(other, found, field):
                 for each, _, names, _ in ways:
                     each._state.fields_cache.pop(names[0], None)  # Whoever does as is said finds it as it is then.
