@@ -229,8 +229,6 @@ def _stays(work: _Work, held: Sealed) -> bool:
 
 def _sibling(work: _Work) -> str | None:
     """Another companion of the same row for the same context: one data key serves a row's equal contexts."""
-    if work.keeps_key:
-        return None
     for group in all_groups_of(type(work.instance)):
         keys = current_keys(work.instance, group)
         if group is not work.group and _serves(keys, work.group, work.context):
