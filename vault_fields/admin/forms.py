@@ -49,9 +49,11 @@ class ClosedFields(_Form):
     saves_nothing = False
     _replaced: set[str]
     _not_copied: list[str]
+    _stood_in: dict[str, Any]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         failures = dict(_failures(kwargs.get("instance"), self._meta))
+        self._stood_in = _deciding(kwargs.get("instance"))
         # Django reads the values of the fields that are not excluded.
         self._meta = copy.copy(self._meta)
         self._meta.exclude = [*(self._meta.exclude or ()), *failures]
@@ -127,7 +129,9 @@ class ClosedFields(_Form):
     def _is_left_out(self, group: Group) -> bool:
         """Whether nothing of a group is to be written. Otherwise it is found out here whether it can be."""
         settle(self.instance, group)
-        is_moved = bool(group.context_names & set(self.changed_data))
+        # The project's own code may move a row as well, in clean(). One that was moved by SQL was read like that.
+        names = {binding.attname for binding in group.all_bindings}
+        is_moved = any(self.instance.__dict__.get(name) != self._stood_in.get(name) for name in names)
         is_troubled = bool(group.member_names & (self.closed.keys() | self._replaced))
         if not is_moved and not group.member_names & set(self.changed_data) and _is_as_stored(self.instance, group):
             return is_troubled or _is_unwritable(self.instance, group)
@@ -170,6 +174,14 @@ def _failures(instance: Model | None, options: Any) -> Iterator[tuple[str, Failu
         is_read = (options.fields is None or name in options.fields) and name not in (options.exclude or ())
         if is_read and (error := try_open(instance, name).error) is not None:
             yield name, error
+
+
+def _deciding(instance: Model | None) -> dict[str, Any]:
+    """What stands in the columns that decide about keys. They are loaded: later, nobody could tell what stood there."""
+    if instance is None or instance._state.adding:
+        return {}
+    bindings = [binding for group in all_groups_of(type(instance)) for binding in group.all_bindings]
+    return {binding.attname: getattr(instance, binding.attname) for binding in bindings}
 
 
 def _encrypted_names(instance: Model) -> list[str]:
