@@ -7,6 +7,8 @@ import pytest
 from django.contrib.admin.models import LogEntry
 from django.contrib.auth.models import Permission, User
 from django.db import connection
+from django.db.models.signals import pre_save
+from django.forms import BaseInlineFormSet
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
@@ -15,7 +17,7 @@ from tests.admin.damages import AWAY, REASONS, Damages
 from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organization, Patient
 from vault_fields.admin.naming import _hook_names
 from vault_fields.deadline import NoAnswerInTime
-from vault_fields.exceptions import VaultUnavailable
+from vault_fields.exceptions import VaultFieldsError, VaultUnavailable
 from vault_fields.testing import assert_vault_calls
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.closing_site")]
@@ -553,9 +555,72 @@ class TestNames:
         for name in ("change", "delete"):
             assert f"Patient object ({patients[0].pk})" in get(admin_client, url(name, tenant))
 
-    def test_elsewhere_it_fails_as_ever(self, damage, patients):
-        from vault_fields.exceptions import VaultFieldsError
+    @pytest.mark.parametrize("where", ["save_model", "save_related", "response_change", "save", "signal", "clean"])
+    def test_what_a_project_stores_is_never_that_name(self, admin_client, damages, patients, monkeypatch, where):
+        """A label for lists, say. It would take the place of the right one, and stay."""
+        damages.refused()
+        sent = inputs(get(admin_client, url("change", patients[0])))
 
+        def label(*args, **kwargs):
+            rows = [getattr(each, "instance", each) for each in (*args, *kwargs.values())]
+            labels.append(str(next(row for row in rows if isinstance(row, Patient))))
+
+        labels = []
+        if where == "signal":
+            pre_save.connect(label, sender=Patient, weak=False, dispatch_uid="label")
+        else:
+            owner = Patient if where in {"save", "clean"} else closing_site.PatientAdmin
+            monkeypatch.setattr(owner, where, label)
+        try:
+            with pytest.raises(VaultFieldsError):
+                admin_client.post(url("change", patients[0]), sent)
+        finally:
+            pre_save.disconnect(sender=Patient, dispatch_uid="label")
+        assert labels == []
+
+    def test_nor_in_a_formset(self, admin_client, damages, patients, organization, monkeypatch):
+        class Labelling(BaseInlineFormSet):
+            def clean(self):
+                labels.extend(str(form.instance) for form in self.forms)
+
+        labels = []
+        monkeypatch.setattr(closing_site.PatientInline, "formset", Labelling)
+        damages.refused()
+        sent = inputs(get(admin_client, url("change", organization)))
+        with pytest.raises(VaultFieldsError):
+            admin_client.post(url("change", organization), sent)
+        assert labels == []
+
+    def test_nor_in_an_action_or_while_rows_are_deleted(self, admin_client, damages, patients, monkeypatch):
+        def label(model_admin, request, queryset):
+            labels.extend(map(str, queryset))
+
+        labels = []
+        damages.refused()
+        monkeypatch.setattr(closing_site.PatientAdmin, "actions", [label])
+        monkeypatch.setattr(closing_site.PatientAdmin, "delete_queryset", label)
+        monkeypatch.setattr(
+            closing_site.PatientAdmin, "delete_model", lambda self, request, row: labels.append(str(row))
+        )
+        for action in ("label", "delete_selected"):
+            chosen = {"action": action, "_selected_action": [patients[0].pk], "post": "yes"}
+            with pytest.raises(VaultFieldsError):
+                admin_client.post(changelist(Patient), chosen)
+        with pytest.raises(VaultFieldsError):
+            admin_client.post(url("delete", patients[0]), {"post": "yes"})
+        assert labels == []
+
+    def test_a_row_that_is_added_is_named(self, admin_client, damages, patients, organization, monkeypatch):
+        """By a name that reads another row."""
+        monkeypatch.setattr(Patient, "__str__", lambda patient: Patient.objects.earliest("pk").ssn)
+        _hook_names.cache_clear()
+        damages.refused()
+        sent = {"organization": organization.pk, "name": "Cy", "ssn": "", "notes": ""}
+        address = reverse("admin:testapp_patient_add")
+        monkeypatch.setattr(closing_site.PatientAdmin, "fields", ["organization", "name"])
+        assert "was added successfully" in admin_client.post(address, sent, follow=True).content.decode()
+
+    def test_elsewhere_it_fails_as_ever(self, damage, patients):
         with pytest.raises(VaultFieldsError):
             str(Patient.objects.get(pk=patients[0].pk))
 

@@ -10,6 +10,7 @@ from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy
 
+from vault_fields.admin.naming import strictly
 from vault_fields.admin.reasons import ERRORS, Failure, is_passing, reason_of
 from vault_fields.admin.widgets import ClosedWidget, closed_name, replace_name
 from vault_fields.exceptions import KeyContextError
@@ -92,7 +93,8 @@ class ClosedFields(_Form):
         # Nor do methods of the project that clean a field see one that is closed.
         self.fields = {name: field for name, field in fields.items() if name not in self.closed}
         try:
-            super().full_clean()
+            with strictly():
+                super().full_clean()
         finally:
             self.fields = fields
         if not self.is_bound or self.cleaned_data.get(DELETION_FIELD_NAME):

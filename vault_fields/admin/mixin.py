@@ -13,7 +13,7 @@ from django.utils.translation import gettext
 from vault_fields.admin.cells import show_in_form, show_in_list
 from vault_fields.admin.forms import closing
 from vault_fields.admin.lists import without_ciphertext_order
-from vault_fields.admin.naming import naming_rows
+from vault_fields.admin.naming import naming_rows, strictly
 from vault_fields.fields.failures import Failures, remembering
 from vault_fields.fields.paths import encrypted_at
 from vault_fields.frames import forgetful, forgetful_class
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin = object
 
+# Where a project writes rows, with what it overrides or calls there. It must not take Django's name of one for its own.
+_WRITING = {"save_form", "save_model", "save_related", "delete_model", "delete_queryset", "response_action"}
+_WRITING |= {"response_add", "response_change", "response_post_save_add", "response_post_save_change"}
+
 
 @forgetful_class
 class EncryptedFieldsMixin(_ModelAdmin):
@@ -35,6 +39,11 @@ class EncryptedFieldsMixin(_ModelAdmin):
     closed until the user asks to replace the value. Headers of lists do not offer to sort by encrypted fields, which
     would fail, and a URL that asks for it (``?o=2``) gets the list unsorted.
     """
+
+    def __getattribute__(self, name: str) -> Any:
+        found = super().__getattribute__(name)
+        # Here, since what a project overrides stands before this class.
+        return functools.partial(_strictly_call, found) if name in _WRITING else found
 
     # Lists.
 
@@ -75,6 +84,32 @@ class EncryptedFieldsMixin(_ModelAdmin):
                 text = gettext("Not saved, because the value that is stored cannot be opened: {}.")
                 self.message_user(request, text.format(", ".join(names)), messages.WARNING)
 
+    # What Django says of rows, while a project writes others.
+
+    def get_deleted_objects(self, objs: Any, request: Any) -> Any:
+        with naming_rows():
+            return super().get_deleted_objects(objs, request)
+
+    def log_addition(self, request: Any, obj: Any, message: Any) -> Any:
+        with naming_rows():
+            return super().log_addition(request, obj, message)
+
+    def log_change(self, request: Any, obj: Any, message: Any) -> Any:
+        with naming_rows():
+            return super().log_change(request, obj, message)
+
+    def log_deletions(self, request: Any, queryset: Any) -> Any:
+        with naming_rows():
+            return super().log_deletions(request, queryset)
+
+    def response_add(self, request: Any, obj: Any, post_url_continue: Any = None) -> Any:
+        with naming_rows():
+            return super().response_add(request, obj, post_url_continue)
+
+    def response_change(self, request: Any, obj: Any) -> Any:
+        with naming_rows():
+            return super().response_change(request, obj)
+
     # Pages.
 
     def changelist_view(self, request: Any, extra_context: Any = None) -> Any:
@@ -114,8 +149,21 @@ def _render(response: Any, failures: Failures) -> Any:
         return response.render()
 
 
+@forgetful
+def _strictly_call(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    with strictly():
+        return method(*args, **kwargs)
+
+
 def _closing_formset(formset: Any) -> Any:
-    return type(formset.__name__, (formset,), {"form": closing(formset.form)})
+    return type(formset.__name__, (_StrictFormSet, formset), {"form": closing(formset.form)})
+
+
+@forgetful_class
+class _StrictFormSet:
+    def full_clean(self) -> None:
+        with strictly():
+            super().full_clean()  # type: ignore[misc]
 
 
 class _ShowingReasons:

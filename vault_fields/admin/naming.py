@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,24 +20,28 @@ _MARK = "_vault_fields_name_hook"
 _is_naming: ContextVar[bool] = ContextVar("vault_fields_is_naming", default=False)
 
 
-@contextmanager
-def naming_rows(*, is_naming: bool = True) -> Iterator[None]:
+def naming_rows() -> AbstractContextManager[None]:
     """
     Let ``str(row)`` be Django's own "Patient object (1)" where ``__str__`` of the model reads what does not open.
 
     Titles, links, messages and the log call it, deep in Django. No attribute reads otherwise than anywhere else.
     """
     _hook_names()
+    return _set(is_naming=True)
+
+
+def strictly() -> AbstractContextManager[None]:
+    """Let ``str(row)`` fail again, where somebody is about to tell why, or may store it."""
+    return _set(is_naming=False)
+
+
+@contextmanager
+def _set(*, is_naming: bool) -> Iterator[None]:
     token = _is_naming.set(is_naming)
     try:
         yield
     finally:
         _is_naming.reset(token)
-
-
-def strictly() -> Any:
-    """Let ``str(row)`` fail again, where somebody is about to tell why."""
-    return naming_rows(is_naming=False)
 
 
 @functools.cache
