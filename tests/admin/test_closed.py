@@ -93,15 +93,16 @@ def inputs(text):
     sent = {}
     for tag in re.findall(r"<input [^>]+>", form):
         attributes = dict(re.findall(r'(\w+)="([^"]*)"', tag))
-        is_sent = attributes.get("type") not in {"submit", "checkbox"} or " checked" in tag
+        is_sent = attributes.get("type") not in {"submit", "checkbox", "radio"} or " checked" in tag
         if is_sent and "name" in attributes and " disabled" not in tag:
             sent[attributes["name"]] = html.unescape(attributes.get("value", ""))
     for name, disabled, value in re.findall(r'<textarea name="([^"]+)"([^>]*)>\r?\n?(.*?)</textarea>', form, re.DOTALL):
         if " disabled" not in disabled:
             sent[name] = html.unescape(value)
-    for name, options in re.findall(r'<select name="([^"]+)".*?>(.*?)</select>', form, re.DOTALL):
-        if chosen := re.search(r'<option value="([^"]*)" selected', options):
-            sent[name] = chosen[1]
+    for name, attributes, options in re.findall(r'<select name="([^"]+)"([^>]*)>(.*?)</select>', form, re.DOTALL):
+        chosen = re.search(r'<option value="([^"]*)" selected', options)
+        if chosen or " multiple" not in attributes:
+            sent[name] = (chosen or re.search(r'<option value="([^"]*)"', options))[1]
     return {name: value for name, value in sent.items() if "__prefix__" not in name and not name.startswith("_")}
 
 
@@ -336,6 +337,19 @@ class TestForms:
             assert admin_client.post(url("change", patients[0]), sent).status_code == 302
             response = admin_client.post(url("change", patients[0]), sent | {"ssn": "new", "ssn-replace": "1"})
             assert errors(response) == [AWAY]
+        assert stored(patients[0], "ssn", "ssn_keys") == before
+        assert stored(patients[0], "name") == ("Grace",)
+
+    def test_nor_is_what_was_entered_before_it_went_away(self, admin_client, damages, patients, vault, stored):
+        damages.refused()
+        sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace", "ssn": "new"}
+        before = stored(patients[0], "ssn", "ssn_keys")
+        with vault.fail_with(VaultUnavailable("no answer")):
+            response = admin_client.post(url("change", patients[0]), sent | {"ssn-replace": "1"})
+            assert errors(response) == [AWAY]
+            # No box can be ticked now, and the name is as good as ever.
+            response = admin_client.post(url("change", patients[0]), sent, follow=True)
+        assert "Not saved, because the value that is stored cannot be opened: Ssn" in response.content.decode()
         assert stored(patients[0], "ssn", "ssn_keys") == before
         assert stored(patients[0], "name") == ("Grace",)
 

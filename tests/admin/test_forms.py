@@ -1,10 +1,14 @@
 """Forms with closed fields, by themselves."""
 
 import pytest
+from django import forms
 from django.forms import CharField, ModelForm, modelform_factory
+from django.http import QueryDict
 
+from tests.admin.test_closed import inputs
 from tests.testapp.models import Branch, Document, Patient, Share
 from vault_fields.admin.forms import closing
+from vault_fields.exceptions import VaultUnavailable
 from vault_fields.vaults import vaults
 
 pytestmark = pytest.mark.django_db
@@ -107,3 +111,112 @@ class TestRowsThatTheProjectMoves:
             bound.save()
             assert stored(patient, "organization_id", "ssn", "ssn_keys") == before
         assert stored(patient, "name") == ("Bo",)
+
+
+AB = [("a", "A"), ("b", "B")]
+
+
+class PartsWidget(forms.MultiWidget):
+    def decompress(self, value):
+        return [None, None]
+
+
+class PartsField(forms.MultiValueField):
+    def __init__(self, **kwargs):
+        widget = PartsWidget([forms.Select(choices=AB), forms.TextInput])
+        super().__init__([forms.ChoiceField(choices=AB), CharField()], widget=widget, **kwargs)
+
+    def compress(self, parts):
+        return "".join(parts)
+
+
+class TestWidgets:
+    """What browsers post of widgets that nobody has touched is nothing that was entered."""
+
+    @pytest.fixture(
+        params=[
+            (CharField, {}, {"ssn": "new"}, "new"),
+            (forms.ChoiceField, {"choices": AB}, {"ssn": "b"}, "b"),
+            (forms.ChoiceField, {"choices": [("Both", AB)]}, {"ssn": "b"}, "b"),
+            (forms.ChoiceField, {"choices": [*AB, ("", "none")]}, {"ssn": "a"}, "a"),
+            (forms.ChoiceField, {"choices": AB, "widget": forms.RadioSelect}, {"ssn": "a"}, "a"),
+            (forms.MultipleChoiceField, {"choices": AB}, {"ssn": ["a"]}, "['a']"),
+            (forms.NullBooleanField, {}, {"ssn": "true"}, "True"),
+            (forms.BooleanField, {}, {"ssn": "on"}, "True"),
+            (forms.SplitDateTimeField, {}, {"ssn_0": "2020-02-02", "ssn_1": "12:00"}, "2020-02-02 12:00:00-06:00"),
+            (PartsField, {}, {"ssn_0": "b", "ssn_1": "c"}, "bc"),
+        ],
+        ids=lambda param: f"{param[0].__name__}-{len(param[1].get('choices', ()))}",
+    )
+    def widget(self, request):
+        kind, options, entered, value = request.param
+
+        def clean_ssn(self):
+            return str(self.cleaned_data["ssn"])
+
+        form = type("Own", (ModelForm,), {"ssn": kind(**options), "clean_ssn": clean_ssn})
+        return closing(modelform_factory(Patient, form=form, fields=["name", "ssn"])), entered, value
+
+    @pytest.fixture
+    def patient(self, organization):
+        return Patient.objects.create(organization=organization, name="Ada", ssn="gout")
+
+    @pytest.fixture
+    def untouched(self, widget, patient):
+        form, _, _ = widget
+
+        def posted():
+            return inputs(f"<form id=own_form>{form(instance=Patient.objects.get())}") | {"name": "Bo"}
+
+        return posted
+
+    def test_one_that_is_left_alone(self, widget, untouched, patient, execute, stored):
+        execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
+        before = stored(patient, "ssn", "ssn_keys")
+        bound = widget[0](untouched(), instance=Patient.objects.get())
+        assert bound.is_valid(), bound.errors
+        assert bound.ignored == []
+        bound.save()
+        assert stored(patient, "name", "ssn", "ssn_keys") == ("Bo", *before)
+
+    @pytest.mark.parametrize("when", ["shown", "sent"])
+    def test_while_the_vault_is_away(self, widget, untouched, patient, vault, execute, stored, when):
+        if when == "sent":
+            execute('UPDATE testapp_patient SET ssn_keys = REPLACE(ssn_keys, \'"keys":"\', \'"keys":"AAAA\')')
+            posted = untouched()
+        before = stored(patient, "ssn", "ssn_keys")
+        vault.purge()
+        with vault.fail_with(VaultUnavailable("no answer")):
+            posted = untouched() if when == "shown" else posted
+            bound = widget[0](posted, instance=Patient.objects.get())
+            assert bound.is_valid(), bound.errors
+            assert bound.ignored == []
+            bound.save()
+        assert stored(patient, "name", "ssn", "ssn_keys") == ("Bo", *before)
+
+    def test_what_is_entered_needs_the_box(self, widget, untouched, execute, patient):
+        form, entered, value = widget
+        execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
+        posted = QueryDict(mutable=True)
+        for name, each in (untouched() | entered).items():
+            posted.setlist(name, each if isinstance(each, list) else [each])
+        bound = form(posted, instance=Patient.objects.get())
+        assert "tick the box" in bound.errors["ssn"][0]
+        posted["ssn-replace"] = "1"
+        bound = form(posted, instance=Patient.objects.get())
+        assert bound.is_valid(), bound.errors
+        bound.save()
+        assert Patient.objects.get().ssn == value
+
+
+def test_a_field_that_is_taken_out_of_the_form_is_left(organization, execute, stored):
+    """As the admin does with those of rows in a list that may not be changed."""
+    document = Document.objects.create(organization=organization, body="gout")
+    execute("UPDATE testapp_document SET body = SUBSTR(body, 1, 60)")
+    before = stored(document, "body", "body_keys")
+    form = closing(modelform_factory(Document, fields=["body"]))
+    bound = form({"body": "new"}, instance=Document.objects.get())
+    del bound.fields["body"]
+    assert bound.is_valid()
+    bound.save()
+    assert stored(document, "body", "body_keys") == before

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model
-from django.forms import BaseModelForm
+from django.forms import BaseModelForm, Field
 from django.forms.formsets import DELETION_FIELD_NAME
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy
@@ -101,7 +101,7 @@ class ClosedFields(_Form):
             return
         for name in self._not_copied:
             self.add_error(name, _COPIED)
-        for name in self.closed:
+        for name in [name for name in self.closed if name in self.fields]:
             self._look_at_what_was_posted(name)
         if not self.errors and not self.instance._state.adding:
             self._keep_nothing()
@@ -121,12 +121,18 @@ class ClosedFields(_Form):
     def _look_at_what_was_posted(self, name: str) -> None:
         html_name, field = self.add_prefix(name), self.fields[name]
         widget: Any = field.widget
-        if widget.value_omitted_from_data(self.data, self.files, html_name):
+        if not widget.is_replaceable and replace_name(html_name) in self.data:
+            self.add_error(name, widget.reason)
+        elif widget.value_omitted_from_data(self.data, self.files, html_name):
             return
-        if closed_name(html_name) not in self.data:
+        elif closed_name(html_name) not in self.data:
             self.ignored.append(name)
-        elif widget.value_from_datadict(self.data, self.files, html_name) not in field.empty_values:
-            self.add_error(name, _TICK if widget.is_replaceable else widget.reason)
+        elif _is_entered(field, widget.value_from_datadict(self.data, self.files, html_name)):
+            if widget.is_replaceable:
+                self.add_error(name, _TICK)
+            else:
+                # It was when the page was made: nobody can tick the box on one that is made now.
+                self.ignored.append(name)
 
     def _is_left_out(self, group: Group) -> bool:
         """Whether nothing of a group is to be written. Otherwise it is found out here whether it can be."""
@@ -225,6 +231,13 @@ def _leave_out(instance: Model, group: Group) -> None:
             instance.__dict__.pop(binding.attname, None)
             # Django would load the column, to compare it with the row that is cached.
             instance._state.fields_cache.pop(binding.field.name, None)
+
+
+def _is_entered(field: Field, posted: Any) -> bool:
+    """Whether something was entered: widgets post something else than nothing if they are left alone."""
+    enabled = copy.copy(field)
+    enabled.disabled = False
+    return enabled.has_changed(None, posted)
 
 
 def _always(initial: Any, data: Any) -> bool:

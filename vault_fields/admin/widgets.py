@@ -3,7 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from django.forms import Media, Widget
+from django.db.models.fields import BLANK_CHOICE_DASH
+from django.forms import Media, Select, Widget
 from django.utils.functional import Promise
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -58,6 +59,7 @@ class ClosedWidget(Widget):
         )
         if not self.is_replaceable:
             return reason
+        _offer_nothing(self.widget)
         shown = {option: setting for option, setting in (attrs or {}).items() if option not in {"disabled", "required"}}
         return format_html(
             '{}<details{}><summary>{}</summary><label><input type="checkbox" name="{}" value="1"{}> {}</label>{}'
@@ -71,6 +73,16 @@ class ClosedWidget(Widget):
             # Some fields have a text for nothing, as JSON has "null", which would look like something that was entered.
             self.widget.render(name, value if self.is_ticked else None, shown, renderer),
         )
+
+
+def _offer_nothing(widget: Any) -> None:
+    """Of choices none of which means nothing, a browser would post the first one."""
+    for part in getattr(widget, "widgets", ()):
+        _offer_nothing(part)
+    if isinstance(widget, Select) and not widget.allow_multiple_selected:
+        options = widget.options("", widget.format_value(None))
+        if not any(option["selected"] for option in options):
+            widget.choices = [*BLANK_CHOICE_DASH, *widget.choices]
 
 
 def closed_name(name: str) -> str:
