@@ -2,6 +2,7 @@
 
 import html
 import re
+from contextlib import nullcontext
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -202,6 +203,42 @@ class TestLists:
 
 
 class TestEditableLists:
+    @pytest.mark.parametrize("damaged", ["withdrawn", "cut", "away"])
+    def test_what_was_entered_while_it_opened_is_told_to_be_lost(
+        self, admin_client, letter, execute, organization, other_organization, stored, vault, damaged
+    ):
+        Letter.objects.create(organization=organization, title="second", subject=BAD)
+        sent = inputs(get(admin_client, changelist(Letter))) | {"_save": "Save"}
+        sent |= {"form-0-subject": "edited", "form-1-subject": "edited"}
+        if damaged != "away":
+            getattr(Damages(execute, Letter, "subject", "vault_keys", organization, other_organization), damaged)()
+        before = [stored(each, "subject", "text", "vault_keys") for each in Letter.objects.all()]
+        vault.purge()
+        with vault.fail_with(VaultUnavailable("no answer")) if damaged == "away" else nullcontext():
+            response = admin_client.post(changelist(Letter), sent, follow=True)
+        told = [str(message) for message in response.context["messages"]]
+        assert told == ["Not saved, because the value that is stored cannot be opened: Subject."]
+        assert before == [stored(each, "subject", "text", "vault_keys") for each in Letter.objects.all()]
+        assert not LogEntry.objects.exists()
+
+    def test_what_is_saved_beside_it_is_told_once(
+        self, admin_client, letter, execute, organization, other_organization, monkeypatch
+    ):
+        monkeypatch.setattr(closing_site.LetterAdmin, "list_editable", ["title", "subject"])
+        monkeypatch.setattr(closing_site.LetterAdmin, "list_display_links", ["text"])
+        sent = inputs(get(admin_client, changelist(Letter))) | {"_save": "Save"}
+        Damages(execute, Letter, "subject", "vault_keys", organization, other_organization).cut()
+        sent |= {"form-0-subject": "edited", "form-0-title": ""}
+        response = admin_client.post(changelist(Letter), sent)
+        assert errors(response) == ["This field is required."]
+        response = admin_client.post(changelist(Letter), sent | {"form-0-title": "new"}, follow=True)
+        told = [str(message) for message in response.context["messages"]]
+        assert told == [
+            "Not saved, because the value that is stored cannot be opened: Subject.",
+            "1 letter was changed successfully.",
+        ]
+        assert Letter.objects.get().title == "new"
+
     def test_the_cell_is_closed_and_the_others_are_saved(self, admin_client, dead_letter, other_organization, stored):
         other = Letter.objects.create(organization=other_organization, title="second", subject=GOOD)
         before = stored(dead_letter, "subject", "text", "vault_keys")

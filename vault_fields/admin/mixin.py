@@ -1,7 +1,7 @@
 """The mixin for admin classes."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from django.contrib import messages
@@ -55,7 +55,16 @@ class EncryptedFieldsMixin(_ModelAdmin):
         return without_ciphertext_order(super().get_changelist(request, **kwargs))
 
     def get_changelist_formset(self, request: Any, **kwargs: Any) -> Any:
-        return _closing_formset(super().get_changelist_formset(request, **kwargs))
+        formset = _closing_formset(super().get_changelist_formset(request, **kwargs))
+
+        def is_valid(forms: Any) -> bool:
+            if not formset.is_valid(forms):
+                return False
+            # Here, as only forms in which something else was changed are saved.
+            self._warn_of_ignored(request, forms.forms)
+            return True
+
+        return type(formset.__name__, (formset,), {"is_valid": is_valid})
 
     # Forms.
 
@@ -79,10 +88,17 @@ class EncryptedFieldsMixin(_ModelAdmin):
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
         super().save_related(request, form, formsets, change)
-        for each in [form, *(inline for formset in formsets for inline in formset.forms)]:
-            if names := [str(each.fields[name].label) for name in getattr(each, "ignored", ())]:
-                text = gettext("Not saved, because the value that is stored cannot be opened: {}.")
-                self.message_user(request, text.format(", ".join(names)), messages.WARNING)
+        self._warn_of_ignored(request, [form, *(inline for formset in formsets for inline in formset.forms)])
+
+    def _warn_of_ignored(self, request: Any, forms: Iterable[Any]) -> None:
+        names: list[str] = []
+        for form in forms:
+            ignored: list[str] = getattr(form, "ignored", [])
+            names += [str(form.fields[name].label) for name in ignored]
+            ignored.clear()
+        if names:
+            text = gettext("Not saved, because the value that is stored cannot be opened: {}.")
+            self.message_user(request, text.format(", ".join(dict.fromkeys(names))), messages.WARNING)
 
     # What Django says of rows, while a project writes others.
 
