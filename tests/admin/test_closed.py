@@ -18,7 +18,7 @@ from tests.admin.damages import AWAY, REASONS, Damages
 from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organization, Patient
 from vault_fields.admin.naming import _hook_names
 from vault_fields.deadline import NoAnswerInTime
-from vault_fields.exceptions import VaultFieldsError, VaultUnavailable
+from vault_fields.exceptions import VaultFieldsError, VaultRefused, VaultUnavailable
 from vault_fields.testing import assert_vault_calls
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.closing_site")]
@@ -435,6 +435,29 @@ class TestForms:
         before = stored(document, "body", "body_keys", "organization_id")
         sent = inputs(get(admin_client, url("change", document)))
         assert admin_client.post(url("change", document), sent).status_code == 302
+        assert stored(document, "body", "body_keys", "organization_id") == before
+
+    def test_what_the_project_sets_in_a_row_of_nothing_else_is_saved(
+        self, admin_client, document, execute, organization, other_organization, monkeypatch, stored
+    ):
+        def save_model(self, request, document, form, change):
+            document.organization = tenants.pop()
+            super(closing_site.DocumentAdmin, self).save_model(request, document, form, change)
+
+        tenants = [other_organization, organization]
+        monkeypatch.setattr(closing_site.DocumentAdmin, "save_model", save_model)
+        monkeypatch.setattr(closing_site.DocumentAdmin, "fields", ["body"])
+        damages = Damages(execute, Document, "body", "body_keys", organization, other_organization)
+        damages.moved()
+        sent = inputs(get(admin_client, url("change", document)))
+        assert sent["body-closed"] == "1"
+        assert admin_client.post(url("change", document), sent).status_code == 302
+        assert (Document.objects.get().organization, Document.objects.get().body) == (organization, BAD)
+        damages.refused()
+        before = stored(document, "body", "body_keys", "organization_id")
+        with pytest.raises(VaultRefused):
+            admin_client.post(url("change", document), sent)
+        assert tenants == []
         assert stored(document, "body", "body_keys", "organization_id") == before
 
     def test_a_copy_of_the_row_needs_a_value_of_its_own(self, admin_client, document, execute, organization):

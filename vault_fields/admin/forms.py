@@ -21,7 +21,7 @@ from vault_fields.fields.saving import seal_rows
 from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.frames import forgetful_class
 
-__all__ = ["ClosedFields", "closing"]
+__all__ = ["ClosedFields", "closing", "holds_nothing"]
 
 _OPENS_AGAIN = gettext_lazy("It could not be opened when this page was made, and can be now: load the page anew.")
 _TICK = gettext_lazy("To replace the value that cannot be opened, tick the box; or else leave this empty.")
@@ -47,7 +47,6 @@ class ClosedFields(_Form):
 
     closed: dict[str, Any]
     ignored: list[str]
-    saves_nothing = False
     _replaced: set[str]
     _not_copied: list[str]
     _stood_in: dict[str, Any]
@@ -108,12 +107,10 @@ class ClosedFields(_Form):
             # All are looked at before any is left out, which takes along what decides about others.
             for group in list(filter(self._is_left_out, all_groups_of(type(self.instance)))):
                 _leave_out(self.instance, group)
-            self.saves_nothing = not _writable_names(self.instance) & self.instance.__dict__.keys()
 
     def save(self, commit: bool = True) -> Any:
-        if not commit or not self.saves_nothing:
+        if not commit or not holds_nothing(self.instance):
             return super().save(commit)
-        # Django takes a row of which nothing is loaded for one that is to be written whole.
         instance = super().save(commit=False)
         self.save_m2m()
         return instance
@@ -174,6 +171,13 @@ def closing(form: Any) -> Any:
     return type.__new__(type(form), form.__name__, (ClosedFields, form), {"__module__": form.__module__})
 
 
+def holds_nothing(instance: Model) -> bool:
+    """Whether everything that could be written was left out. Django would write such a row whole."""
+    keys = instance._meta.pk_fields
+    fields = [field for field in instance._meta.concrete_fields if field not in keys and not field.primary_key]
+    return bool(fields) and not any(field.attname in instance.__dict__ for field in fields)
+
+
 def _failures(instance: Model | None, options: Any) -> Iterator[tuple[str, Failure]]:
     """The encrypted fields that Django reads for a form, and that do not open."""
     if instance is None or instance._state.adding:
@@ -194,11 +198,6 @@ def _deciding(instance: Model | None) -> dict[str, Any]:
 
 def _encrypted_names(instance: Model) -> list[str]:
     return [member.name for group in all_groups_of(type(instance)) for member in group.members if member.editable]
-
-
-def _writable_names(instance: Model) -> set[str]:
-    keys = instance._meta.pk_fields
-    return {field.attname for field in instance._meta.concrete_fields if field not in keys and not field.primary_key}
 
 
 def _is_as_stored(instance: Model, group: Group) -> bool:

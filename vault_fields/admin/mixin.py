@@ -11,7 +11,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.utils.translation import gettext
 
 from vault_fields.admin.cells import show_in_form, show_in_list
-from vault_fields.admin.forms import closing
+from vault_fields.admin.forms import closing, holds_nothing
 from vault_fields.admin.lists import without_ciphertext_order
 from vault_fields.admin.naming import naming_rows, strictly
 from vault_fields.fields.failures import Failures, remembering
@@ -83,7 +83,7 @@ class EncryptedFieldsMixin(_ModelAdmin):
         return inlines
 
     def save_model(self, request: Any, obj: Any, form: Any, change: bool) -> None:
-        if not getattr(form, "saves_nothing", False):
+        if not holds_nothing(obj):
             super().save_model(request, obj, form, change)
 
     def save_related(self, request: Any, form: Any, formsets: Any, change: bool) -> None:
