@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from django.db import connections
 from django.db.utils import ConnectionHandler
+from django.forms import modelform_factory
 from django.test import override_settings
 
 from tests.testapp.models import Document, Letter, Organization
 from vault_fields import companion
+from vault_fields.admin.forms import closing
 from vault_fields.exceptions import KeyContextError
 
 
@@ -82,6 +84,20 @@ def test_a_replica_that_lags_behind_is_not_written_over_the_newest(other, deferr
         row.save(update_fields=["subject"])
         Letter.objects.bulk_update([Letter.objects.get(pk=1)], ["title"])
     assert values(1, "default") == ("new", ["newest"])
+
+
+def test_a_form_leaves_out_what_does_not_open_in_a_replica(other):
+    letter(1, other, subject="old", text=["stale"])
+    letter(1, "default", subject="old", text=["newest"])
+    with connections[other].cursor() as cursor:
+        cursor.execute("UPDATE testapp_letter SET subject = SUBSTR(subject, 1, 60)")
+    with override_settings(DATABASE_ROUTERS=[ReadReplica()]):
+        form = closing(modelform_factory(Letter, fields=["title", "subject"]))
+        bound = form({"title": "new", "subject-closed": "1"}, instance=Letter.objects.get(pk=1))
+        assert list(bound.closed) == ["subject"]
+        bound.save()
+    assert Letter.objects.get(pk=1).title == "new"
+    assert values(1, "default") == ("old", ["newest"])
 
 
 def test_a_row_with_deferred_values_is_copied_whole(other):

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from django.db import router
 from django.db.models import Model
 from django.forms import BaseModelForm, Field
 from django.forms.formsets import DELETION_FIELD_NAME
@@ -222,6 +223,8 @@ def _is_closed(held: Any) -> bool:
 
 def _leave_out(instance: Model, group: Group) -> None:
     """Defer the group, and what of the row decides about it: Django then writes the other columns."""
+    # Where the row is saved, as Django does so only in the database that a row is of: it may be read from a replica.
+    instance._state.db = router.db_for_write(type(instance), instance=instance)
     keys = {field.attname for field in instance._meta.pk_fields}
     for name in group.columns:
         instance.__dict__.pop(name, None)
