@@ -203,14 +203,6 @@ def test_what_failed_while_the_cache_was_purged_is_asked_for_again(page):
     assert try_open(rows[1], "ssn")
 
 
-def test_a_vault_that_refuses_connections_is_left_alone_too(page):
-    vault = vaults["default"]
-    vault.purge()
-    rows = list(Patient.objects.order_by("pk"))
-    with vault.fail_with(VaultUnavailable("connection refused")), assert_vault_calls(decrypt=4):
-        assert not any(try_open(row, "ssn") for row in rows * 3)
-
-
 # In templates.
 
 

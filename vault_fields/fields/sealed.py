@@ -14,6 +14,7 @@ from django.utils.asyncio import async_unsafe
 
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
+from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import EnvelopeError, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.fields.failures import known_failures
 from vault_fields.frames import forgetful
@@ -321,7 +322,7 @@ class Batch:
         """
         The data key of one row's companion. A call for each key of the batch that is missing, or none.
 
-        ``again`` says that the value did not open before: its own key is asked for anew, unless the Vault was away.
+        ``again`` says that the value did not open before: its own key is asked for anew, unless the Vault was silent.
         """
         outcome = self._outcome(companion, again)
         if isinstance(outcome, VaultError):
@@ -364,7 +365,7 @@ class Batch:
             outcome, term = self._held[wanted]
             if term.is_over:
                 self._held.clear()
-            elif not again or isinstance(outcome, DataKey | VaultUnavailable):
+            elif not again or isinstance(outcome, DataKey | NoAnswerInTime):
                 return outcome
         return None
 
