@@ -84,9 +84,9 @@ def test_any_value_in_any_column(
 
 
 def test_bits_that_are_turned_over(root_key: RootKey, sound: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
-    """A few files of any seed: set ``VAULT_TEST_SEED`` to the one that failed, and ``VAULT_TEST_FILES`` to more."""
+    """A few files of one seed: set ``VAULT_TEST_SEED`` to any other, and ``VAULT_TEST_FILES`` to more of them."""
     file, held = sound
-    seed = int(os.environ.get("VAULT_TEST_SEED", random.randrange(10**9)))
+    seed = int(os.environ.get("VAULT_TEST_SEED", "20261128"))
     chance, content = random.Random(seed), file.read_bytes()
     print("VAULT_TEST_SEED =", seed)
     for number in range(int(os.environ.get("VAULT_TEST_FILES", "20"))):
