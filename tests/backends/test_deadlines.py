@@ -64,6 +64,8 @@ def make(server: FaultyServer, answered: threading.Event, tmp_path: Path) -> Ite
     token_file = tmp_path / "token"
     token_file.write_text("token")
     made: list[RemoteVault] = []
+    # Those of other tests may be there for as long as this process lives.
+    before = set(threading.enumerate())
 
     def make(kind: str, **options: Any) -> RemoteVault:
         if kind == "workos":
@@ -78,7 +80,7 @@ def make(server: FaultyServer, answered: threading.Event, tmp_path: Path) -> Ite
     answered.set()
     for vault in made:
         vault.close()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("vault-"):
             thread.join(60)
 
