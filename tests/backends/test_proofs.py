@@ -16,7 +16,7 @@ from tests.backends.test_claims import edited, put
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.custody import OBJECTS, Custody, custody_of
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.exceptions import DecryptionError
+from vault_fields.exceptions import DecryptionError, VaultUnavailable
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import require_open
 from vault_fields.interop import export_value
@@ -172,7 +172,38 @@ def test_stored_object_that_was_edited_is_no_proof(vault: Any, acme: Organizatio
     assert (report.unreadable, report.others, report.broken, report.proven) == (1, 1, 4, False)
     assert custody_of(vault, *item(evil), tables())[OBJECTS] == Custody(managed=1, unreadable=4)
     kek = vault.service.keks.get(*item(evil))
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=1)
+    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=2)
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "altered"),
+    [
+        ("sealed", "'no bytes'", 1),
+        ("sealed", "CAST(x'ff00fe' AS TEXT)", 1),
+        ("sealed", "1.5", 1),
+        ("etag", "x'00'", 0),
+        ("encrypted_keys", "x'00'", 0),
+    ],
+)
+def test_version_keeps_its_keys_where_only_its_value_is_none(
+    vault: Any, evil: Organization, column: str, value: str, altered: int
+) -> None:
+    """Of any other damage nothing is believed. Neither opens, is wrapped anew, or is taken for a proof."""
+    objects = StoredObjects(vault.service)
+    made = objects.create("damaged", "value", dict([item(evil)]))
+    stored = "SELECT hex(encrypted_keys), hex(sealed) FROM object_version"
+    with vault.service.store.connections.use() as connection:
+        connection.execute(f"UPDATE object_version SET {column} = {value}")
+        before = connection.execute(stored).fetchall()
+    kek = vault.service.keks.get(*item(evil))
+
+    assert versions_in_use(vault, kek.id, tables()) == Usage(altered=altered)
+    assert prove(vault, evil).broken == 1
+    for call in (objects.rewrap, lambda: objects.read(made.id)):
+        with pytest.raises(VaultUnavailable, match="damaged"):
+            call()
+    with vault.service.store.connections.use() as connection:
+        assert connection.execute(stored).fetchall() == before
 
 
 def test_values_that_were_moved_to_another_row_still_are_whose_they_were(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from vault_fields.embedded.objectrows import ObjectQuery, new_id
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.objectstore import ObjectQuery, new_id
 from vault_fields.embedded.objectvalues import MAX_VALUE_BYTES
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import (

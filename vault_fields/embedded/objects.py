@@ -22,14 +22,8 @@ from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.events import Actor, Event, current_actor, timestamp
 from vault_fields.embedded.keyring import ATTEMPTS
-from vault_fields.embedded.objectstore import (
-    ObjectQuery,
-    ObjectStore,
-    ObjectSummary,
-    ObjectVersion,
-    StoredVersion,
-    new_id,
-)
+from vault_fields.embedded.objectrows import ObjectQuery, ObjectSummary, ObjectVersion, StoredVersion, new_id
+from vault_fields.embedded.objectstore import ObjectStore
 from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject, check, require_text
 from vault_fields.embedded.paging import Page, Window
 from vault_fields.embedded.provider import ProviderRefused

@@ -1,106 +1,36 @@
 """Where stored objects are kept: rows of the keystore, as they are, with nothing opened."""
 
-import json
-import os
 import sqlite3
-import time
-import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import replace
 from typing import Any, TypeVar, cast
 
 from vault_fields.embedded.columns import Malformed, typed
 from vault_fields.embedded.connections import Connections
-from vault_fields.embedded.events import Event, insert, timestamp
+from vault_fields.embedded.events import Event, insert
+from vault_fields.embedded.objectrows import ObjectQuery, ObjectSummary, ObjectVersion, StoredVersion
 from vault_fields.embedded.paging import Page, Window, fetch_page
 from vault_fields.embedded.rowtags import RowTags, TaggedRows
 from vault_fields.embedded.standing import require_standing
 from vault_fields.embedded.tables import Row, selected
 from vault_fields.exceptions import ObjectConflict, ObjectMissing
 
-__all__ = ["ObjectQuery", "ObjectStore", "ObjectSummary", "ObjectVersion", "StoredVersion", "new_id"]
+__all__ = ["ObjectStore"]
 
 T = TypeVar("T")
 
 _JOINED = (
     "SELECT object.id, object.name, object.context, version.id, version.data_key_id, version.encrypted_keys,"  # noqa: S608
-    f" version.sealed, version.etag, version.actor_id, version.actor_name, version.created_at, {selected('object')}"
+    " CASE typeof(version.sealed) WHEN 'blob' THEN version.sealed END, version.etag,"
+    f" version.actor_id, version.actor_name, version.created_at, {selected('object')}"
     " FROM object JOIN object_version AS version ON version.object_id = object.id"
 )
 _VERSION = (str, str, str, str, str, str, bytes, str, str, str, str)
-_HAS_ITEM = (
-    "EXISTS (SELECT 1 FROM json_each(object.context) AS item, (SELECT ? AS wanted)"
-    " WHERE item.key = json_extract(wanted, '$[0]') AND item.value = json_extract(wanted, '$[1]'))"
-)
 _INSERT_VERSION = (
     "INSERT INTO object_version"
     " (id, object_id, data_key_id, encrypted_keys, sealed, etag, actor_id, actor_name, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
-    """
-    A version of an object, sealed. ``context`` is the canonical text of its key context.
-
-    ``is_altered`` says that the object's row is not as it was written. ``vault_id`` is that of the vault that it was
-    sealed for, or read from.
-    """
-
-    object_id: str
-    name: str
-    context: str
-    version_id: str
-    data_key_id: str
-    encrypted_keys: str
-    sealed: bytes = field(repr=False)
-    etag: str
-    actor_id: str
-    actor_name: str
-    created_at: str
-    vault_id: str
-    is_altered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectSummary:
-    id: str
-    name: str
-    updated_at: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectVersion:
-    """``size`` and ``etag`` (a hash) are of what is stored, which tells nothing about the value but its length."""
-
-    id: str
-    created_at: str
-    current: bool
-    size: int
-    etag: str
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectQuery:
-    """
-    Which objects: those whose name contains ``name``, whatever the case of ASCII letters, whose context has every item
-    of ``context``, and that were written after ``updated_after``.
-    """
-
-    name: str = ""
-    context: dict[str, str] = field(default_factory=dict)
-    updated_after: datetime | None = None
-
-    def conditions(self) -> Iterator[tuple[str, Any]]:
-        if self.name:
-            escaped = self.name.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-            yield "name LIKE ? ESCAPE '\\'", f"%{escaped}%"
-        for item in self.context.items():
-            yield _HAS_ITEM, json.dumps(item)
-        if self.updated_after is not None:
-            yield "updated_at > ?", timestamp(self.updated_after)
 
 
 class ObjectStore:
@@ -211,7 +141,8 @@ class ObjectStore:
         """
         Every version of every object, one in memory at a time, by id; those added meanwhile may be among them.
 
-        One that is damaged is altered, and says nothing but its id.
+        One that is damaged is altered, and says nothing but its id. Where only the sealed value is none, the rest
+        stands, and the value is one that opens with no key.
         """
         last = ""
         while True:
@@ -222,7 +153,7 @@ class ObjectStore:
                     return
                 (last,) = typed(row[3:4], str)
             try:
-                version = _version(row)
+                version = _version((*row[:6], row[6] or b"", *row[7:]))
             except Malformed:
                 yield StoredVersion("", "", "", last, "", "", b"", "", "", "", "", "", is_altered=True)
             else:
@@ -262,14 +193,6 @@ class ObjectStore:
             raise _missing()
         self._tags.verify("object", row[11:])
         return version
-
-
-def new_id() -> str:
-    """A UUID of version 7, with the fraction of a millisecond in it: ids sort by the time of their making."""
-    milliseconds, rest = divmod(time.time_ns(), 1_000_000)
-    fraction = rest * 4096 // 1_000_000
-    tail = int.from_bytes(os.urandom(8)) >> 2
-    return str(uuid.UUID(int=milliseconds << 80 | 0x7 << 76 | fraction << 64 | 0b10 << 62 | tail))
 
 
 def _row(*row: Any) -> Row:
