@@ -16,12 +16,14 @@ from django.db import OperationalError, connection
 from tests.embedded.schemas import load_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
+from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
 from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.exceptions import KeyRevoked
 from vault_fields.keys import KeyContext
 from vault_fields.management.commands import vault_kek
+from vault_fields.management.keystores import KeystoreCommand
 from vault_fields.shredding import ShredReport
 from vault_fields.vaults import vaults
 
@@ -659,3 +661,29 @@ def test_upgrade_of_rows_with_tags_trusts_nothing(path: Path, configure: Callabl
 
 def test_upgrade_puts_the_backup_where_it_is_told(earlier: Path, tmp_path: Path) -> None:
     assert f"{tmp_path / 'kept'}: vault" in run("vault_keystore", "upgrade", tmp_path / "kept", "--trust-rows")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["vault_kek", "list"],
+        ["vault_byok", "list"],
+        ["vault_keystore", "status"],
+        ["vault_objects", "rewrap"],
+        ["vault_root_key", "rotate"],
+        ["vault_events"],
+    ],
+    ids=lambda command: command[0],
+)
+def test_an_interruption_is_told_in_a_sentence(
+    vault: LocalVault, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    def interrupted(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(EventLog, "page", interrupted)
+    monkeypatch.setattr(KeystoreCommand, "embedded", interrupted)
+    with pytest.raises(CommandError, match=r"^Interrupted\. What was done before stays") as caught:
+        call_command(*command)
+    assert caught.value.returncode == 130
+    assert caught.value.__suppress_context__

@@ -16,7 +16,15 @@ from vault_fields.progress import Progress, progress_bar, silent
 from vault_fields.server.configuration import configured_environments
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["KeystoreCommand", "item_of", "known_names", "require_environment", "require_meant", "shown"]
+__all__ = [
+    "KeystoreCommand",
+    "interruption_told",
+    "item_of",
+    "known_names",
+    "require_environment",
+    "require_meant",
+    "shown",
+]
 
 
 class KeystoreCommand(BaseCommand):
@@ -24,6 +32,10 @@ class KeystoreCommand(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--vault", default=DEFAULT_VAULT_ALIAS, help="The alias in VAULTS (default: %(default)s).")
+
+    def execute(self, *args: Any, **options: Any) -> Any:
+        with interruption_told():
+            return super().execute(*args, **options)
 
     def embedded(self, alias: str) -> EmbeddedBackend:
         vault = vaults[alias]
@@ -48,6 +60,17 @@ class KeystoreCommand(BaseCommand):
             raise CommandError(prefix + str(error).removeprefix(prefix)) from error
         except (VaultFieldsError, FileExistsError) as error:
             raise CommandError(str(error)) from error
+
+
+@contextmanager
+def interruption_told() -> Iterator[None]:
+    try:
+        yield
+    except KeyboardInterrupt:
+        # The status of a process that SIGINT ended, for who runs this in a script.
+        raise CommandError(
+            "Interrupted. What was done before stays; the command can be run again.", returncode=130
+        ) from None
 
 
 def require_environment(vault: EmbeddedVault, environment: str) -> None:

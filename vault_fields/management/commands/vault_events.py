@@ -13,7 +13,7 @@ from vault_fields.embedded.eventlog import EventLog, UnknownCursor
 from vault_fields.embedded.events import PAYLOADS
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.frames import forgetful
-from vault_fields.management.keystores import require_environment, require_meant
+from vault_fields.management.keystores import interruption_told, require_environment, require_meant
 from vault_fields.progress import progress_bar
 from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
@@ -60,11 +60,14 @@ class Command(BaseCommand):
                 return
             require_environment(served, environment)
             after, more = options["after"], True
-            while more:
-                page = events.page(environment, names=options["event"], after=after, limit=PAGE, since=options["since"])
-                for event in page.items:
-                    self.stdout.write(json.dumps(event.as_json(), ensure_ascii=False))
-                after, more = page.after, page.after is not None
+            with interruption_told():
+                while more:
+                    page = events.page(
+                        environment, names=options["event"], after=after, limit=PAGE, since=options["since"]
+                    )
+                    for event in page.items:
+                        self.stdout.write(json.dumps(event.as_json(), ensure_ascii=False))
+                    after, more = page.after, page.after is not None
         except UnknownCursor as error:
             raise CommandError(f"--after {options['after']}: {error} It may have been pruned.") from None
         except (VaultUnavailable, ImproperlyConfigured) as error:
