@@ -167,3 +167,27 @@ def test_makemigrations_recognises_a_rename_only_without_former_labels(former_la
     detector = MigrationAutodetector(state("number", []), state("ssn", former_labels), yes)
     ((migration,),) = detector._detect_changes().values()
     assert [type(operation).__name__ for operation in migration.operations] == expected
+
+
+@pytest.mark.parametrize("in_each", [False, True])
+def test_e021_labels_of_an_abstract_base_count_for_all_its_models_unless_they_stand_in_each(project, lab, in_each):
+    project.migration("0001_initial", CREATE, CREATE.replace("Patient", "Doctor"))
+    project.migration("0002_rename", RENAME, RENAME.replace("patient", "doctor"), after=["0001_initial"])
+    labels = {"Patient": ["testapp.Patient.number"], "Doctor": ["testapp.Doctor.number"]}
+    every = [label for each in labels.values() for label in each]
+
+    def encrypted(former_labels):
+        return EncryptedTextField(key_context=["organization_id"], former_labels=former_labels)
+
+    class Person(models.Model):
+        organization_id = models.IntegerField()
+        ssn = encrypted([] if in_each else every)
+
+        class Meta:
+            abstract = True
+
+    made = [lab.model(name, (Person,), **({"ssn": encrypted(labels[name])} if in_each else {})) for name in labels]
+    assert check(lab) == []
+    assert [list(model._meta.get_field("ssn").former_labels) for model in made] == (
+        [*labels.values()] if in_each else [every, every]
+    )

@@ -7,8 +7,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.docs.test_snippets import ROOT, Project
+from vault_fields import companion
+from vault_fields.backends.local import LocalVault
 from vault_fields.fields.base import EncryptedField
+from vault_fields.keys import KeyContext
 
 PAGE = (ROOT / "docs" / "fields.md").read_text("utf-8")
 
@@ -31,6 +36,19 @@ def test_every_option_is_documented_with_its_default():
     for name, shown in rows:
         default = options[name]
         assert shown == ("required" if default is inspect.Parameter.empty else f"`{default!r}`".replace("'", '"'))
+
+
+@pytest.mark.filterwarnings("ignore:No root key is configured:RuntimeWarning")
+def test_a_companion_is_about_as_long_as_the_page_says(tmp_path):
+    vault = LocalVault(path=tmp_path / "vault.sqlite3")
+    lengths = []
+    for context in ({"organization_id": "1234"}, {"organization_id": "1234", "department": "finance"}):
+        key = vault.create_data_key(KeyContext(context))
+        said = companion.Companion("default", key.id, key.encrypted_keys, KeyContext(context), context)
+        lengths.append(len(companion.encode(companion.proven(said, key))))
+    assert 340 <= lengths[0] <= 370
+    assert 100 <= lengths[1] - lengths[0] <= 200
+    assert "A companion has some 350 bytes with one short item, and 100 to 200 for each" in PAGE
 
 
 def manage(directory: Path, *arguments: str, answers: str = "") -> str:

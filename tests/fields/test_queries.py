@@ -331,6 +331,18 @@ def test_an_attribute_changed_in_memory_is_not_a_mismatch_for_raw_queries(patien
     assert row.ssn == "ssn 1"
 
 
+def test_what_raw_sql_calls_a_column_is_taken_for_it(patients, execute):
+    """As the page says: a query can say that a pasted value stands where it stood."""
+    row = Patient.objects.get(name="n1")
+    text, keys = row.__dict__["ssn"].text, row.ssn_keys
+    execute("UPDATE testapp_patient SET ssn = %s, ssn_keys = %s WHERE name = 'n0'", text, keys)
+    selected = "SELECT id, ssn, ssn_keys, %s AS organization_id FROM testapp_patient WHERE name = 'n0'"
+    here, there = (Patient.objects.get(name=name).organization_id for name in ("n0", "n1"))
+    with pytest.raises(KeyContextMismatch, match="testapp.Patient.ssn"):
+        Patient.objects.raw(selected, [here])[0].ssn  # noqa: B018
+    assert Patient.objects.raw(selected, [there])[0].ssn == "ssn 1"
+
+
 def test_deferred_columns_cost_one_query_for_each_row_and_no_more(patients, django_assert_num_queries):
     (row, *_) = Patient.objects.only("ssn").order_by("pk")
     with django_assert_num_queries(0):
