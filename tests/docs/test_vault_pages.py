@@ -12,8 +12,10 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
+from vault_fields.embedded.keyring import KeyRing
 from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
 
+PAGE_OF_THE_EMBEDDED_VAULT = (Path(__file__).parent.parent.parent / "docs" / "embedded-vault.md").read_text("utf-8")
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "vaults.md").read_text("utf-8")
 
 
@@ -56,3 +58,9 @@ def test_the_defaults_of_webhooks_are_as_said():
 )
 def test_every_option_is_documented_with_its_default(heading, backend):
     assert documented(heading) == options(backend)
+
+
+def test_so_many_keks_are_held_as_the_page_says():
+    assert f"up to {inspect.signature(KeyRing.__init__).parameters['max_keks'].default:,} and" in (
+        PAGE_OF_THE_EMBEDDED_VAULT
+    )

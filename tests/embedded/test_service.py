@@ -240,3 +240,19 @@ def test_refusals_leave_no_key_in_the_traceback(vault: EmbeddedVault) -> None:
     shown = "".join(repr(entry.frame.f_locals) for entry in caught.traceback[1:])
     assert repr(key.plaintext) not in shown
     assert key.plaintext.hex() not in shown
+
+
+def test_copies_of_a_keystore_refuse_what_the_other_made(
+    vault: EmbeddedVault, tmp_path: Path, root_key: RootKey
+) -> None:
+    """Of new items each makes a KEK of its own; what both had from before opens in both."""
+    before = vault.create(ACME)
+    vault.back_up(tmp_path / "copy.sqlite3")
+    copy = EmbeddedVault(KeyRing(KeyStore.at(tmp_path / "copy.sqlite3"), root_key))
+    here, there = vault.create(PAIR), copy.create(PAIR)
+
+    assert copy.decrypt(before.encrypted_keys).plaintext == before.plaintext
+    for other, key in ((copy, here), (vault, there)):
+        with pytest.raises(VaultRefused, match=REFUSAL):
+            other.decrypt(key.encrypted_keys)
+    copy.close()
