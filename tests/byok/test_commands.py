@@ -1,6 +1,7 @@
 """``vault_byok`` and ``vault_rekey --rewrap``: what they say and what they refuse."""
 
 import io
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -217,3 +218,22 @@ def test_keys_of_another_environment_are_its_own(vault: LocalVault, key_file: Pa
     assert "stored objects: 1 under the managed key, 0 under a customer's key" in byok("status", *here)
     assert StoredObjects(production).rewrap() == 1
     assert "stored objects: 0 under the managed key, 1 under a customer's key" in byok("status", *here)
+
+
+def test_list_is_there_for_programs_too(organization: Organization, key_file: Path) -> None:
+    assert json.loads(byok("list", "--format", "json")) == []
+    Patient.objects.create(organization=organization, ssn="1")
+    configure(f"organization_id={organization.pk}", key_file)
+    (key,) = json.loads(byok("list", "--format", "json"))
+    assert key == {
+        "id": key["id"],
+        "environment": "default",
+        "name": "organization_id",
+        "value": str(organization.pk),
+        "state": "configured",
+        "provider": "file",
+        "settings": {"path": str(key_file)},
+    }
+    assert f"(id {key['id']})" in byok("list", "--format", "text")
+    with pytest.raises(CommandError, match="--format means nothing for status"):
+        byok("status", "organization_id=1", "--format", "json")

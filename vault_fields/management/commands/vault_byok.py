@@ -1,5 +1,6 @@
 """``manage.py vault_byok``: the customer-managed keys of an embedded Vault."""
 
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -37,11 +38,12 @@ ACTIONS = {
 }
 # Which options each action has a use for, besides --vault and --environment.
 OPTIONS = {
+    "list": {"format"},
     "status": {"database"},
     "configure": {"provider", "set", "in_advance"},
     "delete": {"make_data_unreadable"},
 }
-ALL_OPTIONS = ["provider", "set", "make_data_unreadable", "in_advance", "database"]
+ALL_OPTIONS = ["format", "provider", "set", "make_data_unreadable", "in_advance", "database"]
 
 
 class Command(KeystoreCommand):
@@ -54,6 +56,7 @@ class Command(KeystoreCommand):
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list.")
         super().add_arguments(parser)
         parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
+        parser.add_argument("--format", choices=["text", "json"], help="How to tell of keys (default: text); for list.")
         parser.add_argument("--provider", choices=tuple(KINDS), help="Where the key is kept; for configure.")
         parser.add_argument(
             "--set",
@@ -101,7 +104,10 @@ class Command(KeystoreCommand):
         service = in_environment(backend, environment, ())[0]
         byok = service.byok
         if item is None:
-            self.tell(byok.all())
+            if options["format"] == "json":
+                self.stdout.write(json.dumps([_as_json(key, environment) for key in byok.all()], indent=2))
+            else:
+                self.tell(byok.all())
             return
         name, value = item_of(item)
         if action in {"configure", "status"} and not options["in_advance"]:
@@ -148,6 +154,18 @@ class Command(KeystoreCommand):
             told = True
         if not told:
             self.stdout.write("No customer-managed key.")
+
+
+def _as_json(key: CustomerKey, environment: str) -> dict[str, Any]:
+    return {
+        "id": str(key.id),
+        "environment": environment,
+        "name": key.item_name,
+        "value": key.item_value,
+        "state": key.state,
+        "provider": key.provider,
+        "settings": dict(key.settings),
+    }
 
 
 def _pair(text: str) -> tuple[str, str]:
