@@ -171,8 +171,8 @@ def test_makemigrations_recognises_a_rename_only_without_former_labels(former_la
 
 @pytest.mark.parametrize("in_each", [False, True])
 def test_e021_labels_of_an_abstract_base_count_for_all_its_models_unless_they_stand_in_each(project, lab, in_each):
-    project.migration("0001_initial", CREATE, CREATE.replace("Patient", "Doctor"))
-    project.migration("0002_rename", RENAME, RENAME.replace("patient", "doctor"), after=["0001_initial"])
+    project.migration("0001_initial", f"{CREATE.rstrip()},{CREATE.replace('Patient', 'Doctor')}")
+    project.migration("0002_rename", RENAME + RENAME.replace("patient", "doctor"), after=["0001_initial"])
     labels = {"Patient": ["testapp.Patient.number"], "Doctor": ["testapp.Doctor.number"]}
     every = [label for each in labels.values() for label in each]
 
