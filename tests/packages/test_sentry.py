@@ -7,10 +7,10 @@ import sentry_sdk
 from django.test import override_settings
 from sentry_sdk.transport import Transport
 
-from tests.test_frames import OTHER, PLAINTEXT, SCENARIOS, given
+from tests.test_frames import OTHER, PLAINTEXT, SCENARIOS, given, named_by_values
 from vault_fields.reporting import before_send
 
-__all__ = ["given"]
+__all__ = ["given", "named_by_values"]
 
 
 class Captured(Transport):
@@ -49,6 +49,7 @@ def spelled(secret):
     return secret if isinstance(secret, str) else repr(secret)[2:-1]
 
 
+@pytest.mark.usefixtures("named_by_values")
 @pytest.mark.parametrize("debug", [False, True], ids=["", "DEBUG"])
 @pytest.mark.parametrize(("fail", "expected"), SCENARIOS)
 def test_no_frame_of_the_package_sends_a_secret(given, fail, expected, debug):

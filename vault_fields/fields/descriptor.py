@@ -9,6 +9,7 @@ from django.db.models.query_utils import DeferredAttribute
 from vault_fields.fields.brought import brought
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Handover, Pending, Sealed
+from vault_fields.frames import forget
 
 if TYPE_CHECKING:
     from vault_fields.fields.base import EncryptedField
@@ -26,13 +27,14 @@ class EncryptedAttribute(DeferredAttribute):
     def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
         if instance is None:
             return self
-        held = self.held_by(instance)
-        if isinstance(held, Sealed):
-            try:
+        try:
+            held = self.held_by(instance)
+            if isinstance(held, Sealed):
                 return open_value(self.field, held, instance)
-            except BaseException:
-                del held
-                raise
+        except BaseException as error:
+            forget(error)
+            instance = held = None  # What the instance is called may be read from its values.
+            raise
         if isinstance(held, Pending):
             return held.value
         if isinstance(held, Handover):

@@ -18,6 +18,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.base import Serializer
 from django.core.serializers.python import Serializer as PythonSerializer
 
+from vault_fields.frames import forget
+
 __all__ = ["install_serializing", "is_serialized", "is_serializing", "require_signature"]
 
 _MARK = "_vault_fields_hook"
@@ -63,7 +65,12 @@ def _wrap(cls: type, name: str, parameters: list[str], hook: Callable[..., Any])
 
     @functools.wraps(original)
     def hooked(*args: Any, **kwargs: Any) -> Any:
-        return hook(original, *args, **kwargs)
+        try:
+            return hook(original, *args, **kwargs)
+        except BaseException as error:
+            forget(error)
+            del args, kwargs  # The rows, which may be called by their values.
+            raise
 
     setattr(hooked, _MARK, True)
     setattr(cls, name, hooked)

@@ -12,6 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultFieldsError
+from vault_fields.frames import forgetful
 from vault_fields.progress import Progress, progress_bar, silent
 from vault_fields.server.configuration import configured_environments
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
@@ -33,6 +34,7 @@ class KeystoreCommand(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--vault", default=DEFAULT_VAULT_ALIAS, help="The alias in VAULTS (default: %(default)s).")
 
+    @forgetful
     def execute(self, *args: Any, **options: Any) -> Any:
         with interruption_told():
             return super().execute(*args, **options)
