@@ -9,12 +9,15 @@ import pytest
 
 import vault_fields
 from vault_fields import exceptions
+from vault_fields.deadline import KeySilent
+from vault_fields.embedded.provider import ProviderThrottled
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
     KeyContextError,
     KeyContextMismatch,
     KeyRevoked,
+    KeyUnavailable,
     PlaintextFound,
     ValueRefused,
     VaultError,
@@ -24,7 +27,8 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 
-VAULT_ERRORS = [VaultError, VaultUnavailable, VaultThrottled, VaultRefused, KeyRevoked]
+VAULT_ERRORS = [VaultError, VaultUnavailable, VaultThrottled, VaultRefused, KeyRevoked, KeyUnavailable]
+VAULT_ERRORS += [KeySilent, ProviderThrottled]
 
 
 def test_every_exception_has_the_one_base():
@@ -37,6 +41,9 @@ def test_the_tree_answers_what_a_caller_asks():
     assert issubclass(EnvelopeError, DecryptionError)
     assert issubclass(PlaintextFound, DecryptionError)
     assert issubclass(VaultThrottled, VaultUnavailable)
+    assert issubclass(KeyUnavailable, VaultUnavailable)
+    assert issubclass(KeySilent, KeyUnavailable)
+    assert issubclass(ProviderThrottled, KeyUnavailable)
     assert issubclass(KeyRevoked, VaultRefused)
     assert not issubclass(VaultRefused, VaultUnavailable)
     assert not issubclass(DecryptionError, VaultError)

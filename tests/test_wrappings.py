@@ -4,7 +4,7 @@ import pytest
 
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
-from vault_fields.exceptions import DecryptionError
+from vault_fields.exceptions import DecryptionError, KeyUnavailable
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.wrappings import Wrappings
 
@@ -61,3 +61,18 @@ def test_a_vault_that_answers_another_data_key_is_not_believed():
         with pytest.raises(DecryptionError, match="does not belong to its data key"):
             wrappings.rekeyed(made(ACME), GLOBEX, KEY)
     assert len(vault.asked) == 2
+
+
+def test_a_customers_key_that_is_away_is_asked_once_for_each_batch():
+    class Away(Naming):
+        def rekey_data_key(self, encrypted_keys, context):
+            super().rekey_data_key(encrypted_keys, context)
+            raise KeyUnavailable("It does not answer.")
+
+    wrappings = Wrappings(vault := Away())
+    for _ in range(2):
+        wrappings.prepare([])
+        for encrypted_keys in ("wrapped", "more"):
+            with pytest.raises(KeyUnavailable):
+                wrappings.rekeyed(made(ACME, encrypted_keys), NEW, KEY)
+    assert vault.asked == [{"wrapped": NEW}] * 2

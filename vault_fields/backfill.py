@@ -14,7 +14,7 @@ from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import prefetch_related_objects
 
 from vault_fields import companion as companion_format, envelope as envelope_format
-from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextError, ValueRefused, VaultRefused
+from vault_fields.exceptions import EnvelopeError, ValueRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.newkeys import NewKeys
@@ -23,7 +23,7 @@ from vault_fields.fields.sealed import Sealed
 from vault_fields.fields.sealing import examine, seal
 from vault_fields.frames import forgetful
 from vault_fields.progress import Progress, silent
-from vault_fields.walk import Change, Row, StoredRows, open_together
+from vault_fields.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
 
 __all__ = ["BATCH_SIZE", "BackfillReport", "decrypt_column", "encrypt_column"]
 
@@ -32,9 +32,6 @@ BATCH_SIZE = 1000
 MAX_SHOWN = 20
 
 OnProblem = Callable[[str], object]
-
-# What is wrong with one row, and says nothing of the others.
-_ROW_ERRORS = (DecryptionError, KeyContextError, ValueRefused, VaultRefused)
 
 
 @dataclass(slots=True)
@@ -86,7 +83,8 @@ def encrypt_column(
     Costs one ``create`` for each key context, for every ``max_rows_per_key`` of its rows, and for each batch one query
     for each relation that the context lies behind. Raises for the first row that cannot be encrypted; the batches
     before it stay written, unless a transaction is open around the call. With ``on_problem`` all others are encrypted:
-    it is told of each that is left alone, and why. Raises ``VaultUnavailable`` all the same.
+    it is told of each that is left alone, and why. Raises ``VaultUnavailable`` all the same, unless it is one
+    customer's key that does not answer.
 
     In a dry run nothing is written and the Vault is not asked: the report says what would be encrypted.
     """
@@ -106,7 +104,7 @@ def encrypt_column(
     def sealed(rows: Sequence[Row]) -> list[Row]:
         try:
             seal([(row.instance, group) for row in rows], new_keys, follow=False)
-        except _ROW_ERRORS:
+        except ROW_ERRORS:
             if on_problem is None:
                 raise
         else:
@@ -214,7 +212,7 @@ class _Run:
         for row in rows:
             try:
                 action(row)
-            except _ROW_ERRORS as error:
+            except ROW_ERRORS as error:
                 if self._on_problem is None:
                     raise
                 self.report.left_alone.append(row.instance.pk)

@@ -9,9 +9,9 @@ from concurrent.futures import Future
 from contextvars import copy_context
 from typing import Generic, ParamSpec, TypeVar
 
-from vault_fields.exceptions import VaultThrottled, VaultUnavailable
+from vault_fields.exceptions import KeyUnavailable, VaultThrottled, VaultUnavailable
 
-__all__ = ["LEEWAY", "Deadline", "NoAnswerInTime", "ask_together", "in_own_thread", "in_time"]
+__all__ = ["LEEWAY", "Deadline", "KeySilent", "NoAnswerInTime", "ask_together", "in_own_thread", "in_time"]
 
 K = TypeVar("K", bound=Hashable)
 P = ParamSpec("P")
@@ -23,6 +23,10 @@ LEEWAY = 0.5
 
 class NoAnswerInTime(VaultUnavailable):
     """Whoever was asked was silent. To ask again at once would be as long a wait."""
+
+
+class KeySilent(KeyUnavailable, NoAnswerInTime):
+    """Whoever keeps a key for its owner was silent."""
 
 
 class Deadline:

@@ -14,6 +14,7 @@ Every exception this package raises at run time, in one tree.
     ├── RowsLeftAlone           a migration did not encrypt, or decrypt, some rows: fix each and run it again
     └── VaultError              the Vault gave no key
         ├── VaultUnavailable        it did not answer in time: retrying may help
+        │   ├── KeyUnavailable      only a customer's key does not answer: others' values open
         │   └── VaultThrottled      it asked for fewer calls
         └── VaultRefused            it answered no: somebody has to act
             ├── KeyRevoked          the customer's key was withdrawn
@@ -36,6 +37,7 @@ __all__ = [
     "KeyContextError",
     "KeyContextMismatch",
     "KeyRevoked",
+    "KeyUnavailable",
     "MigrationRefused",
     "ObjectConflict",
     "ObjectMissing",
@@ -146,6 +148,14 @@ class VaultError(VaultFieldsError):
 
 class VaultUnavailable(VaultError):
     """The Vault could not be reached or did not answer before the deadline; trying again may help."""
+
+
+class KeyUnavailable(VaultUnavailable):
+    """
+    A key that its owner keeps elsewhere does not answer; the Vault does, and the keys of others open.
+
+    Operations over rows take it for the error of that row.
+    """
 
 
 class VaultThrottled(VaultUnavailable):

@@ -36,9 +36,7 @@ from vault_fields.exceptions import (
     EnvelopeError,
     KeyContextError,
     KeyContextMismatch,
-    ValueRefused,
     VaultError,
-    VaultRefused,
 )
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
@@ -51,7 +49,7 @@ from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.progress import Progress, silent
 from vault_fields.vaults import vaults
-from vault_fields.walk import Change, Row, StoredRows, open_together
+from vault_fields.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
 from vault_fields.wrappings import Wrappings
 
 __all__ = ["RekeyReport", "reencrypt_group", "rekey_group"]
@@ -238,7 +236,7 @@ class _Run:
                 self.report.moved += 1
             self.report.left_alone.add(row.instance.pk)
             self._on_problem(str(error))
-        except (DecryptionError, KeyContextError, ValueRefused, VaultRefused) as error:
+        except ROW_ERRORS as error:
             self.report.failed += 1
             self.report.left_alone.add(row.instance.pk)
             self._on_problem(str(error))
@@ -292,7 +290,7 @@ class _Run:
         What a companion says decides whose keys will open the data key from now on. Without its proof, whoever can
         write to the table could have a tenant's data key wrapped for another.
         """
-        batch = Batch([stale.row.companion for stale in to_rekey], hold=True)
+        batch = Batch([stale.row.companion for stale in to_rekey], hold=True, goes_on=True)
         verified = {}
         for stale in to_rekey:
             with self._reporting(stale.row), _locating(stale.row):

@@ -14,7 +14,7 @@ from django.core.exceptions import FieldError
 from django.db import DEFAULT_DB_ALIAS
 
 from vault_fields import companion as companion_format, envelope as envelope_format
-from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextError, ValueRefused, VaultRefused
+from vault_fields.exceptions import DecryptionError, EnvelopeError
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of, group_under
@@ -24,7 +24,7 @@ from vault_fields.fields.sealed import Batch, Pending, Sealed
 from vault_fields.fields.sealing import seal
 from vault_fields.frames import forgetful
 from vault_fields.progress import Progress, silent
-from vault_fields.walk import Change, Row, StoredRows, open_together
+from vault_fields.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
 
 __all__ = ["RewriteReport", "convert_column", "move_to_companion"]
 
@@ -120,7 +120,7 @@ class _Rewrite:
         """Those of the rows that could be sealed: all at once, or one by one if some cannot."""
         try:
             seal([(row.instance, self.group) for row in rows], self._new_keys, follow=False)
-        except _ONE_ROW:
+        except ROW_ERRORS:
             return [row for row in rows if self._is_sealed(row)]
         return list(rows)
 
@@ -136,12 +136,9 @@ class _Rewrite:
         outcome = _Outcome()
         try:
             yield outcome
-        except _ONE_ROW as error:
+        except ROW_ERRORS as error:
             self.report.failed += 1
             self._on_problem(str(error))
-
-
-_ONE_ROW = (DecryptionError, KeyContextError, ValueRefused, VaultRefused)
 
 
 @dataclass(slots=True)
@@ -183,7 +180,9 @@ class _Move(_Rewrite):
             with self.reporting():
                 found.append((row, self._values(row)))
         several = {row: values for row, values in found if len({sealed.keys for sealed in values.values()}) > 1}
-        batch = Batch([sealed.keys for values in several.values() for sealed in values.values()], hold=True)
+        batch = Batch(
+            [sealed.keys for values in several.values() for sealed in values.values()], hold=True, goes_on=True
+        )
         resealed = {*self.sealed([row for row, values in several.items() if self._are_opened(row, values, batch)])}
         changes = []
         for row, values in found:

@@ -15,15 +15,18 @@ from vault_fields.embedded.byok import CustomerKey
 from vault_fields.embedded.lifecycle import KekInfo
 from vault_fields.embedded.objects import ObjectClaim, StoredObjects
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.exceptions import KeyRevoked, VaultRefused
+from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused
 from vault_fields.fields.groups import Group
-from vault_fields.frames import forgetful
+from vault_fields.frames import forget, forgetful
 from vault_fields.keycache import KeyCache
 from vault_fields.keys import DataKey
 from vault_fields.progress import Progress, silent
 from vault_fields.storedkeys import Answers, Claim, hangs_on, in_environment, keys_of_item, stored_keys
 
 __all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
+
+
+OnProblem = Callable[[str], object]
 
 
 @dataclass(slots=True)
@@ -35,8 +38,9 @@ class ShredReport:
     ``recoverable`` are the item's that do not open, but because of a key that is only disabled, retired or withdrawn.
     ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are those, of whomever, that
     do not open for another reason, such as a setting, or though their data key opens, and whatever cannot be read;
-    ``elsewhere`` say that other vaults encrypted them. Whose a value is was verified where its data key opens, and is
-    what its companion says where that is refused.
+    ``elsewhere`` say that other vaults encrypted them; of ``unanswered`` nobody can tell, for a customer's key that
+    does not answer. Whose a value is was verified where its data key opens, and is what its companion says where that
+    is refused.
     """
 
     unreadable: int = 0
@@ -46,10 +50,11 @@ class ShredReport:
     refused_otherwise: int = 0
     broken: int = 0
     elsewhere: int = 0
+    unanswered: int = 0
 
     @property
     def proven(self) -> bool:
-        return not (self.readable or self.recoverable or self.broken)
+        return not (self.readable or self.recoverable or self.broken or self.unanswered)
 
     @property
     def unverified(self) -> int:
@@ -57,13 +62,16 @@ class ShredReport:
         return self.unreadable + self.recoverable + self.refused_otherwise
 
     def __str__(self) -> str:
+        unanswered = ""
+        if self.unanswered:
+            unanswered = f" Of {self.unanswered} it cannot be told, because a customer's key does not answer."
         return (
             f"{self.unreadable} values of this key are unreadable, {self.readable} still open, and "
             f"{self.recoverable} are refused by a key that can come back. Of the values of other "
             f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own. "
             f"{self.broken} values do not open for other reasons, or were altered. {self.elsewhere} values say that "
             f"they are in other vaults, which were not asked. Unverified, because their keys are refused: "
-            f"{self.unverified}, which were counted for whom they claim."
+            f"{self.unverified}, which were counted for whom they claim.{unanswered}"
         )
 
 
@@ -76,6 +84,7 @@ def prove_shredded(
     *,
     environment: str | None = None,
     progress: Progress = silent,
+    on_problem: OnProblem | None = None,
 ) -> ShredReport:
     """
     Try to open what the tables ``wanted`` hold, for the context item and for all others. Reads only.
@@ -83,6 +92,7 @@ def prove_shredded(
     Of another ``environment`` than the vault's own, which has keys of its own and no rows, the objects are tried.
 
     One ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves nothing.
+    Where one customer's key does not answer ``on_problem`` is told of each row, and it is no proof.
     """
     vault.purge()
     report = ShredReport()
@@ -97,19 +107,19 @@ def prove_shredded(
         managed_key(service, name, value)
         keys, objects = keys_of_item(service, name, value), StoredObjects(service).claims()
         is_gone = service.is_gone
-    prover = _Prover(vault.cache, open_data_key, is_gone, keys, name, value)
+    prover = _Prover(vault.cache, open_data_key, is_gone, keys, name, value, on_problem or _ignored)
     for row in stored_keys(wanted, progress=progress):
         if row.claim is None:
             report.broken += row.values
         elif row.claim.companion.vault != vault.alias:
             report.elsewhere += row.values
         else:
-            prover.count(report, row.claim)
+            prover.count(report, row.claim, f"{row.label} (pk={row.pk!r})")
     for claim in objects:
         if claim is None:
             report.broken += 1
         else:
-            prover.count(report, claim)
+            prover.count(report, claim, claim.label)
     return report
 
 
@@ -124,6 +134,10 @@ def customers_key(service: EmbeddedVault, name: str, value: str) -> CustomerKey 
     """The item's latest customer-managed key, a deleted one too."""
     found = [key for key in service.byok.all() if (key.item_name, key.item_value) == (name, value)]
     return service.byok.get(name, value) or (found[-1] if found else None)
+
+
+def _ignored(problem: str) -> None:
+    """Who only wants the numbers."""
 
 
 def _believed(encrypted_keys: str) -> bool:
@@ -145,7 +159,9 @@ class _Prover:
         keys: frozenset[bytes],
         name: str,
         value: str,
+        on_problem: OnProblem,
     ) -> None:
+        self._on_problem = on_problem
         self._open = open_data_key
         self._is_gone = is_gone
         self._keys = keys
@@ -153,10 +169,13 @@ class _Prover:
         self._value = value
         self._outcomes = Answers(cache, self._try, from_cache=True)
 
-    def count(self, report: ShredReport, claim: Claim) -> None:
+    def count(self, report: ShredReport, claim: Claim, label: str) -> None:
         outcome = self._outcomes[claim.encrypted_keys]
         is_the_items = claim.context.get(self._name) == self._value
-        if isinstance(outcome, DataKey):
+        if isinstance(outcome, KeyUnavailable):
+            report.unanswered += claim.values
+            self._on_problem(f"{label}: {outcome}")
+        elif isinstance(outcome, DataKey):
             # What a companion says of a data key that opens is worth nothing before that has proved it.
             opening = claim.opening(outcome) if claim.is_proven(outcome) else 0
             report.broken += claim.values - opening
@@ -176,10 +195,12 @@ class _Prover:
         else:
             report.refused_otherwise += claim.values
 
-    def _try(self, encrypted_keys: str) -> DataKey | _Refusal:
+    def _try(self, encrypted_keys: str) -> DataKey | KeyUnavailable | _Refusal:
         try:
             return self._open(encrypted_keys)
         except KeyRevoked:
             return _Refusal.REVOKED
+        except KeyUnavailable as error:
+            return forget(error)
         except VaultRefused:
             return _Refusal.BROKEN

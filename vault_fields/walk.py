@@ -16,13 +16,17 @@ from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
 from vault_fields.contention import repeated
+from vault_fields.exceptions import DecryptionError, KeyContextError, KeyUnavailable, ValueRefused, VaultRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
 from vault_fields.fields.sealed import Batch, Sealed, as_text
 from vault_fields.fields.stored import StoredColumns
 from vault_fields.frames import forgetful
 
-__all__ = ["Change", "Row", "StoredRows", "open_together"]
+__all__ = ["ROW_ERRORS", "Change", "Row", "StoredRows", "open_together"]
+
+# What is wrong with one row, and says nothing of the others.
+ROW_ERRORS = (DecryptionError, KeyContextError, KeyUnavailable, ValueRefused, VaultRefused)
 
 Change = tuple["Row", Sequence[str | None]]
 
@@ -56,7 +60,7 @@ class Row:
 
 def open_together(rows: Sequence[Row]) -> None:
     """Let whichever value of these rows is opened first ask for the data keys of all of them."""
-    batch = Batch([row.companion for row in rows], hold=True)
+    batch = Batch([row.companion for row in rows], hold=True, goes_on=True)
     for row in rows:
         for member in row.group.members:
             if (sealed := row.envelope(member)) is not None:

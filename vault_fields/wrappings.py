@@ -6,7 +6,7 @@ from dataclasses import replace
 from vault_fields import companion as companion_format
 from vault_fields.backends.base import BaseVault
 from vault_fields.companion import Companion
-from vault_fields.exceptions import VaultError
+from vault_fields.exceptions import KeyUnavailable, VaultError
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["Wrappings"]
@@ -28,6 +28,8 @@ class Wrappings:
         self._vault = vault
         # The new encrypted keys, by those that they take the place of and by the context that they are for.
         self._wrapped: dict[tuple[str, KeyContext], str | VaultError] = {}
+        # The contexts whose keys did not answer since ``prepare``.
+        self._away: dict[KeyContext, KeyUnavailable] = {}
 
     def is_current(self, companion: Companion) -> bool:
         """Whether the keys that wrap for its context now have wrapped it, if the vault can tell. ``VaultError``."""
@@ -35,6 +37,7 @@ class Wrappings:
 
     def prepare(self, verified: Iterable[Companion]) -> None:
         """Ask for what ``rewrapped`` will need for these, together: some vaults do that in few calls."""
+        self._away.clear()
         if len(self._wrapped) > MAX_REMEMBERED:
             self._wrapped.clear()
         wanted = dict.fromkeys((each.encrypted_keys, each.context) for each in verified)
@@ -55,14 +58,21 @@ class Wrappings:
 
     def rekeyed(self, companion: Companion, context: KeyContext, key: DataKey) -> Companion:
         """
-        The same, wrapped for another context. At most one call.
+        The same, wrapped for another context. At most one call, and none for a context whose key did not answer another
+        row since ``prepare``.
 
         Raises ``VaultError``, and ``DecryptionError`` if the vault answers another data key than it was asked for.
         """
         wanted = companion.encrypted_keys, context
         found = self._wrapped.get(wanted)
         if not isinstance(found, str):
-            rekeyed = self._vault.rekey_data_key(*wanted)
+            if context in self._away:
+                raise self._away[context]
+            try:
+                rekeyed = self._vault.rekey_data_key(*wanted)
+            except KeyUnavailable as error:
+                self._away[context] = error
+                raise
             companion_format.verify(companion, rekeyed)
             found = self._wrapped[wanted] = rekeyed.encrypted_keys
         # The id stays, though the Vault may have another by now: the envelopes name it, and are not written.

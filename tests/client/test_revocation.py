@@ -6,8 +6,8 @@ import pytest
 
 from tests.client.calls import both, failure
 from tests.faulty_server import Reply
-from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
-from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
+from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused, VaultUnavailable
+from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 
 
 @both
@@ -41,4 +41,28 @@ def test_one_without_the_other_does_not(post, server, reply):
 @both
 def test_server_that_fails_is_unavailable_whatever_its_body_says(post, server):
     server.usual = Reply(500, content=dict(REVOKED_BODY))
+    assert type(failure(post, server)) is VaultUnavailable
+
+
+@both
+def test_status_and_code_together_say_that_a_key_does_not_answer(post, server):
+    """Its server has asked as often as is of use."""
+    server.usual = Reply(KEY_AWAY_STATUS, content=dict(KEY_AWAY_BODY))
+    error = failure(post, server)
+    assert (type(error), error.status, error.request_id) == (KeyUnavailable, KEY_AWAY_STATUS, "req_01")
+    assert "does not answer (HTTP 503). Host: 127.0.0.1" in str(error)
+    assert len(server.seen) == 1
+
+
+@both
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply(500, content=dict(KEY_AWAY_BODY)),
+        Reply(503, content={"error": "no"}),
+        Reply(503, content=["key_unavailable"]),
+    ],
+)
+def test_without_both_it_is_the_vault_that_is_away(post, server, reply):
+    server.usual = reply
     assert type(failure(post, server)) is VaultUnavailable

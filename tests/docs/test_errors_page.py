@@ -8,7 +8,14 @@ from django.db import transaction
 
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields import exceptions
-from vault_fields.exceptions import DecryptionError, KeyContextError, ValueRefused, VaultError, VaultUnavailable
+from vault_fields.exceptions import (
+    DecryptionError,
+    KeyContextError,
+    KeyUnavailable,
+    ValueRefused,
+    VaultError,
+    VaultUnavailable,
+)
 from vault_fields.fields.groups import group_of
 from vault_fields.rekey import rekey_group
 from vault_fields.vaults import vaults
@@ -81,6 +88,10 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     vault.purge()
     with vault.fail_with(VaultUnavailable("no answer before the deadline.", alias="default")):
         tell(VaultError, read)
+    away = "The customer-managed key for the context item 'organization_id': "
+    away += "AWS KMS cannot be asked (ConnectTimeoutError)."
+    with vault.fail_with(KeyUnavailable(away, alias="default")):
+        tell(KeyUnavailable, read)
     vault.revoke("organization_id", str(owner.pk))
     tell(VaultError, read)
     vault.restore("organization_id", str(owner.pk))

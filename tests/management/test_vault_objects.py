@@ -1,5 +1,7 @@
 """``manage.py vault_objects``."""
 
+import os
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -52,6 +54,27 @@ def test_what_is_revoked_is_left_as_it_is_and_counted(vault: Any, capsys: pytest
     ]
     with pytest.raises(KeyRevoked):
         objects.read(stored.id)
+
+
+def test_what_a_customers_key_does_not_open_is_named_and_the_others_are_wrapped(
+    vault: Any, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "customer.key"
+    path.touch(0o600)
+    path.write_bytes(os.urandom(32))
+    vault.byok.configure(*ITEM, provider="file", settings={"path": str(path)})
+    vault.byok.verify(*ITEM)
+    vault.byok.activate(*ITEM)
+    objects = StoredObjects(vault)
+    stored = objects.create("name", "value", CONTEXT)
+    objects.create("other", "value", {"organization_id": "other"})
+    path.write_bytes(b"not a key")
+
+    with pytest.raises(CommandError, match="1 versions of stored objects were left alone"):
+        call_command("vault_objects", "rewrap", "--environment", "staging")
+    told = capsys.readouterr()
+    assert told.out == "1 versions of stored objects in 'staging' were wrapped anew.\n"
+    assert told.err.startswith(f"version {stored.version_id} of a stored object: The customer-managed key for")
 
 
 def test_version_that_was_edited_is_told_after_the_others_are_done(

@@ -3,8 +3,10 @@
 import base64
 import json
 import logging
+import os
 import re
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +16,13 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import RequestFactory
 
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.exceptions import VaultUnavailable
+from vault_fields.byok import KINDS
+from vault_fields.byok.keyfile import KeyFile
+from vault_fields.embedded.provider import Binding, ProviderRefused
+from vault_fields.exceptions import KeyUnavailable, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.server.bodies import MAX_BODY_BYTES, Rejected, read_body
+from vault_fields.server.face import PATIENCE
 
 from .conftest import KEY
 
@@ -243,6 +249,51 @@ def test_vault_that_fails_is_503_and_the_reason_stays_here(
 
     assert refused(response, 503) == "The vault is not available."
     assert f"(request {response.headers['x-request-id']}): {failure}" in caplog.text
+
+
+@pytest.mark.parametrize("failure", [KeyUnavailable("their KMS hangs"), ProviderRefused("their KMS has no such key")])
+def test_customers_key_that_does_not_answer_is_503_and_a_code(
+    client: httpx.Client, vault: InMemoryVault, caplog: pytest.LogCaptureFixture, failure: Exception
+) -> None:
+    with vault.fail_with(failure):
+        response = client.post(CREATE, json={"context": ACME})
+
+    assert response.status_code == 503
+    expected = {"error": "A key that is needed for this does not answer. The vault does.", "code": "key_unavailable"}
+    assert response.json() == expected
+    assert f"(request {response.headers['x-request-id']}): {failure}" in caplog.text
+
+
+def test_customers_provider_has_less_time_than_a_client_that_waits_as_long_as_the_vault(
+    client: httpx.Client, vault: InMemoryVault, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    had = []
+
+    class Timed(KeyFile):
+        def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
+            had.append(timeout)
+            return super().wrap(sealed, binding, timeout=timeout)
+
+        def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
+            had.append(timeout)
+            return super().unwrap(wrapped, binding, timeout=timeout)
+
+    assert isinstance(KINDS, dict)
+    monkeypatch.setitem(KINDS, "timed", Timed)
+    path = tmp_path / "customer.key"
+    path.touch(0o600)
+    path.write_bytes(os.urandom(32))
+    vault.byok.configure("organization_id", "acme", provider="timed", settings={"path": str(path)})
+    vault.byok.verify("organization_id", "acme")
+    vault.byok.activate("organization_id", "acme")
+    had.clear()
+    context = {"organization_id": "acme"}
+    keys = client.post(CREATE, json={"context": context}).json()["encrypted_keys"]
+    client.post(DECRYPT, json={"keys": keys}).raise_for_status()
+    client.post(REKEY, json={"encrypted_keys": keys, "context": context}).raise_for_status()
+
+    assert len(had) == 4
+    assert max(had) <= vault.seconds * PATIENCE < vault.seconds
 
 
 def test_bug_is_500_without_a_trace_of_it(

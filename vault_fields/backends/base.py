@@ -10,7 +10,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 
 from vault_fields.deadline import Deadline, NoAnswerInTime, ask_together, in_own_thread
-from vault_fields.exceptions import VaultError
+from vault_fields.exceptions import KeyUnavailable, VaultError
 from vault_fields.forks import follow_forks
 from vault_fields.frames import forget, forgetful_class
 from vault_fields.keycache import KeyCache, Outcome
@@ -193,16 +193,22 @@ class BaseVault(ABC):
         The same data keys wrapped by the keys that wrap for their contexts now: their new encrypted keys, or an error.
 
         Encrypted keys that are wrapped so already may stay as they are. One call for each, unless the backend does
-        better.
+        better; none for the others of a context whose key does not answer.
         """
         rewrapped: dict[str, str | VaultError] = {}
+        away: dict[KeyContext, KeyUnavailable] = {}
         try:
             self.prepare(wanted.values())
         except VaultError as error:
             return dict.fromkeys(wanted, forget(error))
         for encrypted_keys, context in wanted.items():
+            if context in away:
+                rewrapped[encrypted_keys] = away[context]
+                continue
             try:
                 rewrapped[encrypted_keys] = self.rekey_data_key(encrypted_keys, context).encrypted_keys
+            except KeyUnavailable as error:
+                rewrapped[encrypted_keys] = away[context] = forget(error)
             except VaultError as error:
                 rewrapped[encrypted_keys] = error
         return rewrapped

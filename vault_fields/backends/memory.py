@@ -61,8 +61,8 @@ class InMemoryVault(EmbeddedBackend):
 class _FailingVault(EmbeddedVault):
     failure: Exception | None = None
 
-    def for_environment(self, environment: str, *, record_key_events: bool = False) -> Self:
-        vault = super().for_environment(environment, record_key_events=record_key_events)
+    def for_environment(self, environment: str, *, record_key_events: bool = False, patience: float = 1.0) -> Self:
+        vault = super().for_environment(environment, record_key_events=record_key_events, patience=patience)
         vault.failure = self.failure
         return vault
 

@@ -9,8 +9,15 @@ from typing import Any, Protocol
 
 from vault_fields.client.retry import Tries, seconds_until_retry
 from vault_fields.deadline import NoAnswerInTime
-from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
-from vault_fields.wire import tells_of_revocation
+from vault_fields.exceptions import (
+    KeyRevoked,
+    KeyUnavailable,
+    VaultError,
+    VaultRefused,
+    VaultThrottled,
+    VaultUnavailable,
+)
+from vault_fields.wire import tells_of_a_key_that_is_away, tells_of_revocation
 
 __all__ = ["MAX_ANSWER_BYTES", "Answer", "Asked", "Failure", "Judge", "Reading", "judge_vault", "only_200"]
 
@@ -69,7 +76,8 @@ class Failure:
 
     @property
     def may_pass(self) -> bool:
-        return issubclass(self.error, VaultUnavailable)
+        # Who keeps a customer's key has been asked as often as is of use.
+        return issubclass(self.error, VaultUnavailable) and not issubclass(self.error, KeyUnavailable)
 
     def pause(self, endpoint: "Asked", host: str, tries: Tries) -> float:
         """Seconds to wait before the next try. Raises the error that this failure is if there must not be another."""
@@ -181,6 +189,11 @@ def judge_vault(status: int, content: Mapping[str, Any]) -> tuple[type[VaultErro
     """The judge of a Vault that speaks the WorkOS API."""
     if tells_of_revocation(status, content):
         return KeyRevoked, f"A key that is needed for this was revoked by its owner (HTTP {status})."
+    if tells_of_a_key_that_is_away(status, content):
+        return (
+            KeyUnavailable,
+            f"A key that its owner keeps, and that is needed for this, does not answer (HTTP {status}).",
+        )
     return None
 
 

@@ -11,15 +11,30 @@ from typing import NamedTuple
 from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.deadline import KeySilent, NoAnswerInTime
 from vault_fields.embedded.blob import MAX_COPY_BYTES
 from vault_fields.embedded.circuits import Circuit
 from vault_fields.embedded.cmkstore import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.held import Held
 from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.provider import Binding, KeyProvider, ProviderRefused, Providers, no_providers
+from vault_fields.embedded.provider import (
+    Binding,
+    KeyProvider,
+    ProviderRefused,
+    Providers,
+    ProviderThrottled,
+    no_providers,
+)
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
-from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.exceptions import (
+    KeyRevoked,
+    KeyUnavailable,
+    VaultError,
+    VaultRefused,
+    VaultThrottled,
+    VaultUnavailable,
+)
 
 __all__ = ["Cmk", "CustomerKeys"]
 
@@ -90,10 +105,22 @@ class Cmk:
             yield
         except VaultError as error:
             message = f"The customer-managed key for the context item {self.item_name!r}: {error.args[0]}"
-            kind = type(error)
-            if isinstance(error, VaultRefused) and not isinstance(error, KeyRevoked):
-                kind = ProviderRefused
-            raise kind(message, **error.details()) from error
+            raise _of_one_customer(type(error))(message, **error.details()) from error
+
+
+def _of_one_customer(kind: type[VaultError]) -> type[VaultError]:
+    """What an error of a provider is to the callers of the vault: with the keys of others they may go on."""
+    return next(particular for general, particular in _PARTICULAR.items() if issubclass(kind, general))
+
+
+# The first that fits.
+_PARTICULAR: Mapping[type[VaultError], type[VaultError]] = {
+    KeyRevoked: KeyRevoked,
+    VaultRefused: ProviderRefused,
+    NoAnswerInTime: KeySilent,
+    VaultThrottled: ProviderThrottled,
+    VaultUnavailable: KeyUnavailable,
+}
 
 
 class _Items(NamedTuple):
@@ -220,7 +247,7 @@ class CustomerKeys:
                 provider = self._build(record.provider, record.parsed_settings())
             except (ValueError, ImproperlyConfigured) as error:
                 # Not ImproperlyConfigured: the other keys of the vault are not affected.
-                raise VaultUnavailable(
+                raise KeyUnavailable(
                     f"The customer-managed key for the context item {record.item_name!r} cannot be asked: {error}"
                 ) from error
             # Those that must go may still be in use; they close with their last user.

@@ -30,12 +30,14 @@ from vault_fields.embedded.provider import ProviderRefused
 from vault_fields.embedded.rowtags import VaultReplaced
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.embedded.wrapping import framed
-from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
+from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.progress import Progress, silent
 
 __all__ = ["ObjectClaim", "StoredObjects"]
+
+OnProblem = Callable[[str], object]
 
 _NONCE_BYTES = 12
 
@@ -48,6 +50,7 @@ class ObjectClaim:
     Its value opens with the data key for the context that it was stored with, and no other.
     """
 
+    label: str
     encrypted_keys: str
     context: KeyContext
     is_proven: Callable[[DataKey], bool] = field(repr=False)
@@ -140,13 +143,15 @@ class StoredObjects:
             if version.is_altered:
                 yield None
             else:
-                yield ObjectClaim(version.encrypted_keys, _context(version), partial(self._opens, version))
+                yield ObjectClaim(
+                    _label(version), version.encrypted_keys, _context(version), partial(self._opens, version)
+                )
 
     def number_of_versions(self) -> int:
         """How many versions of objects there are."""
         return self._store.number_of_versions()
 
-    def rewrap(self, *, progress: Progress = silent) -> int:
+    def rewrap(self, *, progress: Progress = silent, on_problem: OnProblem | None = None) -> int:
         """
         Wrap the data keys of all versions anew under the current KEKs; return how many.
 
@@ -154,7 +159,8 @@ class StoredObjects:
         is opened first: only that tells that its context, whose keys are to open it from now on, was not edited. What
         cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run again.
 
-        Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with.
+        With ``on_problem``, which is told of each, a customer's key that does not answer keeps none but its own from
+        being wrapped. Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with.
         """
         done, damaged = 0, None
         with progress("Wrapping keys", self.number_of_versions) as advance:
@@ -163,6 +169,10 @@ class StoredObjects:
                     done += self._rewrapped(version)
                 except _Damaged as error:
                     damaged = damaged or error
+                except (KeyUnavailable, ProviderRefused) as error:
+                    if on_problem is None:
+                        raise
+                    on_problem(f"{_label(version)}: {error}")
                 advance(1)
         if damaged is not None:
             raise damaged
@@ -242,8 +252,8 @@ class StoredObjects:
 
     def _damaged(self, version: StoredVersion) -> "_Damaged":
         return _Damaged(
-            f"The keystore {self._vault.store.location} is damaged or was tampered with: version {version.version_id} "
-            f"of a stored object does not open. Restore it from a backup."
+            f"The keystore {self._vault.store.location} is damaged or was tampered with: {_label(version)} does not "
+            "open. Restore it from a backup."
         )
 
     def _described(self, version: StoredVersion) -> ObjectMetadata:
@@ -285,6 +295,10 @@ def _decrypted(key: DataKey, sealed: bytes, associated: bytes) -> str | None:
         return key.aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated).decode()
     except (InvalidTag, TypeError, ValueError):
         return None
+
+
+def _label(version: StoredVersion) -> str:
+    return f"version {version.version_id} of a stored object"
 
 
 def _context(version: StoredVersion) -> KeyContext:

@@ -4,9 +4,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import ClassVar
 
-from vault_fields.exceptions import VaultRefused
+from vault_fields.exceptions import KeyUnavailable, VaultRefused, VaultThrottled
 
-__all__ = ["Binding", "KeyProvider", "ProviderRefused", "Providers", "no_providers"]
+__all__ = ["Binding", "KeyProvider", "ProviderRefused", "ProviderThrottled", "Providers", "no_providers"]
 
 # What a wrapped copy is bound to. Providers authenticate it, and may show it to the key's owner: it is not secret.
 Binding = Mapping[str, str]
@@ -14,6 +14,10 @@ Binding = Mapping[str, str]
 
 class ProviderRefused(VaultRefused):
     """A provider does not do what its settings ask of it: nothing that a caller of the vault could change."""
+
+
+class ProviderThrottled(KeyUnavailable, VaultThrottled):
+    """A provider asks for fewer calls to its key."""
 
 
 class KeyProvider(ABC):

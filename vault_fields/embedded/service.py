@@ -35,6 +35,8 @@ class EmbeddedVault:
     ``ImproperlyConfigured`` where a setting (the path, the root key) is wrong. The limits of a context are those of
     ``KeyContext``.
 
+    ``patience`` is the part of the timeout that customers' providers have for one operation.
+
     With ``unwrap="all"`` a data key opens if every copy of it does; with ``"first"`` it takes one copy whose key is
     neither disabled nor withdrawn nor out of reach.
     """
@@ -47,10 +49,12 @@ class EmbeddedVault:
         record_key_events: bool = False,
         customer_keys: CustomerKeys | None = None,
         unwrap: str = "all",
+        patience: float = 1.0,
     ) -> None:
         self._ring = ring
         self._customer_keys = customer_keys or CustomerKeys(ring)
         self._unwrap = unwrap
+        self._seconds = self._customer_keys.timeout * patience
         self._copies = Copies(ring, self._customer_keys, environment, unwrap=unwrap)
         self.byok = Byok(self._customer_keys, environment)
         self._environment = environment
@@ -69,7 +73,7 @@ class EmbeddedVault:
     def tags(self) -> RowTags:
         return self._ring.tags
 
-    def for_environment(self, environment: str, *, record_key_events: bool = False) -> Self:
+    def for_environment(self, environment: str, *, record_key_events: bool = False, patience: float = 1.0) -> Self:
         """The vault of another environment of the same keystore: no KEK is of both."""
         return type(self)(
             self._ring,
@@ -77,6 +81,7 @@ class EmbeddedVault:
             record_key_events=record_key_events,
             customer_keys=self._customer_keys,
             unwrap=self._unwrap,
+            patience=patience,
         )
 
     def unlock(self) -> None:
@@ -108,16 +113,14 @@ class EmbeddedVault:
     # The same three for a data key that stays in this process, and of which no event tells.
 
     def new_data_key(self, context: KeyContext) -> DataKey:
-        return self._copies.handed_out(
-            context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._customer_keys.timeout
-        )
+        return self._copies.handed_out(context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._seconds)
 
     def open_data_key(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
-        opened = self._copies.open(encrypted_keys, timeout=timeout)
+        opened = self._opened(encrypted_keys, timeout)
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        return self._copies.handed_out(context, lambda: self._copies.open(encrypted_keys), self._customer_keys.timeout)
+        return self._copies.handed_out(context, lambda: self._opened(encrypted_keys), self._seconds)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these are wrapped by the keys that wrap for this context now."""
@@ -175,6 +178,9 @@ class EmbeddedVault:
         """Let go of files, connections and keys. The vault can be used again afterwards."""
         self._customer_keys.close()
         self._ring.close()
+
+    def _opened(self, encrypted_keys: str, timeout: float | None = None) -> OpenedKey:
+        return self._copies.open(encrypted_keys, timeout=self._seconds if timeout is None else timeout)
 
     def _note_use(self, name: str, **data: Any) -> None:
         if self._record_key_events:

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 
 from django.db.models import Model
 
-from vault_fields.exceptions import VaultRefused
+from vault_fields.exceptions import KeyUnavailable, VaultRefused
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.renewal import is_due
+from vault_fields.fields.sealed import FAILURE_AGE
 from vault_fields.keycache import Term
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
@@ -41,6 +42,7 @@ class NewKeys:
         self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
         self._renewed: set[tuple[int, Group]] = set()
         self._refused: dict[tuple[str, KeyContext], VaultRefused] = {}
+        self._away: dict[tuple[str, KeyContext], tuple[KeyUnavailable, Term]] = {}
 
     def prepare(self, wanted: Iterable[tuple[str, KeyContext]]) -> None:
         """Let vaults, by their aliases, make at once what the first keys for these contexts need. Costs no call."""
@@ -68,10 +70,16 @@ class NewKeys:
         A data key for one more row. One ``create`` for every ``max_rows_per_key`` rows of a context, and for every
         ``key_max_age`` seconds.
 
-        A context for which the Vault refused a key is refused for the other rows too, without asking again.
+        A context for which the Vault refused a key is refused for the other rows too, without asking again; one whose
+        own key does not answer for a moment.
         """
         if (alias, context) in self._refused:
             raise self._refused[alias, context]
+        if (alias, context) in self._away:
+            unavailable, term = self._away[alias, context]
+            if not term.is_over:
+                raise unavailable
+            del self._away[alias, context]
         vault = vaults[alias]
         ready = self._ready.pop((alias, context), None)
         if ready is None or ready.rows >= vault.max_rows_per_key or ready.term.is_over:
@@ -80,6 +88,9 @@ class NewKeys:
                 key = vault.shared_data_key(context) if self._shared else vault.create_data_key(context)
             except VaultRefused as error:
                 self._refused[alias, context] = error
+                raise
+            except KeyUnavailable as error:
+                self._away[alias, context] = error, term.from_now(FAILURE_AGE)
                 raise
             ready = _Ready(key, term)
         ready.rows += 1

@@ -15,11 +15,11 @@ from django.utils.asyncio import async_unsafe
 from vault_fields import companion as companion_format
 from vault_fields.companion import Companion
 from vault_fields.deadline import NoAnswerInTime
-from vault_fields.exceptions import EnvelopeError, VaultError, VaultRefused, VaultUnavailable
+from vault_fields.exceptions import EnvelopeError, KeyUnavailable, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.fields.failures import known_failures
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Outcome, Term
-from vault_fields.keys import DataKey
+from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:
@@ -293,16 +293,18 @@ class Batch:
     Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. Keeps
     errors for a moment, so that a page of rows that do not open costs one round of calls and one deadline. With
     ``hold``, for rows that are all opened at once, it keeps whatever the cache has no room for, but no longer than the
-    cache would.
+    cache would. With ``goes_on``, for operations that leave the rows of a customer alone whose key does not answer,
+    that key is asked once for all rows of a key context.
     """
 
-    __slots__ = ("_held", "_holds", "_peers", "_settled", "_texts", "path_ends")
+    __slots__ = ("_contexts", "_goes_on", "_held", "_holds", "_peers", "_settled", "_texts", "path_ends")
 
     def __init__(
         self,
         texts: Iterable[str | None] = (),
         *,
         hold: bool = False,
+        goes_on: bool = False,
         path_ends: "Leading | None" = None,
     ) -> None:
         self._texts = texts
@@ -313,6 +315,9 @@ class Batch:
         # touched has been used, and one that was refused would be refused again each time.
         self._settled: set[str] = set()
         self._holds = hold
+        self._goes_on = goes_on
+        # Of the encrypted keys of peers.
+        self._contexts: dict[str, KeyContext] = {}
         self._held: dict[str, tuple[Outcome, Term]] = {}
 
     def add_peer(self, instance: "Model", companion_name: str) -> None:
@@ -337,19 +342,39 @@ class Batch:
         self._settled.add(wanted)
         if (known := self._known(companion, vault.cache, again)) is not None:
             return known
+        self._contexts[wanted] = companion.context
         term = Term(vault.cache)
         # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
         brief = term.from_now(FAILURE_AGE)
-        for name, outcome in _lasting(outcomes).items():
+        lasting = self._shared(outcomes) if self._goes_on else _lasting(outcomes)
+        for name, outcome in lasting.items():
             if self._holds and vault.cache.get(name) is None:
                 self._held[name] = outcome, term
             elif isinstance(outcome, VaultError):
                 self._held[name] = outcome, brief
         if (failures := known_failures()) is not None:
             failures.note(companion.vault, outcomes)
-        self.settle(outcomes)
-        return outcomes[wanted]
+        self.settle(lasting)
+        return lasting.get(wanted, outcomes[wanted])
+
+    def _shared(self, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
+        """
+        What need not be asked for again: also what was not answered in time of a context whose key does not answer.
+
+        The others may be answered another time, when nobody waits for that key.
+        """
+        contexts = self._contexts
+        away = {contexts[name]: each for name, each in outcomes.items() if isinstance(each, KeyUnavailable)}
+        if not away:
+            return _lasting(outcomes)
+        found = {}
+        for name, outcome in outcomes.items():
+            if not isinstance(outcome, VaultUnavailable):
+                found[name] = outcome
+            elif contexts[name] in away:
+                found[name] = away[contexts[name]]
+        return found
 
     def _known(self, companion: Companion, cache: KeyCache, again: bool) -> Outcome | None:
         """What need not be asked for."""
@@ -378,8 +403,9 @@ class Batch:
         return {companion.encrypted_keys, *self._peers_of(companion, cache)}
 
     def settle(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Do not ask again, on behalf of other rows, for what the Vault has refused."""
-        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, VaultRefused))
+        """Do not ask again, on behalf of other rows, for what the Vault has refused, or what one goes on without."""
+        kinds = (VaultRefused, KeyUnavailable) if self._goes_on else VaultRefused
+        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, kinds))
 
     def _peers_of(self, companion: Companion, cache: KeyCache) -> set[str]:
         """What to ask for along with one key: the others of its vault, as far as they can be kept until used."""
@@ -396,6 +422,8 @@ class Batch:
                 continue  # The row that has it will say so, if it is touched.
             if peer.vault == companion.vault and peer.encrypted_keys not in self._settled:
                 peers.add(peer.encrypted_keys)
+                if self._goes_on:
+                    self._contexts[peer.encrypted_keys] = peer.context
         return peers
 
     def _peer_texts(self) -> Iterable[str | None]:

@@ -15,6 +15,7 @@ from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import (
     KeyContextError,
     KeyRevoked,
+    KeyUnavailable,
     ObjectConflict,
     ObjectMissing,
     ValueRefused,
@@ -27,13 +28,17 @@ from vault_fields.server.bearers import ApiKey, Bearers
 from vault_fields.server.bodies import Rejected
 from vault_fields.server.calls import Answer, Call
 from vault_fields.server.routes import Probe, Route
-from vault_fields.wire import REVOKED_BODY, REVOKED_STATUS
+from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 
 __all__ = ["Face", "new_request_id", "refusal", "safely"]
 
 logger = logging.getLogger("vault_fields.server")
 
 MAX_DRAINED_BYTES = 1024 * 1024
+
+# Which part of the vault's timeout customers' providers have. A client that waits for as long, as it does by default,
+# is told that it was one of them, rather than left to believe that the vault is away.
+PATIENCE = 3 / 4
 
 
 class Face:
@@ -60,7 +65,9 @@ class Face:
         operation = route.operations.get(request.method or "")
         if operation is None:
             return _not_allowed(route.operations)
-        vault = self._vault.for_environment(key.environment, record_key_events=self._record_key_events)
+        vault = self._vault.for_environment(
+            key.environment, record_key_events=self._record_key_events, patience=PATIENCE
+        )
         try:
             with acting_as(key.actor):
                 return respond(operation(Call(vault, request, path)))
@@ -111,7 +118,10 @@ def safely(
                 response = built.answer(request, key, route, path)
     except (VaultUnavailable, ProviderRefused, ImproperlyConfigured) as error:
         logger.error("The vault cannot answer (request %s): %s", request_id, error)  # noqa: TRY400 - it says it all.
-        response = refusal(503, "The vault is not available.")
+        if isinstance(error, KeyUnavailable | ProviderRefused):
+            response = respond(Answer(KEY_AWAY_BODY, KEY_AWAY_STATUS))
+        else:
+            response = refusal(503, "The vault is not available.")
     except Exception as error:
         # Whatever it was: the client gets an answer of the usual shape and no stack, which the log has.
         built = None

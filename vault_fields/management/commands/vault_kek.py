@@ -206,7 +206,15 @@ class Command(KeystoreCommand):
         if kek is None:
             self.stdout.write(f"{shown(name)}={shown(value)}")
         self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
-        report = prove_shredded(embedded, name, value, wanted, environment=environment, progress=progress_bar)
+        report = prove_shredded(
+            embedded,
+            name,
+            value,
+            wanted,
+            environment=environment,
+            progress=progress_bar,
+            on_problem=self.stderr.write,
+        )
         self.stdout.write(str(report))
         if state is None and not report.unreadable + report.readable + report.recoverable:
             raise CommandError(

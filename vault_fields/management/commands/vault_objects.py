@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from django.core.management.base import CommandParser
+from django.core.management.base import CommandError, CommandParser
 
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.management.keystores import KeystoreCommand, require_environment
@@ -28,7 +28,13 @@ class Command(KeystoreCommand):
             service = self.embedded(vault).service
             require_environment(service, environment)
             objects = StoredObjects(service.for_environment(environment))
-            done, total = objects.rewrap(progress=self.progress()), objects.number_of_versions()
+            problems: list[str] = []
+            done = objects.rewrap(progress=self.progress(), on_problem=problems.append)
+            left = objects.number_of_versions() - done - len(problems)
             self.stdout.write(f"{done} versions of stored objects in {environment!r} were wrapped anew.")
-            if done < total:
-                self.stdout.write(f"{total - done} were left as they are: a key of theirs is revoked, or they are new.")
+            if left > 0:
+                self.stdout.write(f"{left} were left as they are: a key of theirs is revoked, or they are new.")
+        for problem in problems:
+            self.stderr.write(problem)
+        if problems:
+            raise CommandError(f"{len(problems)} versions of stored objects were left alone.")
