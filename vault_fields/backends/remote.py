@@ -6,7 +6,7 @@ from typing import Any
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
-from vault_fields.deadline import Deadline
+from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.frames import forgetful_class
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
@@ -68,6 +68,10 @@ class RemoteVault(BaseVault):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r} at {self._endpoint.host}>"
+
+    def _missed(self) -> NoAnswerInTime:
+        missed = super()._missed()
+        return NoAnswerInTime(f"{missed.args[0]}{self._endpoint.named}", **missed.details())
 
     # What a backend supplies.
 

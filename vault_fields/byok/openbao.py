@@ -12,7 +12,7 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import associated_data, checked
-from vault_fields.client import Answer, Endpoint, RetryPolicy, VaultClient
+from vault_fields.client import Answer, Endpoint, RetryPolicy, VaultClient, host_in
 from vault_fields.embedded.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.forks import follow_forks
@@ -89,11 +89,13 @@ class OpenBaoTransit(KeyProvider):
         path = f"{self._mount}/encrypt/{self._settings['key']}"
         try:
             answer = self._client().post(_CAPABILITIES, {"paths": [path]}, timeout=timeout)
-        except KeyRevoked:
-            raise VaultRefused("the token is not valid, or may not look at its capabilities in sys/.") from None
+        except KeyRevoked as error:
+            message = "the token is not valid, or may not look at its capabilities in sys/."
+            raise VaultRefused(f"{message}{host_in(error)}", status=error.status) from None
         capabilities = answer.content.get("capabilities")
         if not isinstance(capabilities, list) or {"create", "root", "sudo"} & set(map(str, capabilities)):
-            raise VaultRefused(f"the token may create keys. Give it only the capability 'update' on {path}.")
+            message = f"the token may create keys. Give it only the capability 'update' on {path}."
+            raise VaultRefused(answer.named(message))
 
     def reset_in_child(self) -> None:
         """In a forked child; the client leaves its connections to the parent by itself."""

@@ -73,6 +73,11 @@ class Endpoint:
         return self._urls[0].host
 
     @property
+    def named(self) -> str:
+        """The address that is asked first now, as messages end."""
+        return f" Host: {self.netloc.decode('ascii')}."
+
+    @property
     def netloc(self) -> bytes:
         """The address that is asked first now, with its port if that is not the usual one."""
         return self._urls[self._first].netloc

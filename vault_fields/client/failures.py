@@ -19,7 +19,7 @@ from vault_fields.exceptions import (
 )
 from vault_fields.wire import tells_of_a_key_that_is_away, tells_of_revocation
 
-__all__ = ["MAX_ANSWER_BYTES", "Answer", "Asked", "Failure", "Judge", "Reading", "judge_vault", "only_200"]
+__all__ = ["MAX_ANSWER_BYTES", "Answer", "Asked", "Failure", "Judge", "Reading", "host_in", "judge_vault", "only_200"]
 
 logger = logging.getLogger("vault_fields.client")
 
@@ -97,6 +97,12 @@ class Failure:
             request_id=self.request_id,
             retry_after=self.retry_after or None,
         )
+
+
+def host_in(error: VaultError) -> str:
+    """The end of a failed call's message, which names the host, for who says the rest in other words."""
+    _, found, host = str(error.args[0]).rpartition(" Host: ")
+    return found + host if found else ""
 
 
 class Reading:

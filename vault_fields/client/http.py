@@ -55,6 +55,11 @@ class VaultClient:
         self._lock = threading.Lock()
         self._lease = None
 
+    @property
+    def named(self) -> str:
+        """The host that is asked first now, as messages end."""
+        return self._endpoint.named
+
     def close(self) -> None:
         """Close the connections: those in use when their call ends. A later call makes new ones."""
         with self._lock:

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
-from typing import TypeVar
+from typing import TypeGuard, TypeVar
 
-from vault_fields.client import AsyncVaultClient, VaultClient
+from vault_fields.client import AsyncVaultClient, VaultClient, host_in
 from vault_fields.deadline import LEEWAY, Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.exceptions import VaultError, VaultRefused
 from vault_fields.transit.asking import Ask, Reply
-from vault_fields.transit.session import Session
+from vault_fields.transit.session import Session, no_token
 from vault_fields.transit.steps import Steps
 
 __all__ = ["Dialogue"]
@@ -111,7 +111,7 @@ class Dialogue:
         except VaultError as error:
             error.alias = self._alias
             return error
-        return self._told(ask) if _is_forbidden(reply) else reply
+        return self._told(ask, reply) if _is_forbidden(reply) else reply
 
     async def _areply(self, ask: Ask, count: Callable[[], None], deadline: Deadline, turns: asyncio.Semaphore) -> Reply:
         async with turns:
@@ -128,14 +128,14 @@ class Dialogue:
             except VaultError as error:
                 error.alias = self._alias
                 return error
-        return self._told(ask) if _is_forbidden(reply) else reply
+        return self._told(ask, reply) if _is_forbidden(reply) else reply
 
     async def _in_thread(self, function: Callable[[VaultClient, Deadline], T], deadline: Deadline) -> T:
         try:
             async with asyncio.timeout(deadline.timeout + LEEWAY):
                 return await in_own_thread(function, self._client, deadline)
         except TimeoutError:
-            raise NoAnswerInTime("no token could be had in time.") from None
+            raise no_token(self._client) from None
 
     def _call(self, ask: Ask, deadline: Deadline) -> Reply:
         path = f"/v1/{self._mount}/{ask.path}"
@@ -157,18 +157,19 @@ class Dialogue:
 
     def _missed(self) -> VaultError:
         return NoAnswerInTime(
-            f"The key was not had within {self._timeout:g} s, which are for all requests of an operation.",
+            f"The key was not had within {self._timeout:g} s, which are for all requests of an operation."
+            f"{self._client.named}",
             alias=self._alias,
         )
 
-    def _told(self, ask: Ask) -> VaultError:
+    def _told(self, ask: Ask, refusal: VaultError) -> VaultError:
         return VaultRefused(
             "permission denied (HTTP 403): the token is not valid any more, or its policies lack "
-            f"{ask.rule(self._mount)}.",
+            f"{ask.rule(self._mount)}.{host_in(refusal)}",
             alias=self._alias,
             status=403,
         )
 
 
-def _is_forbidden(reply: Reply) -> bool:
+def _is_forbidden(reply: Reply) -> TypeGuard[VaultError]:
     return isinstance(reply, VaultError) and reply.status == 403

@@ -85,7 +85,7 @@ class Session:
         if not self._lock.acquire(blocking=not is_valid, timeout=-1 if is_valid else deadline.timeout):
             if is_valid:
                 return
-            raise _no_token()
+            raise no_token(client)
         try:
             if self._held is held:
                 if held is not None and is_valid:
@@ -102,7 +102,7 @@ class Session:
         A 403 may also mean that the policy forbids the call, in which case a new token is refused as the old one was.
         """
         if not self._lock.acquire(timeout=deadline.timeout):
-            raise _no_token()
+            raise no_token(client)
         try:
             if self._held is not refused:
                 return True
@@ -116,7 +116,7 @@ class Session:
     def _obtained(self, client: VaultClient, deadline: Deadline) -> Held:
         if deadline.has_passed:
             # It was waited for somebody else, who asked in vain.
-            raise _no_token()
+            raise no_token(client)
         grant = self._source.obtain(client, deadline.timeout)
         if not self._source.replaces:
             # How long it lasts is looked up, which is done with the token itself.
@@ -149,8 +149,8 @@ class Session:
         return Held(grant, now, now + grant.seconds * DUE_AFTER)
 
 
-def _no_token() -> NoAnswerInTime:
-    return NoAnswerInTime("no token could be had in time.")
+def no_token(client: VaultClient) -> NoAnswerInTime:
+    return NoAnswerInTime(f"no token could be had in time.{client.named}")
 
 
 def _looked_up(grant: Grant, client: VaultClient, deadline: Deadline) -> Grant:

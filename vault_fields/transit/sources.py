@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vault_fields.client import Answer, VaultClient
+from vault_fields.client import Answer, VaultClient, host_in
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.transit.asking import Payload
@@ -90,7 +90,8 @@ class AppRole(Source):
             answer = client.post(self._path, self._login, timeout=timeout)
         except VaultRefused as error:
             raise VaultRefused(
-                f"the login by AppRole was refused (HTTP {error.status}). Check role_id, secret_id and approle_mount.",
+                f"the login by AppRole was refused (HTTP {error.status}). Check role_id, secret_id and approle_mount."
+                f"{host_in(error)}",
                 status=error.status,
             ) from None
         return grant_in(answer)

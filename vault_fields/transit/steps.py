@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TypeVar
 from uuid import UUID, uuid4
 
-from vault_fields.client import Answer
+from vault_fields.client import Answer, host_in
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
@@ -149,16 +149,19 @@ def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
     for index, reply in zip(missing, made, strict=True):
         replies[index] = reply
     again = [index for index in missing if not isinstance(replies[index], VaultError)]
+    late: dict[int, TransitKeyMissing] = {}
     for pause in (0.0, *PAUSES):
         if not again:
             break
         found = yield Round([asks[index] for index in again], after=pause)
         for index, reply in zip(again, found, strict=True):
             replies[index] = reply
-        again = [index for index in again if isinstance(replies[index], TransitKeyMissing)]
-    for index in again:
+        late = {index: each for index, each in zip(again, found, strict=True) if isinstance(each, TransitKeyMissing)}
+        again = list(late)
+    for index, missed in late.items():
         # It was made, so nobody revoked it: a node is far behind, as when the cluster has just lost its leader.
-        replies[index] = VaultUnavailable("a transit key was made and is not known yet to the node that was asked.")
+        told = "a transit key was made and is not known yet to the node that was asked."
+        replies[index] = VaultUnavailable(f"{told}{host_in(missed)}")
     return replies
 
 
