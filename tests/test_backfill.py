@@ -268,7 +268,7 @@ def test_text_that_stands_in_the_place_of_an_encrypted_value_is_counted(organiza
     report = encrypt_column(TEXT, dry_run=dry_run)
 
     assert (report.written, report.beside_keys) == (2, 1)
-    assert "1 rows hold text in the clear beside the keys of an encrypted value" in str(report)
+    assert "1 row holds text in the clear beside the keys of an encrypted value" in str(report)
     assert encrypt_column(TEXT, dry_run=dry_run).beside_keys == dry_run
 
 

@@ -226,10 +226,12 @@ def test_a_proof_goes_on_and_is_none(customer, theirs, others, fault):
     assert (report.unanswered, report.others, report.proven) == (3, 3, False)
 
 
-def test_the_vault_as_a_whole_ends_the_command(customer, theirs, others, tmp_path):
+def test_the_vault_as_a_whole_ends_the_command(customer, theirs, others, monkeypatch):
+    def away(*args):
+        raise VaultUnavailable("The keystore is locked.")
+
     vaults["default"].purge()
-    (tmp_path / "vault.sqlite3").rename(tmp_path / "elsewhere")
-    customer.service.close()
+    monkeypatch.setattr(type(customer.service), "_opened", away)
     out, err = run("vault_decrypt", "testapp.Legacy", "text", fails="VAULTS.*the command can be run again")
     assert (out, err) == ("", "")
 

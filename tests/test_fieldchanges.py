@@ -302,7 +302,7 @@ def test_rows_that_some_keys_refuse_do_not_keep_the_others_from_being_sealed(sep
 
     with (
         mock.patch("vault_fields.rewriting.seal", refuse_first),
-        pytest.raises(VaultFieldsError, match=r"^1 rows could not be moved to 'k'.*\nThis one\.$"),
+        pytest.raises(VaultFieldsError, match=r"^1 row could not be moved to 'k'.*\nThis one\.$"),
     ):
         separate.migrate(MoveToCompanion("record", ["a", "b"], "k"), atomic=False)
     assert separate.values("a", "b") == before
@@ -477,9 +477,7 @@ def test_data_keys_stay_and_plaintext_is_encrypted(table, execute):
 def test_values_that_do_not_open_are_named_and_the_others_converted(texts, execute):
     pk = texts.objects().order_by("pk").first().pk
     execute(f"UPDATE {TABLE} SET tenant_id = 7 WHERE id = %s", pk)
-    with pytest.raises(
-        VaultFieldsError, match=rf"^1 rows could not be converted.*\n.*a \(pk={pk}\): the value was enc"
-    ):
+    with pytest.raises(VaultFieldsError, match=rf"^1 row could not be converted.*\n.*a \(pk={pk}\): the value was enc"):
         texts.migrate(TextToJSON("record", "a"), atomic=False)
     texts.migrate(alter("a", data()))
     with pytest.raises(KeyContextMismatch):

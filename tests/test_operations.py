@@ -195,7 +195,7 @@ def test_a_reversal_can_be_interrupted_too(filled, execute):
     execute("UPDATE migrated_note SET text = %s WHERE id = %s", text[:-8] + "AAAAAAA=", last)
     with pytest.raises(
         RowsLeftAlone,
-        match=rf"^migrated\.Note\.text: 1 rows cannot be decrypted \(pk={last}\)\. What was written stays, .* "
+        match=rf"^migrated\.Note\.text: 1 row cannot be decrypted \(pk={last}\)\. What was written stays, .* "
         rf"The last: migrated\.Note\.text \(pk={last}\): ",
     ):
         filled(MIXED)

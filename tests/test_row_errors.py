@@ -301,7 +301,7 @@ def test_commands_name_the_row_and_deal_with_all_others(damage, kind, command):
     problems, end = run(command[0], "testapp.Legacy", *command[1:])
     assert problems.count("testapp.Legacy") == 1
     assert problems.startswith(f"{named(row)}: its keys are in the vault")
-    assert end == "1 rows were left alone."
+    assert end == "1 row was left alone."
 
 
 @vault_kinds

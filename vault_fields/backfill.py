@@ -24,6 +24,7 @@ from vault_fields.fields.sealing import examine, seal
 from vault_fields.frames import forgetful
 from vault_fields.progress import Progress, silent
 from vault_fields.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
+from vault_fields.wording import counted
 
 __all__ = ["BATCH_SIZE", "BackfillReport", "decrypt_column", "encrypt_column"]
 
@@ -48,13 +49,14 @@ class BackfillReport:
     left_alone: list[Any] = dataclass_field(default_factory=list)
 
     def __str__(self) -> str:
-        told = f"{self.label}: {self.participle} {self.written} of {self.examined} rows; "
+        told = f"{self.label}: {self.participle} {self.written:,} of {counted(self.examined, 'row', 'rows')}; "
         if self.left_alone:
-            told += f"{len(self.left_alone)} were left alone ({self.keys_left_alone}), "
+            told += f"{counted(len(self.left_alone), 'was', 'were')} left alone ({self.keys_left_alone}), "
         told += "the others needed nothing."
         if self.beside_keys:
             told += (
-                f" {self.beside_keys} rows hold text in the clear beside the keys of an encrypted value: a process of "
+                f" {counted(self.beside_keys, 'row holds', 'rows hold')} text in the clear beside the keys of an "
+                f"encrypted value: a process of "
                 "an earlier phase wrote it, or somebody put it in the place of that value."
             )
         return told

@@ -23,6 +23,7 @@ from vault_fields.progress import progress_bar
 from vault_fields.rekey import rekey_group
 from vault_fields.renames import LabelHistory, all_migrations
 from vault_fields.rewriting import BATCH_SIZE, convert_column, move_to_companion
+from vault_fields.wording import counted
 
 __all__ = ["JSONToText", "MoveToCompanion", "RekeyField", "RowsOperation", "TextToJSON"]
 
@@ -314,5 +315,6 @@ def _require_none(problems: Sequence[str], what: str) -> None:
         named = "\n".join(problems[:MAX_NAMED])
         more = f"\n… and {len(problems) - MAX_NAMED} more." if len(problems) > MAX_NAMED else ""
         raise RowsLeftAlone(
-            f"{len(problems)} rows {what}; the others were, and running it again leaves them alone.\n{named}{more}"
+            f"{counted(len(problems), 'row', 'rows')} {what}; the others were, and running it again leaves them "
+            f"alone.\n{named}{more}"
         )

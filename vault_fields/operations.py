@@ -17,6 +17,7 @@ from vault_fields.fields.groups import group_of
 from vault_fields.frames import forgetful
 from vault_fields.progress import progress_bar
 from vault_fields.renames import LabelHistory, all_migrations
+from vault_fields.wording import counted
 
 __all__ = ["DecryptField", "EncryptField", "JSONToText", "MoveToCompanion", "RekeyField", "TextToJSON"]
 
@@ -93,7 +94,7 @@ class _ColumnOperation(Operation):
             raise CommandError(f"{field.label}: interrupted. {_outcome(connection)}", returncode=130) from None
         if report.left_alone:
             raise RowsLeftAlone(
-                f"{field.label}: {len(report.left_alone)} rows cannot be {report.participle} "
+                f"{field.label}: {counted(len(report.left_alone), 'row', 'rows')} cannot be {report.participle} "
                 f"({report.keys_left_alone}). {_outcome(connection)} The last: {problems[0]}"
             )
         if connection.vendor == "postgresql" and connection.in_atomic_block:

@@ -50,6 +50,7 @@ from vault_fields.keys import DataKey, KeyContext
 from vault_fields.progress import Progress, silent
 from vault_fields.vaults import vaults
 from vault_fields.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
+from vault_fields.wording import counted
 from vault_fields.wrappings import Wrappings
 
 __all__ = ["RekeyReport", "reencrypt_group", "rekey_group"]
@@ -80,7 +81,8 @@ class RekeyReport:
         would = "would be " if self.dry_run else ""
         unchanged = "" if self.written else " Nothing was changed."
         return (
-            f"{self.label}: of {self.encrypted} rows with encrypted values, {self.rekeyed} {would}rekeyed, "
+            f"{self.label}: of {counted(self.encrypted, 'row', 'rows')} with encrypted values, {self.rekeyed} "
+            f"{would}rekeyed, "
             f"{self.reencrypted} {would}re-encrypted, {self.moved} moved and left alone, {self.redirected} redirected "
             f"and left alone, {self.failed} failed.{unchanged}"
         )

@@ -22,6 +22,7 @@ from vault_fields.keycache import KeyCache
 from vault_fields.keys import DataKey
 from vault_fields.progress import Progress, silent
 from vault_fields.storedkeys import Answers, Claim, hangs_on, in_environment, keys_of_item, stored_keys
+from vault_fields.wording import counted
 
 __all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
 
@@ -66,11 +67,14 @@ class ShredReport:
         if self.unanswered:
             unanswered = f" Of {self.unanswered} it cannot be told, because a customer's key does not answer."
         return (
-            f"{self.unreadable} values of this key are unreadable, {self.readable} still open, and "
-            f"{self.recoverable} are refused by a key that can come back. Of the values of other "
-            f"keys {self.others} open, {self.refused_otherwise} are refused because of a key of their own. "
-            f"{self.broken} values do not open for other reasons, or were altered. {self.elsewhere} values say that "
-            f"they are in other vaults, which were not asked. Unverified, because their keys are refused: "
+            f"{counted(self.unreadable, 'value of this key is', 'values of this key are')} unreadable, "
+            f"{counted(self.readable, 'still opens', 'still open')}, and "
+            f"{counted(self.recoverable, 'is', 'are')} refused by a key that can come back. Of the values of other "
+            f"keys {counted(self.others, 'opens', 'open')}, "
+            f"{counted(self.refused_otherwise, 'is', 'are')} refused because of a key of their own. "
+            f"{counted(self.broken, 'value does', 'values do')} not open for other reasons, or were altered. "
+            f"{counted(self.elsewhere, 'value says that it is', 'values say that they are')} in other vaults, which "
+            f"were not asked. Unverified, because their keys are refused: "
             f"{self.unverified}, which were counted for whom they claim.{unanswered}"
         )
 

@@ -47,7 +47,7 @@ def put(execute: Callable[..., None], row: Any, column: str, value: str, keys: s
 def rekey(*arguments: str) -> str:
     """What the command says, which has to leave one row alone."""
     out = io.StringIO()
-    with pytest.raises(CommandError, match="1 rows were left alone"):
+    with pytest.raises(CommandError, match="1 row was left alone"):
         call_command("vault_rekey", *arguments, stdout=out, stderr=out)
     return out.getvalue()
 

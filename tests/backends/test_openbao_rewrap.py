@@ -88,5 +88,5 @@ def test_what_was_retired_before_it_was_rewrapped_is_reported(
     path = rotate(bao, vault, organization)
     bao.call(f"{path}/config", {"min_decryption_version": 2})
 
-    with pytest.raises(CommandError, match="1 rows were left alone"):
+    with pytest.raises(CommandError, match="1 row was left alone"):
         rewrap()

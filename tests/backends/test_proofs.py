@@ -141,7 +141,7 @@ def test_forged_companion_is_left_by_rewrap_and_spoils_the_proof(
     put(execute, forged, "ssn", value, edited(keys, context=claimed, row=claimed))
     for each in (acme, evil):
         vault.service.keks.rotate(*item(each))
-    with pytest.raises(CommandError, match="1 rows were left alone"):
+    with pytest.raises(CommandError, match="1 row was left alone"):
         call_command("vault_rekey", "testapp.Patient", "--rewrap", verbosity=0)
     vault.service.keks.destroy(*item(acme), after=NOW)
 
@@ -232,7 +232,7 @@ def test_usage_and_custody_count_nothing_that_was_altered(
     assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=1)
     assert custody_of(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == Custody(managed=1, unreadable=2)
     told = io_of("vault_kek", "usage", "=".join(item(acme)))
-    assert told.endswith("not counted: 1 values that were altered, or that do not open\n")
+    assert told.endswith("not counted: 1 value that was altered, or that does not open\n")
 
 
 def test_usage_and_custody_say_what_they_could_not_verify(vault: Any, acme: Organization) -> None:
@@ -242,7 +242,7 @@ def test_usage_and_custody_say_what_they_could_not_verify(vault: Any, acme: Orga
     vault.service.keks.retire(*item(acme), before=2)
 
     assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1, 2: 1}, {1: 1})
-    assert "version 1: 1 values, unverified: 1, retired\n" in io_of("vault_kek", "usage", "=".join(item(acme)))
+    assert "version 1: 1 value, unverified: 1, retired\n" in io_of("vault_kek", "usage", "=".join(item(acme)))
     custody = custody_of(vault, *item(acme), tables())["testapp.Patient.ssn_keys"]
     assert str(custody) == "2 under the managed key, 0 under a customer's key, 1 of these unverified"
 

@@ -486,7 +486,7 @@ def test_a_backup_brings_no_withdrawn_key_back_unasked(
     for step in since:
         getattr(vault.byok, step)(*ITEM)
 
-    with pytest.raises(RestoreRefused, match="1 keys were disabled, retired or destroyed since"):
+    with pytest.raises(RestoreRefused, match="1 key was disabled, retired or destroyed since"):
         vault.service.restore(tmp_path / "backup")
     with pytest.raises(KeyRevoked):
         vault.decrypt_data_key(key.encrypted_keys)

@@ -1,6 +1,6 @@
 import sqlite3
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -186,7 +186,15 @@ def test_destroyed_key_is_refused_at_once_and_erased_when_its_time_has_come(
     clock.now += PERIOD - timedelta(seconds=1)
     assert keks.erase_due() == 0
     clock.now += timedelta(seconds=1)
-    assert keks.erase_due() == 1
+    shown: list[object] = []
+
+    @contextmanager
+    def tell(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
+        shown.extend([title, count()])
+        yield shown.append
+
+    assert keks.erase_due(progress=tell) == 1
+    assert shown == ["Looking at keys", 2, 1, 1]
 
     assert keks.get(*ITEM).state == "destroyed"
     assert material not in stored(path), "neither in the file nor in its log"

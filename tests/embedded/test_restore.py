@@ -78,7 +78,7 @@ def test_unchanged_keystore_is_restored_without_force(vault: EmbeddedVault, key:
 def test_newer_keystore_is_not_overwritten(vault: EmbeddedVault, key: DataKey, backup: Path) -> None:
     newer = vault.create(OTHER)
 
-    with pytest.raises(RestoreRefused, match=r"vault.sqlite3 is newer than .*vault.backup. 1 keys were made since"):
+    with pytest.raises(RestoreRefused, match=r"vault.sqlite3 is newer than .*vault.backup. 1 key was made since"):
         vault.restore(backup)
     assert vault.decrypt(newer.encrypted_keys).plaintext == newer.plaintext
 
@@ -107,7 +107,7 @@ def test_withdrawn_key_is_not_brought_back_unasked(
 ) -> None:
     change(vault.keks)
 
-    with pytest.raises(RestoreRefused, match="1 keys were disabled, retired or destroyed since"):
+    with pytest.raises(RestoreRefused, match="1 key was disabled, retired or destroyed since"):
         vault.restore(backup)
     with pytest.raises(KeyRevoked):
         vault.decrypt(key.encrypted_keys)
@@ -121,7 +121,7 @@ def test_retired_version_is_not_brought_back_unasked(vault: EmbeddedVault, key: 
     vault.back_up(tmp_path / "backup")
     vault.keks.retire(*ITEM, before=2)
 
-    with pytest.raises(RestoreRefused, match="1 keys were disabled, retired"):
+    with pytest.raises(RestoreRefused, match="1 key was disabled, retired"):
         vault.restore(tmp_path / "backup")
 
 
@@ -132,7 +132,7 @@ def test_backup_of_another_vault_needs_force(
         foreign = other.create(ACME)
         other.back_up(tmp_path / "foreign")
 
-    with pytest.raises(RestoreRefused, match=r"It is a backup of another vault\. 1 keys"):
+    with pytest.raises(RestoreRefused, match=r"It is a backup of another vault\. 1 key"):
         vault.restore(tmp_path / "foreign")
 
     vault.restore(tmp_path / "foreign", force=True)

@@ -32,7 +32,7 @@ def test_backup_is_a_keystore_that_opens(vault: EmbeddedVault, backup: Path, roo
     snapshot = vault.back_up(backup)
 
     assert (snapshot.vault_id, snapshot.keks, snapshot.keys) == (vault.store.vault_id(), 1, 1)
-    assert str(snapshot).endswith("with 1 KEKs; 1 keys were opened with the root key, all well.")
+    assert str(snapshot).endswith("with 1 KEK; 1 key was opened with the root key, all well.")
     assert [file.name for file in backup.parent.iterdir()] == ["vault.backup"], "one file, and no draft"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     with closing(EmbeddedVault(KeyRing(KeyStore.at(backup), root_key))) as copy:

@@ -291,7 +291,7 @@ def test_a_column_is_made_not_null_once_every_row_has_a_value(rows, name, option
     Row = state.apps.get_model("testapp", "Row")
     Row.objects.create(organization_id=organization, **{name: "123"})
     row = Row.objects.create(organization_id=organization)
-    with pytest.raises(MigrationRefused, match=rf"^testapp\.Row\.{name} cannot be made NOT NULL: 1 rows have no value"):
+    with pytest.raises(MigrationRefused, match=rf"^testapp\.Row\.{name} cannot be made NOT NULL: 1 row has no value"):
         run(state, not_null)
     after = state.clone()
     not_null.state_forwards("testapp", after)
@@ -321,7 +321,7 @@ def test_a_removed_column_is_put_back_as_the_refusal_says(rows):
     with pytest.raises(MigrationRefused, match="between the two RunPython whose reverse gives the rows new values"):
         run(state, remove, backwards=True)
     run(nullable, remove, backwards=True)
-    with pytest.raises(MigrationRefused, match="1 rows have no value"):
+    with pytest.raises(MigrationRefused, match="1 row has no value"):
         run(state, AlterField("Row", "ssn", encrypted(null=True, blank=True)), backwards=True)
     Row = nullable.apps.get_model("testapp", "Row")
     Row.objects.update(ssn="new")

@@ -110,7 +110,7 @@ def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, o
         out, err, error = run("vault_rekey", "testapp.Patient", "ssn", *options)
         assert "1 moved and left alone" in out
         assert err.startswith(f"testapp.Patient.ssn (pk={patient.pk}): organization_id of the row differs")
-        assert error == "1 rows were left alone."
+        assert error == "1 row was left alone."
     out, err, error = run("vault_rekey", "testapp.Patient", "--accept-moved")
     assert (err, error) == ("", None)
     # Each of the model's three companions.
@@ -131,7 +131,7 @@ def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organ
             "changed on purpose, or the declaration, run `manage.py vault_rekey testapp.Document --accept-redirected`; "
             "otherwise somebody wants another tenant's keys to open it.\n"
         )
-        assert error == "1 rows were left alone."
+        assert error == "1 row was left alone."
     assert "1 redirected and left alone" in run("vault_reencrypt", "testapp.Document")[0]
 
 
@@ -139,18 +139,16 @@ def test_a_companion_that_two_fields_share_is_walked_once(organization):
     Letter.objects.create(organization=organization, subject="x", text=[])
     out, _, _ = run("vault_reencrypt", "testapp.Letter", "subject", "text")
     assert out == (
-        "testapp.Letter.vault_keys: of 1 rows with encrypted values, 0 rekeyed, 1 re-encrypted, 0 moved and left "
+        "testapp.Letter.vault_keys: of 1 row with encrypted values, 0 rekeyed, 1 re-encrypted, 0 moved and left "
         "alone, 0 redirected and left alone, 0 failed.\n"
     )
 
 
 def test_without_names_the_fields_in_the_tables_of_parents_are_left_to_them(organization):
     Certificate.objects.create(organization=organization, secret="s", chain="c")
-    assert run("vault_reencrypt", "testapp.Certificate")[0].startswith("testapp.Certificate.chain_keys: of 1 rows")
-    assert run("vault_reencrypt", "testapp.Certificate", "secret")[0].startswith(
-        "testapp.ApiKey.secret_keys: of 1 rows"
-    )
-    assert run("vault_reencrypt", "testapp.ShortApiKey")[0].startswith("testapp.ApiKey.secret_keys: of 1 rows")
+    assert run("vault_reencrypt", "testapp.Certificate")[0].startswith("testapp.Certificate.chain_keys: of 1 row")
+    assert run("vault_reencrypt", "testapp.Certificate", "secret")[0].startswith("testapp.ApiKey.secret_keys: of 1 row")
+    assert run("vault_reencrypt", "testapp.ShortApiKey")[0].startswith("testapp.ApiKey.secret_keys: of 1 row")
 
 
 def test_reencrypting_nothing_is_a_failure(db):
@@ -166,7 +164,7 @@ def test_reencrypt_reports_what_it_cannot_open(organization, execute):
     out, err, error = run("vault_reencrypt", "testapp.Document")
     assert "1 re-encrypted, 0 moved and left alone, 0 redirected and left alone, 1 failed." in out
     assert "its companion 'body_keys' is empty" in err
-    assert error == "1 rows were left alone."
+    assert error == "1 row was left alone."
 
 
 COMMANDS = ["vault_encrypt", "vault_rekey", "vault_reencrypt", "vault_decrypt"]
@@ -181,7 +179,7 @@ def test_all_models_of_the_project(legacy, organization):
     Organization.objects.update(workos_id="renamed")
     out, err, error = run("vault_rekey", "--all", "--accept-redirected")
     assert (err, error) == ("", None)
-    assert "testapp.Document.body_keys: of 1 rows with encrypted values, 1 rekeyed" in out
+    assert "testapp.Document.body_keys: of 1 row with encrypted values, 1 rekeyed" in out
     assert out.count("testapp.Letter.vault_keys: ") == 1
     assert Document.objects.get(pk=document.pk).body == "x"
     out, err, error = run("vault_reencrypt", "--all", "--database", "default")
@@ -230,7 +228,7 @@ def test_rows_are_counted_once_however_many_companions_they_have(patient, other_
     move(Patient, other_organization)
     out, _, error = run("vault_rekey", "testapp.Patient")
     assert out.count("1 moved and left alone") == 3
-    assert error == "1 rows were left alone."
+    assert error == "1 row was left alone."
 
 
 @pytest.fixture
@@ -301,8 +299,8 @@ def test_decrypt_reports_what_it_leaves_alone(legacy, execute):
     execute("UPDATE testapp_legacy SET text_keys = NULL WHERE id = %s", pk)
     out, told, error = run("vault_decrypt", "--all")
     assert out.splitlines()[0] == (
-        f"testapp.Legacy.text: decrypted 4 of 5 rows; 1 were left alone (pk={pk}), the others needed nothing."
+        f"testapp.Legacy.text: decrypted 4 of 5 rows; 1 was left alone (pk={pk}), the others needed nothing."
     )
     assert "its companion 'text_keys' is empty" in told
-    assert error == "1 rows were left alone."
+    assert error == "1 row was left alone."
     assert "testapp.Patient.ssn" in run("vault_decrypt", "testapp.Patient", "ssn")[2]

@@ -261,7 +261,7 @@ def test_usage_tells_what_retiring_would_refuse(vault: LocalVault, organization:
     run("vault_kek", "rotate", item)
 
     assert run("vault_kek", "usage", item) == (
-        "version 1: 2 values\nversion 2: 1 values\nversion 3: 0 values, wraps new data keys\n"
+        "version 1: 2 values\nversion 2: 1 value\nversion 3: 0 values, wraps new data keys\n"
     )
     run("vault_rekey", "testapp.Patient", "--rewrap")
     run("vault_kek", "retire", item, "--before", 3)
@@ -347,7 +347,7 @@ def test_value_that_opens_by_any_item_is_gone_when_all_are(
     with pytest.raises(CommandError, match="This is no proof"):
         run("vault_kek", "destroy", item, "--prove")
     run("vault_kek", "destroy", "purpose=documents")
-    assert "1 values of this key are unreadable" in run("vault_kek", "prove", item)
+    assert "1 value of this key is unreadable" in run("vault_kek", "prove", item)
 
 
 def test_key_that_is_enabled_is_no_proof(vault: LocalVault, db: None) -> None:
@@ -377,7 +377,7 @@ def test_customers_key_is_proven_to_be_gone_when_it_is_deleted(
     vault.byok.delete(*item)
     told = run("vault_kek", "prove", "=".join(item))
     assert "Customer-managed key: deleted file (id " in told
-    assert "1 values of this key are unreadable" in told
+    assert "1 value of this key is unreadable" in told
     assert "Proven: the key is deleted." in told
 
 
@@ -392,7 +392,7 @@ def test_objects_of_another_environment_are_proven_by_its_key(vault: LocalVault,
     with pytest.raises(CommandError, match="This is no proof"):
         run("vault_kek", "prove", *options)
     vault.service.keks.enable(*item)
-    assert "version 1: 1 values" in run("vault_kek", "usage", *options)
+    assert "version 1: 1 value" in run("vault_kek", "usage", *options)
     told = run("vault_kek", "destroy", *options, "--prove")
 
     assert "environment 'production'" in told
@@ -443,9 +443,7 @@ def test_root_key_is_rotated(vault: LocalVault, configure: Callable[..., LocalVa
     told = run("vault_root_key", "rotate")
 
     ids = [re.escape(decode_root_key(text).id) for text in (NEW, OLD)]
-    assert re.match(
-        rf"1 keys are wrapped under the root key of id {ids[0]} now. That of id {ids[1]} opens nothing", told
-    )
+    assert re.match(rf"1 key is wrapped under the root key of id {ids[0]} now. That of id {ids[1]} opens nothing", told)
     assert run("vault_root_key", "rotate").startswith("Nothing to do: the keystore has the root key of id")
     assert configure(root_key=NEW).decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
 
@@ -458,7 +456,7 @@ def test_root_key_of_another_alias_is_rotated(vault: LocalVault, settings: objec
     }
     settings.VAULTS = settings.VAULTS | {"next": entry}  # type: ignore[attr-defined]
 
-    assert run("vault_root_key", "rotate", "--vault", "next").startswith("1 keys are wrapped under the root key of id")
+    assert run("vault_root_key", "rotate", "--vault", "next").startswith("1 key is wrapped under the root key of id")
 
 
 def test_former_root_keys_may_stand_in_the_environment(
@@ -587,11 +585,11 @@ def test_backup_is_made_and_put_back(path: Path, vault: LocalVault, tmp_path: Pa
     key = vault.create_data_key(ACME)
 
     assert re.search(
-        r"backup: vault [0-9a-f]{32} with 1 KEKs; 1 keys", run("vault_keystore", "backup", tmp_path / "backup")
+        r"backup: vault [0-9a-f]{32} with 1 KEK; 1 key", run("vault_keystore", "backup", tmp_path / "backup")
     )
     vault.close()
     path.unlink()
-    assert re.match(r"Restored: vault [0-9a-f]{32} with 1 KEKs", run("vault_keystore", "restore", tmp_path / "backup"))
+    assert re.match(r"Restored: vault [0-9a-f]{32} with 1 KEK;", run("vault_keystore", "restore", tmp_path / "backup"))
 
     assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
 
@@ -612,11 +610,9 @@ def test_newer_keystore_is_restored_over_by_force_only(path: Path, vault: LocalV
     run("vault_keystore", "backup", tmp_path / "backup")
     vault.create_data_key(ACME)
 
-    with pytest.raises(
-        CommandError, match=r"^VAULTS\['default'\]: The keystore .* is newer than .*backup. 1 keys were"
-    ):
+    with pytest.raises(CommandError, match=r"^VAULTS\['default'\]: The keystore .* is newer than .*backup. 1 key was"):
         run("vault_keystore", "restore", tmp_path / "backup")
-    assert "By force. 1 keys were made since" in run("vault_keystore", "restore", tmp_path / "backup", "--force")
+    assert "By force. 1 key was made since" in run("vault_keystore", "restore", tmp_path / "backup", "--force")
 
     with closing(sqlite3.connect(path)) as connection:
         assert connection.execute("SELECT count(*) FROM kek").fetchone() == (0,)

@@ -59,7 +59,7 @@ def test_old_events_are_deleted(vault: Any, capsys: pytest.CaptureFixture[str]) 
 
     call_command("vault_events", "--prune-days", "30")
 
-    assert capsys.readouterr().out == "1 events deleted.\n"
+    assert capsys.readouterr().out == "1 event deleted.\n"
     assert [each["event"] for each in lines(capsys)] == ["vault.kek.created"]
 
 
@@ -74,7 +74,7 @@ def test_the_term_of_the_vault_is_the_default(vault: Any, capsys: pytest.Capture
     call_command("vault_events", "--prune-days", "100")
     call_command("vault_events", "--prune-days")
 
-    assert capsys.readouterr().out == "1 events deleted.\n" * 2
+    assert capsys.readouterr().out == "1 event deleted.\n" * 2
 
 
 def test_an_interruption_says_what_was_done(vault: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,8 +49,8 @@ def test_what_is_revoked_is_left_as_it_is_and_counted(vault: Any, capsys: pytest
     vault.keks.disable(*ITEM)
 
     assert rewrapped(capsys).splitlines() == [
-        "1 versions of stored objects in 'staging' were wrapped anew.",
-        "1 were left as they are: a key of theirs is revoked, or they are new.",
+        "1 version of a stored object in 'staging' was wrapped anew.",
+        "1 was left as it is: a key of it is revoked, or it is new.",
     ]
     with pytest.raises(KeyRevoked):
         objects.read(stored.id)
@@ -70,10 +70,10 @@ def test_what_a_customers_key_does_not_open_is_named_and_the_others_are_wrapped(
     objects.create("other", "value", {"organization_id": "other"})
     path.write_bytes(b"not a key")
 
-    with pytest.raises(CommandError, match="1 versions of stored objects were left alone"):
+    with pytest.raises(CommandError, match="1 version of a stored object was left alone"):
         call_command("vault_objects", "rewrap", "--environment", "staging")
     told = capsys.readouterr()
-    assert told.out == "1 versions of stored objects in 'staging' were wrapped anew.\n"
+    assert told.out == "1 version of a stored object in 'staging' was wrapped anew.\n"
     assert told.err.startswith(f"version {stored.version_id} of a stored object: The customer-managed key for")
 
 

@@ -399,7 +399,7 @@ def test_companions_that_are_taken_for_one_another_are_noticed(project):
     project.model("note").objects.create(tenant="t", a="a", b="b")
     before = project.tables()
     project.write("0002", *EXCHANGED)
-    with pytest.raises(MigrationRefused, match=r"Note\.c: 1 rows have their data keys in another column"):
+    with pytest.raises(MigrationRefused, match=r"Note\.c: 1 row has its data keys in another column"):
         project.migrate()
     assert project.tables() == before
 
@@ -664,7 +664,7 @@ def test_a_narrower_column_than_values_need_is_refused(project):
     project.migrate()
     project.model("note").objects.create(tenant="t", a="x" * 51)
     project.model("note").objects.create(tenant="t", a="ü" * 50)
-    with pytest.raises(MigrationRefused, match=r"Note\.a: 1 rows hold more than the 50 characters"):
+    with pytest.raises(MigrationRefused, match=r"Note\.a: 1 row holds more than the 50 characters"):
         project.migrate("0001")
     # On MariaDB the rows are plain by now, and the column holds them all the same.
     assert {row.a for row in project.model("note").objects.all()} == {"x" * 51, "ü" * 50}
@@ -691,7 +691,7 @@ def test_inherited_tables_are_judged_each(project):
     project.migrate()
     project.model("child").objects.create(tenant="t", a="a", b=[1], c="c")
     project.write("0002", AlterField("child", "c", models.TextField(null=True)), RemoveField("child", "c_keys"))
-    with pytest.raises(MigrationRefused, match=r"Child\.c has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Child\.c has 1 row"):
         project.migrate()
     assert project.model("child").objects.get().c == "c"
 

@@ -69,7 +69,7 @@ def test_a_row_that_was_written_between_the_move_and_the_change_is_found(filled)
     model = filled.model("note")
     model.objects.create(tenant="late", a="late")
     filled.write("0003", *TO_SHARED[1:])
-    with pytest.raises(MigrationRefused, match=r"\.Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"\.Note\.a has 1 row"):
         filled.migrate()
     assert model.objects.get(tenant="late").a == "late"
 

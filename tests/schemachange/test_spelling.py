@@ -125,7 +125,7 @@ def test_a_change_is_refused_if_values_would_not_open_afterwards(project, monkey
         assert values(project) == ["secret", None]
         return
     begins = "Nothing was migrated.\n.*" if path == "executor" else ""
-    with pytest.raises(MigrationRefused, match=rf"{begins}Note\.a has 1 rows whose value would not open"):
+    with pytest.raises(MigrationRefused, match=rf"{begins}Note\.a has 1 row whose value would not open"):
         project.migrate()
     assert project.tables() == tables
     assert values(project) == ["secret", None]
@@ -188,7 +188,7 @@ def test_the_refusal_says_what_to_write(project):
     with pytest.raises(MigrationRefused) as refusal:
         project.migrate()
     message = str(refusal.value)
-    assert f"{project.label}.0002_number: {project.label}.Note.a has 1 rows whose value would not open" in message
+    assert f"{project.label}.0002_number: {project.label}.Note.a has 1 row whose value would not open" in message
     assert '"Alter field tenant on note" was applied' in message
     assert "(tenant)" in message
     assert 'DecryptField("note", "a") and an AlterField of \'a\' with migrating=True before it' in message
@@ -277,7 +277,7 @@ def test_a_row_that_would_be_compared_by_something_else_is_refused(project, oper
             project.write(f"{number:04}", operation)
     else:
         project.write("0002", *operations)
-    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 row"):
         project.migrate()
     assert project.tables() == tables
     assert values(project) == ["secret", None]
@@ -328,7 +328,7 @@ def test_going_back_is_refused_too(project):
     model = project.model("note")
     model.objects.create(tenant="007", a="another")
     tables = project.tables()
-    with pytest.raises(MigrationRefused, match=r'Note\.a has 1 rows .*"Alter field tenant on note" was undone'):
+    with pytest.raises(MigrationRefused, match=r'Note\.a has 1 row .*"Alter field tenant on note" was undone'):
         project.migrate("0001")
     assert project.tables() == tables
     model.objects.filter(tenant="007").update(tenant="8")
@@ -340,7 +340,7 @@ def test_what_is_changed_there_and_back_is_refused_when_it_runs(project):
     made(project, char(), "007")
     project.write("0002", alter(models.IntegerField()))
     project.write("0003", alter(char()))
-    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 row"):
         project.migrate()
     assert values(project) == ["secret", None]
 
@@ -405,7 +405,7 @@ def test_the_key_of_a_foreign_key_is_followed(project, spread):
     project.model("note").objects.create(organization_id="007", a="secret")
     tables = project.tables()
     project.write("0002", AlterField("organization", "code", models.IntegerField(primary_key=True)))
-    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 rows .*Alter field code on organization"):
+    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 row .*Alter field code on organization"):
         project.migrate()
     assert project.tables() == tables
     assert values(project) == ["secret"]
@@ -449,7 +449,7 @@ def test_a_path_that_starts_and_ends_elsewhere_is_refused(project, path):
     *_, end = path.split("__")
     model = "group" if end == "code" else "organization"
     project.write("0002", number, RenameField(model, end.removesuffix("_id"), "renamed"))
-    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 row"):
         project.migrate()
     assert project.tables() == tables
 
@@ -482,7 +482,7 @@ def test_a_target_whose_text_cannot_be_the_same_is_refused(project):
     project.model("note").objects.create(organization_id=made.pk, a="secret")
     link = models.ForeignKey(f"{project.label}.organization", models.CASCADE, db_constraint=False, to_field="code")
     project.write("0002", alter(link, "organization"))
-    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 1 row"):
         project.migrate()
     assert values(project) == ["secret"]
 
@@ -498,7 +498,7 @@ def test_a_column_of_a_parent_is_followed(project):
     project.migrate()
     project.model("extra").objects.create(tenant="007", a="secret")
     project.write("0002", alter(models.IntegerField()))
-    with pytest.raises(MigrationRefused, match=r"Extra\.a has 1 rows .*Alter field tenant on note"):
+    with pytest.raises(MigrationRefused, match=r"Extra\.a has 1 row .*Alter field tenant on note"):
         project.migrate()
     assert values(project, model="extra") == ["secret"]
 
@@ -511,7 +511,7 @@ def test_what_a_value_is_tied_to_is_followed(project):
     project.migrate()
     assert values(project) == ["secret"]
     project.write("0003", AlterField("note", "code", models.IntegerField(editable=False)))
-    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 rows .*\(tenant, code\)"):
+    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 row .*\(tenant, code\)"):
         project.migrate()
     assert values(project) == ["secret"]
 
@@ -523,7 +523,7 @@ def test_every_field_that_shares_the_column_is_named(project):
     project.migrate()
     project.model("note").objects.create(tenant="007", a="secret", b=[1])
     project.write("0002", alter(models.IntegerField()))
-    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 rows(.|\n)*Note\.b has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 row(.|\n)*Note\.b has 1 row"):
         project.migrate()
 
 
@@ -535,6 +535,6 @@ def test_squashed_migrations_are_judged_as_they_are(project):
     project.model("note").objects.create(tenant="007", a="secret")
     project.write("0001_squashed", note(char()), alter(models.IntegerField()), dependencies=[], replaces=replaces)
     tables = project.tables()
-    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*0002: .*Note\.a has 1 rows"):
+    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*0002: .*Note\.a has 1 row"):
         project.migrate("0001_squashed")
     assert project.tables() == tables

@@ -1,17 +1,19 @@
 """Erasing KEKs whose waiting period is over, and what is left of them in the files of a keystore."""
 
 import uuid
+from sqlite3 import Connection
 
 from vault_fields.embedded.connections import Connections
 from vault_fields.embedded.events import Event, insert
 from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.rowtags import RowsAltered, RowTags
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.progress import Progress, silent
 
 __all__ = ["erase_due", "scrub"]
 
 
-def erase_due(tags: RowTags, connections: Connections, now: str) -> int:
+def erase_due(tags: RowTags, connections: Connections, now: str, *, progress: Progress = silent) -> int:
     """
     Overwrite the KEKs whose time has come, in the file and in its write-ahead log; return how many there were.
 
@@ -19,8 +21,12 @@ def erase_due(tags: RowTags, connections: Connections, now: str) -> int:
     an edit may have made one due, or hidden one that is. Raises ``RowsAltered`` after all others are erased.
     """
     due, altered = [], None
-    with tags.transaction() as rows:
+    with (
+        tags.transaction() as rows,
+        progress("Looking at keys", lambda: _number_of_keks(rows.connection)) as advance,
+    ):
         for row in rows.each("kek"):
+            advance(1)
             kek_id, environment, name, value, state, _, _, destroy_at, *_ = row
             try:
                 rows.verify("kek", row)
@@ -51,6 +57,11 @@ def scrub(connections: Connections) -> None:
             f"The keystore {connections.location} was changed, but its write-ahead log is in use by another process "
             f"and could not be emptied of what stood there before. Run this again."
         )
+
+
+def _number_of_keks(connection: Connection) -> int:
+    (number,) = connection.execute("SELECT count(*) FROM kek").fetchone()
+    return int(number)
 
 
 def _deleted(kek_id: bytes, environment: str, name: str, value: str) -> Event:

@@ -14,6 +14,7 @@ from vault_fields.embedded.keystore import DESTROYED, DISABLED, ENABLED, PENDING
 from vault_fields.embedded.rowtags import TaggedRows
 from vault_fields.embedded.tables import selected
 from vault_fields.exceptions import VaultRefused
+from vault_fields.progress import Progress, silent
 
 __all__ = ["KekInfo", "Keks"]
 
@@ -153,14 +154,14 @@ class Keks:
             self._write(rows, kek, DISABLED, None)
         return self._changed(name, value)
 
-    def erase_due(self) -> int:
+    def erase_due(self, *, progress: Progress = silent) -> int:
         """
         Erase the KEKs, of all environments, whose waiting period is over; return how many there were.
 
         Raises ``VaultUnavailable``, after all others are erased, if a row was edited: it may be one that is due.
         """
         try:
-            return erase_due(self._ring.tags, self._connections, timestamp(self._clock()))
+            return erase_due(self._ring.tags, self._connections, timestamp(self._clock()), progress=progress)
         finally:
             self._ring.forget()
 

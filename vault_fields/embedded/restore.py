@@ -15,6 +15,7 @@ from vault_fields.embedded.snapshot import Snapshot, copied, opened
 from vault_fields.embedded.upgrading import upgrade_draft
 from vault_fields.exceptions import VaultRefused
 from vault_fields.progress import Progress, silent
+from vault_fields.wording import counted
 
 __all__ = ["Losses", "RestoreRefused", "restore"]
 
@@ -75,9 +76,11 @@ class Losses:
     def __str__(self) -> str:
         whose = "It is a backup of another vault. " if self.other_vault else ""
         return (
-            f"{whose}{self.lost} keys were made since, and what was encrypted with them would not open; {self.revived} "
-            f"keys were disabled, retired or destroyed since, and would open values again; {self.objects} versions of "
-            f"stored objects would be lost."
+            f"{whose}{counted(self.lost, 'key was', 'keys were')} made since, and what was encrypted with them would "
+            f"not open; "
+            f"{counted(self.revived, 'key was', 'keys were')} disabled, retired or destroyed since, and would open "
+            f"values again; "
+            f"{counted(self.objects, 'version of a stored object', 'versions of stored objects')} would be lost."
         )
 
 

@@ -18,6 +18,7 @@ from vault_fields.embedded.unlocking import ConfiguredRootKeys
 from vault_fields.embedded.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.progress import Progress, silent
+from vault_fields.wording import counted
 
 __all__ = ["Snapshot", "back_up", "copied", "opened"]
 
@@ -31,7 +32,11 @@ class Snapshot:
     keys: int
 
     def __str__(self) -> str:
-        return f"vault {self.vault_id} with {self.keks} KEKs; {self.keys} keys were opened with the root key, all well."
+        return (
+            f"vault {self.vault_id} with {counted(self.keks, 'KEK', 'KEKs')}; "
+            f"{counted(self.keys, 'key was', 'keys were')} opened "
+            "with the root key, all well."
+        )
 
 
 def back_up(ring: KeyRing, target: Path, *, progress: Progress = silent) -> Snapshot:

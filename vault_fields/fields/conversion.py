@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 from django.db import models
 
 from vault_fields.exceptions import MigrationRefused
+from vault_fields.wording import counted
 
 __all__ = ["holds_text", "refuse_conversion", "require_text", "require_values"]
 
@@ -42,7 +43,8 @@ def require_values(operation: Any, app_label: str, schema_editor: Any, from_stat
         rows := model._base_manager.using(alias).filter(**{f"{old.name}__isnull": True}).count()
     ):
         raise MigrationRefused(
-            f"{model._meta.label}.{old.name} cannot be made NOT NULL: {rows:,} rows have no value, and it is encrypted "
+            f"{model._meta.label}.{old.name} cannot be made NOT NULL: {counted(rows, 'row has', 'rows have')} no "
+            f"value, and it is encrypted "
             "for the key context of each row, which a default in the database does not know. Nothing was changed. "
             "Give the rows their values with save() or bulk_update() in RunPython before that."
         )

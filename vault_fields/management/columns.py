@@ -16,6 +16,7 @@ from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
 from vault_fields.storedkeys import tables
+from vault_fields.wording import counted
 
 __all__ = ["ColumnCommand", "LeftAlone"]
 
@@ -87,7 +88,7 @@ class ColumnCommand(BaseCommand):
     def require_none(self, left_alone: Collection[LeftAlone]) -> None:
         """End with an error that counts the rows, each once, however many of its values there were to deal with."""
         if left_alone:
-            raise CommandError(f"{len(left_alone)} rows were left alone.")
+            raise CommandError(f"{counted(len(left_alone), 'row was', 'rows were')} left alone.")
 
     def warn(self, problem: str) -> None:
         self.stderr.write(problem)

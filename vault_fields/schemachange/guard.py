@@ -36,6 +36,7 @@ from vault_fields.schemachange.plan import (
 )
 from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
 from vault_fields.schemachange.stored import encrypted_rows, has_column, has_values, longer_rows, rows_without_keys
+from vault_fields.wording import counted
 
 __all__ = ["install_guard"]
 
@@ -97,7 +98,8 @@ def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
             continue
         if rows := _encrypted_rows(connection, table, column, companion, keys):
             refused.append(
-                f"{label}: {rows} rows have their data keys in another column than the one that would be its companion "
+                f"{label}: {counted(rows, 'row has its', 'rows have their')} data keys in another column than the "
+                f"one that would be its companion "
                 "afterwards. Were several fields renamed, and their companions taken for one another? Rename each "
                 "companion together with its field."
             )
@@ -202,7 +204,8 @@ def _require_room(loss: Loss, connection: Any) -> None:
         return
     if rows := longer_rows(connection, loss.table, loss.column, length):
         raise MigrationRefused(
-            f"{loss.label}: {rows} rows hold more than the {length} characters that a {type(later).__name__}("
+            f"{loss.label}: {counted(rows, 'row holds', 'rows hold')} more than the {length} characters that a "
+            f"{type(later).__name__}("
             f"max_length={length}) takes. Shorten them, or write a greater max_length; the column was not changed."
         )
 
@@ -221,7 +224,8 @@ def _refusal(loss: Loss, rows: int) -> str:
         advice = f"rename that companion together with the field: migrations.{loss.remedy}, in place of a new companion"
     decrypt = f", or run `{command}`" if "Decrypt" in loss.remedy else ""
     return (
-        f"{where}{loss.label} has {rows} rows with an encrypted value, which nothing could open any more after "
+        f"{where}{loss.label} has {counted(rows, 'row', 'rows')} with an encrypted value, which nothing could open "
+        f"any more after "
         f'"{operation.describe()}" was {way}: it would {loss.deed}. To keep the values, {advice}{decrypt}. '
         'See "Stop encrypting, and other changes of a field" in the documentation.'
     )
@@ -234,7 +238,7 @@ def _respelling(found: Respelling, rows: int) -> str:
     _, model, field = found.label.split(".")
     names = f'("{model.lower()}", "{field}")'
     return (
-        f"{where}{found.label} has {rows} rows whose value would not open any more after "
+        f"{where}{found.label} has {counted(rows, 'row', 'rows')} whose value would not open any more after "
         f'"{effect.operation.describe()}" was {way}: the columns that its key context and bind_to come from '
         f"({', '.join(found.first.names)}) would have another text than the one that the value was encrypted for. To "
         f"keep the values, write vault_fields.operations.DecryptField{names} and an AlterField of {field!r} with "

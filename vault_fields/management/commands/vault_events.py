@@ -17,6 +17,7 @@ from vault_fields.management.keystores import interruption_told, require_environ
 from vault_fields.progress import progress_bar
 from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
+from vault_fields.wording import counted
 
 PAGE = 1000
 # Stands for the setting of the vault.
@@ -90,9 +91,10 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             # The status of a process that SIGINT ended, for who runs this in a script.
             raise CommandError(
-                f"Interrupted. {deleted} events are deleted; run this again for the others.", returncode=130
+                f"Interrupted. {counted(deleted, 'event is', 'events are')} deleted; run this again for the others.",
+                returncode=130,
             ) from None
-        self.stdout.write(f"{deleted} events deleted.")
+        self.stdout.write(f"{counted(deleted, 'event', 'events')} deleted.")
 
 
 def _moment(text: str) -> datetime:

@@ -27,6 +27,7 @@ from vault_fields.shredding import customers_key, managed_key, prove_shredded
 from vault_fields.storedkeys import in_environment, tables
 from vault_fields.usage import versions_in_use
 from vault_fields.vaults import vaults
+from vault_fields.wording import counted
 
 WAITING_DAYS = 30
 LONGEST_DAYS = 3650
@@ -117,7 +118,8 @@ class Command(KeystoreCommand):
             if action == "list":
                 self.tell(self.listed(service.keks), options["format"])
             elif action == "erase":
-                self.stdout.write(f"{service.keks.erase_due()} keys were erased.")
+                erased = service.keks.erase_due(progress=self.progress())
+                self.stdout.write(f"{counted(erased, 'key was', 'keys were')} erased.")
             else:
                 name, value = self.required(action, item)
                 if action == "disable":
@@ -179,9 +181,14 @@ class Command(KeystoreCommand):
         )
         for version in range(1, kek.version + 1):
             unverified = f", unverified: {used.unverified[version]}" if used.unverified[version] else ""
-            self.stdout.write(f"version {version}: {used.versions[version]} values{unverified}{_note(kek, version)}")
+            values = counted(used.versions[version], "value", "values")
+            self.stdout.write(f"version {version}: {values}{unverified}{_note(kek, version)}")
         if used.altered:
-            self.stdout.write(f"not counted: {used.altered} values that were altered, or that do not open")
+            self.stdout.write(
+                "not counted: "
+                + counted(used.altered, "value that was altered, or that does", "values that were altered, or that do")
+                + " not open"
+            )
 
     def prove(
         self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any

@@ -10,6 +10,7 @@ from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.frames import forgetful
 from vault_fields.management.keystores import KeystoreCommand, require_meant
 from vault_fields.storedkeys import where_stored
+from vault_fields.wording import counted
 
 
 class Command(KeystoreCommand):
@@ -119,6 +120,7 @@ class Command(KeystoreCommand):
         self.stdout.write(f"{service.store.location}: schema version {done.after}, instead of {done.before}.")
         if done.trusted:
             self.stdout.write(
-                f"{done.trusted} rows were tagged as they stood. What somebody had edited before is authentic from now "
+                f"{counted(done.trusted, 'row was tagged as it', 'rows were tagged as they')} stood. What somebody "
+                f"had edited before is authentic from now "
                 "on: look at the states that `vault_kek list` and `vault_byok list` show."
             )

@@ -7,6 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.management.keystores import KeystoreCommand, require_environment
 from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
+from vault_fields.wording import counted
 
 
 class Command(KeystoreCommand):
@@ -31,10 +32,19 @@ class Command(KeystoreCommand):
             problems: list[str] = []
             done = objects.rewrap(progress=self.progress(), on_problem=problems.append)
             left = objects.number_of_versions() - done - len(problems)
-            self.stdout.write(f"{done} versions of stored objects in {environment!r} were wrapped anew.")
+            place = f"in {environment!r}"
+            wrapped = counted(
+                done, f"version of a stored object {place} was", f"versions of stored objects {place} were"
+            )
+            self.stdout.write(f"{wrapped} wrapped anew.")
             if left > 0:
-                self.stdout.write(f"{left} were left as they are: a key of theirs is revoked, or they are new.")
+                one = "was left as it is: a key of it is revoked, or it is new."
+                many = "were left as they are: a key of theirs is revoked, or they are new."
+                self.stdout.write(counted(left, one, many))
         for problem in problems:
             self.stderr.write(problem)
         if problems:
-            raise CommandError(f"{len(problems)} versions of stored objects were left alone.")
+            raise CommandError(
+                f"{counted(len(problems), 'version of a stored object was', 'versions of stored objects were')} left "
+                f"alone."
+            )

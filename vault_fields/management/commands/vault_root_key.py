@@ -8,6 +8,7 @@ from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.frames import forgetful
 from vault_fields.management.keystores import KeystoreCommand
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS
+from vault_fields.wording import counted
 
 
 class Command(KeystoreCommand):
@@ -36,7 +37,8 @@ class Command(KeystoreCommand):
             done = self.embedded(vault).service.rotate_root_key(progress=self.progress())
         if done.former:
             self.stdout.write(
-                f"{done.rewrapped} keys are wrapped under the root key of id {done.current} now. That of id "
+                f"{counted(done.rewrapped, 'key is', 'keys are')} wrapped under the root key of id {done.current} "
+                f"now. That of id "
                 f"{' and '.join(done.former)} opens nothing here any more: take it out of the settings. Backups from "
                 f"before still need it."
             )
