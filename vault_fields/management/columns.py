@@ -1,8 +1,9 @@
 """What the commands share that work on the encrypted columns of one model, or of all."""
 
 from argparse import ArgumentTypeError
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 from django.apps import apps
@@ -11,10 +12,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, connections
 from django.db.models import Model
 
-from vault_fields.backfill import BATCH_SIZE
+from vault_fields.backfill import BATCH_SIZE, BackfillReport
 from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
+from vault_fields.management.formats import add_format, as_json
+from vault_fields.rekey import RekeyReport
 from vault_fields.storedkeys import tables
 from vault_fields.wording import counted
 
@@ -22,6 +25,8 @@ __all__ = ["ColumnCommand", "LeftAlone"]
 
 # The database, the table's model and the primary key.
 LeftAlone = tuple[str, type[Model], Hashable]
+
+Report = BackfillReport | RekeyReport
 
 _GOES_ON = "What was written before stays; the command can be run again."
 
@@ -45,6 +50,7 @@ class ColumnCommand(BaseCommand):
         parser.add_argument(
             "--batch-size", type=_positive, default=BATCH_SIZE, help="Rows written at a time (default: %(default)s)."
         )
+        add_format(parser)
 
     def execute(self, *args: Any, **options: Any) -> Any:
         with self.failures_told():
@@ -81,9 +87,21 @@ class ColumnCommand(BaseCommand):
             raise CommandError(f"{model._meta.label} has no encrypted field in its own table.")
         return fields
 
-    def place(self, using: str) -> str:
-        """What to put before the report of one database of several."""
-        return "" if len(connections.settings) == 1 else f"[{using}] "
+    @contextmanager
+    def reports(self, form: str) -> Iterator[Callable[[str, Report], None]]:
+        """What is called within the block with each database and what was done there. JSON is written at its end."""
+        told: list[dict[str, Any]] = []
+
+        def tell(using: str, report: Report) -> None:
+            if form == "json":
+                told.append({"database": using, **asdict(report), "left_alone": list(report.left_alone)})
+            else:
+                place = "" if len(connections.settings) == 1 else f"[{using}] "
+                self.stdout.write(f"{place}{report}")
+
+        yield tell
+        if form == "json":
+            self.stdout.write(as_json(told))
 
     def require_none(self, left_alone: Collection[LeftAlone]) -> None:
         """End with an error that counts the rows, each once, however many of its values there were to deal with."""

@@ -1,6 +1,5 @@
 """``manage.py vault_byok``: the customer-managed keys of an embedded Vault."""
 
-import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +12,7 @@ from vault_fields.custody import custody_of
 from vault_fields.embedded.byok import CustomerKey
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.frames import forgetful
+from vault_fields.management.formats import FORMATS, as_json
 from vault_fields.management.keystores import (
     KeystoreCommand,
     item_of,
@@ -56,7 +56,7 @@ class Command(KeystoreCommand):
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list.")
         super().add_arguments(parser)
         parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
-        parser.add_argument("--format", choices=["text", "json"], help="How to tell of keys (default: text); for list.")
+        parser.add_argument("--format", choices=FORMATS, help="How to tell of keys (default: text); for list.")
         parser.add_argument("--provider", choices=tuple(KINDS), help="Where the key is kept; for configure.")
         parser.add_argument(
             "--set",
@@ -105,7 +105,7 @@ class Command(KeystoreCommand):
         byok = service.byok
         if item is None:
             if options["format"] == "json":
-                self.stdout.write(json.dumps([_as_json(key, environment) for key in byok.all()], indent=2))
+                self.stdout.write(as_json([_as_json(key, environment) for key in byok.all()]))
             else:
                 self.tell(byok.all())
             return

@@ -28,10 +28,11 @@ class Command(ColumnCommand):
                 'with migrating="read", deploy that, and run the command again; nothing was decrypted.'
             )
         left_alone: set[LeftAlone] = set()
-        for using, field in columns:
-            report = decrypt_column(
-                field, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
-            )
-            self.stdout.write(f"{self.place(using)}{report}")
-            left_alone |= {(using, field.model, pk) for pk in report.left_alone}
+        with self.reports(options["format"]) as tell:
+            for using, field in columns:
+                report = decrypt_column(
+                    field, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
+                )
+                tell(using, report)
+                left_alone |= {(using, field.model, pk) for pk in report.left_alone}
         self.require_none(left_alone)

@@ -34,15 +34,16 @@ class Command(ColumnCommand):
             where = options["model"] or "All models"
             raise CommandError(f"{where}: no field is declared with migrating=True; nothing was done.")
         left_alone: set[LeftAlone] = set()
-        for using, field in columns:
-            report = encrypt_column(
-                field,
-                using=using,
-                batch_size=batch_size,
-                progress=progress_bar,
-                on_problem=self.warn,
-                dry_run=dry_run,
-            )
-            self.stdout.write(f"{self.place(using)}{report}")
-            left_alone |= {(using, field.model, pk) for pk in report.left_alone}
+        with self.reports(options["format"]) as tell:
+            for using, field in columns:
+                report = encrypt_column(
+                    field,
+                    using=using,
+                    batch_size=batch_size,
+                    progress=progress_bar,
+                    on_problem=self.warn,
+                    dry_run=dry_run,
+                )
+                tell(using, report)
+                left_alone |= {(using, field.model, pk) for pk in report.left_alone}
         self.require_none(left_alone)

@@ -1,6 +1,5 @@
 """``manage.py vault_kek``: the key-encrypting keys of an embedded Vault."""
 
-import json
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,6 +13,7 @@ from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
 from vault_fields.embedded.lifecycle import KekInfo, Keks
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.frames import forgetful
+from vault_fields.management.formats import FORMATS, as_json
 from vault_fields.management.keystores import (
     KeystoreCommand,
     item_of,
@@ -77,7 +77,7 @@ class Command(KeystoreCommand):
         parser.add_argument("--environment", help=f"Whose keys (default: {DEFAULTS['environment']}).")
         parser.add_argument(
             "--format",
-            choices=["text", "json"],
+            choices=FORMATS,
             help=f"How to tell of keys (default: {DEFAULTS['format']}); not for usage, destroy, erase and prove.",
         )
         parser.add_argument("--before", type=int, help="For retire: the lowest version that still opens.")
@@ -234,7 +234,7 @@ class Command(KeystoreCommand):
 
     def tell(self, keks: Iterable[KekInfo], form: str) -> None:
         if form == "json":
-            self.stdout.write(json.dumps([_as_json(kek) for kek in keks], indent=2))
+            self.stdout.write(as_json([_as_json(kek) for kek in keks]))
             return
         for kek in keks:
             until = "" if kek.destroy_at is None else f", to be erased after {_text(kek.destroy_at)}"

@@ -8,6 +8,7 @@ from django.db import DatabaseError
 
 from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.frames import forgetful
+from vault_fields.management.formats import add_format, as_json
 from vault_fields.management.keystores import KeystoreCommand, require_meant
 from vault_fields.storedkeys import where_stored
 from vault_fields.wording import counted
@@ -36,6 +37,7 @@ class Command(KeystoreCommand):
             help="For restore: even if the keystore is newer than the backup, so that keys are lost, or destroyed ones "
             "come back. For create: even if the databases hold values of a keystore that is lost, or do not answer.",
         )
+        add_format(parser, ", for status")
         parser.add_argument(
             "--trust-rows",
             action="store_true",
@@ -50,6 +52,8 @@ class Command(KeystoreCommand):
             raise CommandError(f"{action} takes no file.")
         meant = {"create": {"force"}, "restore": {"force"}, "upgrade": {"trust_rows"}}
         require_meant(action, options, meant.get(action, ()), ["force", "trust_rows"])
+        if options["format"] != "text" and action != "status":
+            raise CommandError(f"--format means nothing for {action}. Leave it out.")
         with self.failures_told(vault):
             path = None if file is None else file.absolute()
             if action == "upgrade":
@@ -57,7 +61,7 @@ class Command(KeystoreCommand):
             elif action == "create":
                 self.create(vault, options["force"])
             elif path is None:
-                self.status(vault)
+                self.status(vault, options["format"])
             elif action == "backup":
                 self.back_up(vault, path)
             else:
@@ -99,9 +103,13 @@ class Command(KeystoreCommand):
         if losses:
             self.stdout.write(f"By force. {losses}")
 
-    def status(self, alias: str) -> None:
+    def status(self, alias: str, form: str) -> None:
         service = self.embedded(alias).service
         version = service.schema_version()
+        if form == "json":
+            versions = {"schema_version": version, "schema_version_of_release": SCHEMA_VERSION}
+            self.stdout.write(as_json({"location": str(service.store.location), **versions}))
+            return
         note = "as this release has it."
         if version != SCHEMA_VERSION:
             note = (

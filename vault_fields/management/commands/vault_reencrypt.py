@@ -20,13 +20,14 @@ class Command(ColumnCommand):
     def handle(self, *args: Any, batch_size: int, **options: Any) -> None:
         left_alone: set[LeftAlone] = set()
         written = 0
-        for using, group in self.stored_groups(options):
-            report = reencrypt_group(
-                group, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
-            )
-            self.stdout.write(f"{self.place(using)}{report}")
-            left_alone |= {(using, group.model, pk) for pk in report.left_alone}
-            written += report.written
+        with self.reports(options["format"]) as tell:
+            for using, group in self.stored_groups(options):
+                report = reencrypt_group(
+                    group, using=using, batch_size=batch_size, progress=progress_bar, on_problem=self.warn
+                )
+                tell(using, report)
+                left_alone |= {(using, group.model, pk) for pk in report.left_alone}
+                written += report.written
         self.require_none(left_alone)
         if not written:
             raise CommandError("Nothing was re-encrypted: there is no encrypted value.")

@@ -52,18 +52,19 @@ class Command(ColumnCommand):
         **options: Any,
     ) -> None:
         left_alone: set[LeftAlone] = set()
-        for using, group in self.stored_groups(options):
-            report = rekey_group(
-                group,
-                using=using,
-                accept_moved=accept_moved,
-                accept_redirected=accept_redirected,
-                rewrap=rewrap,
-                dry_run=dry_run,
-                batch_size=batch_size,
-                progress=progress_bar,
-                on_problem=self.warn,
-            )
-            self.stdout.write(f"{self.place(using)}{report}")
-            left_alone |= {(using, group.model, pk) for pk in report.left_alone}
+        with self.reports(options["format"]) as tell:
+            for using, group in self.stored_groups(options):
+                report = rekey_group(
+                    group,
+                    using=using,
+                    accept_moved=accept_moved,
+                    accept_redirected=accept_redirected,
+                    rewrap=rewrap,
+                    dry_run=dry_run,
+                    batch_size=batch_size,
+                    progress=progress_bar,
+                    on_problem=self.warn,
+                )
+                tell(using, report)
+                left_alone |= {(using, group.model, pk) for pk in report.left_alone}
         self.require_none(left_alone)

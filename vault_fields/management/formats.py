@@ -1,0 +1,24 @@
+"""How commands tell what they found: in sentences for people, or as JSON for programs."""
+
+import json
+from typing import Any
+
+from django.core.management.base import CommandParser
+
+__all__ = ["FORMATS", "add_format", "as_json"]
+
+FORMATS = ["text", "json"]
+
+
+def add_format(parser: CommandParser, applies: str = "") -> None:
+    parser.add_argument(
+        "--format",
+        choices=FORMATS,
+        default="text",
+        help=f"How to tell what was found: in sentences, or as one JSON document{applies} (default: %(default)s).",
+    )
+
+
+def as_json(found: Any) -> str:
+    """One document. Keys of rows, and whatever else JSON does not have, are texts."""
+    return json.dumps(found, indent=2, ensure_ascii=False, default=str)
