@@ -41,7 +41,7 @@ def test_a_thousand_rows_of_a_context_cost_one_data_key(organization, insert):
     before = calls()
     report = encrypt_column(TEXT, batch_size=100)
     assert calls() - before == {"create": 1}
-    assert str(report) == "testapp.Legacy.text: encrypted 1000 of 1000 rows; the others needed nothing."
+    assert str(report) == "testapp.Legacy.text: encrypted 1,000 of 1,000 rows; the others needed nothing."
     assert texts() == list(map(str, range(1000)))
 
 
