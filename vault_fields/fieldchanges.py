@@ -19,6 +19,7 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields, group_of
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.frames import forgetful
+from vault_fields.presence import has_table
 from vault_fields.progress import progress_bar
 from vault_fields.rekey import rekey_group
 from vault_fields.renames import LabelHistory, all_migrations
@@ -66,7 +67,7 @@ class RowsOperation(Operation):
         if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
             return False
         # Whose table Django does not manage may have it or not, as in a test database.
-        return meta.managed or meta.db_table in connection.introspection.table_names()
+        return meta.managed or has_table(connection, meta.db_table)
 
     def options(self, schema_editor: Any) -> dict[str, Any]:
         return {"using": schema_editor.connection.alias, "batch_size": self.batch_size, "progress": progress_bar}

@@ -15,6 +15,7 @@ from vault_fields.fieldchanges import JSONToText, MoveToCompanion, RekeyField, T
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
 from vault_fields.frames import forgetful
+from vault_fields.presence import has_table
 from vault_fields.progress import progress_bar
 from vault_fields.renames import LabelHistory, all_migrations
 from vault_fields.wording import counted
@@ -75,7 +76,7 @@ class _ColumnOperation(Operation):
         if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
             return False
         # Whose table Django does not manage may have it or not, as in a test database.
-        return meta.managed or meta.db_table in connection.introspection.table_names()
+        return meta.managed or has_table(connection, meta.db_table)
 
     def _run(self, rewrite: Callable[..., BackfillReport], field: EncryptedField, schema_editor: Any) -> None:
         """Deal with every row that can be dealt with, and end with an error if there are others."""

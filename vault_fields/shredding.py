@@ -13,7 +13,8 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.byok import CustomerKey
 from vault_fields.embedded.lifecycle import KekInfo
-from vault_fields.embedded.objects import ObjectClaim, StoredObjects
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.embedded.objectvalues import ObjectClaim
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused
 from vault_fields.fields.groups import Group

@@ -26,6 +26,7 @@ from vault_fields.fields.opening import require_open
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Term
 from vault_fields.keys import DataKey
+from vault_fields.presence import has_column
 from vault_fields.progress import Progress, silent
 from vault_fields.walk import Row, StoredRows
 
@@ -258,12 +259,8 @@ def where_stored(vault: str) -> str | None:
 
 
 def _is_made(alias: str, group: Group) -> bool:
-    connection, meta = connections[alias], group.model._meta
-    with connection.cursor() as cursor:
-        if meta.db_table not in connection.introspection.table_names(cursor):
-            return False
-        columns = {column.name for column in connection.introspection.get_table_description(cursor, meta.db_table)}
-    return concrete_field(group.model, group.companion).column in columns
+    companion = concrete_field(group.model, group.companion)
+    return has_column(connections[alias], companion.model._meta.db_table, str(companion.column))
 
 
 def _companion(text: str | None) -> Companion | None:

@@ -20,6 +20,7 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.backends.workos import WorkOSVault
+from vault_fields.client import overdue
 from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 from vault_fields.keycache import Outcome
@@ -191,6 +192,42 @@ def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkey
         assert not given_up.is_set()
     finally:
         given_up.set()
+
+
+@pytest.mark.parametrize("kind", ["workos", "openbao"])
+def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answered, kind):
+    monkeypatch.setattr(overdue, "MAX_OVERDUE", 2)
+    stuck, looked_up = threading.Event(), []
+    look_up = socket.getaddrinfo
+
+    def slow(*args: object, **kwargs: object) -> object:
+        looked_up.append(args)
+        stuck.wait(60)
+        return look_up(*args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    before = set(threading.enumerate())
+    vault = make(kind, timeout=0.2)
+    create = CALLS["create"]
+    try:
+        for number in (1, 2):
+            with pytest.raises(NoAnswerInTime, match="the call was given up"):
+                create(vault)
+            while len(looked_up) < number:
+                time.sleep(0.01)
+        for _ in range(3):
+            with pytest.raises(NoAnswerInTime, match="2 calls to the Vault were given up and have not ended") as caught:
+                create(vault)
+            assert caught.value.alias == "default"
+        assert len(looked_up) == 2
+    finally:
+        answered.set()
+        stuck.set()
+    for thread in set(threading.enumerate()) - before:
+        if thread.name == "vault-call-0":
+            thread.join(60)
+    monkeypatch.setattr(overdue, "MAX_OVERDUE", 1)
+    vault._client._overdue.require_few(vault._client._endpoint.netloc)
 
 
 @pytest.mark.parametrize("call", CALLS)

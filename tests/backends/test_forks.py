@@ -33,12 +33,13 @@ def locks(config: dict[str, Any], **environment: str) -> set[str]:
 COMMON = {"vaults._lock", "vault._calls_lock", "vault._share._lock", "vault.cache._lock"}
 EMBEDDED = {
     "vault.service._ring._lock",
+    "vault.service._ring._looking",
     "vault.service._ring.store.events._lock",
     "vault.service._ring.store.events._flush_lock",
     "vault.service._customer_keys._providers._lock",
     "vault.service._customer_keys._circuits._lock",
 }
-REMOTE = {"vault._client._lock", "vault._client._lease._lock"}
+REMOTE = {"vault._client._lock", "vault._client._lease._lock", "vault._client._overdue._lock"}
 TOKEN = {"vault._dialogue._session._lock"}
 EXPECTED = {"memory": EMBEDDED, "local": EMBEDDED, "workos": REMOTE, "openbao": REMOTE | TOKEN}
 

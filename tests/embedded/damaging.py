@@ -107,9 +107,11 @@ def reads(vault: EmbeddedVault, held: dict[str, Any]) -> Iterator[tuple[str, Cal
     yield "object by name", lambda: objects.read_by_name("name")
     yield "description", lambda: objects.describe(held["object"])
     yield "versions", lambda: objects.versions(held["object"])
+    yield "page of versions", lambda: objects.version_page(held["object"], limit=1)
     yield "claims", lambda: [claim and claim.is_proven(keys[0]) for claim in objects.claims()]
     yield "update", lambda: objects.update(held["object"], "value")
     yield "rewrap", objects.rewrap
+    yield "prune", lambda: objects.prune(keep=1)
     yield "rotate", lambda: vault.keks.rotate("organization_id", "acme")
     yield "erase due", vault.keks.erase_due
     yield "rotate root key", vault.rotate_root_key

@@ -4,11 +4,13 @@ import base64
 import secrets
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, nullcontext
 from datetime import timedelta
 from pathlib import Path
 from subprocess import PIPE
+from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -128,6 +130,88 @@ def test_another_vault_is_restored_while_a_key_is_made(
     key = running.create(NEWER)
 
     assert open_vault().decrypt(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_another_vault_is_noticed_while_a_thread_is_about_to_wrap(
+    running: EmbeddedVault, open_vault: OpenVault, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the KEKs of the vault before, and hands out nothing that is wrapped under them."""
+    barrier, keys = threading.Barrier(2), list[DataKey]()
+    associated = Copies._associated_data
+
+    def stalled(*args: Any) -> Any:
+        if threading.current_thread() is thread and not keys:
+            monkeypatch.undo()
+            barrier.wait(60)
+            barrier.wait(60)
+        return associated(*args)
+
+    running.create(NEWER)
+    monkeypatch.setattr(Copies, "_associated_data", stalled)
+    thread = threading.Thread(target=lambda: keys.append(running.create(NEWER)))
+    thread.start()
+    barrier.wait(60)
+    open_vault().restore(foreign, force=True)
+    keys.append(running.create(ACME))
+    barrier.wait(60)
+    thread.join(60)
+
+    assert len(keys) == 2
+    for key in keys:
+        assert open_vault().decrypt(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_who_looked_before_another_vault_was_restored_does_not_bring_the_former_one_back(
+    running: EmbeddedVault, open_vault: OpenVault, foreign: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thread that has read the former vault's id, and is slow to say so, while others go on."""
+    former = running.create(NEWER)
+    running.forget()
+    has_read, go_on, keys = threading.Event(), threading.Event(), list[DataKey]()
+    mark, refused = KeyStore.mark, list[object]()
+
+    def decrypt_former() -> None:
+        with pytest.raises(VaultRefused) as caught:
+            running.decrypt(former.encrypted_keys)
+        refused.append(caught.value)
+
+    def slow(self: KeyStore) -> tuple[str, str]:
+        found = mark(self)
+        if threading.current_thread() is slower and not has_read.is_set():
+            has_read.set()
+            go_on.wait(60)
+        return found
+
+    monkeypatch.setattr(KeyStore, "mark", slow)
+    slower = threading.Thread(target=decrypt_former)
+    slower.start()
+    has_read.wait(60)
+    open_vault().restore(foreign, force=True)
+    other = threading.Thread(target=lambda: keys.append(running.create(ACME)))
+    other.start()
+    # It may be kept waiting for the slower one, or not.
+    other.join(0.5)
+    go_on.set()
+    for thread in (slower, other):
+        thread.join(60)
+
+    [key] = keys
+    assert refused
+    assert running.decrypt(key.encrypted_keys).plaintext == key.plaintext
+    for key in [*keys, running.create(NEWER)]:
+        assert running.decrypt(key.encrypted_keys).plaintext == key.plaintext
+        assert open_vault().decrypt(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_what_the_restored_vault_has_made_opens_at_the_first_look(
+    running: EmbeddedVault, open_vault: OpenVault, foreign: Path
+) -> None:
+    running.create(NEWER)
+    open_vault().restore(foreign, force=True)
+    key = open_vault().create(NEWER)
+    running.forget()
+
+    assert running.decrypt(key.encrypted_keys).plaintext == key.plaintext
 
 
 @pytest.mark.parametrize("change", ["disable", "destroy"])

@@ -9,12 +9,17 @@ import uuid
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.embedded.conftest import ROOT_KEY
+from vault_fields.embedded.keyring import KeyRing
+from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.objectrows import ObjectQuery, new_id
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.objectvalues import MAX_VALUE_BYTES
+from vault_fields.embedded.rowtags import VaultReplaced
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import (
     KeyContextError,
@@ -24,6 +29,7 @@ from vault_fields.exceptions import (
     ValueRefused,
     VaultUnavailable,
 )
+from vault_fields.keys import DataKey
 
 ACME = {"organization_id": "acme"}
 GLOBEX = {"organization_id": "globex"}
@@ -271,6 +277,62 @@ def test_rewrap_believes_no_context_that_was_edited(objects: StoredObjects, vaul
     execute(path, edit, '{"organization_id":"acme"}', victim.id)
     assert objects.rewrap() == 3
     assert [objects.read(each.id).value for each in [victim, *others]] == ["secret", "value", "value"]
+
+
+@pytest.mark.parametrize("store", ["a backup", "another vault"])
+def test_rewrap_ends_where_the_keystore_was_replaced_meanwhile(
+    objects: StoredObjects,
+    vault: EmbeddedVault,
+    open_vault: Callable[..., EmbeddedVault],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    store: str,
+) -> None:
+    """It says so, and what stands there then is done when it is run again."""
+    objects.create("name", "value", ACME)
+    if store == "a backup":
+        vault.back_up(tmp_path / "backup")
+    else:
+        with closing(EmbeddedVault(KeyRing(KeyStore.at(tmp_path / "other"), ROOT_KEY))) as other:
+            StoredObjects(other).create("another", "value", ACME)
+            other.back_up(tmp_path / "backup")
+    vault.keks.rotate("organization_id", "acme")
+    rewrap_data_key = EmbeddedVault.rewrap_data_key
+
+    def overtaken(self: EmbeddedVault, *args: Any, **options: Any) -> DataKey:
+        key = rewrap_data_key(self, *args, **options)
+        open_vault().restore(tmp_path / "backup", force=True)
+        return key
+
+    monkeypatch.setattr(EmbeddedVault, "rewrap_data_key", overtaken)
+    with pytest.raises(VaultReplaced, match="backup was restored .* wrapped anew. Try again: that does all"):
+        objects.rewrap()
+    monkeypatch.undo()
+    vault.forget()
+
+    assert objects.rewrap() == 1
+
+
+def test_versions_are_paged_in_either_direction(objects: StoredObjects) -> None:
+    made = objects.create("name", "0", ACME)
+    for number in range(1, 5):
+        objects.update(made.id, str(number))
+    objects.create("other", "", ACME)
+    newest_first = objects.versions(made.id)
+
+    first = objects.version_page(made.id, limit=2)
+    second = objects.version_page(made.id, limit=2, after=first.after)
+    last = objects.version_page(made.id, limit=2, after=second.after)
+
+    assert [*first.items, *second.items, *last.items] == newest_first
+    assert [each.current for each in newest_first] == [True, False, False, False, False]
+    assert (first.before, last.after) == (None, None)
+    assert objects.version_page(made.id, limit=2, before=second.before) == first
+    ascending = objects.version_page(made.id, limit=100, descending=False)
+    assert ascending.items == newest_first[::-1]
+    assert objects.version_page(made.id, after=newest_first[-1].id).items == []
+    with pytest.raises(ObjectMissing):
+        objects.version_page(new_id())
 
 
 def test_ids_sort_by_the_time_of_their_making() -> None:

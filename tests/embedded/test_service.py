@@ -140,7 +140,9 @@ def test_copies_that_disagree_are_refused(path: Path, root_key: RootKey) -> None
     vault = EmbeddedVault(ring)
     blob = EncryptedKeys.decode(vault.create(PAIR).encrypted_keys)
     keks = [ring.find(copy.kek_id, copy.kek_version) for copy in blob.copies]
-    associated = vault._copies._associated_data(blob.data_key_id, [copy.name for copy in blob.copies])
+    associated = vault._copies._associated_data(
+        vault.store.vault_id(), blob.data_key_id, [copy.name for copy in blob.copies]
+    )
     forged = tuple(
         WrappedCopy(kek.id, kek.version, kek.wrapping.wrap(bytes([n]) * 32, associated[n]))
         for n, kek in enumerate(keks)

@@ -99,3 +99,58 @@ def test_environment_that_nobody_uses_is_refused(vault: Any, capsys: pytest.Capt
 
     with pytest.raises(CommandError, match="There is no environment 'stagin' in this vault. Did you mean staging"):
         rewrapped(capsys, "stagin")
+
+
+def pruned(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    call_command("vault_objects", "prune", "--environment", "staging", *arguments)
+    return capsys.readouterr().out
+
+
+def test_older_versions_are_deleted_by_number_and_by_age(vault: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    objects = StoredObjects(vault)
+    made = objects.create("name", "1", CONTEXT)
+    for number in range(2, 6):
+        objects.update(made.id, str(number))
+    last_but_one = objects.versions(made.id)[1].id
+    with vault.store.connections.use() as connection:
+        update = "UPDATE object_version SET created_at = '2024-01-01T00:00:00.000Z' WHERE id < ?"
+        connection.execute(update, [last_but_one])
+
+    assert pruned(capsys, "--keep", "4") == "1 older version of a stored object in 'staging' deleted.\n"
+    assert pruned(capsys, "--keep", "1", "--replaced-days", "1") == (
+        "1 older version of a stored object in 'staging' deleted.\n"
+    )
+    assert pruned(capsys, "--replaced-days", "1").startswith("0 older")
+    assert [objects.read(made.id, version_id=each.id).value for each in objects.versions(made.id)] == ["5", "4", "3"]
+
+
+def test_an_interrupted_pruning_says_so(vault: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def prune(*args: object, **options: object) -> int:
+        raise KeyboardInterrupt
+
+    StoredObjects(vault).create("name", "value", CONTEXT)
+    monkeypatch.setattr(StoredObjects, "prune", prune)
+    with pytest.raises(CommandError, match="Interrupted. What was deleted until then is gone") as caught:
+        call_command("vault_objects", "prune", "--environment", "staging", "--keep", "1")
+    assert caught.value.returncode == 130
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["prune"], "prune needs --keep or --replaced-days: which versions are to stay?"),
+        (["prune", "--keep=0"], "must be a whole number of at least 1"),
+        (["prune", "--keep=many"], "must be a whole number of at least 1"),
+        (["prune", "--replaced-days=0"], "must be a whole number of at least 1"),
+        (["prune", "--replaced-days=123456"], "must be a whole number of at least 1"),
+        (["rewrap", "--keep=1"], "--keep means nothing for rewrap"),
+        (["rewrap", "--replaced-days=1"], "--replaced-days means nothing for rewrap"),
+    ],
+)
+def test_what_is_not_meant_is_refused(vault: Any, arguments: list[str], message: str) -> None:
+    StoredObjects(vault).create("name", "value", CONTEXT)
+
+    with pytest.raises(CommandError) as caught:
+        call_command("vault_objects", *arguments, "--environment=staging")
+
+    assert message in str(caught.value)

@@ -12,6 +12,7 @@ import httpx
 from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
 from vault_fields.client.lease import Lease
+from vault_fields.client.overdue import Overdue
 from vault_fields.client.retry import RetryPolicy, Tries
 from vault_fields.deadline import Deadline, NoAnswerInTime, in_time
 from vault_fields.exceptions import VaultError, VaultUnavailable
@@ -28,7 +29,8 @@ class VaultClient:
 
     Connections are made on first use, kept for the next, and not shared with a forked child. Every wait on a socket
     ends at the deadline. The system's look-up of a host name cannot be cut short, nor a server that sends its headers
-    byte by byte: nobody waits for them beyond it, but the thread that was made for the call.
+    byte by byte: nobody waits for them beyond it, but the thread that was made for the call. With ``MAX_OVERDUE`` of
+    these no further call is begun.
     """
 
     def __init__(
@@ -54,6 +56,8 @@ class VaultClient:
         leave_to_parent(self._lease)
         self._lock = threading.Lock()
         self._lease = None
+        # The threads of the parent do not run there.
+        self._overdue = Overdue()
 
     @property
     def named(self) -> str:
@@ -91,9 +95,18 @@ class VaultClient:
     def _sent(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         deadline = Deadline(self._policy.timeout if timeout is None else timeout)
         asked = self._endpoint.netloc
-        return in_time(
-            lambda: self._send(path, payload, timeout), lambda: self._given_up(asked), deadline, called="vault-call"
-        )
+        try:
+            self._overdue.require_few(asked)
+        except NoAnswerInTime as error:
+            error.alias = self._endpoint.alias
+            self._endpoint.turn_from(asked)
+            raise
+
+        def send() -> Answer:
+            with self._overdue.call(asked, deadline):
+                return self._send(path, payload, timeout)
+
+        return in_time(send, lambda: self._given_up(asked), deadline, called="vault-call")
 
     def _given_up(self, asked: bytes) -> NoReturn:
         self._endpoint.turn_from(asked)

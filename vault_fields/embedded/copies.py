@@ -74,15 +74,17 @@ class Copies:
         called once, when the keys are there.
         """
         deadline = Deadline(timeout)
-        turn = self._ring.turn()
+        turn, vault_id = self._ring.turn(), self._ring.vault_id()
         keys = self.keys_for(context)
         opened = obtain()
         for _ in range(ATTEMPTS):
-            key = self.wrap(opened, keys, timeout=deadline.timeout)
+            key = self.wrap(opened, keys, vault_id, timeout=deadline.timeout)
             if self._ring.is_current(turn):
                 return key
-            turn, before, keys = self._ring.turn(), keys, self.keys_for(context)
-            if all(map(_is_same, before, keys)):
+            before = vault_id, keys
+            turn, vault_id = self._ring.turn(), self._ring.vault_id()
+            keys = self.keys_for(context)
+            if before[0] == vault_id and all(map(_is_same, before[1], keys)):
                 # Something else has changed. These were read after the copies were made.
                 return key
         raise VaultUnavailable(
@@ -90,15 +92,18 @@ class Copies:
             "wrapped under them. Try again."
         )
 
-    def wrap(self, opened: OpenedKey, keys: Sequence[Kek | Cmk], *, timeout: float | None = None) -> DataKey:
+    def wrap(
+        self, opened: OpenedKey, keys: Sequence[Kek | Cmk], vault_id: str, *, timeout: float | None = None
+    ) -> DataKey:
+        """Under these keys, for that vault, whose keys they are."""
         names = [_name(key) for key in keys]
-        associated = self._associated_data(opened.id, names)
+        associated = self._associated_data(vault_id, opened.id, names)
         sealed = [key.wrapping.wrap(opened.plaintext, data) for key, data in zip(keys, associated, strict=True)]
         share = self._share(names, timeout)
         copies = []
         for key, name, copy, data in zip(keys, names, sealed, associated, strict=True):
             if isinstance(key, Cmk):
-                copy = key.wrap(copy, self._binding(opened.id, data), timeout=share)  # noqa: PLW2901
+                copy = key.wrap(copy, self._binding(vault_id, opened.id, data), timeout=share)  # noqa: PLW2901
             copies.append(WrappedCopy(name.id, name.version, copy, name.kind))
         encrypted_keys = EncryptedKeys(opened.id, tuple(copies)).encode()
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
@@ -115,11 +120,12 @@ class Copies:
         except MalformedBlob:
             raise VaultRefused(REFUSAL) from None
         names = [copy.name for copy in blob.copies]
-        associated, share = self._associated_data(blob.data_key_id, names), self._share(names, timeout)
+        vault_id, share = self._ring.vault_id(), self._share(names, timeout)
+        associated = self._associated_data(vault_id, blob.data_key_id, names)
         try:
             if self._unwrap == "first":
-                return self._open_first(blob, associated, share)
-            return self._open_all(blob, associated, share)
+                return self._open_first(blob, associated, share, vault_id)
+            return self._open_all(blob, associated, share, vault_id)
         except InvalidTag:
             raise VaultRefused(REFUSAL) from None
 
@@ -148,22 +154,22 @@ class Copies:
             return frozenset()
         return frozenset(copy.kek_id for copy in copies if copy.kind == KeyKind.CUSTOMER)
 
-    def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float) -> OpenedKey:
+    def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float, vault_id: str) -> OpenedKey:
         # What is known here to be revoked is refused before any provider is asked.
         keys = [self._find(copy) for copy in blob.copies]
-        sealed = self._received(blob, keys, associated, share)
+        sealed = self._received(blob, keys, associated, share, vault_id)
         opened = {key.wrapping.unwrap(copy, data) for key, copy, data in zip(keys, sealed, associated, strict=True)}
         if len(opened) != 1:
             del opened
             raise VaultRefused(REFUSAL)
         return OpenedKey(blob.data_key_id, opened.pop())
 
-    def _open_first(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float) -> OpenedKey:
+    def _open_first(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float, vault_id: str) -> OpenedKey:
         failures: list[KeyRevoked | VaultUnavailable] = []
         for position, copy in enumerate(blob.copies):
             try:
                 key = self._find(copy)
-                [sealed] = self._received(blob, [key], associated, share, position)
+                [sealed] = self._received(blob, [key], associated, share, vault_id, position)
             except (KeyRevoked, VaultUnavailable) as error:
                 failures.append(error)
                 continue
@@ -172,14 +178,20 @@ class Copies:
         raise next((error for error in failures if isinstance(error, VaultUnavailable)), failures[0])
 
     def _received(
-        self, blob: EncryptedKeys, keys: Sequence[Kek | Cmk], associated: Sequence[bytes], share: float, start: int = 0
+        self,
+        blob: EncryptedKeys,
+        keys: Sequence[Kek | Cmk],
+        associated: Sequence[bytes],
+        share: float,
+        vault_id: str,
+        start: int = 0,
     ) -> list[bytes]:
         """The copies from ``start`` on as their providers return them; those of managed KEKs as they are."""
         received = []
         for position, key in enumerate(keys, start):
             wrapped = blob.copies[position].wrapped
             if isinstance(key, Cmk):
-                binding = self._binding(blob.data_key_id, associated[position])
+                binding = self._binding(vault_id, blob.data_key_id, associated[position])
                 wrapped = key.unwrap(wrapped, binding, timeout=share)
             received.append(wrapped)
         return received
@@ -207,17 +219,17 @@ class Copies:
         timeout = self._customer_keys.timeout if timeout is None else min(timeout, self._customer_keys.timeout)
         return timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))
 
-    def _binding(self, data_key_id: bytes, associated: bytes) -> Binding:
+    def _binding(self, vault_id: str, data_key_id: bytes, associated: bytes) -> Binding:
         # The customer can find these in the logs of their provider. Items are not shown: they may say who a person is.
         return {
-            "vault": self._ring.store.vault_id(),
+            "vault": vault_id,
             "environment": self._environment,
             "data_key": id_text(data_key_id),
             "entry": hashlib.sha256(associated).hexdigest(),
         }
 
-    def _associated_data(self, data_key_id: bytes, names: Sequence[KeyName]) -> list[bytes]:
-        vault_id, prefix = self._ring.store.vault_id(), self._prefix
+    def _associated_data(self, vault_id: str, data_key_id: bytes, names: Sequence[KeyName]) -> list[bytes]:
+        prefix = self._prefix
         if vault_id != prefix[0]:
             parts = [b"vault_fields data key", vault_id.encode(), self._environment.encode()]
             prefix = self._prefix = vault_id, framed(*parts)

@@ -69,6 +69,7 @@ class KeyRing:
         self._max_age = max_age
         self._clock = clock
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
         self._keks: OrderedDict[_Name, Kek] = OrderedDict()
         self._turn = 0
         self._mark: tuple[str, str] | None = None
@@ -90,6 +91,14 @@ class KeyRing:
         if now >= self._trusted_until:
             self._look(now)
         return self._turn
+
+    def vault_id(self) -> str:
+        """The id of the vault whose KEKs are held: another one may be restored into the keystore."""
+        self.turn()
+        with self._lock:
+            mark = self._mark
+        # Another thread may have forgotten everything just now.
+        return mark[0] if mark else self.store.vault_id()
 
     def is_current(self, turn: int) -> bool:
         """Look now whether the keystore is as it was in that turn, so that its KEKs may have wrapped what follows."""
@@ -125,7 +134,7 @@ class KeyRing:
             return
         missing = self.store.without_kek(environment, wanted)
         for start in range(0, len(missing), MAX_AT_ONCE):
-            root_keys, vault_id = self.unlock(), self.store.vault_id()
+            root_keys, vault_id = self.unlock(), self.vault_id()
             drafts = [
                 self._draft(_unborn(environment, name, value), root_keys.current, vault_id)
                 for name, value in missing[start : start + MAX_AT_ONCE]
@@ -187,6 +196,7 @@ class KeyRing:
 
     def reset_in_child(self) -> None:
         self._lock = threading.Lock()
+        self._looking = threading.Lock()
         self._clear()
 
     def close(self) -> None:
@@ -205,12 +215,14 @@ class KeyRing:
             return kek, self._turn
 
     def _look(self, now: float) -> None:
-        mark = self.store.mark()
-        with self._lock:
-            if mark != self._mark:
-                self._clear()
-                self._mark = mark
-            self._trusted_until = now + self._max_age
+        # One after the other: of two who look, the one who was slower to say what they saw may have seen less.
+        with self._looking:
+            mark = self.store.mark()
+            with self._lock:
+                if mark != self._mark:
+                    self._clear()
+                    self._mark = mark
+                self._trusted_until = now + self._max_age
 
     def _hold(self, name: _Name, record: KekRecord, turn: int) -> Kek:
         kek = self._usable(record)
@@ -233,7 +245,7 @@ class KeyRing:
         """The version after this one."""
         for _ in range(ATTEMPTS):
             root_keys = self.unlock()
-            vault_id = self.store.vault_id()
+            vault_id = self.vault_id()
             draft = self._draft(before, root_keys.current, vault_id)
             try:
                 stored = self._authentic(self.store.add(draft, partial(self._tag, root_keys, vault_id)))
@@ -243,7 +255,6 @@ class KeyRing:
                 return stored
             # Another process has just moved the keystore to another root key, changed this KEK, or restored a backup.
             self.forget()
-            self.store.mark()
             now = self.current(before.environment, before.item_name, before.item_value)
             self._require_usable(now)
             before = now or before

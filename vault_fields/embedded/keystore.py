@@ -94,7 +94,6 @@ class KeyStore:
     def __init__(self, connections: Connections, *, event_retention: timedelta | None = None) -> None:
         self.connections = connections
         self.events = EventLog(connections, retention=event_retention)
-        self._vault_id: str | None = None
 
     @classmethod
     def at(
@@ -114,14 +113,13 @@ class KeyStore:
         return self.connections.location
 
     def vault_id(self) -> str:
-        """A random name for this keystore, made with it; everything wrapped is bound to it."""
-        return self._vault_id or self.mark()[0]
+        """A random name for this keystore, made with it; everything wrapped is bound to it. Read each time."""
+        return self.mark()[0]
 
     def mark(self) -> tuple[str, str]:
         """The id of the vault, and a text that is another one as soon as a KEK that somebody holds is out of date."""
         with self.connections.use() as connection:
             vault_id, mark = typed(connection.execute("SELECT id, mark FROM vault").fetchone(), str, str)
-        self._vault_id = vault_id
         return vault_id, mark
 
     def root_key_ids(self) -> list[str]:
@@ -201,7 +199,6 @@ class KeyStore:
         """Close the connections that are not in use; later use opens new ones."""
         self.events.close()
         self.connections.close()
-        self._vault_id = None
 
     def _one(self, query: str, *parameters: str | bytes | int) -> KekRecord | None:
         with self.connections.use() as connection:

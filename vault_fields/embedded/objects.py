@@ -1,64 +1,35 @@
 """
 Stored objects: named values in a Vault's keeping, encrypted by the key context that each was given.
 
-Every version of an object has a data key of its own, wrapped under the KEKs of the context as any other, and is
-
-    nonce[12] ‖ ciphertext ‖ tag[16]
-
-under AES-256-GCM with that data key. The associated data names the vault, the environment, the object, its name, its
-context and the version: no row of the keystore can be passed off as another.
+Every version of an object has a data key of its own, wrapped under the KEKs of the context as any other.
 """
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import partial
 
-from cryptography.exceptions import InvalidTag
-
+from vault_fields.embedded import objectsealing
 from vault_fields.embedded.events import Actor, Event, current_actor, timestamp
 from vault_fields.embedded.keyring import ATTEMPTS
+from vault_fields.embedded.objectpruning import Outdated, Pruning
 from vault_fields.embedded.objectrows import ObjectQuery, ObjectSummary, ObjectVersion, StoredVersion, new_id
 from vault_fields.embedded.objectstore import ObjectStore
-from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject, check, require_text
+from vault_fields.embedded.objectvalues import ObjectClaim, ObjectMetadata, StoredObject, check, require_text
 from vault_fields.embedded.paging import Page, Window
 from vault_fields.embedded.provider import ProviderRefused
 from vault_fields.embedded.rowtags import VaultReplaced
 from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.embedded.wrapping import framed
 from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused, VaultUnavailable
 from vault_fields.frames import forgetful, forgetful_class
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.progress import Progress, silent
 
-__all__ = ["ObjectClaim", "StoredObjects"]
+__all__ = ["StoredObjects"]
 
 OnProblem = Callable[[str], object]
-
-_NONCE_BYTES = 12
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectClaim:
-    """
-    What the row of a version says: under which encrypted keys its value is, and for which key context.
-
-    Its value opens with the data key for the context that it was stored with, and no other.
-    """
-
-    label: str
-    encrypted_keys: str
-    context: KeyContext
-    is_proven: Callable[[DataKey], bool] = field(repr=False)
-    values: int = 1
-
-    def opening(self, key: DataKey) -> int:
-        """How many of its values open with ``key``, for which the claim is proven."""
-        return self.values
 
 
 @forgetful_class
@@ -137,6 +108,34 @@ class StoredObjects:
         """All versions, the newest first."""
         return self._store.versions(object_id)
 
+    def version_page(
+        self,
+        object_id: str,
+        *,
+        limit: int = 10,
+        after: str | None = None,
+        before: str | None = None,
+        descending: bool = True,
+    ) -> Page[ObjectVersion]:
+        """A page of them; ``after`` and ``before`` are ids of versions, also of deleted ones."""
+        return self._store.version_page(object_id, Window(limit, after, before, descending))
+
+    def prune(
+        self, *, keep: int | None = None, replaced_before: datetime | None = None, progress: Progress = silent
+    ) -> int:
+        """
+        Delete older versions of all objects, and never a current one; return how many.
+
+        With ``keep`` the newest so many of each object stay, with ``replaced_before`` those that another version has
+        replaced since then; with both, what either keeps. In portions, so that others can write. Can be interrupted.
+
+        Raises ``VaultUnavailable`` after all others are done, if the row of an object was edited.
+        """
+        outdated = Outdated(keep, replaced_before)
+        pruning = Pruning(self._vault.store.connections, self._vault.tags, self._vault.environment, outdated)
+        with progress("Deleting versions", pruning.count) as advance:
+            return pruning.run(advance)
+
     def claims(self) -> Iterator[ObjectClaim | None]:
         """What all versions of all objects say of their keys, with nothing opened; None for one that says nothing."""
         for version in self._store.each_version():
@@ -160,7 +159,8 @@ class StoredObjects:
         cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run again.
 
         With ``on_problem``, which is told of each, a customer's key that does not answer keeps none but its own from
-        being wrapped. Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with.
+        being wrapped. Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with;
+        and ``VaultReplaced`` at once if a backup was restored meanwhile, in which all of this may be to do.
         """
         done, damaged = 0, None
         with progress("Wrapping keys", self.number_of_versions) as advance:
@@ -169,6 +169,8 @@ class StoredObjects:
                     done += self._rewrapped(version)
                 except _Damaged as error:
                     damaged = damaged or error
+                except VaultReplaced:
+                    raise self._restored() from None
                 except (KeyUnavailable, ProviderRefused) as error:
                     if on_problem is None:
                         raise
@@ -194,11 +196,11 @@ class StoredObjects:
     def _seal(self, object_id: str, name: str, context: KeyContext, value: str) -> StoredVersion:
         version_id, vault_id = new_id(), self._vault.store.vault_id()
         canonical = context.canonical.decode()
-        associated = self._associated_data(vault_id, object_id, name, canonical, version_id)
+        places = object_id, name, canonical, version_id
+        associated = objectsealing.associated_data(vault_id, self._vault.environment, *places)
         actor, moment = current_actor(), timestamp(datetime.now(UTC))
         key = self._vault.new_data_key(context)
-        nonce = os.urandom(_NONCE_BYTES)
-        sealed = nonce + key.aead.encrypt(nonce, value.encode(), associated)
+        sealed = objectsealing.sealed(key, value, associated)
         # A hash of the value itself would tell which objects hold the same, and let it be guessed.
         etag = hashlib.sha256(sealed).hexdigest()
         return StoredVersion(
@@ -233,8 +235,8 @@ class StoredObjects:
 
     def _decrypted(self, version: StoredVersion, key: DataKey) -> str | None:
         places = version.object_id, version.name, version.context, version.version_id
-        associated = self._associated_data(version.vault_id, *places)
-        return _decrypted(key, version.sealed, associated)
+        associated = objectsealing.associated_data(version.vault_id, self._vault.environment, *places)
+        return objectsealing.opened(key, version.sealed, associated)
 
     def _data_key(self, version: StoredVersion) -> DataKey:
         try:
@@ -248,6 +250,12 @@ class StoredObjects:
         return VaultUnavailable(
             f"The keys in the keystore {self._vault.store.location} changed {ATTEMPTS} times while an object was being "
             "stored. Try again."
+        )
+
+    def _restored(self) -> VaultReplaced:
+        return VaultReplaced(
+            f"A backup was restored into the keystore {self._vault.store.location}, or keys were withdrawn there, "
+            "while the data keys of its objects were being wrapped anew. Try again: that does all that is there now."
         )
 
     def _damaged(self, version: StoredVersion) -> "_Damaged":
@@ -280,21 +288,9 @@ class StoredObjects:
     def _note(self, event: str, **data: str) -> None:
         self._vault.store.events.note(Event.now(self._vault.environment, event, **data))
 
-    def _associated_data(self, vault_id: str, object_id: str, name: str, context: str, version_id: str) -> bytes:
-        parts = "vault_fields object", vault_id, self._vault.environment, object_id, name, context, version_id
-        return framed(*[part.encode() for part in parts])
-
 
 class _Damaged(VaultUnavailable):
     """What stands in the keystore does not belong together."""
-
-
-def _decrypted(key: DataKey, sealed: bytes, associated: bytes) -> str | None:
-    # A fault is returned and not raised, so that no traceback has a frame with the data key.
-    try:
-        return key.aead.decrypt(sealed[:_NONCE_BYTES], sealed[_NONCE_BYTES:], associated).decode()
-    except (InvalidTag, TypeError, ValueError):
-        return None
 
 
 def _label(version: StoredVersion) -> str:

@@ -26,6 +26,12 @@ _JOINED = (
     " FROM object JOIN object_version AS version ON version.object_id = object.id"
 )
 _VERSION = (str, str, str, str, str, str, bytes, str, str, str, str)
+_VERSIONS = (
+    "SELECT id, created_at, id = (SELECT version_id FROM object WHERE object.id = object_id), length(sealed), etag"
+    " FROM object_version"
+)
+# More than there are.
+_ALL = 2**62
 _INSERT_VERSION = (
     "INSERT INTO object_version"
     " (id, object_id, data_key_id, encrypted_keys, sealed, etag, actor_id, actor_name, created_at)"
@@ -65,20 +71,20 @@ class ObjectStore:
 
     def versions(self, object_id: str) -> list[ObjectVersion]:
         """All versions of an object, the newest first. Raises ``ObjectMissing``."""
+        return self.version_page(object_id, Window(_ALL, descending=True)).items
+
+    def version_page(self, object_id: str, window: Window) -> Page[ObjectVersion]:
+        """Some of them, by id. Raises ``ObjectMissing`` if there is no such object."""
+        query = f"SELECT {selected('object')} FROM object WHERE environment = ? AND id = ?"  # noqa: S608
         with self._connections.use() as connection:
-            rows = connection.execute(
-                "SELECT version.id, version.created_at, version.id = object.version_id, length(version.sealed),"  # noqa: S608
-                f" version.etag, {selected('object')}"
-                " FROM object JOIN object_version AS version ON version.object_id = object.id"
-                " WHERE object.environment = ? AND object.id = ? ORDER BY version.id DESC",
-                [self._environment, object_id],
-            ).fetchall()
-            for row in rows:
-                typed(row, str, str, int, int, str)
-        if not rows:
+            row = connection.execute(query, [self._environment, object_id]).fetchone()
+            page = fetch_page(
+                connection, _VERSIONS, [("object_id = ?", object_id)], "id", window, _described, lambda each: each.id
+            )
+        if row is None:
             raise _missing()
-        self._tags.verify("object", rows[0][5:])
-        return [ObjectVersion(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
+        self._tags.verify("object", row)
+        return page
 
     def add(self, version: StoredVersion, event: Event) -> None:
         """A new object. Raises ``ObjectConflict`` if there is one of that name, and as ``require_standing``."""
@@ -197,6 +203,11 @@ class ObjectStore:
 
 def _row(*row: Any) -> Row:
     return row
+
+
+def _described(*row: Any) -> ObjectVersion:
+    version_id, created_at, is_current, size, etag = typed(row, str, str, int, int, str)
+    return ObjectVersion(version_id, created_at, bool(is_current), size, etag)
 
 
 def _version(row: Row) -> StoredVersion:

@@ -1,13 +1,22 @@
-"""What a stored object is to those who use it, and the limits of its name and value."""
+"""What a stored object is to those who use it or go through all of them, and the limits of its name and value."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from vault_fields.embedded.events import Actor
 from vault_fields.exceptions import ObjectMissing, ValueRefused
 from vault_fields.frames import forgetful
+from vault_fields.keys import DataKey, KeyContext
 
-__all__ = ["MAX_NAME_LENGTH", "MAX_VALUE_BYTES", "ObjectMetadata", "StoredObject", "check", "require_text"]
+__all__ = [
+    "MAX_NAME_LENGTH",
+    "MAX_VALUE_BYTES",
+    "ObjectClaim",
+    "ObjectMetadata",
+    "StoredObject",
+    "check",
+    "require_text",
+]
 
 MAX_NAME_LENGTH = 200
 MAX_VALUE_BYTES = 256 * 1024
@@ -31,6 +40,25 @@ class ObjectMetadata:
 class StoredObject:
     metadata: ObjectMetadata
     value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectClaim:
+    """
+    What the row of a version says: under which encrypted keys its value is, and for which key context.
+
+    Its value opens with the data key for the context that it was stored with, and no other.
+    """
+
+    label: str
+    encrypted_keys: str
+    context: KeyContext
+    is_proven: Callable[[DataKey], bool] = field(repr=False)
+    values: int = 1
+
+    def opening(self, key: DataKey) -> int:
+        """How many of its values open with ``key``, for which the claim is proven."""
+        return self.values
 
 
 @forgetful

@@ -8,11 +8,12 @@ about to run. ``sqlmigrate`` and ``--fake`` change no column, and are not asked.
 """
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from django.db import DatabaseError
 from django.db.migrations.executor import MigrationExecutor
 from django.db.migrations.operations import AddField, AlterField, RemoveField, SeparateDatabaseAndState
 
@@ -21,6 +22,8 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.conversion import holds_text, refuse_conversion
 from vault_fields.fields.hooks import wrap
+from vault_fields.presence import has_column
+from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
 from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
@@ -35,7 +38,7 @@ from vault_fields.schemachange.plan import (
     unsettled_losses,
 )
 from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
-from vault_fields.schemachange.stored import encrypted_rows, has_column, has_values, longer_rows, rows_without_keys
+from vault_fields.schemachange.stored import encrypted_rows, has_values, longer_rows, rows_without_keys
 from vault_fields.wording import counted
 
 __all__ = ["install_guard"]
@@ -82,8 +85,34 @@ def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
     if not _concerns_us(plan, state):
         yield
         return
-    connection = executor.connection
     migrations = planned_effects(executor, plan, state)
+    with _answered("Nothing was migrated"):
+        _require_sound(
+            migrations, state, functools.partial(state_afterwards, executor, plan, state), executor.connection
+        )
+    token = _on_purpose.set(_on_purpose.get() | losses_on_purpose(migrations) | left_to_others(migrations))
+    try:
+        yield
+    finally:
+        _on_purpose.reset(token)
+
+
+@contextmanager
+def _answered(outcome: str) -> Iterator[None]:
+    """No answer of the database is none that says that there are no such rows."""
+    try:
+        yield
+    except DatabaseError as error:
+        raise MigrationRefused(
+            f"{outcome}: the database did not tell whether rows hold values that would not open afterwards "
+            f"({type(error).__name__}; --traceback shows what it said instead). Whoever migrates must be able to read "
+            "the tables with encrypted columns."
+        ) from error
+
+
+def _require_sound(
+    migrations: Sequence[Sequence[Effect]], state: Any, afterwards: Callable[[], Any], connection: Any
+) -> None:
     for label, old, new, table, column in encrypted_columns(migrations, connection.alias):
         if not holds_text(old, new, connection) and has_values(connection, table, column):
             refuse_conversion(label, old)
@@ -91,32 +120,21 @@ def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
     lost: set[Column] = set()
     for loss, table, column, companion, keys in unsettled_losses(migrations, connection.alias):
         if rows := _encrypted_rows(connection, table, column, companion, keys):
-            refused.append(_refusal(loss, rows))
+            refused.append(refusals.lost(loss, rows))
             lost.add((table, column))
     for label, table, column, companion, keys in exchanged_companions(migrations):
         if (table, column) in lost:
             continue
         if rows := _encrypted_rows(connection, table, column, companion, keys):
-            refused.append(
-                f"{label}: {counted(rows, 'row has its', 'rows have their')} data keys in another column than the "
-                f"one that would be its companion "
-                "afterwards. Were several fields renamed, and their companions taken for one another? Rename each "
-                "companion together with its field."
-            )
-    afterwards = functools.partial(state_afterwards, executor, plan, state)
+            refused.append(refusals.exchanged(label, rows))
     respelled = respelled_by_plan(unrendered(state), migrations, afterwards, connection.alias)
     refused += [
-        _respelling(found, rows)
+        refusals.respelled(found, rows)
         for found in respelled
         if found.place not in lost and (rows := _differing_rows(found, connection))
     ]
     if refused:
         raise MigrationRefused("\n".join(["Nothing was migrated.", *dict.fromkeys(refused)]))
-    token = _on_purpose.set(_on_purpose.get() | losses_on_purpose(migrations) | left_to_others(migrations))
-    try:
-        yield
-    finally:
-        _on_purpose.reset(token)
 
 
 def _concerns_us(plan: Any, state: Any) -> bool:
@@ -157,9 +175,10 @@ def _change_database(
 ) -> Any:
     if not schema_editor.collect_sql:
         effect = Effect("", app_label, self, from_state, to_state, backwards)
-        _require_no_loss(effect, schema_editor.connection)
-        if (id(self), "") not in _on_purpose.get():
-            _require_no_respelling(effect, schema_editor.connection)
+        with _answered(f'"{self.describe()}" was not run'):
+            _require_no_loss(effect, schema_editor.connection)
+            if (id(self), "") not in _on_purpose.get():
+                _require_no_respelling(effect, schema_editor.connection)
     return original(self, app_label, schema_editor, from_state, to_state)
 
 
@@ -168,7 +187,7 @@ def _require_no_loss(effect: Effect, connection: Any) -> None:
         if (id(effect.operation), loss.field) in _on_purpose.get() or not is_here(loss, connection.alias):
             continue
         if rows := _encrypted_rows(connection, loss.table, loss.column, loss.companion, loss.keys):
-            raise MigrationRefused(_refusal(loss, rows))
+            raise MigrationRefused(refusals.lost(loss, rows))
         if has_column(connection, loss.table, loss.column):
             _require_room(loss, connection)
 
@@ -176,7 +195,7 @@ def _require_no_loss(effect: Effect, connection: Any) -> None:
 def _require_no_respelling(effect: Effect, connection: Any) -> None:
     for found in respelled_by(effect, connection.alias):
         if rows := _differing_rows(found, connection):
-            raise MigrationRefused(_respelling(found, rows))
+            raise MigrationRefused(refusals.respelled(found, rows))
 
 
 def _differing_rows(found: Respelling, connection: Any) -> int:
@@ -208,40 +227,3 @@ def _require_room(loss: Loss, connection: Any) -> None:
             f"{type(later).__name__}("
             f"max_length={length}) takes. Shorten them, or write a greater max_length; the column was not changed."
         )
-
-
-def _refusal(loss: Loss, rows: int) -> str:
-    operation = loss.effect.operation
-    where = f"{loss.effect.migration}: " if loss.effect.migration else ""
-    way = "undone" if loss.effect.backwards else "applied"
-    app_label, model, field = loss.label.split(".")
-    command = f"manage.py vault_decrypt {app_label}.{model} {field}"
-    advice = f"write vault_fields.operations.{loss.remedy} before it in a migration"
-    if loss.effect.backwards:
-        encrypt = loss.remedy.replace("Decrypt", "Encrypt")
-        advice = f"write vault_fields.operations.{encrypt} after it in a migration, which is undone first"
-    if loss.remedy.startswith("RenameField"):
-        advice = f"rename that companion together with the field: migrations.{loss.remedy}, in place of a new companion"
-    decrypt = f", or run `{command}`" if "Decrypt" in loss.remedy else ""
-    return (
-        f"{where}{loss.label} has {counted(rows, 'row', 'rows')} with an encrypted value, which nothing could open "
-        f"any more after "
-        f'"{operation.describe()}" was {way}: it would {loss.deed}. To keep the values, {advice}{decrypt}. '
-        'See "Stop encrypting, and other changes of a field" in the documentation.'
-    )
-
-
-def _respelling(found: Respelling, rows: int) -> str:
-    effect = found.cause
-    where = f"{effect.migration}: " if effect.migration else ""
-    way = "undone" if effect.backwards else "applied"
-    _, model, field = found.label.split(".")
-    names = f'("{model.lower()}", "{field}")'
-    return (
-        f"{where}{found.label} has {counted(rows, 'row', 'rows')} whose value would not open any more after "
-        f'"{effect.operation.describe()}" was {way}: the columns that its key context and bind_to come from '
-        f"({', '.join(found.first.names)}) would have another text than the one that the value was encrypted for. To "
-        f"keep the values, write vault_fields.operations.DecryptField{names} and an AlterField of {field!r} with "
-        f"migrating=True before it in a migration, and EncryptField{names} and an AlterField without migrating=True "
-        'after it. See "Another type of a context\'s column" in the documentation.'
-    )

@@ -4,17 +4,9 @@ from typing import Any
 
 from vault_fields import companion as companion_format
 from vault_fields.exceptions import EnvelopeError
+from vault_fields.presence import has_column
 
-__all__ = ["encrypted_rows", "has_column", "has_values", "longer_rows", "rows_without_keys"]
-
-
-def has_column(connection: Any, table: str, column: str) -> bool:
-    """Whether the database has such a column: a migration that is about to run may be the one that makes it."""
-    with connection.cursor() as cursor:
-        if table not in connection.introspection.table_names(cursor):
-            return False
-        description = connection.introspection.get_table_description(cursor, table)
-    return any(each.name == column for each in description)
+__all__ = ["encrypted_rows", "has_values", "longer_rows", "rows_without_keys"]
 
 
 def encrypted_rows(connection: Any, table: str, column: str, companion: str | None) -> int:

@@ -1,0 +1,41 @@
+"""Calls that go on beyond their deadline, with nobody waiting: each keeps a thread, and so many are enough."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from vault_fields.deadline import Deadline, NoAnswerInTime
+
+__all__ = ["MAX_OVERDUE", "Overdue"]
+
+# Of one client, to one address. Whoever has the system look up a name that hangs leaves a thread in it.
+MAX_OVERDUE = 32
+
+
+class Overdue:
+    """The calls of a client that are under way, by the address that they asked first. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._under_way: dict[object, tuple[bytes, Deadline]] = {}
+
+    def require_few(self, asked: bytes) -> None:
+        """Raise ``NoAnswerInTime`` where so many did not end in time that another one would only be one more."""
+        with self._lock:
+            calls = list(self._under_way.values())
+        if sum(netloc == asked and deadline.has_passed for netloc, deadline in calls) >= MAX_OVERDUE:
+            raise NoAnswerInTime(
+                f"{MAX_OVERDUE} calls to the Vault were given up and have not ended yet; no other is begun before one "
+                f"of them does. Host: {asked.decode('ascii')}."
+            )
+
+    @contextmanager
+    def call(self, asked: bytes, deadline: Deadline) -> Iterator[None]:
+        token = object()
+        with self._lock:
+            self._under_way[token] = asked, deadline
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._under_way[token]

@@ -1,0 +1,37 @@
+"""
+How a version of a stored object is sealed under its data key.
+
+    nonce[12] ‖ ciphertext ‖ tag[16]
+
+with AES-256-GCM. The associated data names the vault, the environment, the object, its name, its context and the
+version: no row of the keystore can be passed off as another.
+"""
+
+import os
+
+from cryptography.exceptions import InvalidTag
+
+from vault_fields.embedded.wrapping import framed
+from vault_fields.keys import DataKey
+
+__all__ = ["associated_data", "opened", "sealed"]
+
+_NONCE_BYTES = 12
+
+
+def associated_data(vault_id: str, environment: str, object_id: str, name: str, context: str, version_id: str) -> bytes:
+    parts = "vault_fields object", vault_id, environment, object_id, name, context, version_id
+    return framed(*[part.encode() for part in parts])
+
+
+def sealed(key: DataKey, value: str, associated: bytes) -> bytes:
+    nonce = os.urandom(_NONCE_BYTES)
+    return nonce + key.aead.encrypt(nonce, value.encode(), associated)
+
+
+def opened(key: DataKey, stored: bytes, associated: bytes) -> str | None:
+    """None if it does not open. A fault is returned and not raised: no traceback has a frame with the data key."""
+    try:
+        return key.aead.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], associated).decode()
+    except (InvalidTag, TypeError, ValueError):
+        return None
