@@ -12,7 +12,7 @@ site = AdminSite()
 
 class PatientInline(admin.TabularInline):
     model = Patient
-    fields = ["name", "ssn"]
+    fields = ["name", "ssn", "history"]
     extra = 0
 
 
@@ -33,25 +33,34 @@ class DocumentInline(admin.TabularInline):
 
 @admin.register(Organization, site=site)
 class OrganizationAdmin(EncryptedFieldsMixin, admin.ModelAdmin):
+    search_fields = ["workos_id"]
+    ordering = ["pk"]
     inlines = [PatientInline, LetterInline, DocumentInline]
+
+
+def ssn_of(patient):
+    """Reads the JSON beside it, too."""
+    return (patient.history, patient.ssn)[1]
 
 
 @admin.display(description="Has five", boolean=True)
 def has_five(patient):
-    return "5" in (patient.ssn or "")
+    return "5" in (ssn_of(patient) or "")
 
 
 @admin.register(Patient, site=site)
 class PatientAdmin(EncryptedFieldsMixin, admin.ModelAdmin):
-    list_display = ["__str__", "name", "ssn", "masked", has_five, "organization"]
+    search_fields = ["name"]
+    ordering = ["-pk"]
+    list_display = ["__str__", "name", "ssn", "history", "masked", has_five, "organization"]
     list_display_links = ["masked"]
     list_filter = ["organization"]
-    fields = [("organization", "name"), "ssn", "notes", "masked"]
+    fields = [("organization", "name"), "ssn", "notes", "history", "masked"]
     readonly_fields = ["masked"]
 
     @admin.display(description="Last digits", ordering="name", empty_value="none")
     def masked(self, patient):
-        return patient.ssn and f"***{patient.ssn[-4:]}"
+        return ssn_of(patient) and f"***{patient.ssn[-4:]}"
 
 
 @admin.register(Document, site=site)

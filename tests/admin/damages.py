@@ -1,5 +1,6 @@
 """What can happen to the stored values of a model, so that they do not open, and what the admin says then."""
 
+import pytest
 from django.db import connection
 
 from vault_fields.vaults import vaults
@@ -54,6 +55,17 @@ class Damages:
     def plaintext(self):
         self.set(self.column, "%s", "stray plaintext")
 
+    def no_text(self):
+        self._set_bytes(self.column)
+
+    def companion_of_no_text(self):
+        self._set_bytes(self.keys)
+
+    def _set_bytes(self, column):
+        if connection.vendor != "sqlite":
+            pytest.skip("Elsewhere a column of text takes nothing else.")
+        self.set(column, "x'c328'")
+
     def moved(self):
         self.set("organization_id", "%s", self.other_tenant.pk)
 
@@ -67,6 +79,8 @@ REASONS = {
     "cut": "Cannot be opened: it is damaged.",
     "altered": "Cannot be opened: it is damaged.",
     "plaintext": "Not shown: the column holds a value that is not encrypted.",
+    "no_text": "Cannot be opened: it is damaged.",
+    "companion_of_no_text": "Cannot be opened: it is damaged.",
     "moved": "Cannot be opened: it was encrypted for another key context than this row&#x27;s.",
 }
 AWAY = "Cannot be opened now: the Vault does not answer. Try again later."

@@ -16,6 +16,8 @@ from django.urls import reverse
 from tests.admin import closing_site
 from tests.admin.damages import AWAY, REASONS, Damages
 from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organization, Patient
+from vault_fields.admin import EncryptedFieldsMixin
+from vault_fields.admin.completing import name_what_is_offered
 from vault_fields.admin.naming import _hook_names
 from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import VaultFieldsError, VaultRefused, VaultUnavailable
@@ -24,6 +26,11 @@ from vault_fields.testing import assert_vault_calls
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.closing_site")]
 
 GOOD, BAD = "078-05-1120", "219-09-9999"
+# Of both kinds of fields: what it is that must not be seen of Ada's, what a list shows of Bo's, and what replaces it.
+SECRETS = {"ssn": BAD, "history": "gout of Ada"}
+SHOWN = {"ssn": GOOD, "history": '["gout of Bo"]'}
+POSTED = {"ssn": "new", "history": '["new"]'}
+NEW = {"ssn": "new", "history": ["new"]}
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +43,9 @@ def fresh_vault(settings):
 def patients(organization, other_organization):
     """One of each of two tenants: what happens to the first is no business of the second."""
     return [
-        Patient.objects.create(organization=tenant, name=name, ssn=ssn, notes=f"notes of {name}")
+        Patient.objects.create(
+            organization=tenant, name=name, ssn=ssn, notes=f"notes of {name}", history=[f"gout of {name}"]
+        )
         for tenant, name, ssn in [(organization, "Ada", BAD), (other_organization, "Bo", GOOD)]
     ]
 
@@ -46,8 +55,15 @@ def damages(execute, organization, other_organization):
     return Damages(execute, Patient, "ssn", "ssn_keys", organization, other_organization)
 
 
+@pytest.fixture(params=["ssn", "history"])
+def column(request):
+    """The field that is damaged: both kinds."""
+    return request.param
+
+
 @pytest.fixture(params=REASONS)
-def damage(request, damages, patients):
+def damage(request, column, execute, patients, organization, other_organization):
+    damages = Damages(execute, Patient, column, f"{column}_keys", organization, other_organization)
     getattr(damages, request.param)()
     return request.param
 
@@ -119,15 +135,15 @@ def reason(damage):
 
 
 class TestLists:
-    def test_the_reason_stands_in_its_place(self, admin_client, damage):
+    def test_the_reason_stands_in_its_place(self, admin_client, damage, column):
         text = get(admin_client, changelist(Patient))
-        assert cells(text, "ssn") == [GOOD, reason(damage)]
+        assert cells(text, column) == [SHOWN[column], reason(damage)]
         assert cells(text, "masked") == ["***1120", reason(damage)]
         assert cells(text, "has_five")[1] == reason(damage)
         assert 'icon-yes.svg" alt="True"' in text
         assert cells(text, "name") == ["Bo", "Ada"]
         assert f'<em class="vault-reason">{REASONS[damage]}</em>' in text  # No value is in italics.
-        assert BAD not in text
+        assert SECRETS[column] not in text
         assert "stray plaintext" not in text
 
     def test_a_vault_that_is_away(self, admin_client, patients, vault):
@@ -161,7 +177,7 @@ class TestLists:
         monkeypatch.setattr(closing_site.PatientAdmin, "list_select_related", ["organization"])
         for number in range(40):
             tenant = organization if number % 2 else other_organization
-            Patient.objects.create(organization=tenant, ssn=f"ssn-{number}")
+            Patient.objects.create(organization=tenant, ssn=f"ssn-{number}", history=None)
         vault.purge()
         with (
             CaptureQueriesContext(
@@ -268,17 +284,17 @@ class TestEditableLists:
 
 
 class TestForms:
-    def test_the_field_is_closed(self, admin_client, damage, patients):
+    def test_the_field_is_closed(self, admin_client, damage, column, patients):
         text = get(admin_client, url("change", patients[0]))
         assert REASONS[damage] in text
         assert "Replace this value" in text
-        assert BAD not in text
+        assert SECRETS[column] not in text
         assert "stray plaintext" not in text
         assert ("notes of Ada" in text) == (damage not in {"moved", "withdrawn"})
         assert f'<div class="readonly"><em class="vault-reason">{REASONS[damage]}</em></div>' in text
 
     def test_other_fields_of_the_row_are_saved_and_the_value_is_left(self, admin_client, damage, patients, stored):
-        columns = ["ssn", "ssn_keys", "organization_id"]
+        columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
         before = stored(patients[0], *columns)
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace"}
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
@@ -290,31 +306,34 @@ class TestForms:
         self, admin_client, damage, patients, stored, monkeypatch
     ):
         monkeypatch.setattr(closing_site.PatientAdmin, "fields", ["name", "masked"])
-        before = stored(patients[0], "ssn", "ssn_keys", "organization_id")
+        columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
+        before = stored(patients[0], *columns)
         assert admin_client.post(url("change", patients[0]), {"name": "Grace"}).status_code == 302
-        assert stored(patients[0], "ssn", "ssn_keys", "organization_id") == before
+        assert stored(patients[0], *columns) == before
         assert stored(patients[0], "name") == ("Grace",)
 
-    def test_nothing_of_it_is_taken_from_what_is_posted(self, admin_client, damage, patients, stored):
-        before = stored(patients[0], "ssn", "ssn_keys")
+    def test_nothing_of_it_is_taken_from_what_is_posted(self, admin_client, damage, column, patients, stored):
+        before = stored(patients[0], column, f"{column}_keys")
         row = Patient.objects.get(pk=patients[0].pk)
-        sent = {"organization": row.organization_id, "name": "Grace", "ssn": "posted", "notes": "posted"}
+        sent = {"organization": row.organization_id, "name": "Grace", "notes": "posted"} | POSTED
         response = admin_client.post(url("change", row), sent, follow=True)
-        assert stored(row, "ssn", "ssn_keys") == before
+        assert stored(row, column, f"{column}_keys") == before
         assert stored(row, "name") == ("Grace",)
         # A page on which it was open, say: whoever typed it is told.
-        assert "Not saved, because the value that is stored cannot be opened: Ssn" in response.content.decode()
+        told = rf"Not saved, because the value that is stored cannot be opened: [^.]*\b{column.capitalize()}\b"
+        assert re.search(told, response.content.decode())
 
-    def test_it_is_replaced_on_purpose(self, admin_client, damage, damages, patients, stored, vault):
+    def test_it_is_replaced_on_purpose(self, admin_client, damage, column, damages, patients, stored, vault):
         if damage == "withdrawn":
             vault.restore("organization_id", str(patients[0].organization_id))
             damages.refused()
+            column = "ssn"
         sent = inputs(get(admin_client, url("change", patients[0])))
-        sent |= {"ssn": "new", "ssn-replace": "1"}
+        sent |= {column: POSTED[column], f"{column}-replace": "1"}
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
-        assert Patient.objects.get(pk=patients[0].pk).ssn == "new"
-        assert stored(patients[0], "ssn")[0].startswith("$vf$1$")
-        assert 'fields": ["Ssn"]' in LogEntry.objects.get().change_message
+        assert getattr(Patient.objects.get(pk=patients[0].pk), column) == NEW[column]
+        assert stored(patients[0], column)[0].startswith("$vf$1$")
+        assert f'fields": ["{column.capitalize()}"]' in LogEntry.objects.get().change_message
 
     def test_it_is_replaced_by_an_empty_text(self, admin_client, damages, patients):
         damages.refused()
@@ -487,7 +506,7 @@ class TestForms:
         damages.refused()
         sent = inputs(get(admin_client, url("change", patients[0])))
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
-        assert seen == [["name", "notes", "organization"]]
+        assert seen == [["history", "name", "notes", "organization"]]
         sent |= {"ssn": " new ", "ssn-replace": "1"}
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
         assert Patient.objects.get(pk=patients[0].pk).ssn == "new"
@@ -519,6 +538,18 @@ class TestInlines:
         assert stored(patients[0], "name") == ("Grace",)
         assert stored(letter, "title") == ("changed",)
         assert Patient.objects.get(name="Cy").ssn == "changed"
+
+    def test_what_is_damaged_is_left_in_any_kind_of_field(
+        self, admin_client, damage, organization, other_organization, patients, stored
+    ):
+        columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
+        before = stored(patients[0], *columns)
+        tenant = other_organization if damage == "moved" else organization
+        sent = inputs(get(admin_client, url("change", tenant)))
+        assert sent["patients-0-name"] == "Ada"
+        assert admin_client.post(url("change", tenant), sent | {"patients-0-name": "Grace"}).status_code == 302
+        assert stored(patients[0], *columns) == before
+        assert stored(patients[0], "name") == ("Grace",)
 
     def test_they_are_replaced(self, admin_client, parent, patients, letter):
         sent = inputs(get(admin_client, url("change", parent)))
@@ -595,7 +626,7 @@ class TestNames:
 
     @pytest.fixture(autouse=True)
     def telling_names(self, monkeypatch):
-        monkeypatch.setattr(Patient, "__str__", lambda patient: f"{patient.name} {patient.ssn}")
+        monkeypatch.setattr(Patient, "__str__", lambda patient: f"{patient.name} {closing_site.ssn_of(patient)}")
         _hook_names.cache_clear()
         yield
         _hook_names.cache_clear()
@@ -694,9 +725,55 @@ class TestNames:
         monkeypatch.setattr(closing_site.PatientAdmin, "fields", ["organization", "name"])
         assert "was added successfully" in admin_client.post(address, sent, follow=True).content.decode()
 
+    def test_it_is_found(self, admin_client, damage, column, patients):
+        text = get(admin_client, changelist(Patient), q="ada")
+        assert cells(text, column) == [reason(damage)]
+        assert cells(text, "__str__") == [f"Patient object ({patients[0].pk}): {reason(damage)}"]
+
     def test_elsewhere_it_fails_as_ever(self, damage, patients):
         with pytest.raises(VaultFieldsError):
             str(Patient.objects.get(pk=patients[0].pk))
+
+
+class TestOffers:
+    """Rows that are offered while somebody types into a field of ``autocomplete_fields``."""
+
+    ADDRESS = "/admin/autocomplete/?app_label=testapp&model_name=patient&field_name=organization&term=org"
+
+    @pytest.fixture(autouse=True)
+    def telling_names(self, monkeypatch, patients):
+        """A tenant is named by what its patients have."""
+        monkeypatch.setattr(Organization, "__str__", lambda self: " ".join(each.ssn for each in self.patients.all()))
+        _hook_names.cache_clear()
+        yield
+        _hook_names.cache_clear()
+
+    def test_one_whose_name_does_not_open_is_offered_all_the_same(self, admin_client, damages, organization):
+        damages.refused()
+        results = admin_client.get(self.ADDRESS).json()["results"]
+        assert [each["text"] for each in results] == [f"Organization object ({organization.pk})", GOOD]
+
+    def test_a_vault_that_is_silent_is_waited_for_once_or_twice(self, admin_client, vault, monkeypatch):
+        for number in range(4):
+            Patient.objects.create(organization=Organization.objects.create(workos_id=f"org_more_{number}"), ssn="1")
+        vault.purge()
+        rounds = []
+
+        def silent(keys, deadline):
+            rounds.append(len(keys))
+            return dict.fromkeys(keys, NoAnswerInTime("silence"))
+
+        monkeypatch.setattr(vault, "_decrypt_many", silent)
+        assert len(admin_client.get(self.ADDRESS).json()["results"]) == 6
+        assert len(rounds) == 2
+
+    @pytest.mark.urls("tests.admin_site")
+    def test_an_admin_without_the_mixin_fails_as_ever(self, admin_client, damages, monkeypatch):
+        name_what_is_offered(EncryptedFieldsMixin)
+        monkeypatch.setattr("tests.admin_site.OrganizationAdmin.ordering", ["pk"])
+        damages.refused()
+        with pytest.raises(VaultRefused):
+            admin_client.get(self.ADDRESS)
 
 
 def test_other_errors_are_those_of_the_page(admin_client, patients, monkeypatch):

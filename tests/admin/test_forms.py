@@ -2,11 +2,12 @@
 
 import pytest
 from django import forms
+from django.db import connection
 from django.forms import CharField, ModelForm, modelform_factory
 from django.http import QueryDict
 
 from tests.admin.test_closed import inputs
-from tests.testapp.models import Branch, Document, Patient, Share
+from tests.testapp.models import Branch, Document, Legacy, Patient, Share
 from vault_fields.admin.forms import closing
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.vaults import vaults
@@ -34,6 +35,20 @@ def test_a_form_that_has_nothing_to_save_saves_nothing(organization, execute, st
     assert list(bound.closed) == ["body"]
     assert bound.save().pk == document.pk
     assert stored(document, "body", "body_keys", "organization_id") == before
+
+
+@pytest.mark.parametrize("column", ["text", "text_keys"])
+def test_what_is_no_text_is_left_where_plaintext_may_stand(organization, execute, stored, column):
+    if connection.vendor != "sqlite":
+        pytest.skip("Elsewhere a column of text takes nothing else.")
+    legacy = Legacy.objects.create(organization=organization, text="gout")
+    execute(f"UPDATE testapp_legacy SET {column} = x'c328'")
+    before = stored(legacy, "text", "text_keys")
+    form = closing(modelform_factory(Legacy, fields=["data"]))({"data": "[2]"}, instance=Legacy.objects.get())
+    assert form.is_valid()
+    form.save()
+    assert stored(legacy, "text", "text_keys") == before
+    assert Legacy.objects.get().data == [2]
 
 
 def test_columns_of_the_primary_key_stay(organization, execute):

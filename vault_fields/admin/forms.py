@@ -8,6 +8,7 @@ from django.db import router
 from django.db.models import Model
 from django.forms import BaseModelForm, Field
 from django.forms.formsets import DELETION_FIELD_NAME
+from django.utils.functional import cached_property
 from django.utils.text import format_lazy
 from django.utils.translation import gettext_lazy
 
@@ -19,7 +20,7 @@ from vault_fields.fields.attempts import try_open
 from vault_fields.fields.changes import changed_columns, is_encrypted, keys_beside, settle
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.saving import seal_rows
-from vault_fields.fields.sealed import Pending, Sealed
+from vault_fields.fields.sealed import Damaged, Pending, Sealed
 from vault_fields.frames import forgetful_class
 
 __all__ = ["ClosedFields", "closing", "holds_nothing"]
@@ -87,6 +88,11 @@ class ClosedFields(_Form):
         else:
             self.closed[name] = reason
             field.disabled, field.required = True, False
+
+    @cached_property
+    def changed_data(self) -> list[str]:  # type: ignore[override]
+        # Some fields, as JSON's, take nothing for a change, though they are disabled.
+        return [name for name in super().changed_data if name not in self.closed]
 
     def full_clean(self) -> None:
         fields = self.fields
@@ -210,11 +216,15 @@ def _is_unwritable(instance: Model, group: Group) -> bool:
     """Whether saving the row, which writes all of it, would be refused or mend something: that is not for a form."""
     for member in group.members:
         held = instance.__dict__.get(member.attname)
-        if is_encrypted(held) and not keys_beside(instance, group, held):
+        if is_encrypted(held) and not _is_text(keys_beside(instance, group, held)):
             return True
-        if held is not None and not is_encrypted(held) and not member.migrating:
+        if held is not None and not is_encrypted(held) and (isinstance(held.text, Damaged) or not member.migrating):
             return True
     return bool(changed_columns(instance, group))
+
+
+def _is_text(text: str | None) -> bool:
+    return bool(text) and not isinstance(text, Damaged)
 
 
 def _is_closed(held: Any) -> bool:

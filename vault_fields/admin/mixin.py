@@ -11,6 +11,7 @@ from django.contrib.admin.views.main import ChangeList
 from django.utils.translation import gettext
 
 from vault_fields.admin.cells import show_in_form, show_in_list
+from vault_fields.admin.completing import name_what_is_offered
 from vault_fields.admin.forms import closing, holds_nothing
 from vault_fields.admin.lists import without_ciphertext_order
 from vault_fields.admin.naming import naming_rows, strictly
@@ -50,6 +51,10 @@ class EncryptedFieldsMixin(_ModelAdmin):
     def get_sortable_by(self, request: Any) -> Any:
         names = super().get_sortable_by(request)
         return [name for name in names if callable(name) or encrypted_at(self.model, name) is None]
+
+    def get_search_results(self, request: Any, queryset: Any, search_term: Any) -> Any:
+        name_what_is_offered(EncryptedFieldsMixin)
+        return super().get_search_results(request, queryset, search_term)
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
         return without_ciphertext_order(super().get_changelist(request, **kwargs))
