@@ -90,7 +90,7 @@ class ClosedFields(_Form):
             field.disabled, field.required = True, False
 
     @cached_property
-    def changed_data(self) -> list[str]:  # type: ignore[override]
+    def changed_data(self) -> list[str]:
         # Some fields, as JSON's, take nothing for a change, though they are disabled.
         return [name for name in super().changed_data if name not in self.closed]
 

@@ -12,6 +12,7 @@ import httpx
 from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
 from vault_fields.client.lease import Lease
+from vault_fields.client.lookups import LookUps, look_up_apart
 from vault_fields.client.overdue import Overdue
 from vault_fields.client.retry import RetryPolicy, Tries
 from vault_fields.deadline import Deadline, NoAnswerInTime, in_time
@@ -142,7 +143,7 @@ class VaultClient:
 @forgetful_class
 class AsyncVaultClient:
     """
-    ``VaultClient`` for coroutines, with a strict deadline.
+    ``VaultClient`` for coroutines, with a strict deadline; no look-up of a host name holds up the loop or its end.
 
     Connections belong to the event loop that made them and are closed when that loop shuts down.
     """
@@ -157,6 +158,7 @@ class AsyncVaultClient:
         self._endpoint = endpoint
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
+        self._look_ups = LookUps()
         # Only a loop's own thread adds its entry, so there is nothing to lock.
         self._leases: dict[asyncio.AbstractEventLoop, Lease[httpx.AsyncClient]] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
@@ -190,7 +192,9 @@ class AsyncVaultClient:
         loop = asyncio.get_running_loop()
         if loop not in self._leases:
             self._forget_closed_loops()
-            self._leases[loop] = Lease(self._endpoint.connect(httpx.AsyncClient))
+            client = self._endpoint.connect(httpx.AsyncClient)
+            look_up_apart(client, self._look_ups)
+            self._leases[loop] = Lease(client)
             self._lifetimes[loop] = self._lifetime(loop)
             await anext(self._lifetimes[loop])
         lease = self._leases[loop]

@@ -1,0 +1,133 @@
+"""Look-ups of host names for coroutines, in threads of their own: nothing of the caller's event loop waits for one."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Any
+
+import httpx
+
+from vault_fields.exceptions import VaultUnavailable
+from vault_fields.forks import follow_forks
+from vault_fields.frames import forgetful_class
+
+__all__ = ["LookUps", "look_up_apart"]
+
+# Seconds for which others wait for a look-up, too. One that hangs is not in the way of one that would not.
+_SHARED = 1.0
+
+# Seconds that an address has before the next is tried beside it, as RFC 8305 advises.
+_HEAD_START = 0.25
+
+
+@forgetful_class
+class LookUps:
+    """
+    Those that are under way: one for each name, however many connections are to be made, and another if it hangs.
+
+    asyncio would look up in the threads that its loop has for everybody. They are few, a look-up that hangs keeps one
+    for as long as the system likes, and a loop that ends waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """In a forked child: the threads of the parent do not run there."""
+        self._lock = threading.Lock()
+        self._under_way: dict[tuple[str, int], tuple[float, Future[list[str]]]] = {}
+
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """In the order in which the system would try them."""
+        return await asyncio.wrap_future(self._look_up(host, port))
+
+    def _look_up(self, host: str, port: int) -> "Future[list[str]]":
+        with self._lock:
+            began, future = self._under_way.get((host, port), (0.0, None))
+            if future is None or time.monotonic() - began > _SHARED:
+                future = Future()
+                # As running, it is not cancelled with the first coroutine: others wait for it too.
+                future.set_running_or_notify_cancel()
+                work = threading.Thread(target=self._work, args=[future, host, port], name="vault-dns", daemon=True)
+                try:
+                    work.start()
+                except RuntimeError:
+                    raise VaultUnavailable(
+                        "No thread can be started to look up the host name in: this process has as many as it may."
+                    ) from None
+                self._under_way[host, port] = time.monotonic(), future
+            return future
+
+    def _work(self, future: "Future[list[str]]", host: str, port: int) -> None:
+        found: list[str] = []
+        fault: BaseException | None = None
+        try:
+            found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
+        except BaseException as error:  # noqa: BLE001 - it is raised to whoever waits.
+            fault = error.with_traceback(None)
+        with self._lock:
+            if self._under_way.get((host, port), (0.0, None))[1] is future:
+                del self._under_way[host, port]
+        if fault is None:
+            future.set_result(list(dict.fromkeys(found)))
+        else:
+            future.set_exception(fault)
+
+
+class _Apart:
+    """What httpx connects through, but for the look-up."""
+
+    def __init__(self, backend: Any, look_ups: LookUps) -> None:
+        self._backend = backend
+        self._look_ups = look_ups
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    async def connect_tcp(self, host: str, port: int, **options: Any) -> Any:
+        try:
+            addresses = await self._look_ups.addresses(host, port)
+        except (OSError, UnicodeError) as error:
+            raise httpx.ConnectError(str(error)) from None
+        return await _first(self._backend, addresses, port, options)
+
+
+def look_up_apart(client: httpx.AsyncClient, look_ups: LookUps) -> None:
+    """
+    Let the client look up host names there: that of the Vault, or that of a proxy.
+
+    httpx has no public name for what its transports connect through. Where another version has none at all, the client
+    looks up as asyncio does.
+    """
+    for transport in [client._transport, *client._mounts.values()]:
+        pool = getattr(transport, "_pool", None)
+        if (backend := getattr(pool, "_network_backend", None)) is not None:
+            pool._network_backend = _Apart(backend, look_ups)  # type: ignore[union-attr]
+
+
+async def _first(backend: Any, addresses: Sequence[str], port: int, options: dict[str, Any]) -> Any:
+    """The first connection that is made. One address that is silent does not keep the others from being tried."""
+    waiting = list(addresses)
+    tries: set[asyncio.Task[Any]] = set()
+    fault: BaseException = httpx.ConnectError("No address")
+    try:
+        while waiting or tries:
+            if waiting:
+                tries.add(asyncio.ensure_future(backend.connect_tcp(waiting.pop(0), port, **options)))
+            head_start = _HEAD_START if waiting else None
+            done, tries = await asyncio.wait(tries, timeout=head_start, return_when=asyncio.FIRST_COMPLETED)
+            faults = [error for each in done if (error := each.exception()) is not None]
+            made = [each.result() for each in done if each.exception() is None]
+            for surplus in made[1:]:
+                await surplus.aclose()
+            if made:
+                return made[0]
+            fault = (faults or [fault])[0]
+    finally:
+        for each in tries:
+            each.cancel()
+    raise fault
