@@ -90,6 +90,8 @@ def test_each_version_has_a_data_key_of_its_own_and_can_be_read(objects: StoredO
         "UPDATE object_version SET encrypted_keys = 'nonsense'",
         "UPDATE object_version SET sealed = x''",
         "UPDATE object_version SET sealed = CAST(sealed || x'00' AS BLOB)",
+        f"UPDATE object_version SET data_key_id = (SELECT data_key_id FROM {LAST})",
+        f"UPDATE object_version SET etag = (SELECT etag FROM {LAST})",
     ],
 )
 def test_rows_that_were_swapped_or_edited_do_not_open(

@@ -210,6 +210,23 @@ def test_row_that_is_put_back_as_it_was_is_believed(
     assert [kek.item_value for kek in open_vault().keks] == ["acme"]
 
 
+@pytest.mark.parametrize("edited", ["item_name = 'organization'", "item_value = 'acme '", "environment = 'other'"])
+def test_kek_that_was_given_another_name_is_as_one_that_is_gone(
+    vault: EmbeddedVault, edit: Callable[[str], None], edited: str
+) -> None:
+    """What the page on the embedded Vault says of it: a new key takes its place, and no old one opens again."""
+    old = vault.create(ACME)
+    vault.disable(*ITEM)
+    edit(f"UPDATE kek SET {edited} WHERE item_value = 'acme'")
+    assert vault.open_data_key(vault.create(ACME).encrypted_keys)
+    with altered("kek"):
+        vault.open_data_key(old.encrypted_keys)
+    # Whoever lists the keys is told.
+    if "environment" not in edited:
+        with altered("kek"):
+            list(vault.keks)
+
+
 def test_row_that_is_gone_meanwhile_is_not_changed(vault: EmbeddedVault) -> None:
     with altered("byok_key"), vault.tags.transaction() as rows:
         rows.require("byok_key", bytes(16))

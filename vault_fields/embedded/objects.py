@@ -4,7 +4,6 @@ Stored objects: named values in a Vault's keeping, encrypted by the key context 
 Every version of an object has a data key of its own, wrapped under the KEKs of the context as any other.
 """
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
@@ -201,8 +200,6 @@ class StoredObjects:
         actor, moment = current_actor(), timestamp(datetime.now(UTC))
         key = self._vault.new_data_key(context)
         sealed = objectsealing.sealed(key, value, associated)
-        # A hash of the value itself would tell which objects hold the same, and let it be guessed.
-        etag = hashlib.sha256(sealed).hexdigest()
         return StoredVersion(
             object_id,
             name,
@@ -211,7 +208,7 @@ class StoredObjects:
             key.id,
             key.encrypted_keys,
             sealed,
-            etag,
+            objectsealing.etag(sealed),
             actor.id,
             actor.name,
             moment,
@@ -234,6 +231,9 @@ class StoredObjects:
         return self._decrypted(version, key) is not None
 
     def _decrypted(self, version: StoredVersion, key: DataKey) -> str | None:
+        # What stands beside the value follows from it, and nothing else would tell that it was edited.
+        if version.data_key_id != key.id or version.etag != objectsealing.etag(version.sealed):
+            return None
         places = version.object_id, version.name, version.context, version.version_id
         associated = objectsealing.associated_data(version.vault_id, self._vault.environment, *places)
         return objectsealing.opened(key, version.sealed, associated)

@@ -7,6 +7,7 @@ with AES-256-GCM. The associated data names the vault, the environment, the obje
 version: no row of the keystore can be passed off as another.
 """
 
+import hashlib
 import os
 
 from cryptography.exceptions import InvalidTag
@@ -14,7 +15,7 @@ from cryptography.exceptions import InvalidTag
 from vault_fields.embedded.wrapping import framed
 from vault_fields.keys import DataKey
 
-__all__ = ["associated_data", "opened", "sealed"]
+__all__ = ["associated_data", "etag", "opened", "sealed"]
 
 _NONCE_BYTES = 12
 
@@ -35,3 +36,8 @@ def opened(key: DataKey, stored: bytes, associated: bytes) -> str | None:
         return key.aead.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], associated).decode()
     except (InvalidTag, TypeError, ValueError):
         return None
+
+
+def etag(stored: bytes) -> str:
+    """Of what is stored: a hash of the value would tell which objects hold the same, and let it be guessed."""
+    return hashlib.sha256(stored).hexdigest()
