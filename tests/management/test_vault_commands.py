@@ -180,6 +180,15 @@ def test_port_that_is_taken_says_so() -> None:
             call_command("vault_serve", "--port", str(port))
 
 
+@pytest.mark.parametrize(
+    "options",
+    [("--port", "99999999"), ("--port=-1",), ("--host", "a" * 100), ("--allow-plain-http", "--host", "ä..b")],
+)
+def test_address_that_cannot_be_one_says_so(options: tuple[str, ...]) -> None:
+    with pytest.raises(CommandError, match=r"^Cannot listen "):
+        call_command("vault_serve", *options)
+
+
 def test_host_that_does_not_exist_says_so() -> None:
     with pytest.raises(CommandError, match=r"Cannot listen on nowhere\.invalid port 0: "):
         call_command("vault_serve", "--host", "nowhere.invalid", "--port", "0")

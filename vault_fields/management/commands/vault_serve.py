@@ -52,6 +52,8 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from error
         except OSError as error:
             raise CommandError(f"Cannot listen on {host} port {port}: {error.strerror}.") from error
+        except (OverflowError, UnicodeError) as error:
+            raise CommandError("Cannot listen there: --port is 0 to 65535, and --host a name or an address.") from error
         with server:
             if key is not None:
                 self.stdout.write(f"Bearer key, shown this once: {key}")
