@@ -52,6 +52,13 @@ class PlainVault(CountingVault):
         super().__init__(alias, secret="", **options)
 
 
+class NarrowVault(PlainVault):
+    """Takes one option and no other."""
+
+    def __init__(self, alias: str = "default", *, width: int = 1) -> None:
+        super().__init__(alias)
+
+
 class BrokenVault(PlainVault):
     """Has a bug in its constructor."""
 
@@ -114,6 +121,33 @@ def test_successors_must_not_go_round():
         pytest.raises(ImproperlyConfigured, match=r"^VAULTS\['b'\]: SUCCESSOR leads back"),
     ):
         vaults.writer("a")
+
+
+KEY = "sk_live_4f9Za81"
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        {"SUCCESSOR": f"workos://:{KEY}@host"},
+        {"SUCCESSOR": [KEY]},
+        {**PLAIN, KEY: 1},
+        {**PLAIN, "OPTIONS": {KEY: 1}},
+        {"BACKEND": f"{HERE}CountingVault", "OPTIONS": {"secret": "x", KEY: 1}},
+        {"BACKEND": f"{HERE}NarrowVault", "OPTIONS": {KEY: 1}},
+        {"BACKEND": f"vault_fields.{KEY}"},
+        {"BACKEND": f"vault_fields.backends.local.{KEY}"},
+        {"BACKEND": f"os.{KEY}.Vault"},
+        {"BACKEND": "vault_fields.backends.openbao.OpenBaoVault", "OPTIONS": {"token_file": KEY}},
+    ],
+)
+def test_a_key_in_the_wrong_place_is_not_repeated(entry):
+    with override_settings(VAULTS={"a": entry}), pytest.raises(ImproperlyConfigured) as caught:
+        _ = vaults["a"]
+    error = caught.value
+    while error is not None:
+        assert KEY not in str(error)
+        error = None if error.__suppress_context__ and error.__cause__ is None else error.__cause__ or error.__context__
 
 
 def test_vault_that_was_left_cannot_be_asked():
@@ -282,10 +316,32 @@ def test_a_backend_of_no_package_is_not_shown(path):
     )
 
 
-@pytest.mark.parametrize("path", ["vault_fields.no.such.Vault", "vault_fields.vaults.NoSuchVault"])
-def test_a_backend_that_cannot_be_imported(path):
-    assert problem({"default": {"BACKEND": path}}).startswith(
-        f"VAULTS['default']: BACKEND {path!r} cannot be imported: "
+@pytest.mark.parametrize(
+    ("path", "there"),
+    [
+        ("vault_fields.no.such.Vault", "vault_fields"),
+        ("vault_fields.vaults.NoSuchVault", "vault_fields.vaults"),
+        ("vault_fields.backends.local.LocalVualt", "vault_fields.backends.local"),
+    ],
+)
+def test_a_backend_that_cannot_be_imported(path, there):
+    assert problem({"default": {"BACKEND": path}}) == (
+        f"VAULTS['default']: BACKEND cannot be imported: {there} has nothing of the name that follows. It is not "
+        "shown: it may be a key."
+    )
+
+
+def test_a_backend_in_a_package_without_a_path():
+    assert problem({"default": {"BACKEND": "vault_fields"}}) == (
+        "VAULTS['default']: BACKEND cannot be imported: it is no dotted path."
+    )
+
+
+def test_what_a_backend_itself_imports_is_named(monkeypatch, tmp_path):
+    (tmp_path / "backend_of_the_tests.py").write_text("import no_such_dependency")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert problem({"default": {"BACKEND": "backend_of_the_tests.Vault"}}) == (
+        "VAULTS['default']: BACKEND cannot be imported: No module named 'no_such_dependency'"
     )
 
 
@@ -308,6 +364,12 @@ def test_a_missing_option_is_named():
     message = problem({"default": {"BACKEND": f"{HERE}CountingVault"}})
     assert message.startswith("VAULTS['default']: OPTIONS do not fit CountingVault: missing a required")
     assert "'secret'" in message
+
+
+def test_an_option_that_a_vault_does_not_take_is_named():
+    assert problem({"default": {"BACKEND": f"{HERE}NarrowVault", "OPTIONS": {"hieght": 1, "width": 2}}}) == (
+        "VAULTS['default']: OPTIONS do not fit NarrowVault: got unexpected arguments: hieght."
+    )
 
 
 def test_alias_is_not_an_option():

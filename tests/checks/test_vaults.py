@@ -17,7 +17,7 @@ def test_a_right_setting_is_passed_over(own_ids):
 @pytest.mark.parametrize(
     ("entry", "said"),
     [
-        ({"BACKEND": "vault_fields.NoSuchVault"}, "BACKEND 'vault_fields.NoSuchVault' cannot be imported"),
+        ({"BACKEND": "vault_fields.NoSuchVault"}, "BACKEND cannot be imported: vault_fields has nothing of the name"),
         (MEMORY | {"OPTIONS": {"tiemout": 5}}, "unknown OPTIONS: tiemout."),
         ({"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": " sk"}}, "api_key must be"),
     ],
@@ -70,7 +70,7 @@ def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, 
             "BACKEND": "vault_fields.backends.local.LocalVault",
             "OPTIONS": {"path": tmp_path / "vault.sqlite3"},
         },
-        "hosted": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_test"}},
+        "hosted": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_test_4f9Za81"}},
     }
     assert own_ids(include_deployment_checks=True) == ["E023", "W013", "W003", "W003"]
     assert list(tmp_path.iterdir()) == []

@@ -16,6 +16,7 @@ from vault_fields.frames import forget, forgetful_class
 from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.keyshare import KeyShare
+from vault_fields.naming import names
 
 __all__ = ["MOST_ROWS_OF_A_KEY", "BaseVault", "as_given"]
 
@@ -69,7 +70,7 @@ class BaseVault(ABC):
     ) -> None:
         self.alias = alias
         if unknown:
-            raise self.misconfigured(f"unknown OPTIONS: {', '.join(sorted(unknown))}.")
+            raise self.misconfigured(f"unknown OPTIONS: {names(unknown)}.")
         self._require_number("max_cached_keys", max_cached_keys, minimum=0, integral=True)
         self._require_number("key_max_age", key_max_age, minimum=0)
         self._require_number("max_concurrency", max_concurrency, minimum=1, integral=True)

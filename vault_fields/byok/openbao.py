@@ -136,11 +136,11 @@ class OpenBaoTransit(KeyProvider):
         if (variable := self._settings.get("token_env")) is not None:
             token, source = os.environ.get(variable, ""), f"the environment variable {variable}"
         else:
-            source = self._settings["token_file"]
+            source = "the file of token_file"
             try:
-                token = Path(source).read_text("ascii", errors="replace").strip()
+                token = Path(self._settings["token_file"]).read_text("ascii", errors="replace").strip()
             except OSError as error:
-                raise VaultUnavailable(f"the token file {source} cannot be read ({error.strerror}).") from error
+                raise VaultUnavailable(f"the file of token_file cannot be read ({error.strerror}).") from None
         if not is_token(token):
             raise VaultUnavailable(f"{source} holds no token.")
         return token

@@ -1,9 +1,10 @@
 """The settings of a provider: names and texts, all known, none of them secret."""
 
 import json
-import re
 from collections.abc import Collection, Mapping
 from typing import Any
+
+from vault_fields.naming import names
 
 __all__ = ["associated_data", "checked"]
 
@@ -18,8 +19,7 @@ def checked(
         raise ValueError(f"settings are missing: {', '.join(missing)}.")
     if unknown := sorted(set(settings) - set(required) - set(optional)):
         # A name that is no word may be a secret: base64 has an equals sign at its end.
-        named = ", ".join(name if re.fullmatch(r"[a-z_]{1,40}", name) else "(not a word)" for name in unknown)
-        raise ValueError(f"unknown settings: {named}. There are: {', '.join([*required, *optional])}.")
+        raise ValueError(f"unknown settings: {names(unknown)}. There are: {', '.join([*required, *optional])}.")
     for name, value in settings.items():
         if not isinstance(value, str) or not value or len(value) > MAX_LENGTH or not value.isprintable():
             raise ValueError(f"{name} must be a text of 1 to {MAX_LENGTH} printable characters.")

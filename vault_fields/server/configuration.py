@@ -19,6 +19,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.naming import names
 from vault_fields.server.bearers import ApiKey, Bearers
 from vault_fields.server.face import Face
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
@@ -116,5 +117,5 @@ def _setting() -> Mapping[str, Any]:
     if not isinstance(setting, Mapping):
         raise ImproperlyConfigured("VAULT_SERVER: must be a dict.")
     if unknown := set(setting) - _KEYS:
-        raise ImproperlyConfigured(f"VAULT_SERVER: unknown keys: {', '.join(sorted(map(str, unknown)))}.")
+        raise ImproperlyConfigured(f"VAULT_SERVER: unknown keys: {names(unknown)}.")
     return setting

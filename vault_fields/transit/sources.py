@@ -69,9 +69,10 @@ class TokenFile(Source):
         try:
             token = self._path.read_text("ascii", errors="replace").strip()
         except OSError as error:
-            raise VaultUnavailable(f"the token file {self._path} cannot be read ({error.strerror}).") from error
+            # The path is not shown, nor the error that has it: it may be a token in the wrong place.
+            raise VaultUnavailable(f"the file of token_file cannot be read ({error.strerror}).") from None
         if not is_token(token):
-            raise VaultUnavailable(f"the token file {self._path} holds no token.")
+            raise VaultUnavailable("the file of token_file holds no token.")
         return Grant(token, FILE_AGE)
 
 

@@ -17,6 +17,7 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.exceptions import UnknownVault
 from vault_fields.forks import follow_forks
 from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.naming import names
 
 __all__ = ["DEFAULT_VAULT_ALIAS", "VaultHandler", "vaults"]
 
@@ -153,7 +154,7 @@ def _last_successor(alias: str) -> str:
     passed = [alias]
     while "SUCCESSOR" in (entry := _checked_entry(passed[-1])):
         successor = entry["SUCCESSOR"]
-        if successor not in _setting():
+        if not isinstance(successor, str) or successor not in _setting():
             raise _misconfigured(passed[-1], "SUCCESSOR must be the alias of another vault in VAULTS.")
         if successor in passed:
             raise _misconfigured(passed[-1], "SUCCESSOR leads back to a vault that it comes after.")
@@ -165,7 +166,7 @@ def _entry(alias: str) -> tuple[type[BaseVault], dict[str, Any]]:
     entry = _checked_entry(alias)
     if _is_left(entry):
         raise _misconfigured(
-            alias, f"this vault was left for {entry['SUCCESSOR']!r}. To open what it encrypted, give its BACKEND."
+            alias, f"this vault was left for {_shown(entry['SUCCESSOR'])}. To open what it encrypted, give its BACKEND."
         )
     options = entry.get("OPTIONS", {})
     if not isinstance(options, Mapping) or not all(isinstance(name, str) for name in options):
@@ -188,9 +189,8 @@ def _checked_entry(alias: str) -> Mapping[str, Any]:
         hint = " Write vault_config(…) around a URL." if isinstance(entry, str) else ""
         raise _misconfigured(alias, f"must be a dict with BACKEND and OPTIONS, not {_kind(entry)}.{hint}")
     if unknown := set(entry) - {"BACKEND", "OPTIONS", "SUCCESSOR"}:
-        names = ", ".join(sorted(str(key) for key in unknown))
         known = "Only BACKEND, OPTIONS and SUCCESSOR stand here"
-        raise _misconfigured(alias, f"unknown keys: {names}. {known}; the rest is OPTIONS.")
+        raise _misconfigured(alias, f"unknown keys: {names(unknown)}. {known}; the rest is OPTIONS.")
     return entry
 
 
@@ -203,10 +203,16 @@ def _backend(alias: str, path: object) -> type[BaseVault]:
             "BACKEND must be the dotted path of a vault class, and begins with the name of no package here. It is not "
             "shown: it may be a key.",
         )
+    backend, fault = None, None
     try:
         backend = import_string(path)
     except ImportError as error:
-        raise _misconfigured(alias, f"BACKEND {path!r} cannot be imported: {error}") from error
+        fault = error
+    if fault is not None:
+        if _is_of_others(fault, path):
+            raise _misconfigured(alias, f"BACKEND cannot be imported: {fault}") from fault
+        # Not raised from within: the error of Python repeats the path.
+        raise _misconfigured(alias, f"BACKEND cannot be imported: {_missing_in(path)}")
     if not (isinstance(backend, type) and issubclass(backend, BaseVault)) or inspect.isabstract(backend):
         raise _misconfigured(alias, f"BACKEND {path!r} is not a vault: it must be a concrete subclass of BaseVault.")
     return backend
@@ -219,6 +225,11 @@ def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> Bas
         inspect.signature(backend).bind(alias, **options)
     except TypeError as error:
         fault = str(error)
+        # What Python says repeats the first name that does not fit.
+        parameters = inspect.signature(backend).parameters
+        takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+        if not takes_any and (unknown := options.keys() - parameters.keys()):
+            fault = f"got unexpected arguments: {names(unknown)}"
     if fault is not None:
         raise _misconfigured(alias, f"OPTIONS do not fit {backend.__name__}: {fault}.")
     return backend(alias, **options)
@@ -226,6 +237,23 @@ def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> Bas
 
 def _is_package(name: str) -> bool:
     return name in sys.modules or (name.isidentifier() and find_spec(name) is not None)
+
+
+def _is_of_others(fault: ImportError, path: str) -> bool:
+    """Whether the module is there, and what it imports itself is not."""
+    is_missing_itself = isinstance(fault, ModuleNotFoundError) and f"{path}.".startswith(f"{fault.name}.")
+    return fault.name is not None and not is_missing_itself
+
+
+def _missing_in(path: str) -> str:
+    there = [path[:end] for end, letter in enumerate(path) if letter == "." and path[:end] in sys.modules]
+    if not there:
+        return "it is no dotted path."
+    return f"{there[-1]} has nothing of the name that follows. It is not shown: it may be a key."
+
+
+def _shown(successor: object) -> str:
+    return repr(successor) if isinstance(successor, str) and successor in _setting() else "its SUCCESSOR"
 
 
 def _misconfigured(alias: str, reason: str) -> ImproperlyConfigured:

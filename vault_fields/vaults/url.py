@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from vault_fields.frames import forgetful
+from vault_fields.naming import named
 
 __all__ = ["vault_config"]
 
@@ -155,9 +156,10 @@ def _options_in_query(query: str, backend: str) -> dict[str, Any]:
         if name in NOT_IN_QUERY:
             raise _invalid(f"{name} cannot stand in the query string: {NOT_IN_QUERY[name]}.")
         if name not in known:
-            # Shown only if it looks like an option: behind a stray "?" it could be a part of the key.
-            shown = name if re.fullmatch(r"[a-z_]{1,40}", name) else "(not a word)"
-            raise _invalid(f"unknown option {shown}. {backend.rpartition('.')[2]} has: {', '.join(sorted(known))}.")
+            # Behind a stray "?" it could be a part of the key.
+            raise _invalid(
+                f"unknown option {named(name)}. {backend.rpartition('.')[2]} has: {', '.join(sorted(known))}."
+            )
         if name in options:
             raise _invalid(f"{name} is given twice.")
         options[name] = _convert(name, text, known[name])
