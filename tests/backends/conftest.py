@@ -44,8 +44,11 @@ def entry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
                 return {"BACKEND": backend + "openbao.OpenBaoVault", "OPTIONS": options}
             served = stack.enter_context(closing(LocalVault("served", **local)))
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
-            return {"BACKEND": backend + "workos.WorkOSVault", "OPTIONS": {"api_key": "sk_test", "base_url": url}}
+            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
+            return {
+                "BACKEND": backend + "workos.WorkOSVault",
+                "OPTIONS": {"api_key": "sk_test_4f9Za81", "base_url": url},
+            }
 
         yield make
 

@@ -54,9 +54,9 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
                 )
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
+            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
             return stack.enter_context(
-                closing(WorkOSVault("tested", api_key="sk_test", base_url=url, **{"timeout": 60, **options}))
+                closing(WorkOSVault("tested", api_key="sk_test_4f9Za81", base_url=url, **{"timeout": 60, **options}))
             )  # type: ignore[arg-type]
 
         yield make

@@ -39,7 +39,10 @@ EMBEDDED = {
     "vault.service._customer_keys._providers._lock",
     "vault.service._customer_keys._circuits._lock",
 }
-REMOTE = {"vault._client._lock", "vault._client._lease._lock", "vault._client._overdue._lock"}
+REMOTE = {
+    *("vault._client._lock", "vault._client._lease._lock", "vault._client._overdue._lock"),
+    "vault._async_client._look_ups._lock",
+}
 TOKEN = {"vault._dialogue._session._lock"}
 EXPECTED = {"memory": EMBEDDED, "local": EMBEDDED, "workos": REMOTE, "openbao": REMOTE | TOKEN}
 

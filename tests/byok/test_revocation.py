@@ -223,9 +223,9 @@ def test_revocation_is_told_over_http(
     served.byok.configure(*ITEM, provider="file", settings={"path": str(key_file)})
     served.byok.verify(*ITEM)
     served.byok.activate(*ITEM)
-    face = Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))
+    face = Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))
     with running(face) as url:
-        client = WorkOSVault("hosted", api_key="sk_test", base_url=url, max_retries=0)
+        client = WorkOSVault("hosted", api_key="sk_test_4f9Za81", base_url=url, max_retries=0)
         key = client.create_data_key(ACME)
         client.purge()
         assert client.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext

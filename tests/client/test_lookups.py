@@ -99,6 +99,22 @@ def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging):
     assert asyncio.run(ask()) == ["127.0.0.9"]
 
 
+def test_no_more_than_a_few_hang(monkeypatch, hanging):
+    monkeypatch.setattr(lookups, "_SHARED", -1.0)
+    monkeypatch.setattr(lookups, "_MAX_UNDER_WAY", 2)
+    look_ups = LookUps()
+
+    async def ask() -> list[list[str]]:
+        asking = asyncio.gather(*(look_ups.addresses("localhost", 80) for _ in range(10)))
+        await asyncio.sleep(0)
+        hanging.answers.set()
+        return await asking
+
+    assert len(asyncio.run(ask())) == 10
+    assert hanging.asked == 2
+    assert not +look_ups._threads
+
+
 def test_a_name_is_looked_up_once_for_a_connection_that_is_kept(server, hanging):
     hanging.answers.set()
     client = AsyncVaultClient(endpoint(named(server)), quick())

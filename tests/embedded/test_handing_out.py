@@ -26,7 +26,7 @@ from vault_fields.embedded.keyring import ATTEMPTS, KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.objectstore import ObjectStore
-from vault_fields.embedded.rootkey import RootKey
+from vault_fields.embedded.rootkey import RootKey, generate_root_key
 from vault_fields.embedded.rowtags import VaultReplaced
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, ObjectMissing, VaultRefused, VaultUnavailable
@@ -411,7 +411,7 @@ def test_object_whose_key_is_rotated_and_lost_all_the_time_is_unavailable(
 def test_object_under_a_customers_key_that_is_deleted_meanwhile(
     path: Path, customers: dict, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    text = base64.b64encode(bytes(range(32))).decode()
+    text = generate_root_key()
     make_keystore(path, text)
     with (
         closing(LocalVault(path=path, root_key=text)) as running,
@@ -473,8 +473,10 @@ import sys
 from contextlib import closing
 from tests.keystores import make_keystore
 from vault_fields.backends.local import LocalVault
+from vault_fields.embedded import rootkey
 from vault_fields.keys import KeyContext
 
+rootkey.is_guessable = lambda material: False
 newer = KeyContext({"organization_id": "newer"})
 with closing(LocalVault(path=sys.argv[1], root_key=sys.argv[2])) as vault:
     for line in sys.stdin:

@@ -10,11 +10,11 @@ from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
 from vault_fields.server.face import Face
 from vault_fields.server.serving import bind
 
-KEY = "sk_test"
+KEY = "sk_test_4f9Za81"
 KEYS = [
     ApiKey(hash_bearer("sk_another")),
     ApiKey(hash_bearer(KEY)),
-    ApiKey(hash_bearer("sk_staging"), "Staging", "staging"),
+    ApiKey(hash_bearer("sk_staging_4f9Za81"), "Staging", "staging"),
 ]
 
 

@@ -17,7 +17,7 @@ def test_each_request_is_one_record(client: httpx.Client, caplog: pytest.LogCapt
     with caplog.at_level(logging.INFO, logger="vault_fields.server.access"):
         created = client.post("/vault/v1/kv", json={"name": "the name", "value": "the value", "key_context": ACME})
         client.get("/vault/v1/kv/name/the name?search=the query")
-        client.get(f"/vault/v1/kv/{created.json()['id']}", headers={"Authorization": "Bearer sk_staging"})
+        client.get(f"/vault/v1/kv/{created.json()['id']}", headers={"Authorization": "Bearer sk_staging_4f9Za81"})
         client.get("/nothing", headers={"Authorization": "Bearer wrong"})
         client.request("INVENT", "/vault/v1/kv")
 

@@ -45,7 +45,7 @@ def test_events_name_the_key_that_called(used: httpx.Client) -> None:
 
 def test_events_are_of_the_environment_of_the_key(used: httpx.Client) -> None:
     assert events(used, limit=100) != []
-    assert used.get("/events", headers={"Authorization": "Bearer sk_staging"}).json()["data"] == []
+    assert used.get("/events", headers={"Authorization": "Bearer sk_staging_4f9Za81"}).json()["data"] == []
 
 
 def test_events_by_name_and_page(used: httpx.Client) -> None:

@@ -70,7 +70,7 @@ def test_every_answer_has_a_request_id_and_is_not_stored(client: httpx.Client) -
 
 @pytest.mark.parametrize(
     "authorization",
-    [None, "", "Bearer", "Bearer sk_wrong", "Basic sk_test", "sk_test", "Bearer sk_test\xff"],
+    [None, "", "Bearer", "Bearer sk_wrong", "Basic sk_test_4f9Za81", "sk_test_4f9Za81", "Bearer sk_test_4f9Za81\xff"],
 )
 @pytest.mark.parametrize("path", [CREATE, DECRYPT, REKEY])
 def test_unknown_or_missing_bearer_is_401(client: httpx.Client, path: str, authorization: str | None) -> None:
@@ -89,7 +89,7 @@ def test_who_has_no_key_does_not_learn_the_methods(client: httpx.Client) -> None
 
 
 def test_every_configured_bearer_is_admitted(client: httpx.Client) -> None:
-    for header in ("Bearer sk_another", "bearer sk_test", "BEARER  sk_test"):
+    for header in ("Bearer sk_another", "bearer sk_test_4f9Za81", "BEARER  sk_test_4f9Za81"):
         assert client.post(CREATE, json={"context": ACME}, headers={"Authorization": header}).status_code == 200
 
 
@@ -314,7 +314,7 @@ def test_no_key_and_no_bearer_is_logged(client: httpx.Client, caplog: pytest.Log
         client.post(DECRYPT, json={"keys": key["encrypted_keys"]})
         client.post(DECRYPT, json={"keys": "nonsense"})
 
-    assert "sk_test" not in caplog.text
+    assert "sk_test_4f9Za81" not in caplog.text
     assert key["data_key"] not in caplog.text
     assert key["encrypted_keys"] not in caplog.text
 

@@ -18,9 +18,9 @@ from vault_fields.vaults import vaults
 urlpatterns = [path("secrets/", include("vault_fields.server.urls"))]
 
 CREATE = "/secrets/vault/v1/keys/data-key"
-BEARER = "Bearer sk_test"
-SERVER = {"bearer_sha256": [hash_bearer("sk_test")]}
-NAMED = {"name": "Billing", "environment": "production", "sha256": hash_bearer("sk_test")}
+BEARER = "Bearer sk_test_4f9Za81"
+SERVER = {"bearer_sha256": [hash_bearer("sk_test_4f9Za81")]}
+NAMED = {"name": "Billing", "environment": "production", "sha256": hash_bearer("sk_test_4f9Za81")}
 
 
 @pytest.fixture(autouse=True)
@@ -94,6 +94,7 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
         ({"bearer_sha256": ["sk_in_the_clear"]}, "must be the SHA-256 of a bearer key"),
         ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
         ({**SERVER, "bearer": 1}, "unknown keys: bearer"),
+        ({**SERVER, "sk_4f9Za81": 1}, "unknown keys: (not a word)."),
         ({"bearer_sha256": [hash_bearer("sk_x")] * 2}, "the same key is there twice"),
         (
             {"bearer_sha256": ["HASH, AS vault_api_key PRINTS IT"]},
@@ -102,6 +103,7 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
         ({"bearer_sha256": [hash_bearer("")]}, "bearer_sha256: the hash there is that of an empty key"),
         ({"keys": [{**NAMED, "sha256": hash_bearer("test")}]}, "keys[0]: the hash there is that of an empty key, or"),
         ({"keys": [{**NAMED, "sha256": hash_bearer("sk_example")}]}, "or of one that examples show"),
+        ({"keys": [{**NAMED, "sha256": hash_bearer("${API_KEY}")}]}, "or of one that examples show"),
         ({"keys": {}}, "keys must be a list"),
         ({"keys": [{"sha256": "sk_in_the_clear"}]}, "keys[0] must be a dict of name, environment and sha256"),
         ({"keys": ["sk_in_the_clear"]}, "keys[0] must be a dict of name, environment and sha256"),
@@ -132,7 +134,7 @@ def test_wrong_setting_is_503_and_named_in_the_log(
 @pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "Bearer  ", "bearer \t"])
 def test_empty_key_is_never_admitted(authorization: str) -> None:
     """Not even by somebody who got its hash past the setting."""
-    key = ApiKey(hash_bearer("sk_test"))
+    key = ApiKey(hash_bearer("sk_test_4f9Za81"))
     object.__setattr__(key, "sha256", hash_bearer(""))
 
     assert Bearers([key]).admit(authorization) is None
@@ -189,12 +191,12 @@ def test_hash_is_sha256_in_hex() -> None:
 
 
 def test_named_keys_are_of_their_environments(settings: Any) -> None:
-    other = {"name": "Staging", "environment": "staging", "sha256": hash_bearer("sk_staging")}
+    other = {"name": "Staging", "environment": "staging", "sha256": hash_bearer("sk_staging_4f9Za81")}
     settings.VAULT_SERVER = {"keys": [NAMED, other]}
 
     blob = create().json()["encrypted_keys"]
 
-    for bearer, status in [("sk_test", 200), ("sk_staging", 400)]:
+    for bearer, status in [("sk_test_4f9Za81", 200), ("sk_staging_4f9Za81", 400)]:
         response = Client().post(
             "/secrets/vault/v1/keys/decrypt",
             {"keys": blob},

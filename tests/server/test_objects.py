@@ -24,7 +24,7 @@ MISSING = "a1b2c3d4-e5f6-7890-abcd-ef1234567890"
 def other_client(client: httpx.Client) -> Iterator[httpx.Client]:
     """Of another environment of the same vault."""
     with httpx.Client(
-        base_url=client.base_url, headers={"Authorization": "Bearer sk_staging"}, trust_env=False
+        base_url=client.base_url, headers={"Authorization": "Bearer sk_staging_4f9Za81"}, trust_env=False
     ) as other:
         yield other
 

@@ -4,6 +4,7 @@ import asyncio
 import socket
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Any
@@ -18,6 +19,9 @@ __all__ = ["LookUps", "look_up_apart"]
 
 # Seconds for which others wait for a look-up, too. One that hangs is not in the way of one that would not.
 _SHARED = 1.0
+
+# Look-ups of a name that have not ended; further connections wait for the last of them.
+_MAX_UNDER_WAY = 32
 
 # Seconds that an address has before the next is tried beside it, as RFC 8305 advises.
 _HEAD_START = 0.25
@@ -39,6 +43,7 @@ class LookUps:
     def reset_in_child(self) -> None:
         """In a forked child: the threads of the parent do not run there."""
         self._lock = threading.Lock()
+        self._threads: Counter[tuple[str, int]] = Counter()
         self._under_way: dict[tuple[str, int], tuple[float, Future[list[str]]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
@@ -48,7 +53,8 @@ class LookUps:
     def _look_up(self, host: str, port: int) -> "Future[list[str]]":
         with self._lock:
             began, future = self._under_way.get((host, port), (0.0, None))
-            if future is None or time.monotonic() - began > _SHARED:
+            is_one_of_few = self._threads[host, port] < _MAX_UNDER_WAY
+            if future is None or (is_one_of_few and time.monotonic() - began > _SHARED):
                 future = Future()
                 # As running, it is not cancelled with the first coroutine: others wait for it too.
                 future.set_running_or_notify_cancel()
@@ -59,6 +65,7 @@ class LookUps:
                     raise VaultUnavailable(
                         "No thread can be started to look up the host name in: this process has as many as it may."
                     ) from None
+                self._threads[host, port] += 1
                 self._under_way[host, port] = time.monotonic(), future
             return future
 
@@ -70,6 +77,7 @@ class LookUps:
         except BaseException as error:  # noqa: BLE001 - it is raised to whoever waits.
             fault = error.with_traceback(None)
         with self._lock:
+            self._threads[host, port] -= 1
             if self._under_way.get((host, port), (0.0, None))[1] is future:
                 del self._under_way[host, port]
         if fault is None:

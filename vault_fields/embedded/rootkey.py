@@ -1,6 +1,7 @@
 """The root key, under which every key-encrypting key of a keystore is wrapped at rest."""
 
 import base64
+import hashlib
 import hmac
 import logging
 import os
@@ -16,6 +17,7 @@ from vault_fields.embedded import failures
 from vault_fields.embedded.files import publish
 from vault_fields.embedded.wrapping import WrappingKey
 from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.placeholders import is_guessable
 
 __all__ = [
     "ENVIRONMENT_VARIABLE",
@@ -34,6 +36,9 @@ ENVIRONMENT_VARIABLE = "VAULT_ROOT_KEY"
 FORMER_ENVIRONMENT_VARIABLE = "VAULT_FORMER_ROOT_KEYS"
 ROOT_KEY_BYTES = 32
 COMMAND = "python manage.py vault_root_key"
+
+# Hashes of those that were in the sources of the documentation.
+_PUBLISHED = frozenset({"fd4020438927052c23885a36839887876cfb8032578ec6348337b8435945a24f"})
 
 
 @forgetful_class
@@ -85,6 +90,8 @@ def decode_root_key(text: str) -> RootKey:
     if len(set(material)) == 1:
         # What an example, a placeholder or a buffer that nobody filled looks like.
         raise ValueError("it is one byte repeated, which anybody can guess, and no random key.")
+    if is_guessable(material) or hashlib.sha256(material).hexdigest() in _PUBLISHED:
+        raise ValueError("it is a pattern, or a key that was published, which anybody can guess, and no random key.")
     return RootKey(material)
 
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vault_fields.embedded.events import Actor
+from vault_fields.placeholders import hashes_of_placeholders
 
 __all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "Bearers", "generate_bearer", "hash_bearer"]
 
@@ -15,16 +16,8 @@ DEFAULT_ENVIRONMENT = "default"
 # What to type for a key and its hash.
 COMMAND = "python manage.py vault_api_key"
 
-# Hashes of what is no secret: of nothing, of what examples put in a key's place, and of what everybody tries first.
-_NO_SECRETS = frozenset(
-    hashlib.sha256(text.encode()).hexdigest()
-    for text in (
-        "",
-        *("sk_example", "sk_KEY", "sk_…", "sk_...", "sk_", "KEY", "<key>", "your-api-key", "API key"),
-        *("test", "test1", "test2", "test3", "example", "sample", "demo", "dev", "key", "api_key", "bearer"),
-        *("secret", "password", "changeme", "change-me", "admin", "default", "vault", "token", "123456"),
-    )
-) | {
+# Hashes of what is no secret.
+_NO_SECRETS = frozenset(hashes_of_placeholders()) | {
     # Development versions of the documentation showed these two.
     "8eb00e4a6856cedb7bf399607860123b0e0a838668855f097c52f5ce5fe9afa7",
     "29d1d9f63a3b43b3ed216ab84cfd74d1736c36e10952743a69f3ccbbd860e1e6",

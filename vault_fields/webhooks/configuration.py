@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.frames import forgetful
 from vault_fields.keys import MAX_NAME_LENGTH
+from vault_fields.placeholders import is_placeholder
 
 __all__ = ["WebhookSettings", "webhook_settings"]
 
@@ -50,6 +51,8 @@ def webhook_settings() -> WebhookSettings:
     secrets = setting.get("secrets")
     if not isinstance(secrets, list | tuple) or not secrets or not all(map(_is_secret, secrets)):
         raise _misconfigured(f"secrets must be a list of secrets, of at least {MIN_SECRET_LENGTH} characters each.")
+    if any(map(is_placeholder, secrets)):
+        raise _misconfigured("one of secrets stands for a secret, as in an example, and is none: anybody can guess it.")
     item_name = setting.get("item_name", "organization_id")
     if not isinstance(item_name, str) or not 1 <= len(item_name) <= MAX_NAME_LENGTH:
         raise _misconfigured("item_name must be the name of an item of key contexts.")
