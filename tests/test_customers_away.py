@@ -75,8 +75,8 @@ def customer(request, tmp_path, settings, monkeypatch):
         if request.param == "served":
             served = stack.enter_context(closing(LocalVault("served", **local)))
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test"))]))))
-            options = {"api_key": "sk_test", "base_url": url, "max_retries": 0}
+            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
+            options = {"api_key": "sk_test_4f9Za81", "base_url": url, "max_retries": 0}
             entry = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": options}
         settings.VAULTS = {"default": entry}
         customer = Customer(served.service if request.param == "served" else vaults["default"].service)
