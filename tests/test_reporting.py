@@ -1,17 +1,31 @@
 """What Django's debug page, its mails and Sentry's events show of encrypted values, whatever Django's frames hold."""
 
+import html
+import json
+import re
 import sys
+from collections import UserList, deque
+from dataclasses import dataclass
+from datetime import date
+from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 from django.core.exceptions import ValidationError
-from django.db import transaction
-from django.db.models import Q, Value
+from django.db import models, transaction
+from django.db.models import F, Q, Value
+from django.forms import modelform_factory
 from django.test import RequestFactory, override_settings
+from django.test.utils import isolate_apps
+from django.utils.functional import SimpleLazyObject
 from django.views.debug import ExceptionReporter, get_default_exception_reporter_filter
 
-from tests.testapp.models import Patient
+from tests.testapp.models import Certificate, Organization, Patient
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.reporting import HIDDEN, ReporterFilter, before_send
+from vault_fields.fields import try_open
+from vault_fields.reporting import HIDDEN, Reporter, ReporterFilter, before_send
+from vault_fields.reporting.finding import Found, may_show_values
+from vault_fields.reporting.hiding import Hider
 from vault_fields.vaults import vaults
 
 # Neither stands in a line that a page shows around a frame.
@@ -208,6 +222,354 @@ def test_an_event_of_sentry_has_no_value(organization):
         "message": "hello",
         "extra": {"notes": HIDDEN},
     }
+
+
+# What a project makes of values, and has at hand when it fails.
+
+NUMBER = 47114711
+
+
+class Named(NamedTuple):
+    ssn: str
+    name: str
+
+
+@dataclass
+class Payload:
+    ssn: str
+    name: str = "Ada"
+
+
+@dataclass
+class Other:
+    content: object
+
+
+class Slots:
+    __slots__ = ("content", "ssn", "unset")
+    __fields__ = ("content", "ssn")
+
+    def __init__(self, content, ssn=None):
+        self.content, self.ssn = content, ssn
+
+    def __repr__(self):
+        return f"Slots({self.content!r}, {self.ssn!r})"
+
+
+class View:
+    """Shows nothing of what it has."""
+
+    def __init__(self, form):
+        self.form = form
+
+
+def _row(given, text):
+    return Patient(organization=given, notes=text)
+
+
+def _stored(given, **values):
+    return Patient.objects.create(organization=given, **values)
+
+
+HELD = {
+    "a_text": lambda given: (row := _row(given, f"x {SECRET}"), row.notes),
+    "two_lines": lambda given: (row := _row(given, f"one {SECRET}\ntwo {SECRET}"), row.notes),
+    "quotes": lambda given: (row := _row(given, f'it\'s "{SECRET}"'), [row.notes], f"{row.notes}!"),
+    "a_backslash": lambda given: (row := _row(given, f"\\ {SECRET} \u00e9 \u200b"), row.notes),
+    "a_long_text": lambda given: (row := _row(given, f"{SECRET} " * 600), row.notes),
+    "an_object_that_shows_a_text": lambda given: (row := _row(given, f"a\n'{SECRET}"), Other(row.notes)),
+    "json": lambda given: (row := _row(given, f"\u00e9\n{SECRET}"), json.dumps({"a": row.notes})),
+    "html": lambda given: (row := _row(given, f"<{SECRET}>"), html.escape(row.notes)),
+    "an_error": lambda given: (row := _row(given, SECRET), ValueError(f"no {row.notes}")),
+    "a_number_of_json": lambda given: (row := Patient(organization=given, history={"a": NUMBER}), row.history["a"]),
+    "a_column_under_another_name": lambda given: (
+        _stored(given, ssn=SECRET),
+        row := Patient.objects.annotate(number=F("ssn")).get(),
+        row.number,
+    ),
+    "an_attempt": lambda given: (row := _stored(given, ssn=SECRET), [found := try_open(row, "ssn")], str(found)),
+    "a_dataclass": lambda given: (Payload(SECRET), [Payload("123")]),
+    "a_named_tuple": lambda given: (Named(SECRET, "Ada"), [Named("123", "Ada")]),
+    "a_namespace": lambda given: SimpleNamespace(a=1, deep=[SimpleNamespace(ssn=SECRET)]),
+    "slots": lambda given: (Slots("a", SECRET), Slots("123", Payload(SECRET))),
+    "rows_of_values_by_names": lambda given: (_stored(given, ssn=SECRET), list(Patient.objects.values("ssn"))),
+    "named_rows_of_values": lambda given: (
+        _stored(given, ssn=SECRET),
+        list(Patient.objects.values_list("ssn", named=True)),
+    ),
+    "rows": lambda given: (row := _stored(given, ssn=SECRET), [row], {1: row}, deque([row]), UserList([row])),
+    "more_containers": lambda given: (row := _stored(given, ssn=SECRET), {1: row}.values(), frozenset([row]), {row}),
+    "a_row_in_an_object": lambda given: (row := _stored(given, ssn=SECRET), Other(row), Slots(row)),
+    "a_queryset": lambda given: (_stored(given, ssn=SECRET), Patient.objects.all()),
+    "a_queryset_that_was_read": lambda given: (_stored(given, ssn=SECRET), rows := Patient.objects.all(), list(rows)),
+    "a_lazy_row": lambda given: (row := _stored(given, ssn=SECRET), lazy := SimpleLazyObject(lambda: row), lazy.pk),
+    "a_form_of_a_view": lambda given: (view := View(_form(given)), view.form.cleaned_data["notes"]),
+    "a_pair": lambda given: [("ssn", SECRET)],
+    "an_url": lambda given: (RequestFactory().get("/", {"ssn": SECRET}), f"/?a=b&ssn__exact={SECRET}&page=2"),
+}
+
+
+def _form(organization):
+    form = modelform_factory(Patient, fields=["notes"])({"notes": SECRET})
+    assert form.is_valid()
+    return form
+
+
+@pytest.fixture
+def rows_named_by_values(monkeypatch):
+    monkeypatch.setattr(Patient, "__str__", lambda row: f"P {row.ssn} {row.notes}")
+
+
+def fail_with(hold, given):
+    kept = hold(given)
+    raise RuntimeError(len(repr(type(kept))))
+
+
+def event_of(error):
+    """As Sentry sends it."""
+
+    def spelled(value):
+        if isinstance(value, dict):
+            return {str(key): spelled(each) for key, each in value.items()}
+        return [spelled(each) for each in value] if isinstance(value, list | tuple) else repr(value)[:1024]
+
+    frames, traceback = [], error.__traceback__
+    while traceback is not None:
+        frame = traceback.tb_frame
+        variables = {name: spelled(value) for name, value in frame.f_locals.items()}
+        place = {"abs_path": frame.f_code.co_filename, "lineno": traceback.tb_lineno}
+        frames.append({**place, "module": frame.f_globals["__name__"], "vars": variables})
+        traceback = traceback.tb_next
+    return {"exception": {"values": [{"stacktrace": {"frames": frames}}]}}
+
+
+@pytest.mark.usefixtures("rows_named_by_values")
+@pytest.mark.parametrize("name", HELD)
+def test_what_a_project_has_at_hand_shows_no_value(organization, name):
+    with pytest.raises(RuntimeError) as caught:
+        fail_with(HELD[name], organization)
+    event = event_of(caught.value)
+    assert any(text in str(event) for text in (SECRET, str(NUMBER)))
+    shown = before_send(event, {"exc_info": (None, caught.value, None)})
+    kept = [frame["vars"]["kept"] for frame in shown["exception"]["values"][0]["stacktrace"]["frames"][-1:]]
+    assert not any(text in str(kept) for text in (SECRET, str(NUMBER), "123"))
+    table = re.findall(r'<td class="code"><pre>(.*?)</pre>', page(fail_with, HELD[name], organization), re.DOTALL)
+    assert table
+    assert not any(text in each for each in table for text in (SECRET, str(NUMBER)))
+
+
+@pytest.mark.usefixtures("rows_named_by_values")
+def test_rows_are_shown_by_class_and_key_and_no_query_is_run(organization, django_assert_num_queries):
+    row = _stored(organization, ssn=SECRET)
+    read = Patient.objects.all()
+    assert len(read) == 1
+    many = Patient.objects.all()
+    many._result_cache = [row] * 21
+
+    def fail():
+        unread = Patient.objects.all()
+        raise RuntimeError(len([row, read, many, unread.db]))
+
+    with django_assert_num_queries(0):
+        shown = html.unescape(page(fail))
+    assert f"<QuerySet [<Patient: {row.pk}>]>" in shown
+    assert f"<Patient: {row.pk}>, ...]>" in shown
+    assert "<QuerySet [<Patient: not loaded>]>" in shown
+    assert SECRET not in shown
+
+
+def test_rows_that_lead_to_encrypted_values_are_such_rows():
+    with isolate_apps("tests.testapp"):
+
+        class Booking(models.Model):
+            before = models.ForeignKey("self", on_delete=models.CASCADE)
+            patient = models.ForeignKey(Patient, on_delete=models.CASCADE)
+
+            class Meta:
+                app_label = "testapp"
+
+            def __str__(self):
+                return f"for {self.patient.ssn}"
+
+    assert may_show_values(Booking)
+    assert may_show_values(Certificate)
+    assert not may_show_values(Organization)
+
+    def fail(booking):
+        raise RuntimeError(booking.pk)
+
+    shown = html.unescape(page(fail, Booking(pk=4711, patient=Patient(ssn=SECRET))))
+    assert "<Booking: 4711>" in shown
+    assert SECRET not in shown
+
+
+def test_other_rows_are_shown_as_ever(organization):
+    def fail(kept):
+        raise RuntimeError(len(kept))
+
+    shown = html.unescape(page(fail, [organization, Organization.objects.all()]))
+    assert f"[<Organization: {organization}>," in shown
+    assert f"<QuerySet [<Organization: {organization}>" in shown
+
+
+def test_the_reporter_hides_queries_and_messages(organization, settings):
+    settings.DEFAULT_EXCEPTION_REPORTER = "vault_fields.reporting.Reporter"
+    settings.DEBUG = True
+    request = RequestFactory().get("/?a=b", {"ssn": SECRET, "page": "2"}, HTTP_REFERER=f"http://x/?notes={SECRET}&c=d")
+
+    def fail(request):
+        row = Patient(organization=organization, ssn=SECRET)
+        try:
+            raise ValueError(f"not {row.ssn}")
+        except ValueError as error:
+            raise RuntimeError(f"nor {row.ssn}") from error
+
+    for _ in range(2):
+        try:
+            fail(request)
+        except RuntimeError as error:
+            error.add_note(f"but {SECRET}")
+            reporter = Reporter(request, *sys.exc_info())
+            shown = reporter.get_traceback_html() + reporter.get_traceback_text()
+    assert SECRET not in shown
+    assert f"ssn={HIDDEN}&amp;page=2" in shown
+    assert f"http://x/?notes={HIDDEN}&amp;c=d" in shown
+    assert "&#x27;2&#x27;" in shown
+    try:
+        raise RuntimeError("without a request")
+    except RuntimeError:
+        assert "without a request" in Reporter(None, *sys.exc_info()).get_traceback_html()
+
+
+def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something():
+    # Too short to be found for what it is.
+    held = {"ssn": "xyz", "name": "Ada"}
+    hidden = {"ssn": HIDDEN, "name": "Ada"}
+    event = {
+        "level": "error",
+        "user": {**held, "id": 1},
+        "tags": {**held},
+        "logentry": {"message": "%(ssn)s", "params": {**held}},
+        "contexts": {
+            "form": {**held},
+            "notes": {"text": "xyz"},
+            "history": None,
+            "runtime": {"name": "CPython"},
+            "os": None,
+            "trace": {"trace_id": "1", "data": {**held}},
+        },
+        "breadcrumbs": {"values": [{"data": {**held}}, {"message": "x"}, {"data": {"target": "/?ssn=xyz"}}]},
+        "spans": [{"data": {**held}, "description": "GET /?a=b&notes=xyz"}],
+        "request": {
+            "url": "/?notes=xyz#top",
+            "query_string": [["ssn", "xyz"], ["page", "2"]],
+            "cookies": {**held},
+            "headers": {"Referer": "http://x/?a-1-ssn__exact=xyz&page=2"},
+        },
+    }
+    assert before_send(event, {}) == {
+        "level": "error",
+        "user": {**hidden, "id": 1},
+        "tags": hidden,
+        "logentry": {"message": "%(ssn)s", "params": hidden},
+        "contexts": {
+            "form": hidden,
+            "notes": {"text": HIDDEN},
+            "history": {},
+            "runtime": {"name": "CPython"},
+            "os": None,
+            "trace": {"trace_id": "1", "data": hidden},
+        },
+        "breadcrumbs": {"values": [{"data": hidden}, {"message": "x"}, {"data": {"target": f"/?ssn={HIDDEN}"}}]},
+        "spans": [{"data": hidden, "description": f"GET /?a=b&notes={HIDDEN}"}],
+        "request": {
+            "url": f"/?notes={HIDDEN}#top",
+            "query_string": [("ssn", HIDDEN), ("page", "2")],
+            "cookies": hidden,
+            "headers": {"Referer": f"http://x/?a-1-ssn__exact={HIDDEN}&page=2"},
+        },
+    }
+    assert before_send({"request": {"query_string": "ssn=xyz&page=2"}}, {}) == {
+        "request": {"query_string": f"ssn={HIDDEN}&page=2"}
+    }
+
+
+def test_every_stack_trace_of_an_event_is_looked_through(organization):
+    row = Patient(organization=organization, ssn=SECRET)
+    assert row.ssn == SECRET
+
+    def trace():
+        frames = [
+            {"module": "django.db", "vars": {"a": "1"}},
+            {"module": "shop", "vars": {"b": f"'{SECRET}'", "c": "1"}},
+        ]
+        return {"stacktrace": {"frames": frames}}
+
+    event = {"exception": {"values": [trace()]}, "threads": {"values": [trace()]}, **trace()}
+    shown = before_send(event, {})
+    for each in (shown, *shown["exception"]["values"], *shown["threads"]["values"]):
+        assert each["stacktrace"]["frames"] == [
+            {"module": "django.db"},
+            {"module": "shop", "vars": {"b": HIDDEN, "c": "1"}},
+        ]
+
+
+def test_values_in_the_members_of_a_group_are_known(organization):
+    def fail():
+        row = Patient(organization=organization, ssn=SECRET)
+        raise ValueError(len(row.ssn))
+
+    with pytest.raises(ValueError) as caught:
+        fail()
+    group = ExceptionGroup("both", [caught.value])
+    event = {"message": f"not {SECRET}"}
+    assert before_send(event, {"exc_info": (type(group), group, None)}) == {"message": HIDDEN}
+
+
+def test_of_a_function_that_called_itself_either_call_is_hidden(organization):
+    def fail(depth, kept):
+        row = Patient(organization=organization, history={"a": NUMBER})
+        if not depth:
+            raise RuntimeError(len(row.history))
+        fail(depth - 1, row.history["a"])
+
+    with pytest.raises(RuntimeError) as caught:
+        fail(2, 0)
+    shown = before_send(event_of(caught.value), {"exc_info": (None, caught.value, None)})
+    frames = shown["exception"]["values"][0]["stacktrace"]["frames"]
+    assert [frame["vars"]["kept"] for frame in frames[1:]] == [HIDDEN, HIDDEN, HIDDEN]
+
+
+@pytest.mark.usefixtures("rows_named_by_values")
+def test_rows_that_only_an_event_names_are_hidden():
+    frames = [{"module": "shop", "vars": {"a": f"<Patient: P {SECRET}>", "b": "<Patient: Patient object (1)>"}}]
+    event = before_send({"stacktrace": {"frames": frames}}, {})
+    assert event["stacktrace"]["frames"][0]["vars"] == {"a": HIDDEN, "b": "<Patient: Patient object (1)>"}
+
+
+def test_what_is_lazy_is_not_evaluated():
+    def fail():
+        raise AssertionError
+
+    lazy = SimpleLazyObject(fail)
+    assert Hider([{"ssn": lazy, "more": [lazy]}]).value([lazy])[0] is lazy
+
+
+def test_what_calls_it_is_not_searched():
+    namespace = {"__name__": "sentry_sdk.client", "before_send": before_send}
+    exec("def send(ssn): return before_send({'message': 'not ' + ssn}, {})", namespace)
+    assert namespace["send"]("abcdef") == {"message": "not abcdef"}
+
+
+def test_dates_of_json_are_found():
+    found = Found({"ssn"}, [{"ssn": {"born": date(1979, 1, 1), "few": 3, "done": True, "many": NUMBER}}])
+    assert [found.are(each) for each in (date(1979, 1, 1), 3, True, NUMBER, "text")] == [
+        True,
+        False,
+        False,
+        True,
+        False,
+    ]
 
 
 def test_errors_of_forms_are_no_values(organization):

@@ -1,0 +1,200 @@
+"""The values of encrypted fields that some frames hold, and how a report may spell them."""
+
+import html
+import json
+import sys
+from collections import deque
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import suppress
+from datetime import date, time
+from decimal import Decimal
+from types import FrameType, FunctionType, MemberDescriptorType, ModuleType, SimpleNamespace, TracebackType
+from typing import Any
+from urllib.parse import quote, quote_plus
+from uuid import UUID
+
+from django.apps import apps
+from django.db.models import Model, QuerySet, Value
+from django.forms import BaseForm
+from django.http import HttpRequest
+from django.utils.functional import LazyObject, empty
+
+from vault_fields.fields.attempts import Attempt
+from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.sealed import Pending, Sealed
+
+__all__ = ["Found", "attributes", "evaluated", "frames_of", "is_named", "items", "may_show_values", "names_of_fields"]
+
+# Of what is shorter every report is full.
+_SHORTEST = 4
+# A report may cut a text off; this much of it tells.
+_LONGEST = 100
+_DEEPEST = 16
+# From a variable over the attributes of objects: to the row of a form of a view.
+_ATTRIBUTES = 3
+_PLAIN = str | bytes | int | float | None | type | ModuleType | FunctionType
+_MACHINERY = sys.stdlib_module_names | {"django", "sentry_sdk", "vault_fields"}
+_EXACT = int | float | Decimal | date | time | UUID
+
+
+def _is_machinery(kind: type) -> bool:
+    """Whether such objects lead everywhere, and to no values that are not nearer by."""
+    top = kind.__module__.partition(".")[0]
+    return top in _MACHINERY and not issubclass(kind, BaseForm | HttpRequest | SimpleNamespace | BaseException)
+
+
+def names_of_fields() -> set[str]:
+    return {
+        name for model in apps.get_models() for field in encrypted_fields(model) for name in (field.name, field.attname)
+    }
+
+
+def is_named(name: object, names: Collection[str]) -> bool:
+    """Whether this is the name of an encrypted field, in a form with a prefix, with a lookup, or private, too."""
+    return isinstance(name, str) and name.rpartition("-")[2].lstrip("_").partition("__")[0] in names
+
+
+def may_show_values(model: type[Model], seen: frozenset[type[Model]] = frozenset()) -> bool:
+    """Whether ``__str__`` has encrypted values at hand: those of the row, or of one that its foreign keys lead to."""
+    if next(iter(encrypted_fields(model)), None) is not None:
+        return True
+    related = {field.related_model for field in model._meta.concrete_fields if field.is_relation}
+    seen |= {model}
+    return any(isinstance(each, type) and each not in seen and may_show_values(each, seen) for each in related)
+
+
+def evaluated(value: Any) -> Any:
+    """What a lazy object stands for, if that is known already. Nothing is evaluated to be shown."""
+    while issubclass(type(value), LazyObject) and value._wrapped is not empty:
+        value = value._wrapped
+    return value
+
+
+def items(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
+    """Of those that have several values for a name, as forms have, all."""
+    return list(dict.items(value) if isinstance(value, dict) else value.items())
+
+
+def attributes(value: Any) -> dict[str, Any]:
+    """What an object holds. No property is evaluated."""
+    held = dict(getattr(value, "__dict__", {}))
+    for cls in type(value).__mro__:
+        for name, member in vars(cls).items():
+            if isinstance(member, MemberDescriptorType):
+                with suppress(AttributeError):
+                    held[name] = member.__get__(value)
+    return held
+
+
+def frames_of(error: BaseException | None) -> Iterator[tuple[FrameType, int]]:
+    """All frames of an exception, of what it came from, and of those in a group, each with its line."""
+    seen: set[int] = set()
+    pending = [error]
+    while pending:
+        each = pending.pop()
+        if each is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        pending += each.__cause__, each.__context__
+        if isinstance(each, BaseExceptionGroup):
+            pending += each.exceptions
+        traceback: TracebackType | None = each.__traceback__
+        while traceback is not None:
+            yield traceback.tb_frame, traceback.tb_lineno
+            traceback = traceback.tb_next
+
+
+class Found:
+    """The values of rows, and what stands under the names of fields, in some variables; not in the report itself."""
+
+    def __init__(self, names: Collection[str], frames: Iterable[Mapping[str, Any]], report: Any = None) -> None:
+        self._names = names
+        self._texts: set[str] = set()
+        self._exact: set[Any] = set()
+        # What is nearest first, so that each is seen where there is most left to go. They are kept: ids are not reused.
+        self._seen: dict[int, Any] = {id(report): report}
+        self._pending: deque[tuple[Any, int, int]] = deque((variables, _DEEPEST, _ATTRIBUTES) for variables in frames)
+        while self._pending:
+            self._visit(*self._pending.popleft())
+        self._needles = tuple({needle for text in self._texts for needle in _spellings(text[:_LONGEST])})
+        self._seen.clear()
+
+    def stand_in(self, shown: str) -> bool:
+        return any(needle in shown for needle in self._needles)
+
+    def are(self, value: Any) -> bool:
+        """Whether it is a number, or another value that is no text, out of one that is encrypted."""
+        return isinstance(value, _EXACT) and not isinstance(value, bool) and value in self._exact
+
+    def _visit(self, value: Any, depth: int, deep: int) -> None:
+        value = evaluated(value)
+        if depth == 0 or issubclass(type(value), _PLAIN | LazyObject) or id(value) in self._seen:
+            return
+        self._seen[id(value)] = value
+        if isinstance(value, Attempt):
+            self._take(attributes(value)["_value"])
+        elif isinstance(value, Model):
+            self._visit_row(value, depth, deep)
+        elif isinstance(value, QuerySet):
+            self._pending.append((value._result_cache, depth - 1, deep))
+        elif isinstance(value, Mapping):
+            self._visit_names(items(value), depth, deep)
+        elif isinstance(value, list | tuple | set | frozenset | deque):
+            if isinstance(value, tuple) and len(value) == 2 and is_named(value[0], self._names):
+                self._take(value[1])
+            self._visit_names(zip(getattr(value, "_fields", range(len(value))), value, strict=False), depth, deep)
+        elif deep and not _is_machinery(type(value)):
+            self._visit_names(attributes(value).items(), depth, deep - 1)
+
+    def _visit_names(self, pairs: Iterable[tuple[Any, Any]], depth: int, deep: int) -> None:
+        for name, each in pairs:
+            if is_named(name, self._names):
+                self._take(each)
+            self._pending.append((each, depth - 1, deep))
+
+    def _visit_row(self, row: Model, depth: int, deep: int) -> None:
+        columns = {field.attname for field in row._meta.concrete_fields} if may_show_values(type(row)) else None
+        for name, held in list(vars(row).items()):
+            # What is no column was annotated, and may be a column under another name.
+            if name in self._names or (columns is not None and name not in columns and not name.startswith("_")):
+                self._take(held)
+        for cache in (row._state.fields_cache, vars(row).get("_prefetched_objects_cache")):
+            self._pending.append((cache, depth - 1, deep))
+
+    def _take(self, held: Any) -> None:
+        pending = [held]
+        while pending:
+            each = evaluated(pending.pop())
+            if issubclass(type(each), LazyObject):
+                continue
+            if isinstance(each, Pending | Value):
+                pending.append(each.value)
+            elif isinstance(each, Sealed):
+                pending.append(each.opened.value if each.opened is not None else None)
+            elif isinstance(each, str):
+                if len(each.strip("*")) >= _SHORTEST:  # What is hidden already is no value.
+                    self._texts.add(each)
+            elif isinstance(each, _EXACT):
+                if not isinstance(each, int | float | Decimal) or abs(each) >= 10 ** (_SHORTEST - 1):
+                    self._exact.add(each)
+            elif isinstance(each, Mapping | list | tuple | set | frozenset) and id(each) not in self._seen:
+                self._seen[id(each)] = each
+                pending += [part for _, part in items(each)] if isinstance(each, Mapping) else each
+
+
+def _spellings(text: str) -> Iterator[str]:
+    """As it is, and within the ``repr`` of a text or of what holds it, in JSON, in HTML, and in a URL."""
+    bare = text.encode("utf-8", "surrogatepass")
+    for form in {
+        text,
+        html.escape(text),
+        json.dumps(text)[1:-1],
+        json.dumps(text, ensure_ascii=False)[1:-1],
+        quote(bare),
+        quote_plus(bare),
+    }:
+        yield form
+        # Which quotes are escaped depends on what else stands in the text around it.
+        escaped = repr("'\"" + form)[4:-1]
+        yield escaped
+        yield escaped.replace("\\'", "'")
