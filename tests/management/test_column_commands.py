@@ -304,3 +304,13 @@ def test_decrypt_reports_what_it_leaves_alone(legacy, execute):
     assert "its companion 'text_keys' is empty" in told
     assert error == "1 row was left alone."
     assert "testapp.Patient.ssn" in run("vault_decrypt", "testapp.Patient", "ssn")[2]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_table_without_its_migrations_is_told_in_one_sentence(monkeypatch):
+    monkeypatch.setattr(Legacy._meta, "db_table", "testapp_nowhere")
+    _, _, error = run("vault_encrypt", "testapp.Legacy")
+    assert error.startswith("The database: ")
+    assert "testapp_nowhere" in error
+    assert error.endswith("Are all migrations applied? What was written before stays; the command can be run again.")
+    assert "\n" not in error

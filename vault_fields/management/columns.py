@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model
 
 from vault_fields.backfill import BATCH_SIZE, BackfillReport
@@ -122,6 +122,10 @@ class ColumnCommand(BaseCommand):
             raise CommandError(str(error)) from error
         except VaultFieldsError as error:
             raise CommandError(f"{error} {_GOES_ON}") from error
+        except DatabaseError as error:
+            # Mostly a column that is not there yet. What a driver says may go on for lines, with the statement in them.
+            said = str(error).partition("\n")[0]
+            raise CommandError(f"The database: {said} Are all migrations applied? {_GOES_ON}") from error
 
 
 def _positive(text: str) -> int:
