@@ -43,9 +43,11 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Silent]]:
 
     assert isinstance(KINDS, dict)
     monkeypatch.setitem(KINDS, "silent", Provider)
+    # Those of other tests may be there for as long as this process lives.
+    before = set(threading.enumerate())
     yield Provider
     Provider.woken.set()
-    for thread in threading.enumerate():
+    for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("vault-"):
             thread.join(60)
 
