@@ -38,6 +38,10 @@ ADD_COMPANION = 'migrations.AddField("patient", "number_keys", CompanionField())
 OWN = "migrations.RunPython(print)"
 
 
+def separately(database="", state=""):
+    return f"migrations.SeparateDatabaseAndState([{database}], [{state}])"
+
+
 def check(project, lab, *operations):
     project.migration("0001_initial", CREATE)
     for number, operation in enumerate(operations, start=2):
@@ -213,8 +217,74 @@ def test_w020_column_of_another_model(project, lab, operation):
 
 
 @pytest.mark.parametrize("operations", [
+    [TO_UUID, OWN], [f"{TO_UUID}, {OWN}"], [OWN, TO_UUID], [separately(TO_UUID, TO_UUID)], [TO_UUID, separately()],
+], ids=["later", "in the same migration", "in one before", "separately", "separately later"])  # fmt: skip
+def test_w020_what_comes_too_late_does_not_silence_it(project, lab, operations):
+    assert only(check(project, lab, *operations)).id == "vault_fields.W020"
+
+
+@pytest.mark.parametrize("later", [OWN, separately(OWN), separately(), separately(state=RENAME)])
+@pytest.mark.parametrize(("change", "code"), [(SHARED, "E029"), (BOUND, "E030"), (OTHER, "E031")])
+def test_what_runs_in_a_later_migration_makes_no_change_good(project, lab, change, code, later):
+    assert only(check(project, lab, change, later)).id == f"vault_fields.{code}"
+
+
+def test_e029_is_told_of_a_change_in_the_state_alone(project, lab):
+    assert only(check(project, lab, separately(state=SHARED))).id == "vault_fields.E029"
+
+
+TWO = """
+migrations.CreateModel("Two", [
+    ("id", models.BigAutoField(primary_key=True)),
+    ("tenant", models.IntegerField()),
+    ("a", EncryptedTextField(key_context=["tenant"], keys_field="k1")),
+    ("b", EncryptedTextField(key_context=["tenant"], keys_field="k2")),
+    ("k1", CompanionField()),
+    ("k2", CompanionField()),
+])
+"""
+
+
+def keys(field, companion):
+    declared = f'EncryptedTextField(key_context=["tenant"], keys_field="{companion}")'
+    return f'migrations.AlterField("two", "{field}", {declared})'
+
+
+def renames(*pairs):
+    return [f'migrations.RenameField("two", "{old}", "{new}")' for old, new in pairs]
+
+
+EXCHANGED = renames(("k1", "kx"), ("k2", "k1"), ("kx", "k2"))
+
+
+@pytest.mark.parametrize("operations", [
+    [*EXCHANGED, keys("a", "k2"), keys("b", "k1")],
+    [keys("a", "k2"), keys("b", "k1"), *EXCHANGED],
+    [EXCHANGED[0], keys("a", "kx"), EXCHANGED[1], keys("b", "k1"), EXCHANGED[2], keys("a", "k2")],
+    [*EXCHANGED, *renames(("a", "c")), keys("c", "k2"), keys("b", "k1")],
+], ids=["before", "after", "between", "with a field"])  # fmt: skip
+def test_companions_that_change_their_names_keep_their_keys(project, lab, operations):
+    assert check(project, lab, TWO, *operations) == []
+
+
+def test_companions_may_change_their_names_in_one_migration(project, lab):
+    assert check(project, lab, TWO, ", ".join([*EXCHANGED, keys("a", "k2"), keys("b", "k1")])) == []
+
+
+@pytest.mark.parametrize("operations", [
+    [keys("a", "k2"), keys("b", "k1")],
+    [*EXCHANGED[:2], keys("a", "k2"), keys("b", "k1")],
+    [*EXCHANGED, *EXCHANGED, keys("a", "k2"), keys("b", "k1")],
+    [*EXCHANGED[:2], 'migrations.RemoveField("two", "kx")', *renames(("k1", "kx"), ("kx", "k2")), keys("a", "k2")],
+], ids=["not renamed", "not to the end", "twice", "taken away"])  # fmt: skip
+def test_e029_companions_that_change_places_without_their_names(project, lab, operations):
+    found = check(project, lab, TWO, *operations)
+    assert {message.id for message in found} == {"vault_fields.E029"}
+    assert "testapp.two.a" in found[0].msg
+
+
+@pytest.mark.parametrize("operations", [
     [DECRYPT, TO_UUID, ENCRYPT],
-    [TO_UUID, OWN],
     [f"{OWN}, {TO_UUID}"],
     [column("BigIntegerField(null=True, verbose_name='o', default=3)")],
     [column("CharField(max_length=20)")],
@@ -222,7 +292,7 @@ def test_w020_column_of_another_model(project, lab, operation):
     [column("SlugField(max_length=80)", "slug")],
     [column("IntegerField()", "note")],
     [ORGANIZATION, column("CharField(max_length=21, primary_key=True)", "code", "organization")],
-], ids=range(9))  # fmt: skip
+], ids=range(8))  # fmt: skip
 def test_columns_that_keep_their_spelling_are_no_mistake(project, lab, operations):
     assert check(project, lab, *operations) == []
 
@@ -256,7 +326,13 @@ def test_a_column_that_is_not_there_is_another_checks_affair(project, lab, field
     [BOTH, 'RekeyField("patient", "ssn")', OTHER],
     [JSON, 'TextToJSON("patient", "ssn")'],
     ['TextToJSON("patient", "ssn")', JSON],
-    [BOUND, OWN],
+    [f"{BOUND}, {OWN}"],
+    [f"{SHARED}, {OWN}"],
+    [f"{OTHER}, {separately(OWN)}"],
+    [f"{SHARED}, {RENAME_FIELD}, {OWN}", RENAME, SHARED.replace('"ssn"', '"number"').replace('"k"', '"k2"')],
+    [JSON, OWN],
+    [separately(DECRYPT), separately(state=BOUND), ENCRYPT],
+    [separately(MOVE), separately(state=SHARED)],
     [f"{OWN}, {BOUND}"],
     [MOVE, SHARED, RENAME, alter(', keys_field="k2"')],
     [MOVE, SHARED, alter(', keys_field="k2"'), RENAME],

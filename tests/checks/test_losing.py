@@ -25,6 +25,10 @@ migrations.RenameField("patient", "ssn", "number"), migrations.RenameField("pati
 """
 
 
+def separately(database="", state=""):
+    return f"migrations.SeparateDatabaseAndState([{database}], [{state}])"
+
+
 def check(project, lab, *operations):
     project.migration("0001_initial", CREATE)
     for number, operation in enumerate(operations, start=2):
@@ -42,6 +46,13 @@ def check(project, lab, *operations):
     ['DecryptField("patient", "note")', PLAIN],
     ["migrations.RunPython(migrations.RunPython.noop)", PLAIN],
     ['DecryptField("patient", "ssn")', REMADE_FIELD, PLAIN],
+    [separately(state=f"{WITHOUT_KEYS}, {PLAIN}")],
+    [separately(PLAIN)],
+    [separately(PLAIN, PLAIN)],
+    [separately(state=separately(state=PLAIN))],
+    [separately(), PLAIN],
+    [separately('DecryptField("patient", "ssn"), EncryptField("patient", "ssn")'), PLAIN],
+    [f'migrations.AlterModelOptions("patient", {{"managed": False}}), {PLAIN}'],
     ['DecryptField("patient", "ssn")', f'migrations.DeleteModel("Patient"), {CREATE}', PLAIN],
 ])  # fmt: skip
 def test_e028_field_that_is_made_plain_undecrypted(project, lab, operations):
@@ -58,6 +69,11 @@ def test_e028_field_that_is_made_plain_undecrypted(project, lab, operations):
     ['DecryptField("patient", "ssn")', RENAMED_MODEL, PLAIN.replace("patient", "person")],
     ['DecryptField("patient", "ssn")', RENAMED_FIELD, PLAIN.replace("ssn", "number")],
     ["migrations.RunPython(print)", PLAIN],
+    [separately("migrations.RunPython(print)"), PLAIN],
+    [separately("migrations.RunPython(print)", PLAIN)],
+    [separately('DecryptField("patient", "ssn")', f"{WITHOUT_KEYS}, {PLAIN}")],
+    [separately(state=f'{PLAIN}, {WITHOUT_KEYS}, migrations.RemoveField("patient", "ssn")')],
+    [separately(state=f'migrations.DeleteModel("Patient"), {CREATE.strip()}')],
     ['migrations.RunSQL("UPDATE testapp_patient SET ssn = NULL")', PLAIN],
     [f'{WITHOUT_KEYS}, migrations.RemoveField("patient", "ssn")'],
     ['migrations.DeleteModel("Patient")'],

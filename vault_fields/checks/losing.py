@@ -14,7 +14,7 @@ from vault_fields.checks.models import models_of
 from vault_fields.fields.base import EncryptedField
 from vault_fields.operations import DecryptField, EncryptField
 from vault_fields.renames import all_migrations
-from vault_fields.schemachange.effects import Effect
+from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Place, place_after
 from vault_fields.schemachange.plan import is_foreign
@@ -55,6 +55,8 @@ class _History:
                 self.unsettled.setdefault((app_label, loss.model.name_lower, loss.field), loss)
 
     def _apply(self, name: str, app_label: str, operation: Any) -> list[Loss]:
+        if isinstance(operation, ops.SeparateDatabaseAndState):
+            return self._apply_separately(name, app_label, operation)
         key = (app_label, getattr(operation, "model_name_lower", ""))
         place = (*key, getattr(operation, "name", ""))
         present = self.state.models.get(key)
@@ -89,6 +91,14 @@ class _History:
             and not loss.is_still_encrypted
             and (*key, loss.field) not in self._decrypted
         ]
+
+    def _apply_separately(self, name: str, app_label: str, operation: ops.SeparateDatabaseAndState) -> list[Loss]:
+        """What it does to the database, from the state that there is; and what it does to the state alone."""
+        database = _History()
+        database.state, database._decrypted = unrendered(self.state), self._decrypted
+        found = [loss for inner in operation.database_operations for loss in database._apply(name, app_label, inner)]
+        self._decrypted = database._decrypted
+        return found + [loss for inner in operation.state_operations for loss in self._apply(name, app_label, inner)]
 
 
 def _lost(loss: Loss) -> CheckMessage:
