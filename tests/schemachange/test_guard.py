@@ -404,6 +404,53 @@ def test_companions_that_are_taken_for_one_another_are_noticed(project):
     assert project.tables() == before
 
 
+@pytest.mark.parametrize("foreign", [RunPython(do_nothing, do_nothing), RunSQL("SELECT 1", "SELECT 1")])
+def test_companions_that_are_taken_for_one_another_are_noticed_whatever_follows(project, foreign):
+    # Of one context, they would have the same data key.
+    other = EncryptedTextField(key_context={"kind": "tenant"}, null=True)
+    project.write("0001", note(a=text(), a_keys=CompanionField(), b=other, b_keys=CompanionField()))
+    project.migrate()
+    project.model("note").objects.create(tenant="t", a="a", b="b")
+    before = project.tables()
+    project.write("0002", *EXCHANGED)
+    project.write("0003", foreign)
+    with pytest.raises(MigrationRefused, match=r"Note\.c: 1 rows have their data keys in another column"):
+        project.migrate()
+    assert project.tables() == before
+
+
+def of_another_context(**options):
+    return EncryptedTextField(key_context={"kind": "tenant"}, null=True, **options)
+
+
+def test_an_operation_of_ones_own_may_stand_between_renames(project):
+    project.write("0001", note(a=text(), a_keys=CompanionField(), b=of_another_context(), b_keys=CompanionField()))
+    project.migrate()
+    project.model("note").objects.create(tenant="t", a="a", b="b")
+    renames = [RenameField("note", "a_keys", "x"), RenameField("note", "b_keys", "a_keys")]
+    declared = [AlterField("note", "a", text(keys_field="x"))]
+    declared.append(AlterField("note", "b", of_another_context(keys_field="a_keys")))
+    project.write("0002", *renames, RunSQL("SELECT 1", "SELECT 1"), *declared)
+    project.migrate()
+    assert project.model("note").objects.values_list("a", "b").get() == ("a", "b")
+
+
+@pytest.mark.parametrize("declared_last", [True, False])
+def test_shared_companions_may_change_their_names(project, declared_last):
+    fields = {"a": text(keys_field="k1"), "b": of_another_context(keys_field="k2")}
+    project.write("0001", note(**fields, k1=CompanionField(), k2=CompanionField()))
+    project.migrate()
+    project.model("note").objects.create(tenant="t", a="a", b="b")
+    renames = [RenameField("note", old, new) for old, new in [("k1", "kx"), ("k2", "k1"), ("kx", "k2")]]
+    declared = [AlterField("note", "a", text(keys_field="k2"))]
+    declared.append(AlterField("note", "b", of_another_context(keys_field="k1")))
+    project.write("0002", *(renames + declared if declared_last else declared + renames))
+    project.migrate()
+    assert project.model("note").objects.values_list("a", "b").get() == ("a", "b")
+    project.migrate("0001")
+    assert project.model("note").objects.values_list("a", "b").get() == ("a", "b")
+
+
 def of_another_kind(*others):
     boolean = {"a": models.BooleanField(null=True), "b": models.BooleanField(null=True)}
     return [*others, AddField("note", "a_keys", CompanionField()), AlterField("note", "a", text())], boolean

@@ -13,6 +13,7 @@ from django.db.migrations.operations import (
     RenameField,
     RenameModel,
     RunPython,
+    RunSQL,
     SeparateDatabaseAndState,
 )
 
@@ -367,6 +368,60 @@ def test_operations_of_ones_own_that_leave_the_spelling_are_noticed_in_time(proj
     with pytest.raises(MigrationRefused) as refusal:
         project.migrate()
     assert "Nothing was migrated" not in str(refusal.value)
+    assert values(project) == ["secret", None]
+
+
+NOTHING = RunPython(do_nothing, do_nothing)
+LATE = {
+    "in the next migration": [[alter(models.IntegerField())], [NOTHING]],
+    "in the same migration": [[alter(models.IntegerField()), NOTHING]],
+    "in SQL": [[alter(models.IntegerField())], [RunSQL("SELECT 1", "SELECT 1")]],
+    "before and behind": [[NOTHING, alter(models.IntegerField()), NOTHING]],
+    "declared, and another migration": [[TO_OTHER, alter(text({"tenant": "other"}), "a")], [NOTHING]],
+    "declared, and the column removed": [
+        [TO_OTHER, alter(text({"tenant": "other"}), "a"), RemoveField("note", "tenant"), NOTHING]
+    ],
+}
+
+
+@pytest.mark.parametrize("migrations", LATE.values(), ids=LATE)
+def test_what_runs_behind_a_change_does_not_keep_it_from_being_judged(project, migrations):
+    made(project, char(), "007")
+    tables = project.tables()
+    for number, operations in enumerate(migrations, start=2):
+        project.write(f"{number:04}", *operations)
+    with pytest.raises(MigrationRefused, match=r"Note\.a has 1 rows"):
+        project.migrate()
+    if migrations[0][0] is not NOTHING:
+        assert project.tables() == tables
+    assert values(project) == ["secret", None]
+
+
+def test_what_runs_behind_a_change_that_values_bear_is_let_pass(project):
+    made(project, char(), "7")
+    project.write("0002", alter(models.IntegerField()))
+    project.write("0003", NOTHING)
+    project.migrate()
+    assert values(project) == ["secret", None]
+
+
+def copy_back(apps, schema_editor):
+    (label,) = [config.label for config in apps.get_app_configs() if config.label.startswith("changed")]
+    apps.get_model(label, "note").objects.update(tenant=models.F("other"))
+
+
+def test_a_column_that_is_replaced_and_filled_can_come_back(project):
+    made(project, char(null=True), "acme")
+    project.write(
+        "0002",
+        TO_OTHER,
+        RunPython(copy_tenant, copy_back),
+        alter(text({"tenant": "other"}), "a"),
+        RemoveField("note", "tenant"),
+    )
+    project.migrate()
+    assert values(project) == ["secret", None]
+    project.migrate("0001")
     assert values(project) == ["secret", None]
 
 

@@ -28,6 +28,7 @@ from vault_fields.schemachange.comparing import differing_rows
 from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Column
+from vault_fields.schemachange.plain import made_plain, made_plain_by_plan
 from vault_fields.schemachange.plan import (
     encrypted_columns,
     exchanged_companions,
@@ -58,6 +59,8 @@ def install_guard() -> None:
         (AddField, "database_backwards", True),
     ):
         wrap(cls, name, functools.partial(_change_database, backwards=backwards), mark=_MARK)
+    for name in ("database_forwards", "database_backwards"):
+        wrap(SeparateDatabaseAndState, name, _change_state, mark=_MARK)
 
 
 def _migrate(
@@ -86,10 +89,9 @@ def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
         yield
         return
     migrations = planned_effects(executor, plan, state)
+    afterwards = functools.cache(functools.partial(state_afterwards, executor, plan, state))
     with _answered("Nothing was migrated"):
-        _require_sound(
-            migrations, state, functools.partial(state_afterwards, executor, plan, state), executor.connection
-        )
+        _require_sound(migrations, state, afterwards, executor.connection)
     token = _on_purpose.set(_on_purpose.get() | losses_on_purpose(migrations) | left_to_others(migrations))
     try:
         yield
@@ -121,6 +123,10 @@ def _require_sound(
     for loss, table, column, companion, keys in unsettled_losses(migrations, connection.alias):
         if rows := _encrypted_rows(connection, table, column, companion, keys):
             refused.append(refusals.lost(loss, rows))
+            lost.add((table, column))
+    for label, table, column, companion in made_plain_by_plan(state, migrations, afterwards, connection.alias):
+        if (table, column) not in lost and (rows := _rows_with_keys(connection, table, column, companion)):
+            refused.append(refusals.read_as_stored(label, rows))
             lost.add((table, column))
     for label, table, column, companion, keys in exchanged_companions(migrations):
         if (table, column) in lost:
@@ -177,9 +183,39 @@ def _change_database(
         effect = Effect("", app_label, self, from_state, to_state, backwards)
         with _answered(f'"{self.describe()}" was not run'):
             _require_no_loss(effect, schema_editor.connection)
+            if _makes_plain(effect):
+                _require_read(from_state, to_state, schema_editor.connection)
             if (id(self), "") not in _on_purpose.get():
                 _require_no_respelling(effect, schema_editor.connection)
     return original(self, app_label, schema_editor, from_state, to_state)
+
+
+def _change_state(
+    original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
+) -> Any:
+    """Afterwards, since what it does to the database may decrypt first; that is judged by itself."""
+    result = original(self, app_label, schema_editor, from_state, to_state)
+    if not schema_editor.collect_sql:
+        with _answered(f'"{self.describe()}" does not count'):
+            _require_read(from_state, to_state, schema_editor.connection)
+    return result
+
+
+def _makes_plain(effect: Effect) -> bool:
+    """Whether it does to a field what `_require_no_loss` does not ask about where Django does not manage the table."""
+    operation: Any = effect.operation
+    if not isinstance(operation, AlterField) or (id(operation), operation.name) in _on_purpose.get():
+        return False
+    before, after = effect.model_before(operation.model_name), effect.model_after(operation.model_name)
+    return isinstance(before.fields.get(operation.name), EncryptedField) and not isinstance(
+        after.fields.get(operation.name), EncryptedField
+    )
+
+
+def _require_read(before: Any, after: Any, connection: Any) -> None:
+    for label, table, column, companion in made_plain(before, lambda: after, connection.alias):
+        if rows := _rows_with_keys(connection, table, column, companion):
+            raise MigrationRefused(refusals.read_as_stored(label, rows))
 
 
 def _require_no_loss(effect: Effect, connection: Any) -> None:
@@ -203,6 +239,13 @@ def _differing_rows(found: Respelling, connection: Any) -> int:
     if not all(has_column(connection, table, column) for table, column in found.columns):
         return 0
     return differing_rows(found.present, connection.alias, found.first, found.later)
+
+
+def _rows_with_keys(connection: Any, table: str, column: str, companion: str) -> int:
+    """The rows with an encrypted value; none where there is no companion, since these are open to nobody."""
+    if not has_column(connection, table, column) or not has_column(connection, table, companion):
+        return 0
+    return encrypted_rows(connection, table, column, companion)
 
 
 def _encrypted_rows(connection: Any, table: str, column: str, companion: str | None, keys: str | None) -> int:

@@ -1,6 +1,6 @@
 """Looks at all that a run of ``migrate`` is about to do, before it does anything."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from django.conf import settings
@@ -181,22 +181,37 @@ def exchanged_companions(migrations: Sequence[Sequence[Effect]]) -> Iterator[tup
         if isinstance(field, EncryptedField) and (keys := companion_name(name, field)) in model.fields
     }
     dealt_with: set[str] = set()
+    # What was so already when an operation of somebody else's came, which may deal with what follows.
+    found_before: dict[str, set[Column | None]] = {}
     decrypted: set[Column | None] = {None}
     for effect in steps:
-        if isinstance(effect.operation, MoveToCompanion) or is_foreign(effect):
+        if isinstance(effect.operation, MoveToCompanion):
             dealt_with.add(effect.app_label)
+        elif is_foreign(effect) and effect.app_label not in found_before:
+            others = _other_companions(effect.before, effect.app_label, present, names)
+            found_before[effect.app_label] = {now for _, now, _ in others}
         if (column := decrypted_column(effect)) is not None:
             decrypted.add(names.now(*column))
         names.follow(effect)
-    for (app_label, _), model in steps[-1].after.models.items():
+    for app_label in {app_label for app_label, _ in steps[-1].after.models} - dealt_with:
+        for label, now, later in _other_companions(steps[-1].after, app_label, present, names):
+            if now not in decrypted and now in found_before.get(app_label, {now}):
+                yield label, *now, present[now], later
+
+
+def _other_companions(
+    state: ProjectState, app_label: str, present: Mapping[Column, str], names: Names
+) -> Iterator[tuple[str, Column, str | None]]:
+    """The fields of an app that have another column for their companion than ``present`` says: which both are now."""
+    for (label, _), model in state.models.items():
         for name, field in model.fields.items():
-            if not isinstance(field, EncryptedField) or app_label in dealt_with:
+            if label != app_label or not isinstance(field, EncryptedField):
                 continue
             table, companion = table_of(app_label, model), companion_name(name, field)
             now = names.now(table, column_of(name, field))
             later = names.named(table, column_of(companion, model.fields.get(companion, field)))
-            if now in present and now not in decrypted and present[now] != later:
-                yield f"{app_label}.{model.name}.{name}", *now, present[now], later
+            if now is not None and now in present and present[now] != later:
+                yield f"{app_label}.{model.name}.{name}", now, later
 
 
 def encrypted_columns(migrations: Sequence[Sequence[Effect]], alias: str) -> Iterator[tuple[str, Any, Any, str, str]]:
@@ -256,9 +271,9 @@ def is_here(loss: Loss, alias: str) -> bool:
     return is_in(loss.effect.app_label, loss.model, alias)
 
 
-def is_in(app_label: str, model: ModelState, alias: str) -> bool:
+def is_in(app_label: str, model: ModelState, alias: str, *, is_managed: bool = True) -> bool:
     options = model.options
-    if options.get("proxy") or not options.get("managed", True):
+    if options.get("proxy") or (is_managed and not options.get("managed", True)):
         return False
     swappable = options.get("swappable")
     label = f"{app_label}.{model.name}"
@@ -287,14 +302,16 @@ def _is_renamed(loss: Loss, following: Sequence[Effect]) -> bool:
     former = loss.model.fields[loss.field]
     if not isinstance(former, EncryptedField):
         return False
-    wanted = (companion_name(loss.field, former), _keys_field(loss))
+    present = companion_name(loss.field, former)
     for effect in following:
         if isinstance(effect.operation, ops.RenameField):
             operation = effect.operation
             names = (operation.old_name, operation.new_name)
             names = (names[1], names[0]) if effect.backwards else names
-            if names == wanted and (effect.app_label, operation.model_name_lower) == _place(loss)[:2]:
-                return True
+            if names[0] == present and (effect.app_label, operation.model_name_lower) == _place(loss)[:2]:
+                present = names[1]  # By way of a third name, if two are exchanged.
+                if present == _keys_field(loss):
+                    return True
     return False
 
 

@@ -16,7 +16,7 @@ from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import encrypted_fields
 from vault_fields.operations import RekeyField
 from vault_fields.schemachange.comparing import Comparison, Present
-from vault_fields.schemachange.effects import Effect
+from vault_fields.schemachange.effects import Effect, column_of, table_of
 from vault_fields.schemachange.names import Column, Names
 from vault_fields.schemachange.plan import decrypted_column, is_foreign, is_in
 from vault_fields.schemachange.spelling import keeps_spelling
@@ -109,14 +109,27 @@ def may_respell(effect: Effect) -> bool:
 
 
 def left_to_others(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple[int, str]]:
-    """The operations, by their ``id()``, after which one of somebody else's may do to rows whatever they need."""
+    """
+    The operations, by their ``id()``, whose migration goes on with one of somebody else's.
+
+    It may fill the columns that a declaration comes to name. The text that a column had before is gone by then.
+    """
     found: set[tuple[int, str]] = set()
-    is_followed = False
-    for effect in reversed([effect for migration in migrations for effect in migration]):
-        is_followed = is_followed or is_foreign(effect)
-        if is_followed and isinstance(effect.operation, ops.AlterField):
-            found.add((id(effect.operation), ""))
+    for migration in migrations:
+        is_followed = False
+        for effect in reversed(migration):
+            is_followed = is_followed or is_foreign(effect)
+            if is_followed and _is_declaration(effect):
+                found.add((id(effect.operation), ""))
     return frozenset(found)
+
+
+def _is_declaration(effect: Effect) -> bool:
+    """Whether it changes what the values of a field are compared by, and no column."""
+    operation = effect.operation
+    if not isinstance(operation, ops.AlterField):
+        return False
+    return isinstance(effect.model_after(operation.model_name).fields.get(operation.name), EncryptedField)
 
 
 def respelled_by(effect: Effect, alias: str) -> Iterator[Respelling]:
@@ -141,7 +154,8 @@ def respelled_by_plan(
     """
     The same of a whole plan, up to where something else deals with the values.
 
-    That is where they are decrypted, or where an operation of somebody else's may do to the rows whatever they need.
+    That is where they are decrypted, or where an operation of somebody else's may do to the rows whatever they need for
+    what follows. What was changed before it is compared there.
     """
     steps = [effect for migration in migrations for effect in migration]
     if not any(map(may_respell, steps)):
@@ -149,10 +163,13 @@ def respelled_by_plan(
     names = Names()
     ended: list[Respelling] = []
     followed = _present(before, alias)
+    declared: dict[Column | None, str] = {}
     for effect in steps:
         operation: Any = effect.operation
         if may_respell(effect):
             followed = {key: replace(found, causes=(*found.causes, effect)) for key, found in followed.items()}
+            if _is_declaration(effect):
+                declared[names.now(*_altered(effect))] = effect.migration
         elif (column := decrypted_column(effect)) is not None:
             key = names.now(*column)
             if key in followed:
@@ -160,7 +177,14 @@ def respelled_by_plan(
         elif isinstance(operation, RekeyField):
             followed |= _compared(_rekeyed(followed, effect, names.now), effect.before, names.now, rewrites=True)
         elif is_foreign(effect):
-            followed = {key: found for key, found in followed.items() if effect.app_label not in found.apps}
+            left = {key: found for key, found in followed.items() if effect.app_label in found.apps}
+            late = {
+                key: found
+                for key, found in left.items()
+                if declared.get(key) != effect.migration or not _has_columns(effect.before, names.now, found)
+            }
+            ended += _compared(late, effect.before, names.now).values()
+            followed = {key: found for key, found in followed.items() if key not in left}
         names.follow(effect)
     ended += _compared(followed, afterwards(), names.now).values()
     return [each for each in ended if each.is_possible]
@@ -189,6 +213,22 @@ def _compared(
         if each.causes and (field := _field_now(state, now, key)) is not None:
             found[key] = each.compared(field, now, rewrites=rewrites)
     return found
+
+
+def _altered(effect: Effect) -> Column:
+    operation: Any = effect.operation
+    model = effect.model_before(operation.model_name)
+    return table_of(effect.app_label, model), column_of(operation.name, model.fields[operation.name])
+
+
+def _has_columns(state: ProjectState, now: _Now, found: Respelling) -> bool:
+    """Whether a state has what the values were compared by at first, which other columns can be filled from."""
+    present = {
+        now(table_of(app_label, model), column_of(name, field))
+        for (app_label, _), model in state.models.items()
+        for name, field in model.fields.items()
+    }
+    return {_place(binding.field) for binding in found.first.bindings} <= present
 
 
 def _rekeyed(followed: Mapping[Column, Respelling], effect: Effect, now: _Now) -> dict[Column, Respelling]:
