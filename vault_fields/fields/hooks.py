@@ -12,8 +12,9 @@ custom managers and historical models make querysets of their own. ``AddField``,
 reversed, refuse what databases would do in ways of their own: existing rows cannot get a default, which would stand
 there in the clear; and ``AlterField`` refuses to encrypt a column that is no text. ``QuerySet.update`` seals one value
 for many rows, and brings values along where their rows move; ``UpdateQuery.update_batch`` moves rows when their tenant
-is deleted. ``positions`` follows the compiler, to tell where in a query a column stands; ``serializing`` lets
-serializers say that they serialize; and ``schemachange.guard`` judges migrations.
+is deleted, and ``Collector.delete`` tells which rows go with it. ``positions`` follows the compiler, to tell where in a
+query a column stands; ``serializing`` lets serializers say that they serialize; and ``schemachange.guard`` judges
+migrations.
 Models without encrypted fields go straight through. Each hook has its test in ``tests/fields``.
 """
 
@@ -26,6 +27,7 @@ from typing import Any
 from django.db import router, transaction
 from django.db.migrations.operations import AddField, AlterField, RemoveField
 from django.db.models import Model, QuerySet
+from django.db.models.deletion import Collector
 from django.db.models.fields.related_descriptors import ForwardOneToOneDescriptor
 from django.db.models.query import ModelIterable
 from django.db.models.sql import UpdateQuery
@@ -34,6 +36,7 @@ from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields.brought import reloading
 from vault_fields.fields.columns import require_comparable
 from vault_fields.fields.conversion import require_text, require_values
+from vault_fields.fields.deleting import deleting, release
 from vault_fields.fields.fixtures import prepare_fixture
 from vault_fields.fields.groups import all_groups_of
 from vault_fields.fields.moving import Move
@@ -85,6 +88,7 @@ def install_hooks(cls: type[Model]) -> None:
     wrap(RemoveField, "database_backwards", _put_back_field)
     wrap(QuerySet, "update", _update)
     wrap(UpdateQuery, "update_batch", _update_batch)
+    wrap(Collector, "delete", _delete)
     trace_compilers(wrap, require_comparable)
     install_serializing()
 
@@ -327,7 +331,8 @@ def _update(original: Callable[..., Any], self: Any, **values: Any) -> Any:
         return update_encrypted(original, bulk_update, self, values, sealed)
     if move := Move(self, values):
         self._for_write = True
-        return move.run(original, bulk_update)
+        count, staying = release(self, values, original)
+        return count + Move(staying, values).run(original, bulk_update) if count else move.run(original, bulk_update)
     return original(self, **values)
 
 
@@ -341,6 +346,11 @@ def _update_batch(
             rows.filter(pk__in=some).update(**values)
     else:
         original(self, pk_list, values, using)
+
+
+def _delete(original: Callable[..., Any], self: Any) -> Any:
+    with deleting(self):
+        return original(self)
 
 
 def _add_field(
