@@ -133,6 +133,24 @@ def test_a_fixture_of_a_parent_and_its_child_is_loaded_over_rows_of_another_tena
     assert branches() == [(other_organization.pk, "", "s")]
 
 
+def test_a_column_that_the_database_computes_is_what_it_computes(branch, other_organization):
+    row = Office.objects.get()
+    row.region, row.organization_id = Concat(Value("a"), Value("b")), other_organization.pk
+    row.save()
+    assert branches() == [(other_organization.pk, "ab", "s")]
+
+
+def test_a_column_that_cannot_be_compared_keeps_no_row_from_being_saved_unless_a_value_depends_on_it(branch):
+    plain = Office.objects.create(organization=branch.organization)
+    plain.region = 7.9
+    plain.save()
+    assert Office.objects.get(pk=plain.pk).region == "7.9"
+    says = rf"testapp.Branch.secret \(pk={branch.pk}\).*'region'"
+    with pytest.raises(KeyContextError, match=says), transaction.atomic():
+        Office(pk=branch.pk, organization=branch.organization, region=7.9).save()
+    assert branches() == [(branch.organization_id, "", "s")]
+
+
 # What it costs.
 
 
@@ -156,13 +174,25 @@ def test_where_no_value_can_depend_on_it_nothing_is_asked(organization, other_or
     assert count(lambda: upsert(Organization, [Organization(pk=organization.pk, workos_id="y")], "workos_id")) == 1
 
 
-def test_a_row_of_which_no_child_holds_values_costs_a_query_for_each_child(organization, other_organization):
+def test_a_row_of_which_no_child_holds_values_costs_a_lock_and_a_query_for_each_child_if_it_moves(
+    organization, other_organization, lock_queries
+):
     office = Office.objects.create(organization=organization)
-    assert count(Office(pk=office.pk, organization=other_organization).save) == 1 + 2
-    assert count(lambda: Office(pk=office.pk, organization=organization).save_base(raw=True)) == 1 + 2
+    assert count(Office(pk=office.pk, organization=organization).save) == 1 + lock_queries
+    assert count(lambda: office.save_base(raw=True)) == 1 + lock_queries
+    assert count(Office(pk=office.pk, organization=other_organization).save) == 1 + lock_queries + 2
     # A new row that brings its key: Django too asks whether it is there.
-    assert count(Office(pk=office.pk + 1, organization=organization).save) == 2 + 2
-    assert count(Branch(pk=office.pk + 2, organization=organization, secret="").save, create=1) == 3 + 1
+    assert count(Office(pk=office.pk + 1, organization=organization).save) == 2 + lock_queries
+    assert count(Branch(pk=office.pk + 2, organization=organization, secret="").save, create=1) == 3 + lock_queries
+
+
+def test_a_row_of_a_child_is_locked_from_the_top_down(branch, lock_queries, organization):
+    rows_locked = 2 if lock_queries == 1 else lock_queries
+    branch.secret = "new"
+    assert count(lambda: branch.save(update_fields=["secret"]), decrypt=1) == 1 + rows_locked
+    depot = Depot.objects.create(name="d", key="k", organization=organization)
+    depot.key = "new"
+    assert count(lambda: depot.save(update_fields=["key"]), decrypt=1) == 1 + rows_locked
 
 
 def test_an_upsert_costs_queries_for_the_rows_and_for_each_child_however_many_rows(

@@ -1,9 +1,9 @@
 """Whatever two writers do to one row: what was acknowledged is stored, and every value opens."""
 
 import pytest
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connection, connections
+from django.db import DatabaseError, connections
 
-from tests.fields.writers import BACKFILLS, COLUMNS, WRITES, WRITES_OF_PLAINTEXT, Meanwhile, Write
+from tests.fields.writers import BACKFILLS, COLUMNS, WRITES, WRITES_OF_PLAINTEXT, Meanwhile, Write, database_of_many
 from tests.testapp.models import Legacy, Letter, Organization, Patient
 from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
@@ -14,27 +14,8 @@ MOMENTS = 30  # More than any of these has statements.
 
 @pytest.fixture
 def database(transactional_db, django_db_blocker, tmp_path):
-    """A database with two organizations that several connections can have open: in SQLite, a file."""
-    if connection.vendor != "sqlite":
-        yield from _with_organizations(DEFAULT_DB_ALIAS)
-        return
-    default = connections.databases[DEFAULT_DB_ALIAS]
-    file = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(tmp_path / "db.sqlite3"), "OPTIONS": {"timeout": 60}}
-    connections.databases["file"] = default | file
-    with django_db_blocker.unblock():
-        with connections["file"].schema_editor() as editor:
-            for model in (Organization, Letter, Patient, Legacy):
-                editor.create_model(model)
-        yield from _with_organizations("file")
-        connections["file"].close()
-    del connections["file"]
-    del connections.databases["file"]
-
-
-def _with_organizations(alias):
-    for pk in (1, 2):
-        Organization.objects.using(alias).create(pk=pk, workos_id=f"org_{pk}")
-    yield alias
+    with database_of_many([Organization, Letter, Patient, Legacy], django_db_blocker, tmp_path) as alias:
+        yield alias
 
 
 def written_row(model, database):

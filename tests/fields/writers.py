@@ -2,13 +2,14 @@
 
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connections
+from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.utils import DatabaseError
 
-from tests.testapp.models import Legacy, Letter, Patient
+from tests.testapp.models import Legacy, Letter, Organization, Patient
 from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.groups import all_groups_of
@@ -17,6 +18,32 @@ from vault_fields.rekey import reencrypt_group, rekey_group
 # How a writer names the columns of the two models: values that share a companion, and values that have one each.
 COLUMNS = {Letter: ("subject", "text", "title"), Patient: ("ssn", "history", "name"), Legacy: ("text", "data", "")}
 WAIT = 0.03  # For somebody who may be waiting for a lock. Either order is right; no outcome depends on it.
+
+
+@contextmanager
+def database_of_many(models, blocker, directory):
+    """A database with two organizations that several connections can have open: in SQLite, a file with these tables."""
+    if connection.vendor != "sqlite":
+        _add_organizations(DEFAULT_DB_ALIAS)
+        yield DEFAULT_DB_ALIAS
+        return
+    default = connections.databases[DEFAULT_DB_ALIAS]
+    file = {"ENGINE": "django.db.backends.sqlite3", "NAME": str(directory / "db.sqlite3"), "OPTIONS": {"timeout": 60}}
+    connections.databases["file"] = default | file
+    with blocker.unblock():
+        with connections["file"].schema_editor() as editor:
+            for model in models:
+                editor.create_model(model)
+        _add_organizations("file")
+        yield "file"
+        connections["file"].close()
+    del connections["file"]
+    del connections.databases["file"]
+
+
+def _add_organizations(alias):
+    for pk in (1, 2):
+        Organization.objects.using(alias).create(pk=pk, workos_id=f"org_{pk}")
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from vault_fields import companion as companion_format
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.apart import apart_error, leading
 from vault_fields.fields.changes import changed_columns, current_keys, rebound_columns
-from vault_fields.fields.context import column_type, compares_exactly
+from vault_fields.fields.context import Binding, column_type, compares_exactly
 from vault_fields.fields.dependents import Holder, depends_on, holders_of, names_of
 from vault_fields.fields.deriving import derive_contexts, located_context
 from vault_fields.fields.groups import Group
@@ -113,14 +113,30 @@ class Move:
     def __bool__(self) -> bool:
         return bool(self._holders)
 
-    def finds_any(self, pk: Any) -> bool:
-        """Whether values have to come along with one row; a query for each model that could hold them."""
-        is_exact = not self._computed and all(compares_exactly(field) for field in self._fields)
-        staying = Q(**self._constant) if is_exact else Q(pk__in=[])
+    def concerns(self, pk: Any) -> bool:
+        """
+        In a transaction, lock one row, and say whether values have to come along with it.
+
+        Costs a query, which locks; and one for each model that could hold values, where the row's columns change.
+        """
+        stored = StoredColumns(self._model, self._given, self._using)
+        rows = [stored.row(values) for values in stored.lock([pk])]
+        if not any(self._differs(field, row[field.attname]) for row in rows for field in self._fields):
+            return False
+        # Not what was there when the transaction began.
         return any(
-            self._all(holder.model).filter(holder.holding, ~staying, **{holder.link: pk}).exists()
+            self._all(holder.model).filter(holder.holding, **{holder.link: pk}).select_for_update().exists()
             for holder in self._holders
         )
+
+    def _differs(self, field: Any, stored: Any) -> bool:
+        binding = Binding(field.name, field)
+        try:
+            return field.attname in self._computed or binding.text(stored) != binding.text(
+                self._constant[field.attname]
+            )
+        except KeyContextError:
+            return True  # Whoever has values says so, if anybody has.
 
     def run(self, original: Callable[..., int], bulk_update: Callable[..., int]) -> int:
         """Returns how many rows were updated. ``original`` and ``bulk_update`` are Django's methods."""

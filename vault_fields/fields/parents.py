@@ -30,8 +30,8 @@ def take_along(
     """
     Before ``save`` writes the instance to this table, write what other models hold for the row, sealed for its columns.
 
-    Costs a query for each model that could hold values, and what ``Move`` costs if one does. Whether the instance was
-    loaded does not matter: Django updates the row that has its key.
+    Where a value could depend on what is written, costs what ``Move.concerns`` costs, and what ``Move`` costs if one
+    does. Whether the instance was loaded does not matter: Django updates the row that has its key.
     """
     pk: Any = instance._get_pk_val(table._meta)
     columns = _deciding(table, table._meta.local_concrete_fields, names) if pk is not None else []
@@ -41,8 +41,11 @@ def take_along(
             _settle(instance, field)
         values[field.attname] = getattr(instance, field.attname)
     move = Move(_rows(table, Q(pk=pk), using), values, only_inheriting=True, besides=type(instance))
-    if not move or not move.finds_any(pk):
+    if not move:
         return save()
+    with transaction.atomic(using, savepoint=False):
+        if not move.concerns(pk):
+            return save()  # Nobody gives the row another tenant in between.
     move.prepare()
     with transaction.atomic(using, savepoint=False):
         move.write(update, bulk_update)

@@ -1,6 +1,7 @@
 """Rows as the database has them: the bare text of encrypted columns, with a lock or without one."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 from django.db import connections
@@ -36,19 +37,22 @@ class StoredColumns:
         """The same of the rows with these keys, which nobody else writes to until the transaction ends."""
         self._forbid_writes()
         for some in self._portions(pks):
+            self._lock_topmost(some)
             yield from self.read(self.queryset.filter(pk__in=some).select_for_update())
 
     def of(self, instances: Sequence[Model], *, lock: bool = False) -> dict[int, Mapping[str, Any]]:
         """
         The stored columns of each instance by its ``id()``, without those whose row is gone.
 
-        One query for each portion of keys that the database takes as parameters.
+        One query for each portion of keys that the database takes as parameters; with a lock and inheritance, two.
         """
         if lock:
             self._forbid_writes()
         pks = [instance.pk for instance in instances]
         found: dict[Any, Mapping[str, Any]] = {}
         for some in self._portions(pks):
+            if lock:
+                self._lock_topmost(some)
             found |= self._by_pk(self.queryset.filter(pk__in=some), lock=lock)
         rows: dict[int, Mapping[str, Any]] = {}
         for instance in instances:
@@ -84,6 +88,30 @@ class StoredColumns:
         size = max(limit // len(self._meta.pk_fields), 1)
         return (pks[start : start + size] for start in range(0, len(pks), size))
 
+    @cached_property
+    def _topmost(self) -> list[tuple[Any, bool]]:
+        """The tables that the rows' uppermost parts stand in, if in others, and whether the rows have the same keys."""
+        model: Any = self._meta.concrete_model
+        meta = model._meta
+        roots = {parent._meta.concrete_model for parent in meta.all_parents if not parent._meta.parents}
+        return [
+            (root, all(link.primary_key and link.target_field.primary_key for link in _links(meta, root)))
+            for root in sorted(roots - {model}, key=lambda root: root._meta.db_table)
+        ]
+
+    def _lock_topmost(self, pks: Sequence[Any]) -> None:
+        """
+        Lock the rows from the top down, as Django writes them. A join would lock each in an order of its own.
+
+        See ``docs/decisions/0107-a-parents-row-is-locked-first.md``.
+        """
+        if not connections[self.using].features.has_select_for_update:
+            return
+        for root, has_same_keys in self._topmost:
+            keys = pks if has_same_keys else self.queryset.filter(pk__in=pks).order_by().values(root._meta.pk.attname)
+            rows: QuerySet[Any] = QuerySet(root, using=self.using).filter(pk__in=keys)
+            list(rows.order_by("pk").select_for_update().values_list("pk"))
+
     def _forbid_writes(self) -> None:
         """Where rows cannot be locked, as in SQLite, take the lock of the whole database, for which one can wait."""
         connection = connections[self.using]
@@ -113,6 +141,14 @@ class Bare(F):
 
 def _locked(queryset: Any, lock: bool) -> Any:
     return queryset.select_for_update() if lock else queryset
+
+
+def _links(meta: Any, ancestor: Any) -> Iterator[Any]:
+    """The links that lead from a model to one that it inherits from."""
+    while meta.concrete_model is not ancestor:
+        link = meta.get_ancestor_link(ancestor)
+        yield link
+        meta = link.remote_field.model._meta.concrete_model._meta
 
 
 def _loaded(field: Any, value: Any) -> Any:
