@@ -414,7 +414,7 @@ def test_companions_that_are_taken_for_one_another_are_noticed_whatever_follows(
     before = project.tables()
     project.write("0002", *EXCHANGED)
     project.write("0003", foreign)
-    with pytest.raises(MigrationRefused, match=r"Note\.c: 1 rows have their data keys in another column"):
+    with pytest.raises(MigrationRefused, match=r"Note\.c: 1 row has its data keys in another column"):
         project.migrate()
     assert project.tables() == before
 
