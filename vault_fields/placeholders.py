@@ -10,42 +10,50 @@ __all__ = ["hashes_of_placeholders", "is_guessable", "is_placeholder"]
 # What examples put in a secret's place, what everybody tries first, and what is there if nothing was filled in.
 _TEXTS = (
     *("", "…", "...", "-", "?", "KEY", "API key", "your-api-key", "your_api_key", "your-key", "my-key", "my-secret"),
-    *("test", "test1", "test2", "test3", "testing", "example", "sample", "demo", "dev", "development", "prod", "live"),
-    *("production", "staging", "local", "localhost", "placeholder", "dummy", "fake", "todo", "fixme", "tbd", "none"),
-    *("key", "api_key", "apikey", "api-key", "bearer", "token", "vault", "secret", "password", "passwd", "pass"),
-    *("changeme", "change-me", "change_me", "change-it", "replaceme", "replace-me", "replace_me", "admin", "root"),
-    *("user", "default", "foo", "bar", "baz", "foobar", "null", "nil", "undefined", "nan", "true", "false", "empty"),
-    *("hello", "letmein", "qwerty", "abc123", "abcdef", "xxx", "xxxx", "xxxxxxxx"),
-    *("123", "1234", "12345", "123456", "1234567", "12345678", "123456789", "1234567890", "0123456789"),
-    *("webhook", "webhook-secret", "webhook_secret", "whsec", "sk", "workos", "signing", "from-the-dashboard"),
+    *("sk_", "sk_…", "sk_...", "sk_KEY", "sk_example", "test", "test1", "test2", "test3", "testing", "example"),
+    *("sample", "demo", "dev", "development", "prod", "live", "production", "staging", "local", "localhost", "key"),
+    *("placeholder", "dummy", "fake", "todo", "fixme", "tbd", "none", "api_key", "apikey", "api-key", "bearer"),
+    *("token", "vault", "secret", "password", "passwd", "pass", "changeme", "change-me", "change_me", "change-it"),
+    *("replaceme", "replace-me", "replace_me", "admin", "root", "user", "default", "foo", "bar", "baz", "foobar"),
+    *("null", "nil", "undefined", "nan", "true", "false", "empty", "hello", "letmein", "qwerty", "abc123", "abcdef"),
+    *("xxx", "xxxx", "xxxxxxxx", "123", "1234", "12345", "123456", "1234567", "12345678", "123456789", "1234567890"),
 )
-# With these between them they make sentences, such as "replace-me-with-your-secret".
-_BETWEEN = (
-    *("your", "my", "the", "a", "an", "of", "from", "in", "with", "here", "this", "me", "it", "is", "not", "for"),
-    *("dashboard", "replace", "change", "put", "insert", "enter", "paste", "goes", "some", "very", "super"),
+# Sentences of these ask for a secret, such as "whsec_from_the_dashboard": one of the first, and any of the others.
+_ASKING = (
+    "your",
+    "dashboard",
+    "replace",
+    "change",
+    "put",
+    "insert",
+    "enter",
+    "paste",
+    "placeholder",
+    "example",
+    "todo",
 )
-_PREFIXES = ("sk_", "sk_test_", "sk_live_", "whsec_")
+_AMONG = (
+    *("my", "the", "a", "an", "of", "from", "in", "with", "here", "this", "me", "it", "is", "goes", "some", "signing"),
+    *("secret", "key", "api", "token", "webhook", "whsec", "sk", "workos", "vault", "test", "live"),
+)
 # What a template, or a shell, would have put something in the place of.
 _TEMPLATE = re.compile(r"\$\{.*\}|\$\(.*\)|\$\w+|\{\{.*\}\}|\{.*\}|<.*>|\[.*\]|%\(.*\)s|%\w+%|__\w+__", re.DOTALL)
-_WORDS = frozenset(re.sub(r"[^a-z0-9]", "", text.lower()) for text in (*_TEXTS, *_BETWEEN)) - {""}
 _FEW_CHARACTERS = 4
 _FEW_BYTES = 12
 
 
 def is_placeholder(text: str) -> bool:
-    """Whether a text is nothing but words that examples use, or a template that nobody filled in."""
+    """Whether a text asks for a secret in words that examples use, is a template, or has hardly any characters."""
     bare = re.sub(r"[^a-z0-9]", "", text.lower())
-    return len(set(bare)) <= _FEW_CHARACTERS or _TEMPLATE.fullmatch(text) is not None or _is_made_of_words(bare)
+    return len(set(bare)) <= _FEW_CHARACTERS or _TEMPLATE.fullmatch(text) is not None or _asks(bare)
 
 
 def hashes_of_placeholders() -> Iterator[str]:
     """SHA-256 in hex of what placeholders there are, for who has nothing but hashes of secrets."""
     names = [re.sub(r"\W", "_", text) for text in _TEXTS]
-    spellings = {spell(text) for text in (*_TEXTS, *names) for spell in (str, str.upper, str.capitalize)}
-    for spelling in spellings:
-        prefixed = [prefix + spelling for prefix in ("", *_PREFIXES)]
+    for spelling in {spell(text) for text in (*_TEXTS, *names) for spell in (str, str.upper, str.capitalize)}:
         templates = [form % spelling for form in ("${%s}", "$%s", "<%s>", "{{%s}}", "{{ %s }}", "{%s}")]
-        for text in (*prefixed, *(prefix[:-1] for prefix in _PREFIXES), *templates):
+        for text in (spelling, *templates):
             yield hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -60,9 +68,11 @@ def is_guessable(material: bytes) -> bool:
     return len(set(material)) <= _FEW_BYTES or len(steps) <= _FEW_BYTES or is_periodic
 
 
-def _is_made_of_words(text: str) -> bool:
-    reached = {0}
+def _asks(text: str) -> bool:
+    """Whether it is made of these words alone, and one that asks is among them."""
+    # Where a word may end, and whether one that asks came before.
+    reached = {(0, False)}
     for end in range(1, len(text) + 1):
-        if any(text[begin:end] in _WORDS for begin in reached):
-            reached.add(end)
-    return len(text) in reached
+        words = [(text[begin:end], has_asked) for begin, has_asked in reached]
+        reached |= {(end, has_asked or word in _ASKING) for word, has_asked in words if word in _ASKING + _AMONG}
+    return (len(text), True) in reached

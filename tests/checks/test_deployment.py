@@ -1,5 +1,6 @@
 """What ``check --deploy`` says."""
 
+import base64
 import os
 import sys
 from pathlib import Path
@@ -204,6 +205,14 @@ def test_w021_file_that_others_can_get_at(kept, suffix, mode, verb):
     assert message.id == "vault_fields.W021"
     assert f"{path} can be {verb} by others than its owner (mode {mode:04o})" in message.msg
     assert "chmod 0600" in message.hint
+
+
+@pytest.mark.parametrize("material", [bytes(range(32)), b"0123456789abcdef" * 2])
+def test_w027_root_key_that_can_be_guessed(kept, settings, material):
+    settings.VAULTS = local(kept.parent, root_key=base64.b64encode(material).decode())
+    (message,) = check_deployment(NO_MODELS)
+    assert message.id == "vault_fields.W027"
+    assert "vault_root_key rotate" in message.hint
 
 
 @pytest.mark.parametrize("mode", [0o770, 0o702, 0o1777])

@@ -1,5 +1,6 @@
 """Ids in the code, pages in the documentation and tests agree, and the examples of the pages do what they say."""
 
+import base64
 import functools
 import re
 import sys
@@ -67,6 +68,7 @@ NAMES = {
     "Q": Q,
     "Value": Value,
     "context_from": context_from,
+    "b64encode": base64.b64encode,
     "env": lambda name: generate_root_key(),
     "hook": hook,
     "models": models,

@@ -43,12 +43,6 @@ def test_id_tells_keys_apart_and_is_stable() -> None:
         ("c2hvcnQ=", "of 32 bytes, not of 5"),
         (base64.b64encode(bytes(32)).decode(), "one byte repeated"),
         (base64.b64encode(b"a" * 32).decode(), "one byte repeated"),
-        (base64.b64encode(bytes(31) + b"\x01").decode(), "a pattern"),
-        (base64.b64encode(b"ab" * 16).decode(), "a pattern"),
-        (base64.b64encode(bytes(range(32))).decode(), "a pattern"),
-        (base64.b64encode(bytes(range(200, 40, -5))).decode(), "a pattern"),
-        (base64.b64encode(b"0123456789abcdef" * 2).decode(), "a pattern"),
-        (base64.b64encode(b"abcdefghijklmnopqrstuvwxyz012345").decode(), "a pattern"),
         ("b2xkIHJvb3Qga2V5IGZvciB0aGVzZSBzbmlwcGV0cyE=", "a key that was published"),
     ],
 )

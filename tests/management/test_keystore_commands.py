@@ -16,7 +16,6 @@ from django.db import OperationalError, connection
 from tests.embedded.schemas import load_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded import rootkey
 from vault_fields.embedded.eventlog import EventLog
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
@@ -620,10 +619,9 @@ def test_newer_keystore_is_restored_over_by_force_only(path: Path, vault: LocalV
 
 
 @pytest.fixture
-def earlier(path: Path, configure: Callable[..., LocalVault], monkeypatch: pytest.MonkeyPatch) -> Path:
+def earlier(path: Path, configure: Callable[..., LocalVault]) -> Path:
     """A keystore of schema version 2."""
     load_keystore(2, path)
-    monkeypatch.setattr(rootkey, "is_guessable", lambda material: False)  # As that of the keystore is.
     configure(root_key=base64.b64encode(bytes(range(32))).decode())
     return path
 
@@ -648,11 +646,8 @@ def test_keystore_of_an_earlier_release_is_upgraded_by_hand(earlier: Path) -> No
     assert run("vault_keystore", "upgrade") == f"Nothing to do: {earlier} has schema version {SCHEMA_VERSION}.\n"
 
 
-def test_upgrade_of_rows_with_tags_trusts_nothing(
-    path: Path, configure: Callable[..., LocalVault], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_upgrade_of_rows_with_tags_trusts_nothing(path: Path, configure: Callable[..., LocalVault]) -> None:
     load_keystore(3, path)
-    monkeypatch.setattr(rootkey, "is_guessable", lambda material: False)  # As that of the keystore is.
     configure(root_key=base64.b64encode(bytes(range(32))).decode())
 
     _, upgraded = run("vault_keystore", "upgrade").splitlines()

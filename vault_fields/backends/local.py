@@ -69,6 +69,7 @@ class LocalVault(EmbeddedBackend):
         except ValueError as error:
             raise self.misconfigured(str(error)) from None
         self.uses_development_key = configured is None
+        self.has_guessable_key = configured is not None and configured.is_guessable
         store = KeyStore.at(
             self.path, timeout=timeout, must_exist=not self.uses_development_key, event_retention=retention
         )

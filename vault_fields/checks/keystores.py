@@ -1,4 +1,4 @@
-"""The checks of where a keystore lies, for ``check --deploy``. They look at paths and modes, and open no file."""
+"""The checks of where a keystore lies, for ``check --deploy``. They open no file."""
 
 import os
 import stat
@@ -37,6 +37,13 @@ def check_keystore(vault: LocalVault) -> Iterator[CheckMessage]:
             "belong to the user that the processes run as. Who could write there may have replaced or removed keys: "
             "compare with a backup.",
             id="vault_fields.W021",
+        )
+    if vault.has_guessable_key:
+        yield CheckWarning(
+            f"VAULTS[{vault.alias!r}] has a root key with a pattern, which no random key has: it can be guessed.",
+            hint="Type `python manage.py vault_root_key` for a fresh one, make it the root key and the one that there "
+            "is now a former root key, and type `python manage.py vault_root_key rotate`.",
+            id="vault_fields.W027",
         )
     found = [(root, reason) for root, reason in _replaced() if root in path.parents and not _is_mounted(path, root)]
     if found:

@@ -49,7 +49,7 @@ class RootKey:
     ``repr`` hides the key, and it cannot be pickled or copied.
     """
 
-    __slots__ = ("_tagging", "id", "wrapping")
+    __slots__ = ("_tagging", "id", "is_guessable", "wrapping")
 
     def __init__(self, material: bytes) -> None:
         if len(material) != ROOT_KEY_BYTES:
@@ -57,6 +57,8 @@ class RootKey:
         # The root key itself is only ever derived from: what is published of it tells nothing about what wraps.
         self.id = hmac.digest(material, b"vault_fields root key: id", "sha256")[:16].hex()
         self.wrapping = WrappingKey(hmac.digest(material, b"vault_fields root key: wrapping", "sha256"))
+        # A check reports it. It is not refused: what a keystore was made with has to open it.
+        self.is_guessable = is_guessable(material)
         self._tagging = hmac.digest(material, b"vault_fields root key: tagging", "sha256")
 
     def tag(self, message: bytes) -> bytes:
@@ -90,8 +92,8 @@ def decode_root_key(text: str) -> RootKey:
     if len(set(material)) == 1:
         # What an example, a placeholder or a buffer that nobody filled looks like.
         raise ValueError("it is one byte repeated, which anybody can guess, and no random key.")
-    if is_guessable(material) or hashlib.sha256(material).hexdigest() in _PUBLISHED:
-        raise ValueError("it is a pattern, or a key that was published, which anybody can guess, and no random key.")
+    if hashlib.sha256(material).hexdigest() in _PUBLISHED:
+        raise ValueError("it is a key that was published, and no secret.")
     return RootKey(material)
 
 
