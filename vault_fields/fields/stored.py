@@ -103,7 +103,7 @@ class StoredColumns:
         """
         Lock the rows from the top down, as Django writes them. A join would lock each in an order of its own.
 
-        See ``docs/decisions/0115-a-parents-row-is-locked-first.md``.
+        See ``docs/decisions/0112-a-parents-row-is-locked-first.md``.
         """
         if not connections[self.using].features.has_select_for_update:
             return
