@@ -16,7 +16,7 @@ from django.db.migrations.operations import (
     SeparateDatabaseAndState,
 )
 
-from tests.schemachange.test_guard import do_nothing, encrypted_note, fill, key, note, text
+from tests.schemachange.test_guard import TO_PLAIN, do_nothing, encrypted_note, fill, key, note, text
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields import CompanionField
 from vault_fields.operations import DecryptField, EncryptField
@@ -122,3 +122,13 @@ def test_faked_and_shown_it_is_not_asked(project):
     project.write("0002", IN_STATE)
     call_command("sqlmigrate", project.label, "0002")
     project.migrate(fake=True)
+
+
+def test_another_model_of_the_same_table_does_not_hide_what_becomes_of_the_first(project):
+    project.write("0001", encrypted_note())
+    project.migrate()
+    fill(project)
+    options = {"managed": False, "db_table": f"{project.label}_note"}
+    project.write("0002", CreateModel("Raw", [("id", key())], options=options), *TO_PLAIN)
+    with pytest.raises(MigrationRefused, match=r"Nothing was migrated.\n.*Note\.a has 3 rows"):
+        project.migrate()

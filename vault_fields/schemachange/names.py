@@ -58,7 +58,8 @@ class Names:
                 continue
             table = table_of(later_key[0], after)
             if before is None:
-                self._tables[table] = None
+                if after.options.get("managed", True):  # Otherwise it is made of a table that is there.
+                    self._tables[table] = None
                 continue
             self._follow_table(table_of(key[0], before), table)
             for name, later_name in self._same_fields(effect, before, after):
