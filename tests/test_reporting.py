@@ -5,6 +5,7 @@ import json
 import re
 import sys
 from collections import UserList, deque
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from types import SimpleNamespace
@@ -31,6 +32,12 @@ from vault_fields.vaults import vaults
 # Neither stands in a line that a page shows around a frame.
 SECRET = "canary-078-05-1120"
 KEY = "canary_sk_live_4711"
+
+
+def sent(event):
+    """In a thread of its own: what the frames of the test runner hold under names of fields is no value of a row."""
+    with ThreadPoolExecutor(1) as pool:
+        return pool.submit(before_send, event, {}).result()
 
 
 @pytest.fixture(autouse=True)
@@ -218,7 +225,7 @@ def test_an_event_of_sentry_has_no_value(organization):
         None,
     ]
     assert shown["request"]["data"] == {"ssn": HIDDEN, "name": "Ada"}
-    assert before_send({"message": "hello", "extra": {"notes": "x"}}, {}) == {
+    assert sent({"message": "hello", "extra": {"notes": "x"}}) == {
         "message": "hello",
         "extra": {"notes": HIDDEN},
     }
@@ -467,7 +474,7 @@ def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something()
             "headers": {"Referer": "http://x/?a-1-ssn__exact=xyz&page=2"},
         },
     }
-    assert before_send(event, {}) == {
+    assert sent(event) == {
         "level": "error",
         "user": {**hidden, "id": 1},
         "tags": hidden,
@@ -489,7 +496,7 @@ def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something()
             "headers": {"Referer": f"http://x/?a-1-ssn__exact={HIDDEN}&page=2"},
         },
     }
-    assert before_send({"request": {"query_string": "ssn=xyz&page=2"}}, {}) == {
+    assert sent({"request": {"query_string": "ssn=xyz&page=2"}}) == {
         "request": {"query_string": f"ssn={HIDDEN}&page=2"}
     }
 
