@@ -24,7 +24,7 @@ from django.views.debug import ExceptionReporter, get_default_exception_reporter
 from tests.testapp.models import Certificate, Organization, Patient
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.fields import try_open
-from vault_fields.reporting import HIDDEN, Reporter, ReporterFilter, before_send
+from vault_fields.reporting import HIDDEN, Reporter, ReporterFilter, before_send, finding
 from vault_fields.reporting.finding import Found, may_show_values
 from vault_fields.reporting.hiding import Hider
 from vault_fields.vaults import vaults
@@ -583,3 +583,11 @@ def test_errors_of_forms_are_no_values(organization):
     with pytest.raises(ValidationError) as caught:
         clean(organization, SECRET)
     assert SECRET not in str(caught.value)
+
+
+def test_what_holds_more_than_a_report_has_time_for_is_looked_at_as_far_as_the_nearest(monkeypatch):
+    monkeypatch.setattr(finding, "_MOST", 100)
+    near, far = {"ssn": "a near one"}, [[{"ssn": "a far one"}] for _ in range(200)]
+    found = Found({"ssn"}, [{"far": far, "near": near}])
+    assert found.stand_in("not a near one")
+    assert not found.stand_in("not a far one")

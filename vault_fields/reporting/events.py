@@ -53,10 +53,10 @@ def before_send(event: Any, hint: Mapping[str, Any]) -> Any:
     themselves, and not as Sentry spelled them: the frames are those of the exception, or still run.
     """
     error = (hint.get("exc_info") or (None, None))[1]
-    passed = [*frames_of(error), *_running(sys._getframe(1))]
-    hider = Hider((frame.f_locals for frame, _ in passed), event)
+    failed, running = [*frames_of(error)], [*_running(sys._getframe(1))]
+    hider = Hider((frame.f_locals for frame, _ in failed), event, (frame.f_locals for frame, _ in running))
     places: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
-    for frame, line in passed:
+    for frame, line in [*failed, *running]:
         places.setdefault((str(Path(frame.f_code.co_filename).absolute()), line), []).append(frame.f_locals)
     for shown in _frames_in(event):
         if (shown.get("module") or "").partition(".")[0] in _LEFT_OUT:

@@ -32,6 +32,8 @@ _LONGEST = 100
 _DEEPEST = 16
 # From a variable over the attributes of objects: to the row of a form of a view.
 _ATTRIBUTES = 3
+# A report must not take minutes where a frame holds all that a process has. The nearest objects come first.
+_MOST = 20_000
 _PLAIN = str | bytes | int | float | None | type | ModuleType | FunctionType
 _MACHINERY = sys.stdlib_module_names | {"django", "sentry_sdk", "vault_fields"}
 _EXACT = int | float | Decimal | date | time | UUID
@@ -107,17 +109,32 @@ def frames_of(error: BaseException | None) -> Iterator[tuple[FrameType, int]]:
 class Found:
     """The values of rows, and what stands under the names of fields, in some variables; not in the report itself."""
 
-    def __init__(self, names: Collection[str], frames: Iterable[Mapping[str, Any]], report: Any = None) -> None:
+    def __init__(
+        self,
+        names: Collection[str],
+        frames: Iterable[Mapping[str, Any]],
+        report: Any = None,
+        running: Iterable[Mapping[str, Any]] = (),
+    ) -> None:
         self._names = names
         self._texts: set[str] = set()
         self._exact: set[Any] = set()
         # What is nearest first, so that each is seen where there is most left to go. They are kept: ids are not reused.
         self._seen: dict[int, Any] = {id(report): report}
-        self._pending: deque[tuple[Any, int, int]] = deque((variables, _DEEPEST, _ATTRIBUTES) for variables in frames)
-        while self._pending:
-            self._visit(*self._pending.popleft())
+        self._pending: deque[tuple[Any, int, int]] = deque()
+        self._look(frames, _MOST)
+        # Of those that still run the first are the nearest, and the last are the server's.
+        most = len(self._seen) + _MOST
+        for variables in running:
+            self._look([variables], most)
         self._needles = tuple({needle for text in self._texts for needle in _spellings(text[:_LONGEST])})
         self._seen.clear()
+
+    def _look(self, frames: Iterable[Mapping[str, Any]], most: int) -> None:
+        self._pending.extend((variables, _DEEPEST, _ATTRIBUTES) for variables in frames)
+        while self._pending and len(self._seen) < most:
+            self._visit(*self._pending.popleft())
+        self._pending.clear()
 
     def stand_in(self, shown: str) -> bool:
         return any(needle in shown for needle in self._needles)

@@ -55,9 +55,11 @@ class _Shown:
 class Hider:
     """Knows the names of all encrypted fields, and the values that are found in some variables."""
 
-    def __init__(self, frames: Iterable[Mapping[str, Any]], report: Any = None) -> None:
+    def __init__(
+        self, frames: Iterable[Mapping[str, Any]], report: Any = None, running: Iterable[Mapping[str, Any]] = ()
+    ) -> None:
         self._names = names_of_fields()
-        self._found = Found(self._names, frames, report)
+        self._found = Found(self._names, frames, report, running)
         self._parameters = re.compile(
             rf"(^|[?&])((?:\w+-)*(?:{'|'.join(map(re.escape, sorted(self._names)))})(?:__\w+)?=)[^&#\s'\"]+"
         )
