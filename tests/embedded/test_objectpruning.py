@@ -233,3 +233,17 @@ def test_nothing_is_deleted_without_a_measure(objects: StoredObjects, options: d
         objects.prune(**options)
 
     assert values(objects, object_id) == ["2", "1"]
+
+
+def test_what_is_outdated_no_more_stays_and_nothing_is_told(objects: StoredObjects, vault: EmbeddedVault) -> None:
+    """As where a backup was restored between finding versions and deleting them."""
+    object_id = made(objects, "name", 2)
+    (current, _) = objects.versions(object_id)
+    pruning = objectpruning.Pruning(
+        vault.store.connections, vault.tags, vault.environment, objectpruning.Outdated(1, None)
+    )
+    with vault.tags.transaction() as rows:
+        before = rows.connection.execute("SELECT count(*) FROM event").fetchone()
+        assert pruning._delete_of(rows, object_id, current.id, current.id) == 0
+        assert rows.connection.execute("SELECT count(*) FROM event").fetchone() == before
+    assert values(objects, object_id) == ["2", "1"]

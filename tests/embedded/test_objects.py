@@ -1,5 +1,6 @@
 """Stored objects in the keystore: encrypted, bound to their rows, safe under races."""
 
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.embedded.conftest import ROOT_KEY
+from vault_fields.embedded import objectsealing
 from vault_fields.embedded.keyring import KeyRing
 from vault_fields.embedded.keystore import KeyStore
 from vault_fields.embedded.objectrows import ObjectQuery, new_id
@@ -357,3 +359,13 @@ def test_search_asks_for_all_that_it_says(objects: StoredObjects) -> None:
     assert names(ObjectQuery(context=ACME)) == ["a", "b"]
     assert names(ObjectQuery(context={**ACME, "purpose": "care"})) == ["a"]
     assert names(ObjectQuery(context={"purpose": "Care"})) == []
+
+
+def test_what_was_sealed_with_another_key_or_for_another_place_does_not_open() -> None:
+    key, other = (DataKey(name, name, os.urandom(32)) for name in ("one", "other"))
+    associated = objectsealing.associated_data("vault", "default", "object", "name", "{}", "version")
+    stored = objectsealing.sealed(key, "value", associated)
+    assert objectsealing.opened(key, stored, associated) == "value"
+    assert objectsealing.opened(other, stored, associated) is None
+    assert objectsealing.opened(key, stored, associated + b"-") is None
+    assert objectsealing.opened(key, b"short", associated) is None

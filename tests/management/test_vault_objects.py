@@ -1,5 +1,6 @@
 """``manage.py vault_objects``."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,8 @@ def test_older_versions_are_deleted_by_number_and_by_age(vault: Any, capsys: pyt
         "1 older version of a stored object in 'staging' deleted.\n"
     )
     assert pruned(capsys, "--replaced-days", "1").startswith("0 older")
+    told = json.loads(pruned(capsys, "--replaced-days", "1", "--format", "json"))
+    assert told == {"environment": "staging", "deleted": 0}
     assert [objects.read(made.id, version_id=each.id).value for each in objects.versions(made.id)] == ["5", "4", "3"]
 
 
