@@ -15,8 +15,8 @@ from django.db.models import prefetch_related_objects
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import EnvelopeError, ValueRefused
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed
 from vault_fields.fields.sealed import Sealed
@@ -71,7 +71,7 @@ class BackfillReport:
 
 @forgetful
 def encrypt_column(
-    field: EncryptedField,
+    field: Encrypted,
     *,
     using: str = DEFAULT_DB_ALIAS,
     batch_size: int = BATCH_SIZE,
@@ -129,7 +129,7 @@ def encrypt_column(
 
 @forgetful
 def decrypt_column(
-    field: EncryptedField,
+    field: Encrypted,
     *,
     using: str = DEFAULT_DB_ALIAS,
     batch_size: int = BATCH_SIZE,
@@ -164,7 +164,7 @@ def decrypt_column(
 class _Run:
     """One walk over the rows of a column's table, and what became of them."""
 
-    def __init__(self, field: EncryptedField, participle: str, using: str, on_problem: OnProblem | None) -> None:
+    def __init__(self, field: Encrypted, participle: str, using: str, on_problem: OnProblem | None) -> None:
         self.report = BackfillReport(field.label, participle)
         self._field = field
         self._on_problem = on_problem
@@ -173,7 +173,7 @@ class _Run:
     def over_all_rows(
         self,
         title: str,
-        is_due: Callable[[EncryptedField, Row], bool],
+        is_due: Callable[[Encrypted, Row], bool],
         step: Callable[[Sequence[Row]], list[Row]],
         batch_size: int,
         progress: Progress,
@@ -223,7 +223,7 @@ class _Run:
                 fine.append(row)
         return fine
 
-    def _due(self, is_due: Callable[[EncryptedField, Row], bool], rows: Sequence[Row]) -> list[Row]:
+    def _due(self, is_due: Callable[[Encrypted, Row], bool], rows: Sequence[Row]) -> list[Row]:
         due: list[Row] = []
 
         def sort(row: Row) -> None:
@@ -234,7 +234,7 @@ class _Run:
         return due
 
 
-def _is_plaintext(field: EncryptedField, row: Row) -> bool:
+def _is_plaintext(field: Encrypted, row: Row) -> bool:
     """
     Whether the value has to be encrypted, or its envelope spelled anew.
 
@@ -250,12 +250,12 @@ def _is_plaintext(field: EncryptedField, row: Row) -> bool:
     return field.attname in row.respelled
 
 
-def _is_beside_keys(field: EncryptedField, row: Row) -> bool:
+def _is_beside_keys(field: Encrypted, row: Row) -> bool:
     """Whether a companion is left of a value that was encrypted. Others that share it would be why it is there."""
     return bool(row.companion) and not any(row.envelope(member) for member in group_of(field).members)
 
 
-def _require_pair(field: EncryptedField, sealed: Sealed) -> None:
+def _require_pair(field: Encrypted, sealed: Sealed) -> None:
     if not sealed.keys:
         raise EnvelopeError(
             f"the value begins like an encrypted one, but {field.companion_name!r} is empty. If it is the user's own "
@@ -265,12 +265,12 @@ def _require_pair(field: EncryptedField, sealed: Sealed) -> None:
         raise EnvelopeError(f"the value and {field.companion_name!r} name different data keys.")
 
 
-def _is_encrypted(field: EncryptedField, row: Row) -> bool:
+def _is_encrypted(field: Encrypted, row: Row) -> bool:
     return row.envelope(field) is not None
 
 
 @forgetful
-def _plaintext(field: EncryptedField, row: Row, vendor: str) -> str | None:
+def _plaintext(field: Encrypted, row: Row, vendor: str) -> str | None:
     sealed = row.envelope(field)
     text = None if sealed is None else open_sealed(field, sealed, row.instance).text
     if vendor == "postgresql" and text is not None and "\0" in text:

@@ -15,8 +15,8 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 
 from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import RowsLeftAlone
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields, group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.frames import forgetful
 from vault_fields.presence import has_table
@@ -50,7 +50,7 @@ class RowsOperation(Operation):
     def state_forwards(self, app_label: str, state: Any) -> None:
         """The rows change; the models do not."""
 
-    def fields(self, app_label: str, state: Any, names: Sequence[str]) -> list[EncryptedField]:
+    def fields(self, app_label: str, state: Any, names: Sequence[str]) -> list[Encrypted]:
         """The encrypted fields with these names in the model's own table."""
         model = state.apps.get_model(app_label, self.model_name)
         own = {field.name: field for field in encrypted_fields(model)}
@@ -62,7 +62,7 @@ class RowsOperation(Operation):
                 )
         return [own[name] for name in names]
 
-    def is_here(self, field: EncryptedField, schema_editor: Any) -> bool:
+    def is_here(self, field: Encrypted, schema_editor: Any) -> bool:
         connection, meta = schema_editor.connection, field.model._meta
         if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
             return False
@@ -110,7 +110,7 @@ class MoveToCompanion(RowsOperation):
             _know_later_names(encrypted_fields(fields[0].model))
             self._move(schema_editor, fields)
 
-    def _move(self, schema_editor: Any, fields: list[EncryptedField]) -> None:
+    def _move(self, schema_editor: Any, fields: list[Encrypted]) -> None:
         if self.is_here(fields[0], schema_editor):
             problems: list[str] = []
             move_to_companion(fields, self.companion, on_problem=problems.append, **self.options(schema_editor))
@@ -170,7 +170,7 @@ class RekeyField(_FieldOperation):
             _know_later_names(group_of(field).members)
             self._rekey(schema_editor, field)
 
-    def _rekey(self, schema_editor: Any, field: EncryptedField) -> None:
+    def _rekey(self, schema_editor: Any, field: Encrypted) -> None:
         if self.is_here(field, schema_editor):
             problems: list[str] = []
             rekey_group(
@@ -215,7 +215,7 @@ class _Conversion(_FieldOperation):
         convert_column(field, convert, on_problem=problems.append, **self.options(schema_editor))
         _require_none(problems, "could not be converted")
 
-    def _state_of_texts(self, app_label: str, state: Any, field: EncryptedField) -> Any:
+    def _state_of_texts(self, app_label: str, state: Any, field: Encrypted) -> Any:
         """The same, where the field is one of text: what is encrypted of JSON is its text."""
         *_, options = field.deconstruct()
         kept = {name: value for name, value in options.items() if name in _OPTIONS}
@@ -304,7 +304,7 @@ class JSONToText(_Conversion):
         return f"Make text of the JSON of field {self.name} on {self.model_name}"
 
 
-def _know_later_names(fields: Sequence[EncryptedField]) -> None:
+def _know_later_names(fields: Sequence[Encrypted]) -> None:
     """Rows that were written after a later rename know a field by its later labels, which its state does not."""
     history = LabelHistory.of(all_migrations())
     for field in fields:

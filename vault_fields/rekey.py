@@ -38,8 +38,8 @@ from vault_fields.exceptions import (
     KeyContextMismatch,
     VaultError,
 )
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
 from vault_fields.fields.redirects import redirection
@@ -320,7 +320,7 @@ class _Run:
         return [row.companion, *map(row.text, self.group.members)]
 
 
-def _sealed_members(row: Row) -> list[EncryptedField]:
+def _sealed_members(row: Row) -> list[Encrypted]:
     return [member for member in row.group.members if row.envelope(member) is not None]
 
 

@@ -15,9 +15,9 @@ from django.db import DEFAULT_DB_ALIAS
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import DecryptionError, EnvelopeError
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of, group_under
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import located, open_sealed
 from vault_fields.fields.sealed import Batch, Pending, Sealed
@@ -45,7 +45,7 @@ class RewriteReport:
 
 @forgetful
 def move_to_companion(
-    fields: Sequence[EncryptedField],
+    fields: Sequence[Encrypted],
     companion: str,
     *,
     using: str = DEFAULT_DB_ALIAS,
@@ -68,7 +68,7 @@ def move_to_companion(
 
 @forgetful
 def convert_column(
-    field: EncryptedField,
+    field: Encrypted,
     convert: Callable[[str], str],
     *,
     using: str = DEFAULT_DB_ALIAS,
@@ -156,7 +156,7 @@ class _Move(_Rewrite):
 
     title = "Moving values to"
 
-    def __init__(self, fields: Sequence[EncryptedField], companion: str, using: str, on_problem: OnProblem) -> None:
+    def __init__(self, fields: Sequence[Encrypted], companion: str, using: str, on_problem: OnProblem) -> None:
         model = fields[0].model
         local = model._meta.local_concrete_fields
         self._companions = [column.name for column in local if isinstance(column, CompanionField)]
@@ -190,7 +190,7 @@ class _Move(_Rewrite):
                 changes.append(change)
         return changes
 
-    def _values(self, row: Row) -> dict[EncryptedField, Sealed]:
+    def _values(self, row: Row) -> dict[Encrypted, Sealed]:
         """The values that have to have one companion from now on, each with the one that it has."""
         key_id = _key_id(row.companion)
         found = {}
@@ -203,7 +203,7 @@ class _Move(_Rewrite):
             sealed.keys = self._keys(row, member, sealed)
         return found
 
-    def _keys(self, row: Row, member: EncryptedField, sealed: Sealed) -> str:
+    def _keys(self, row: Row, member: Encrypted, sealed: Sealed) -> str:
         """The text of the companion of a value, out of those in its row."""
         names = [member.companion_name, self.group.companion, *self._companions]
         texts: dict[str | None, None] = dict.fromkeys(row.instance.__dict__[name] for name in names)
@@ -220,7 +220,7 @@ class _Move(_Rewrite):
             return text
         return candidates[-1]
 
-    def _are_opened(self, row: Row, values: dict[EncryptedField, Sealed], batch: Batch) -> bool:
+    def _are_opened(self, row: Row, values: dict[Encrypted, Sealed], batch: Batch) -> bool:
         with self.reporting() as outcome:
             for member, sealed in values.items():
                 sealed.batch = batch
@@ -232,7 +232,7 @@ class _Move(_Rewrite):
                 row.instance.__dict__[member.attname] = None
         return outcome.succeeded
 
-    def _change(self, row: Row, values: dict[EncryptedField, Sealed]) -> Change | None:
+    def _change(self, row: Row, values: dict[Encrypted, Sealed]) -> Change | None:
         stored = self._rows.as_stored(row)
         new = dict(stored)
         for member in values:
@@ -242,7 +242,7 @@ class _Move(_Rewrite):
         return None if new == stored else (row, [new[name] for name in self.columns])
 
 
-def _require_companions(fields: Sequence[EncryptedField], companion: str, companions: Sequence[str]) -> None:
+def _require_companions(fields: Sequence[Encrypted], companion: str, companions: Sequence[str]) -> None:
     if companion not in companions:
         raise FieldError(
             f"{fields[0].model._meta.label} has no companion {companion!r} here: MoveToCompanion goes after the "
@@ -257,7 +257,7 @@ def _require_companions(fields: Sequence[EncryptedField], companion: str, compan
             )
 
 
-def _require_same(first: EncryptedField, other: EncryptedField, companion: str) -> None:
+def _require_same(first: Encrypted, other: Encrypted, companion: str) -> None:
     if not _is_alike(first, other):
         raise FieldError(
             f"{first.label} and {other.name} cannot share {companion!r}: one companion holds the data key of one key "
@@ -266,7 +266,7 @@ def _require_same(first: EncryptedField, other: EncryptedField, companion: str) 
         )
 
 
-def _is_alike(first: EncryptedField, other: EncryptedField) -> bool:
+def _is_alike(first: Encrypted, other: Encrypted) -> bool:
     return first.source.is_same(other.source) and first.vault == other.vault
 
 
@@ -290,7 +290,7 @@ class _Conversion(_Rewrite):
 
     title = "Converting"
 
-    def __init__(self, field: EncryptedField, convert: Callable[[str], str], using: str, on_problem: OnProblem) -> None:
+    def __init__(self, field: Encrypted, convert: Callable[[str], str], using: str, on_problem: OnProblem) -> None:
         super().__init__(group_of(field), using, on_problem)
         self.report.label = field.label
         self._field = field

@@ -19,9 +19,9 @@ from vault_fields.companion import Companion
 from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, VaultRefused
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import concrete_field
 from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import require_open
 from vault_fields.frames import forgetful
 from vault_fields.keycache import KeyCache, Term
@@ -78,7 +78,7 @@ class RowClaim:
 
     companion: Companion
     row: Row
-    members: tuple[EncryptedField, ...]
+    members: tuple[Encrypted, ...]
 
     @property
     def values(self) -> int:
@@ -102,7 +102,7 @@ class RowClaim:
     def opening(self, key: DataKey) -> int:
         return sum(self._opens(member, key) for member in self.members)
 
-    def _opens(self, member: EncryptedField, key: DataKey) -> bool:
+    def _opens(self, member: Encrypted, key: DataKey) -> bool:
         try:
             require_open(member, self.row.instance.__dict__[member.attname], self.row.instance, key)
         except DecryptionError:

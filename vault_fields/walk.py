@@ -17,8 +17,8 @@ from django.db.models import Model
 from vault_fields import envelope as envelope_format
 from vault_fields.contention import repeated
 from vault_fields.exceptions import DecryptionError, KeyContextError, KeyUnavailable, ValueRefused, VaultRefused
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Batch, Sealed, as_text
 from vault_fields.fields.stored import StoredColumns
 from vault_fields.frames import forgetful
@@ -47,12 +47,12 @@ class Row:
         text: str | None = self.instance.__dict__[self.group.companion]
         return text
 
-    def text(self, member: EncryptedField) -> str | None:
+    def text(self, member: Encrypted) -> str | None:
         """The text in the column of ``member``: an envelope, plaintext or nothing."""
         held = self.instance.__dict__[member.attname]
         return held.text if isinstance(held, Sealed) else None
 
-    def envelope(self, member: EncryptedField) -> Sealed | None:
+    def envelope(self, member: Encrypted) -> Sealed | None:
         """The value of ``member``, if it is encrypted."""
         held = self.instance.__dict__[member.attname]
         return held if isinstance(held, Sealed) and envelope_format.is_envelope(held.text) else None

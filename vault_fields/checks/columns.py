@@ -4,14 +4,14 @@ from collections.abc import Iterator
 
 from django.core.checks import CheckMessage, Error
 
-from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.interface import Encrypted
 
 __all__ = ["check_column"]
 
 _COMPARING = ("primary_key", "unique", "db_index", "unique_for_date", "unique_for_month", "unique_for_year")
 
 
-def check_column(field: EncryptedField) -> Iterator[CheckMessage]:
+def check_column(field: Encrypted) -> Iterator[CheckMessage]:
     options = [option for option in _COMPARING if getattr(field, option)]
     if field.primary_key:
         options.remove("unique")  # Which a primary key always is.

@@ -6,15 +6,15 @@ from typing import Any
 from django.core.checks import CheckMessage, Error, Warning as CheckWarning
 from django.db.models import Model
 
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.interface import Encrypted
 
 __all__ = ["check_companions"]
 
 
 def check_companions(model: type[Model]) -> Iterator[CheckMessage]:
-    members: dict[str, list[EncryptedField]] = {}
+    members: dict[str, list[Encrypted]] = {}
     for field in encrypted_fields(model):
         members.setdefault(field.companion_name, []).append(field)
         yield from _check_companion(model, field)
@@ -30,7 +30,7 @@ def check_companions(model: type[Model]) -> Iterator[CheckMessage]:
             )
 
 
-def _check_companion(model: type[Model], field: EncryptedField) -> Iterator[CheckMessage]:
+def _check_companion(model: type[Model], field: Encrypted) -> Iterator[CheckMessage]:
     name = field.companion_name
     columns: list[Any] = [column for column in model._meta.fields if column.name == name]
     strangers = [column for column in columns if not isinstance(column, CompanionField)]
@@ -56,7 +56,7 @@ def _check_companion(model: type[Model], field: EncryptedField) -> Iterator[Chec
         )
 
 
-def _check_agreement(first: EncryptedField, *others: EncryptedField) -> Iterator[CheckMessage]:
+def _check_agreement(first: Encrypted, *others: Encrypted) -> Iterator[CheckMessage]:
     for field in others:
         differing = [
             option for option in ("key_context", "vault") if _declared(field, option) != _declared(first, option)
@@ -71,6 +71,6 @@ def _check_agreement(first: EncryptedField, *others: EncryptedField) -> Iterator
             )
 
 
-def _declared(field: EncryptedField, option: str) -> object:
+def _declared(field: Encrypted, option: str) -> object:
     source = field.source
     return field.vault if option == "vault" else source.parts

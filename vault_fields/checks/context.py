@@ -11,9 +11,9 @@ from django.db.migrations.writer import MigrationWriter
 from django.db.models import Model
 from django.db.models.constants import LOOKUP_SEP
 
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import concrete_field
+from vault_fields.fields.interface import Encrypted
 from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH
 
 __all__ = ["check_context"]
@@ -31,7 +31,7 @@ _NAMELESS = (
     models.JSONField,
     models.TimeField,
     CompanionField,
-    EncryptedField,
+    Encrypted,
 )
 
 # Values of these come from the database.
@@ -41,7 +41,7 @@ _LATE = (models.AutoField, models.GeneratedField)
 _SETTING = {getattr(models, name) for name in ("DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)}
 
 
-def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
+def check_context(field: Encrypted) -> Iterator[CheckMessage]:
     if field.source.function is None:
         yield from _check_limits(field)
         for path in field.source.paths.values():
@@ -55,7 +55,7 @@ def check_context(field: EncryptedField) -> Iterator[CheckMessage]:
         yield from _check_lasting(field, name)
 
 
-def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
+def _check_limits(field: Encrypted) -> Iterator[CheckMessage]:
     source = field.source
     if not 1 <= len(source) <= MAX_ITEMS:
         yield Error(
@@ -83,7 +83,7 @@ def _check_limits(field: EncryptedField) -> Iterator[CheckMessage]:
             )
 
 
-def _check_function(field: EncryptedField) -> Iterator[CheckMessage]:
+def _check_function(field: Encrypted) -> Iterator[CheckMessage]:
     function: Any = field.source.function
     name = getattr(function, "__name__", "key_context")
     yield from _check_importable(
@@ -102,7 +102,7 @@ def _check_function(field: EncryptedField) -> Iterator[CheckMessage]:
         yield from _check_path(field, "context_from", attribute, nullable=True)
 
 
-def _check_importable(field: EncryptedField, option: str, function: Any, example: str) -> Iterator[CheckMessage]:
+def _check_importable(field: Encrypted, option: str, function: Any, example: str) -> Iterator[CheckMessage]:
     try:
         MigrationWriter.serialize(function)
     except ValueError:
@@ -114,7 +114,7 @@ def _check_importable(field: EncryptedField, option: str, function: Any, example
         )
 
 
-def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool = False) -> Iterator[CheckMessage]:
+def _check_path(field: Encrypted, option: str, path: str, *, nullable: bool = False) -> Iterator[CheckMessage]:
     try:
         passed = list(_follow(field.model, path, one_column=option != "key_context"))
     except FieldDoesNotExist as error:
@@ -142,7 +142,7 @@ def _check_path(field: EncryptedField, option: str, path: str, *, nullable: bool
         )
 
 
-def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[CheckMessage]:
+def _check_root(field: Encrypted, option: str, root: Any) -> Iterator[CheckMessage]:
     column = root
     while column.remote_field and column.remote_field.parent_link:
         column = column.target_field
@@ -163,7 +163,7 @@ def _check_root(field: EncryptedField, option: str, root: Any) -> Iterator[Check
     )
 
 
-def _check_deletion(field: EncryptedField, option: str, root: Any) -> Iterator[CheckMessage]:
+def _check_deletion(field: Encrypted, option: str, root: Any) -> Iterator[CheckMessage]:
     on_delete = root.remote_field and root.remote_field.on_delete
     if on_delete in _SETTING:
         yield CheckWarning(
@@ -175,7 +175,7 @@ def _check_deletion(field: EncryptedField, option: str, root: Any) -> Iterator[C
         )
 
 
-def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
+def _check_lasting(field: Encrypted, name: str) -> Iterator[CheckMessage]:
     for column in field.model._meta.concrete_fields:
         is_key = column.primary_key or column in field.model._meta.pk_fields
         if name in (column.name, column.attname) and column.editable and not is_key:
@@ -188,7 +188,7 @@ def _check_lasting(field: EncryptedField, name: str) -> Iterator[CheckMessage]:
             )
 
 
-def _missing(field: EncryptedField, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
+def _missing(field: Encrypted, option: str, path: str, error: FieldDoesNotExist) -> CheckMessage:
     return Error(
         f"{option} names {path!r}: {error}",
         hint=_instead(field.model, path, one_column=option != "key_context"),

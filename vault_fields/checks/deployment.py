@@ -14,8 +14,8 @@ from vault_fields.checks.keystores import check_keystore
 from vault_fields.checks.models import models_of
 from vault_fields.checks.reports import check_reports
 from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
 
 __all__ = ["check_deployment"]
@@ -63,7 +63,7 @@ def _check_vault(vault: BaseVault) -> Iterator[CheckMessage]:
         )
 
 
-def _check_migrating(field: EncryptedField) -> Iterator[CheckMessage]:
+def _check_migrating(field: Encrypted) -> Iterator[CheckMessage]:
     if field.migrating:
         yield CheckWarning(
             f"It still has migrating={field.migrating!r}, so whoever can write to the database can put a value there "

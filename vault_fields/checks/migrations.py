@@ -10,8 +10,8 @@ from django.core.management.base import CommandError
 from django.db.migrations.exceptions import BadMigrationError, CircularDependencyError, NodeNotFoundError
 
 from vault_fields.checks.models import models_of
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.interface import Encrypted
 from vault_fields.renames import LabelHistory, all_migrations
 
 __all__ = ["UNREADABLE", "check_former_labels"]
@@ -43,7 +43,7 @@ def check_former_labels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     return [message for field in fields for message in _check_field(field, history)]
 
 
-def _check_field(field: EncryptedField, history: LabelHistory) -> list[CheckMessage]:
+def _check_field(field: Encrypted, history: LabelHistory) -> list[CheckMessage]:
     key = (field.model._meta.app_label, field.model.__name__.lower())
     if not history.knows(key, field.name):
         return _check_order(field, history)
@@ -63,7 +63,7 @@ def _check_field(field: EncryptedField, history: LabelHistory) -> list[CheckMess
     ]
 
 
-def _check_order(field: EncryptedField, history: LabelHistory) -> list[CheckMessage]:
+def _check_order(field: Encrypted, history: LabelHistory) -> list[CheckMessage]:
     """A field that the migrations do not know yet must not differ from the one that it is renamed from."""
     renamed = [label for label in field.former_labels if _is_gone(label) and _is_known(label, history)]
     if not renamed:

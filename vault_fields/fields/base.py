@@ -2,7 +2,6 @@
 
 import functools
 import re
-from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NoReturn
@@ -24,13 +23,14 @@ from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import guard_migrations, install_hooks
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.reading import Loader
 from vault_fields.fields.saving import is_sealed, load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed, require_text
 from vault_fields.fields.serializing import is_serialized, is_serializing
-from vault_fields.fields.typed import GenericField, GetT_co, SetT_contra
+from vault_fields.fields.typed import GetT_co, SetT_contra
 from vault_fields.frames import forgetful
 
 __all__ = ["EncryptedField"]
@@ -42,7 +42,7 @@ _HISTORICAL_MODULE = "__fake__"
 _CHOOSING = "vault_fields_choosing"
 
 
-class EncryptedField(GenericField[SetT_contra, GetT_co]):
+class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     """
     Mix in before a Django field to encrypt what it stores.
 
@@ -58,11 +58,7 @@ class EncryptedField(GenericField[SetT_contra, GetT_co]):
     The column holds text (see ``vault_fields.envelope``). It cannot be searched, sorted or made unique.
     """
 
-    is_encrypted = True
     descriptor_class = EncryptedAttribute
-
-    def __class_getitem__(cls, types: Any) -> Any:
-        return cls  # What is assigned and what is read, in brackets, is for type checkers.
 
     def __init__(
         self,
@@ -138,34 +134,6 @@ class EncryptedField(GenericField[SetT_contra, GetT_co]):
     @property
     def _is_historical(self) -> bool:
         return getattr(getattr(self, "model", None), "__module__", None) == _HISTORICAL_MODULE
-
-    @property
-    def companion_name(self) -> str:
-        return self.keys_field or f"{self.name}_keys"
-
-    @property
-    def writes_plaintext(self) -> bool:
-        """Whether a value that takes the place of none, or of one that is not encrypted, is not encrypted either."""
-        return self.migrating == "read"
-
-    @property
-    def label(self) -> str:
-        """``app_label.Model.field``: what values are authenticated with, and what errors name."""
-        return f"{self.model._meta.label}.{self.name}"
-
-    # The text that is encrypted. JSON and text differ here and nowhere else.
-
-    @abstractmethod
-    def to_plaintext(self, value: Any) -> str:
-        """The text to encrypt. Raises ``TypeError`` or ``ValueError`` for what cannot be encoded."""
-
-    @abstractmethod
-    def from_plaintext(self, text: str) -> Any:
-        """The value for the user, or ``DecryptionError``."""
-
-    def stored_text(self, text: str) -> str:
-        """What a text in the column means, whatever spelling somebody else gave it: an envelope is an envelope."""
-        return text
 
     # Reading.
 

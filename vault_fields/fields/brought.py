@@ -9,16 +9,14 @@ primary key. An envelope that is assigned alone, as a form would, is recognised 
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Model
 
 from vault_fields import envelope as envelope_format
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Brought, Pending, Sealed
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["brought", "companion_assigned", "forget_assigned", "members_of", "portable", "reloading"]
 
@@ -36,12 +34,12 @@ def portable(text: str, keys: str | None) -> str:
     return f"{text}{keys}" if keys and envelope_format.is_envelope(text) else text
 
 
-def members_of(model: type[Model], companion: str) -> "tuple[EncryptedField, ...]":
+def members_of(model: type[Model], companion: str) -> tuple[Encrypted, ...]:
     """The fields whose values a companion is for."""
     return tuple(field for field in encrypted_fields(model) if field.companion_name == companion)
 
 
-def brought(field: "EncryptedField", instance: Model, value: Any) -> Sealed | None:
+def brought(field: Encrypted, instance: Model, value: Any) -> Sealed | None:
     """The sealed value that is assigned with this text, if it is one that was stored."""
     if not isinstance(value, str) or not envelope_format.is_envelope(value := field.stored_text(value)):
         return None
@@ -58,7 +56,7 @@ def brought(field: "EncryptedField", instance: Model, value: Any) -> Sealed | No
     return None
 
 
-def companion_assigned(instance: Model, name: str, members: "Iterable[EncryptedField]", *, is_new: bool) -> None:
+def companion_assigned(instance: Model, name: str, members: Iterable[Encrypted], *, is_new: bool) -> None:
     """Recognise the values that were assigned before their companion. ``is_new`` says that the row had none."""
     state = instance._state
     if hasattr(state, _RELOADING):
@@ -92,7 +90,7 @@ def forget_assigned(instance: Model) -> None:
     vars(instance._state).pop(_ASSIGNED, None)
 
 
-def _is_assigned(instance: Model, field: "EncryptedField", companion: str) -> bool:
+def _is_assigned(instance: Model, field: Encrypted, companion: str) -> bool:
     if field.companion_name in getattr(instance._state, _ASSIGNED, ()):
         return True
     # A new row has nothing that was not assigned, but for what was sealed for it before it could be saved.

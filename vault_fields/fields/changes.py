@@ -1,6 +1,6 @@
 """What of a row has to be sealed before it is written: told from memory alone, without the Vault and the database."""
 
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from django.db.models import Model
 
@@ -8,10 +8,8 @@ from vault_fields import companion as companion_format, envelope as envelope_for
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.groups import Group
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Brought, Opened, Pending, Sealed
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = [
     "changed_columns",
@@ -66,7 +64,7 @@ def changed_columns(instance: Model, group: Group) -> list[Binding]:
     return changed
 
 
-def rebound_columns(instance: Model, group: Group, member: "EncryptedField") -> list[Binding]:
+def rebound_columns(instance: Model, group: Group, member: Encrypted) -> list[Binding]:
     """The columns of ``bind_to`` that were changed since they were read, or sealed, with the value."""
     held = instance.__dict__.get(member.attname)
     if not group.bound[member.name] or not is_encrypted(held) or held.values is None:
@@ -99,9 +97,7 @@ def settle_unchanged(instance: Model, group: Group) -> None:
             instance.__dict__[member.attname] = held.previous.with_opened(opened)
 
 
-def _matching_values(
-    instance: Model, group: Group, member: "EncryptedField", held: Brought
-) -> tuple[str | None, ...] | None:
+def _matching_values(instance: Model, group: Group, member: Encrypted, held: Brought) -> tuple[str | None, ...] | None:
     """The columns of the row, if a value that was brought was sealed for them: then it can be written as it is."""
     # What it is tied to besides, only opening it tells.
     if group.bound[member.name] or not held.keys or not _is_readable(held.keys):
@@ -112,7 +108,7 @@ def _matching_values(
     return tuple(row.values())
 
 
-def is_dirty(member: "EncryptedField", held: Any) -> bool:
+def is_dirty(member: Encrypted, held: Any) -> bool:
     if isinstance(held, Pending):
         return not _is_unchanged(held)
     if isinstance(held, Brought):

@@ -12,18 +12,16 @@ JSON array comes first because the database writes it, with control characters e
 companion can be taken for it.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import NotSupportedError
 from django.db.models.expressions import Col, ColPairs
 
 from vault_fields.fields.groups import group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import refuse
 from vault_fields.fields.positions import combining, encrypted_field, require_readable
 from vault_fields.fields.reading import joined_from, look_ahead
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["EncryptedCol", "require_comparable"]
 
@@ -36,7 +34,7 @@ class EncryptedCol(Col):
     identity.
     """
 
-    target: "EncryptedField"
+    target: Encrypted
     # Whether the value is selected together with what opens it. The text itself does not tell: whoever writes to the
     # column could make it look so, and bring along the row's columns that it is to be compared with.
     is_tagged = False

@@ -1,18 +1,16 @@
 """The attribute of an encrypted field on a model instance."""
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Model
 from django.db.models.query_utils import DeferredAttribute
 
 from vault_fields.fields.brought import brought
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Handover, Pending, Sealed
 from vault_fields.frames import forget
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["EncryptedAttribute"]
 
@@ -22,7 +20,7 @@ _MISSING = object()
 class EncryptedAttribute(DeferredAttribute):
     """Opens a sealed value when it is first read, and remembers what an assignment takes the place of."""
 
-    field: "EncryptedField"
+    field: Encrypted
 
     def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
         if instance is None:

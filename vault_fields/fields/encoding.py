@@ -1,14 +1,12 @@
 """What may be encrypted: one rule for saves, forms, serializers and whatever else runs a field's validators."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import ValidationError
 
 from vault_fields import envelope as envelope_format
+from vault_fields.fields.interface import Encrypted
 from vault_fields.frames import forgetful
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["EncodableValidator", "Unencodable", "encode"]
 
@@ -23,7 +21,7 @@ class Unencodable(ValueError):
 
 
 @forgetful
-def encode(field: "EncryptedField", value: Any) -> str:
+def encode(field: Encrypted, value: Any) -> str:
     """The text to encrypt for a value, or ``Unencodable``, which holds nothing of the value."""
     try:
         text = field.to_plaintext(value)
@@ -50,7 +48,7 @@ def encode(field: "EncryptedField", value: Any) -> str:
 class EncodableValidator:
     """Refuses in a form what ``save()`` would refuse. Belongs to every encrypted field, and to no migration."""
 
-    def __init__(self, field: "EncryptedField") -> None:
+    def __init__(self, field: Encrypted) -> None:
         self.field = field
 
     @forgetful

@@ -2,16 +2,14 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db.models import Field, Model
 
 from vault_fields.fields.context import Binding, ContextSource, concrete_field
+from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of"]
 
@@ -26,7 +24,7 @@ class Group:
 
     model: type[Model]
     companion: str
-    members: tuple["EncryptedField", ...]
+    members: tuple[Encrypted, ...]
     source: ContextSource
     bindings: tuple[Binding, ...]
     # What each member is tied to besides, by its name: see ``bind_to``.
@@ -38,7 +36,7 @@ class Group:
         """The alias of the vault that its new data keys come from."""
         return vaults.writer(self.declared_vault)
 
-    def bound_columns(self, field: "EncryptedField") -> tuple[Binding, ...]:
+    def bound_columns(self, field: Encrypted) -> tuple[Binding, ...]:
         """The row's own columns that decide whether a value of ``field`` opens: the context's, then ``bind_to``."""
         return (*self.bindings, *self.bound[field.name])
 
@@ -68,7 +66,7 @@ class Group:
         return [field for field in fields if type(field).pre_save is not Field.pre_save]
 
 
-def encrypted_fields(model: type[Model]) -> list["EncryptedField"]:
+def encrypted_fields(model: type[Model]) -> list[Encrypted]:
     """The encrypted fields in the table of ``model`` itself, without those of its parents."""
     fields: Any = model._meta.local_concrete_fields
     return [field for field in fields if getattr(field, "is_encrypted", False)]
@@ -78,7 +76,7 @@ def groups_of(model: type[Model]) -> tuple[Group, ...]:
     """The groups in the table of ``model`` itself. Raises ``FieldDoesNotExist`` for a context that is not there."""
     groups = _groups.get(model)
     if groups is None:
-        members: dict[str, list[EncryptedField]] = {}
+        members: dict[str, list[Encrypted]] = {}
         for field in encrypted_fields(model):
             members.setdefault(field.companion_name, []).append(field)
         groups = tuple(group_under(model, companion, tuple(fields)) for companion, fields in members.items())
@@ -92,11 +90,11 @@ def all_groups_of(model: type[Model]) -> list[Group]:
     return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
 
 
-def group_of(field: "EncryptedField") -> Group:
+def group_of(field: Encrypted) -> Group:
     return next(group for group in groups_of(field.model) if group.companion == field.companion_name)
 
 
-def group_under(model: type[Model], companion: str, members: tuple["EncryptedField", ...]) -> Group:
+def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ...]) -> Group:
     """These fields as one group, whatever companion they are declared with."""
     # What members of one group disagree on is reported by the system checks.
     first = members[0]

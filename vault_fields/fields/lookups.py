@@ -1,14 +1,12 @@
 """What may be asked of an encrypted column: whether it is NULL. Everything else says that it cannot be asked."""
 
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 from django.core.exceptions import FieldError
 from django.db.models.lookups import Exact
 
+from vault_fields.fields.interface import Encrypted
 from vault_fields.frames import forgetful
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["OnlyNone", "refuse"]
 
@@ -18,7 +16,7 @@ _ADVICE = (
 )
 
 
-def refuse(field: "EncryptedField", what: str) -> NoReturn:
+def refuse(field: Encrypted, what: str) -> NoReturn:
     raise FieldError(f"{field.label} is encrypted and does not support {what}: {_ADVICE}.")
 
 

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db.models import Model
 
@@ -21,14 +21,12 @@ from vault_fields.exceptions import (
 from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text, may_wait
 from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
 from vault_fields.vaults import vaults
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = [
     "accepting_moved",
@@ -52,7 +50,7 @@ _accepting_moved: ContextVar[bool] = ContextVar("vault_fields_accepting_moved", 
 
 
 @forgetful
-def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> Any:
+def open_value(field: Encrypted, sealed: Sealed, instance: Model | None) -> Any:
     """
     The value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing once it has opened.
 
@@ -74,9 +72,7 @@ def open_value(field: "EncryptedField", sealed: Sealed, instance: Model | None) 
 
 
 @forgetful
-def open_sealed(
-    field: "EncryptedField", sealed: Sealed, instance: Model | None, *, accept_moved: bool = False
-) -> Opened:
+def open_sealed(field: Encrypted, sealed: Sealed, instance: Model | None, *, accept_moved: bool = False) -> Opened:
     """
     Open a stored value. One Vault call for each key of its batch that is not cached.
 
@@ -102,7 +98,7 @@ def open_sealed(
         raise located(damage, field, instance) from None
 
 
-def require_open(field: "EncryptedField", sealed: Sealed, instance: Model, key: DataKey) -> None:
+def require_open(field: Encrypted, sealed: Sealed, instance: Model, key: DataKey) -> None:
     """
     Raise ``DecryptionError`` unless an encrypted value opens with ``key``, its data key, in whatever row it stands now.
 
@@ -124,7 +120,7 @@ def accepting_moved() -> Iterator[None]:
         _accepting_moved.reset(token)
 
 
-def located(error: DecryptionError | VaultError, field: "EncryptedField", instance: Model | None) -> Exception:
+def located(error: DecryptionError | VaultError, field: Encrypted, instance: Model | None) -> Exception:
     """The same error, saying which value it is about. A copy: other threads may be raising the original."""
     return reworded(error, f"{locate(field, instance)}: {error.args[0]}")
 
@@ -136,7 +132,7 @@ def reworded(error: DecryptionError | VaultError, message: str) -> Exception:
     return type(error)(message)
 
 
-def locate(field: "EncryptedField", instance: Model | None) -> str:
+def locate(field: Encrypted, instance: Model | None) -> str:
     """``app.Model.field (pk=…)``, for messages."""
     if instance is None:
         return field.label
@@ -144,7 +140,7 @@ def locate(field: "EncryptedField", instance: Model | None) -> str:
 
 
 def _plaintext(
-    field: "EncryptedField", sealed: Sealed, instance: Model | None, accept_moved: bool, key: DataKey | None = None
+    field: Encrypted, sealed: Sealed, instance: Model | None, accept_moved: bool, key: DataKey | None = None
 ) -> str:
     if isinstance(sealed.text, Damaged):
         raise EnvelopeError("the column does not hold text. Were all migrations applied?")
@@ -198,7 +194,7 @@ def _require_proof(keys: str, companion: Companion, key: DataKey) -> None:
         key.verified.add(keys)
 
 
-def _keys(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> str:
+def _keys(field: Encrypted, sealed: Sealed, instance: Model | None) -> str:
     if sealed.keys is None and instance is not None:
         # The query did not select the companion beside the value, as raw() may not.
         sealed.keys = as_text(fetched(instance, field.companion_name))
@@ -210,7 +206,7 @@ def _keys(field: "EncryptedField", sealed: Sealed, instance: Model | None) -> st
 
 
 def _bound(
-    field: "EncryptedField",
+    field: Encrypted,
     group: Group,
     companion: Companion,
     sealed: Sealed,

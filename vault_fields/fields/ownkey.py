@@ -9,18 +9,16 @@ meanwhile the instance keeps its values, for columns that are made of them. See
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 from django.db.models import Model, QuerySet
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.groups import all_groups_of, groups_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.saving import seal_rows, settle_context
 from vault_fields.fields.sealed import Sealed
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["PLACEHOLDER", "SealedRows", "awaits_key", "has_chosen", "insert_first", "is_inserted", "placeholder"]
 __all__ += ["rows_to_insert_first"]
@@ -116,7 +114,7 @@ def has_chosen(instance: Model) -> bool:
     return vars(instance._state).get(_STATEMENT) == _UPDATE
 
 
-def placeholder(instance: Model, members: "Iterable[EncryptedField]") -> Sealed | None:
+def placeholder(instance: Model, members: Iterable[Encrypted]) -> Sealed | None:
     """What stands for values, or their companion, until the row has its key; for none, if there is no value."""
     has_value = any(vars(instance).get(member.attname) is not None for member in members)
     return PLACEHOLDER if has_value else None

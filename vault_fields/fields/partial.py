@@ -14,7 +14,7 @@ named columns and no others. See ``docs/decisions/0067-partial-writes-are-compar
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from django.db import connections, transaction
 from django.db.models import Model
@@ -23,15 +23,13 @@ from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.changes import changed_columns, has_companion, needs_sealing
 from vault_fields.fields.context import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.saving import companion_of, settle_context
 from vault_fields.fields.sealed import Pending, Sealed, as_text
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.stored import StoredColumns
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["PartialWrite"]
 
@@ -51,7 +49,7 @@ class _Piece:
     # What the instance held when the write began: the members to write, and those that the caller did not name.
     named: dict[str, Any] = dataclass_field(default_factory=dict)
     aside: dict[str, Any] = dataclass_field(default_factory=dict)
-    others: list["EncryptedField"] = dataclass_field(default_factory=list)
+    others: list[Encrypted] = dataclass_field(default_factory=list)
     # What was deferred, and stays so: loaded, it would be written by the next save, over what others wrote meanwhile.
     deferred: list[str] = dataclass_field(default_factory=list)
     # The stored row that it was encrypted together with, if memory did not tell.
@@ -157,7 +155,7 @@ class _Piece:
         for member in self.others:
             self.instance.__dict__[member.attname] = self._stored_value(member, stored)
 
-    def _stored_value(self, member: "EncryptedField", stored: Mapping[str, Any]) -> Sealed | None:
+    def _stored_value(self, member: Encrypted, stored: Mapping[str, Any]) -> Sealed | None:
         text = as_text(stored[member.attname])
         if text is None:
             return None

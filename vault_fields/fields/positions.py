@@ -12,7 +12,7 @@ import functools
 import threading
 from collections.abc import Callable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from django.core.exceptions import FieldError
 from django.db.models import Case, Count, Exists, Expression, Subquery, Value, When
@@ -27,10 +27,8 @@ from django.db.models.sql.compiler import (
     SQLUpdateCompiler,
 )
 
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import refuse
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["Selected", "encrypted_field", "is_asked_for_null", "require_readable", "trace_compilers"]
 
@@ -122,7 +120,7 @@ def combining() -> Any:
     return step.compiler if step is not None and step.at is _Clause.COMBINED else None
 
 
-def encrypted_field(expression: Any) -> "EncryptedField | None":
+def encrypted_field(expression: Any) -> Encrypted | None:
     """The encrypted field whose stored text an expression gives, or was computed from."""
     try:
         field = expression.output_field
@@ -145,7 +143,7 @@ def is_asked_for_null(holder: Any) -> bool:
     return type(holder) is IsNull or (isinstance(holder, Count) and not getattr(holder, "distinct", False))
 
 
-def require_readable(field: "EncryptedField", value: Any) -> None:
+def require_readable(field: Encrypted, value: Any) -> None:
     """
     Refuse the encrypted value that is being compiled unless it is selected as it is, or asked whether it is NULL.
 

@@ -4,7 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Model
@@ -13,13 +13,11 @@ from django.db.models.sql import Query
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
 from vault_fields.fields.groups import group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value, reworded
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
 from vault_fields.frames import forget
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["Loader", "joined_from", "look_ahead"]
 
@@ -42,7 +40,7 @@ class Loader:
     Whatever comes out of the database is wrapped unopened, except where the query asked for the value itself.
     """
 
-    def __init__(self, field: "EncryptedField") -> None:
+    def __init__(self, field: Encrypted) -> None:
         self.field = field
         source = group_of(field).source
         # Noted now: whoever opens a value later may do so in another tenant's place.

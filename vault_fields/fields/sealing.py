@@ -8,7 +8,7 @@ that save fails, what they hold is still consistent and saving again costs no fu
 import copy
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field
-from typing import TYPE_CHECKING, Any, TypeGuard
+from typing import Any, TypeGuard
 
 from django.core.exceptions import FieldError
 from django.db.models import Model
@@ -40,15 +40,13 @@ from vault_fields.fields.deriving import derive_contexts, located_context
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
 from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
 from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey, KeyContext
-
-if TYPE_CHECKING:
-    from vault_fields.fields.base import EncryptedField
 
 __all__ = ["encoded", "examine", "seal"]
 
@@ -64,7 +62,7 @@ class _Work:
     # The companion's text as the row holds it, and whether its data key still serves.
     keys: str | None
     keeps_key: bool
-    changed: dict["EncryptedField", Opened] = dataclass_field(default_factory=dict)
+    changed: dict[Encrypted, Opened] = dataclass_field(default_factory=dict)
 
 
 @forgetful
@@ -152,7 +150,7 @@ def _row(keys: str) -> Mapping[str, str | None]:
     return companion_format.decode(keys).row
 
 
-def encoded(member: "EncryptedField", value: Any, instance: Model) -> Opened:
+def encoded(member: Encrypted, value: Any, instance: Model) -> Opened:
     """The value and the text to encrypt of it. Raises ``ValueRefused``, or ``FieldError`` for an expression."""
     if hasattr(value, "resolve_expression"):
         raise FieldError(
@@ -202,7 +200,7 @@ def _old_keys(work: _Work, new_keys: NewKeys) -> str | None:
     return text
 
 
-def _members_that_stay(work: _Work) -> list["EncryptedField"]:
+def _members_that_stay(work: _Work) -> list[Encrypted]:
     data = work.instance.__dict__
     return [
         member for member in work.group.members if member not in work.changed and is_encrypted(data.get(member.attname))
@@ -210,7 +208,7 @@ def _members_that_stay(work: _Work) -> list["EncryptedField"]:
 
 
 def _with_advice(
-    error: DecryptionError | VaultRefused, work: _Work, needing: Sequence["EncryptedField"]
+    error: DecryptionError | VaultRefused, work: _Work, needing: Sequence[Encrypted]
 ) -> DecryptionError | VaultRefused:
     """The same error, saying which values of the row stand in the way of a new data key."""
     names = ", ".join(member.name for member in needing)
@@ -269,7 +267,7 @@ def _sealed_members(work: _Work, key: DataKey, keys: str) -> dict[str, Any]:
     return held
 
 
-def _bound_text(member: "EncryptedField", binding: Binding, instance: Model) -> str:
+def _bound_text(member: Encrypted, binding: Binding, instance: Model) -> str:
     text = binding.text(fetched(instance, binding.attname))
     if text is None:
         raise KeyContextError(

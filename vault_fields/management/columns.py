@@ -14,8 +14,8 @@ from django.db.models import Model
 
 from vault_fields.backfill import BATCH_SIZE, BackfillReport
 from vault_fields.exceptions import VaultFieldsError
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
+from vault_fields.fields.interface import Encrypted
 from vault_fields.management.formats import add_format, as_json
 from vault_fields.rekey import RekeyReport
 from vault_fields.storedkeys import tables
@@ -56,7 +56,7 @@ class ColumnCommand(BaseCommand):
         with self.failures_told():
             return super().execute(*args, **options)
 
-    def columns(self, options: dict[str, Any]) -> list[tuple[str, EncryptedField]]:
+    def columns(self, options: dict[str, Any]) -> list[tuple[str, Encrypted]]:
         """What the arguments name: aliases of databases, and the fields in them."""
         label, names, alias = options["model"], options["field"], options["database"]
         if options["all"]:
@@ -71,7 +71,7 @@ class ColumnCommand(BaseCommand):
         """The same as ``columns``, each companion once."""
         return list(dict.fromkeys((using, group_of(field)) for using, field in self.columns(options)))
 
-    def fields(self, label: str, names: Iterable[str]) -> list[EncryptedField]:
+    def fields(self, label: str, names: Iterable[str]) -> list[Encrypted]:
         try:
             model = apps.get_model(label)
             found = [model._meta.get_field(name) for name in names]
@@ -79,7 +79,7 @@ class ColumnCommand(BaseCommand):
             raise CommandError(f"A model is written as app_label.Model, not {label!r}.") from error
         except (LookupError, FieldDoesNotExist) as error:
             raise CommandError(str(error)) from error
-        fields = [field for field in found if isinstance(field, EncryptedField)]
+        fields = [field for field in found if isinstance(field, Encrypted)]
         if plain := sorted({field.name for field in found} - {field.name for field in fields}):
             raise CommandError(f"{model._meta.label}: not encrypted: {', '.join(plain)}.")
         fields = fields or encrypted_fields(model._meta.concrete_model or model)

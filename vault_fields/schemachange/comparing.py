@@ -12,8 +12,8 @@ from django.db.models.functions import Cast
 
 from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import EnvelopeError
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import Binding, column_type, concrete_field
+from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import differing_items
 from vault_fields.fields.sealed import as_text
 from vault_fields.fields.stored import Bare
@@ -30,12 +30,12 @@ _ANOTHER = "\0"
 class Present:
     """An encrypted field as the database has it now, with the columns of its row."""
 
-    field: EncryptedField
+    field: Encrypted
     # The attribute names of the columns of its row, by table and column.
     columns: Mapping[Column, str]
 
     @classmethod
-    def of(cls, field: EncryptedField) -> "Present":
+    def of(cls, field: Encrypted) -> "Present":
         return cls(field, {_place(column): column.attname for column in field.model._meta.concrete_fields})
 
 
@@ -91,7 +91,7 @@ class Comparison:
     rewrites: bool = False
 
     @classmethod
-    def of(cls, field: EncryptedField, present: Present) -> "Comparison":
+    def of(cls, field: Encrypted, present: Present) -> "Comparison":
         """The present one. Raises ``FieldDoesNotExist`` where the state has no such column."""
         found = cls._made(field, lambda column: present.columns.get(_place(column)), {}, {}, rewrites=False)
         for part in (*found.items.values(), *found.bound):
@@ -102,7 +102,7 @@ class Comparison:
     @classmethod
     def later(
         cls,
-        field: EncryptedField,
+        field: Encrypted,
         present: Present,
         now: Callable[[str, str], Column | None],
         first: "Comparison",
@@ -123,7 +123,7 @@ class Comparison:
     @classmethod
     def _made(
         cls,
-        field: EncryptedField,
+        field: Encrypted,
         name_of: Callable[[Any], str | None],
         former: Mapping[str, _Part],
         renamed: Mapping[str | None, Any],

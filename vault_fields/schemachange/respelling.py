@@ -11,9 +11,9 @@ from django.db.migrations import operations as ops
 from django.db.migrations.state import ProjectState
 from django.db.models import ForeignKey
 
-from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import encrypted_fields
+from vault_fields.fields.interface import Encrypted
 from vault_fields.operations import RekeyField
 from vault_fields.schemachange.comparing import Comparison, Present
 from vault_fields.schemachange.effects import Effect, column_of, table_of
@@ -82,7 +82,7 @@ class Respelling:
         """Those whose operations may deal with the values, or with the columns."""
         return {self.present.field.model._meta.app_label, *(app_label for app_label, _, _ in self.known)}
 
-    def compared(self, field: EncryptedField, now: _Now, *, rewrites: bool = False) -> "Respelling":
+    def compared(self, field: Encrypted, now: _Now, *, rewrites: bool = False) -> "Respelling":
         later = Comparison.later(field, self.present, now, self.first, rewrites=rewrites)
         return replace(self, later=(*self.later, later))
 
@@ -92,15 +92,15 @@ def may_respell(effect: Effect) -> bool:
     operation = effect.operation
     if isinstance(operation, ops.RemoveField):
         before = effect.model_before(operation.model_name).fields.get(operation.name)
-        return not isinstance(before, (CompanionField, EncryptedField))
+        return not isinstance(before, (CompanionField, Encrypted))
     if not isinstance(operation, ops.AlterField):
         return False
     before = effect.model_before(operation.model_name).fields.get(operation.name)
     after = effect.model_after(operation.model_name).fields.get(operation.name)
     if before is None or after is None or isinstance(after, CompanionField):
         return False
-    if isinstance(after, EncryptedField):
-        return isinstance(before, EncryptedField) and (
+    if isinstance(after, Encrypted):
+        return isinstance(before, Encrypted) and (
             before.bind_to != after.bind_to or not before.source.is_same(after.source)
         )
     if before.remote_field or after.remote_field:
@@ -129,7 +129,7 @@ def _is_declaration(effect: Effect) -> bool:
     operation = effect.operation
     if not isinstance(operation, ops.AlterField):
         return False
-    return isinstance(effect.model_after(operation.model_name).fields.get(operation.name), EncryptedField)
+    return isinstance(effect.model_after(operation.model_name).fields.get(operation.name), Encrypted)
 
 
 def respelled_by(effect: Effect, alias: str) -> Iterator[Respelling]:
@@ -241,7 +241,7 @@ def _rekeyed(followed: Mapping[Column, Respelling], effect: Effect, now: _Now) -
     return {key: found for key, found in followed.items() if key in keys}
 
 
-def _field_now(state: ProjectState, now: _Now, key: Column) -> EncryptedField | None:
+def _field_now(state: ProjectState, now: _Now, key: Column) -> Encrypted | None:
     """The encrypted field of a state whose column is this one in the database."""
     for model in state.apps.get_models():
         for field in encrypted_fields(model):

@@ -1,0 +1,54 @@
+"""The encrypted field as the modules below it see it: its options, its names, and the text that it encrypts."""
+
+from abc import abstractmethod
+from typing import Any, Literal
+
+from vault_fields.fields.context import ContextSource, KeyContextDeclaration
+from vault_fields.fields.typed import GenericField, GetT_co, SetT_contra
+
+__all__ = ["Encrypted"]
+
+
+class Encrypted(GenericField[SetT_contra, GetT_co]):
+    """An encrypted column of a model. ``EncryptedField`` is the one implementation, and documents the options."""
+
+    is_encrypted = True
+
+    key_context: KeyContextDeclaration
+    source: ContextSource
+    keys_field: str | None
+    migrating: bool | Literal["read"]
+    former_labels: list[str]
+    bind_to: list[str]
+    vault: str
+
+    def __class_getitem__(cls, types: Any) -> Any:
+        return cls  # The types that are assigned and read, in brackets, are for type checkers.
+
+    @property
+    def companion_name(self) -> str:
+        return self.keys_field or f"{self.name}_keys"
+
+    @property
+    def writes_plaintext(self) -> bool:
+        """Whether a value that takes the place of none, or of one that is not encrypted, is not encrypted either."""
+        return self.migrating == "read"
+
+    @property
+    def label(self) -> str:
+        """``app_label.Model.field``: what values are authenticated with, and what errors name."""
+        return f"{self.model._meta.label}.{self.name}"
+
+    # The text that is encrypted. JSON and text differ here and nowhere else.
+
+    @abstractmethod
+    def to_plaintext(self, value: Any) -> str:
+        """The text to encrypt. Raises ``TypeError`` or ``ValueError`` for what cannot be encoded."""
+
+    @abstractmethod
+    def from_plaintext(self, text: str) -> Any:
+        """The value for the user, or ``DecryptionError``."""
+
+    def stored_text(self, text: str) -> str:
+        """What a text in the column means, whatever spelling somebody else gave it: an envelope is an envelope."""
+        return text
