@@ -27,8 +27,8 @@ from vault_fields.fields.newkeys import NewKeys
 from vault_fields.keys import KeyContext
 from vault_fields.operations import EncryptField
 from vault_fields.rewriting import convert_column
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 from vault_fields.shredding import prove_shredded
 from vault_fields.storedkeys import tables
 from vault_fields.vaults import vaults
@@ -75,7 +75,9 @@ def customer(request, tmp_path, settings, monkeypatch):
         if request.param == "served":
             served = stack.enter_context(closing(LocalVault("served", **local)))
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
+            url = stack.enter_context(
+                running(VaultApi(served.service, ApiKeys([ApiKey(hash_api_key("sk_test_4f9Za81"))])))
+            )
             options = {"api_key": "sk_test_4f9Za81", "base_url": url, "max_retries": 0}
             entry = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": options}
         settings.VAULTS = {"default": entry}

@@ -7,7 +7,7 @@ from math import comb
 import pytest
 
 from vault_fields.placeholders import _FEW_BYTES, hashes_of_placeholders, is_guessable, is_placeholder
-from vault_fields.server.bearers import hash_bearer
+from vault_fields.server.apikeys import hash_api_key
 
 HASHES = frozenset(hashes_of_placeholders())
 
@@ -22,7 +22,7 @@ HASHES = frozenset(hashes_of_placeholders())
     ],
 )
 def test_an_api_key_that_is_none(text):
-    assert hash_bearer(text) in HASHES
+    assert hash_api_key(text) in HASHES
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_a_secret_that_is_random_or_was_chosen_is_one():
     assert not is_placeholder("correct horse battery staple")
     assert not is_placeholder("whsec_test_secret")
     for chosen in ("sk_4f9Za81", "sk_test", "sk_staging"):
-        assert hash_bearer(chosen) not in HASHES
+        assert hash_api_key(chosen) not in HASHES
 
 
 @pytest.mark.parametrize(

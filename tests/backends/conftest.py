@@ -12,8 +12,8 @@ from tests.server.conftest import running
 from tests.testapp.models import Organization
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
 KINDS = ["memory", "local", "workos", "openbao"]
 
@@ -44,7 +44,9 @@ def entry(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[
                 return {"BACKEND": backend + "openbao.OpenBaoVault", "OPTIONS": options}
             served = stack.enter_context(closing(LocalVault("served", **local)))
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
+            url = stack.enter_context(
+                running(VaultApi(served.service, ApiKeys([ApiKey(hash_api_key("sk_test_4f9Za81"))])))
+            )
             return {
                 "BACKEND": backend + "workos.WorkOSVault",
                 "OPTIONS": {"api_key": "sk_test_4f9Za81", "base_url": url},

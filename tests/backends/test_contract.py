@@ -22,8 +22,8 @@ from vault_fields.backends.workos import WorkOSVault
 from vault_fields.embedded.rootkey import generate_root_key
 from vault_fields.exceptions import KeyContextError, VaultError, VaultRefused
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
 ACME = KeyContext({"organization_id": "acme"})
 PAIR = KeyContext({"organization_id": "acme", "purpose": "care"})
@@ -54,7 +54,9 @@ def make_vault(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[MakeV
                 )
             served = stack.enter_context(closing(LocalVault("served", **local)))  # type: ignore[arg-type]
             served.service.unlock()
-            url = stack.enter_context(running(Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))))
+            url = stack.enter_context(
+                running(VaultApi(served.service, ApiKeys([ApiKey(hash_api_key("sk_test_4f9Za81"))])))
+            )
             return stack.enter_context(
                 closing(WorkOSVault("tested", api_key="sk_test_4f9Za81", base_url=url, **{"timeout": 60, **options}))
             )  # type: ignore[arg-type]

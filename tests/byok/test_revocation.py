@@ -216,15 +216,15 @@ def test_revocation_is_told_over_http(
 ) -> None:
     from tests.byok.conftest import ACME, ITEM, OTHER
     from tests.server.conftest import running
-    from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-    from vault_fields.server.face import Face
+    from vault_fields.server.api import VaultApi
+    from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
     served = configure()
     served.byok.configure(*ITEM, provider="file", settings={"path": str(key_file)})
     served.byok.verify(*ITEM)
     served.byok.activate(*ITEM)
-    face = Face(served.service, Bearers([ApiKey(hash_bearer("sk_test_4f9Za81"))]))
-    with running(face) as url:
+    api = VaultApi(served.service, ApiKeys([ApiKey(hash_api_key("sk_test_4f9Za81"))]))
+    with running(api) as url:
         client = WorkOSVault("hosted", api_key="sk_test_4f9Za81", base_url=url, max_retries=0)
         key = client.create_data_key(ACME)
         client.purge()

@@ -19,7 +19,7 @@ from tests.byok.peers import free_port
 from tests.chaos.world import ROOT, environment_of, write_world
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.server.bearers import hash_bearer
+from vault_fields.server.apikeys import hash_api_key
 
 __all__ = ["ENGINES", "Embedded", "Engine", "Served", "running_engine"]
 
@@ -88,7 +88,7 @@ class Served(Embedded):
         directory = directory / "served"
         directory.mkdir()
         super().__init__(directory)
-        server = {"keys": [{"name": "Chaos", "environment": "default", "sha256": hash_bearer(BEARER)}]}
+        server = {"keys": [{"name": "Chaos", "environment": "default", "sha256": hash_api_key(BEARER)}]}
         database = {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}
         self._world = write_world(directory / "world.json", database, {"default": self.entry}, server=server)
         self._log = (directory / "log").open("ab")

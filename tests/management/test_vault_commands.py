@@ -16,8 +16,8 @@ from django.core.management import CommandError, call_command
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
 from vault_fields.keys import KeyContext
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 from vault_fields.server.serving import is_loopback
 
 ROOT = Path(__file__).parent.parent.parent
@@ -43,7 +43,7 @@ def test_vault_api_key_prints_a_fresh_key_and_its_hash() -> None:
     pairs = re.findall(r"API key, shown this once: (sk_[\w-]{43})\nsha256 for VAULT_SERVER:  (\w+)\n", out.getvalue())
     assert len({key for key, _ in pairs}) == 2
     for key, sha256 in pairs:
-        assert Bearers([ApiKey(sha256)]).admit(f"Bearer {key}")
+        assert ApiKeys([ApiKey(sha256)]).admit(f"Bearer {key}")
 
 
 @contextmanager
@@ -103,7 +103,7 @@ def test_vault_serve_prints_a_key_that_works_and_where(tmp_path: Path, number: i
 
 
 def test_vault_serve_admits_the_configured_keys_and_prints_none(tmp_path: Path) -> None:
-    with serving(tmp_path, bearer_sha256=[hash_bearer("sk_known")]) as process:
+    with serving(tmp_path, bearer_sha256=[hash_api_key("sk_known")]) as process:
         url = line(process, r"Vault ready at (http://127\.0\.0\.1:[0-9]+)")
         for key, status in [("sk_known", 400), ("sk_other", 401)]:
             response = httpx.post(
@@ -135,7 +135,7 @@ class ServerThatIsStopped:
 def bound(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     asked: list[tuple[str, int]] = []
 
-    def bind(face: Face, host: str, port: int) -> ServerThatIsStopped:
+    def bind(api: VaultApi, host: str, port: int) -> ServerThatIsStopped:
         asked.append((host, port))
         return ServerThatIsStopped()
 
@@ -164,7 +164,7 @@ def test_address_is_printed_as_a_url(
 
 
 def test_no_key_is_made_where_one_is_configured(bound: list[tuple[str, int]], settings: object) -> None:
-    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer("sk_known")]}  # type: ignore[attr-defined]
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_api_key("sk_known")]}  # type: ignore[attr-defined]
     out = io.StringIO()
 
     call_command("vault_serve", stdout=out)
@@ -224,7 +224,7 @@ def test_vault_that_is_not_embedded_is_refused(settings: object) -> None:
 
 
 def test_setting_that_is_wrong_is_an_error_in_words(settings: object) -> None:
-    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer("")]}  # type: ignore[attr-defined]
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_api_key("")]}  # type: ignore[attr-defined]
 
     with pytest.raises(CommandError, match="VAULT_SERVER: bearer_sha256: the hash there is that of an empty key"):
         call_command("vault_serve", "--port", "0")

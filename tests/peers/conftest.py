@@ -15,7 +15,7 @@ import pytest
 from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.server.bearers import hash_bearer
+from vault_fields.server.apikeys import hash_api_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -58,8 +58,8 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         SETTINGS.format(
             path=str(path),
             root_key=root_key,
-            key=hash_bearer(KEY),
-            other_key=hash_bearer(OTHER_KEY),
+            key=hash_api_key(KEY),
+            other_key=hash_api_key(OTHER_KEY),
         )
     )
     environment = os.environ | {

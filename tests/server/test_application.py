@@ -21,10 +21,10 @@ import pytest
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKeys, hash_api_key
 from vault_fields.server.application import AsgiApplication
-from vault_fields.server.bearers import Bearers, hash_bearer
 from vault_fields.server.bodies import MAX_BODY_BYTES
-from vault_fields.server.face import Face
 from vault_fields.vaults import vaults
 
 from .conftest import KEY, KEYS
@@ -68,7 +68,7 @@ def served(tmp_path: Path, *command: str) -> Iterator[httpx.Client]:
     settings = SETTINGS.format(
         path=str(path),
         root_key=root_key,
-        key=hash_bearer(KEY),
+        key=hash_api_key(KEY),
         log=str(tmp_path / "access.log"),
     )
     (tmp_path / "only_the_vault.py").write_text(settings)
@@ -168,8 +168,8 @@ def stored_events(tmp_path: Path) -> list[str]:
 
 @pytest.fixture
 def application() -> AsgiApplication:
-    face = Face(InMemoryVault().service, Bearers(KEYS))
-    return AsgiApplication(lambda: face)
+    api = VaultApi(InMemoryVault().service, ApiKeys(KEYS))
+    return AsgiApplication(lambda: api)
 
 
 def exchange(application: AsgiApplication, scope: dict[str, Any], received: list[dict[str, Any]]) -> list[Any]:
@@ -256,7 +256,7 @@ def test_keystore_that_is_missing_is_not_ready(tmp_path: Path, settings: Any) ->
         "OPTIONS": {"path": path, "root_key": generate_root_key()},
     }
     settings.VAULTS = {"default": local}
-    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer(KEY)]}
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_api_key(KEY)]}
     with httpx.Client(transport=httpx.WSGITransport(app=wsgi.application), base_url="http://vault") as client:
         assert client.get("/readyz").status_code == 503
         assert not path.exists()
@@ -274,7 +274,7 @@ def test_asgi_websocket_is_refused(application: AsgiApplication) -> None:
 def test_modules_for_servers_have_an_application(settings: Any) -> None:
     from vault_fields.server import asgi, wsgi
 
-    settings.VAULT_SERVER = {"bearer_sha256": [hash_bearer(KEY)]}
+    settings.VAULT_SERVER = {"bearer_sha256": [hash_api_key(KEY)]}
     start, _ = exchange(asgi.application, scope(path="/nothing", method="GET"), [{"type": "http.request"}])
     assert start["status"] == 404
 

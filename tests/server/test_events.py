@@ -6,8 +6,8 @@ import httpx
 import pytest
 
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
 from .conftest import KEY, running
 from .test_http import ACME, refused
@@ -40,7 +40,7 @@ def test_events_name_the_key_that_called(used: httpx.Client) -> None:
     for each in found:
         assert set(each) == {"object", "id", "event", "data", "created_at"}
         assert each["data"]["actor_name"] == "API key"
-        assert each["data"]["actor_id"] == f"key_{hash_bearer(KEY)[:26]}"
+        assert each["data"]["actor_id"] == f"key_{hash_api_key(KEY)[:26]}"
 
 
 def test_events_are_of_the_environment_of_the_key(used: httpx.Client) -> None:
@@ -71,9 +71,9 @@ def test_what_cannot_be_is_400(used: httpx.Client) -> None:
 
 
 def test_key_events_can_be_off() -> None:
-    face = Face(InMemoryVault().service, Bearers([ApiKey(hash_bearer(KEY))]), record_key_events=False)
+    api = VaultApi(InMemoryVault().service, ApiKeys([ApiKey(hash_api_key(KEY))]), record_key_events=False)
     headers = {"Authorization": f"Bearer {KEY}"}
-    with running(face) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
+    with running(api) as url, httpx.Client(base_url=url, headers=headers, trust_env=False) as client:
         client.post("/vault/v1/keys/data-key", json={"context": ACME})
 
         assert [each["event"] for each in events(client)] == ["vault.kek.created"]

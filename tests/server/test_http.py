@@ -1,4 +1,4 @@
-"""The HTTP face over a real socket: every call, every status."""
+"""The HTTP API over a real socket: every call, every status."""
 
 import base64
 import json
@@ -21,8 +21,8 @@ from vault_fields.byok.keyfile import KeyFile
 from vault_fields.embedded.provider import Binding, ProviderRefused
 from vault_fields.exceptions import KeyUnavailable, VaultUnavailable
 from vault_fields.keys import KeyContext
+from vault_fields.server.api import PATIENCE
 from vault_fields.server.bodies import MAX_BODY_BYTES, Rejected, read_body
-from vault_fields.server.face import PATIENCE
 
 from .conftest import KEY
 

@@ -11,16 +11,16 @@ from django.test import AsyncClient, Client, override_settings
 from django.urls import include, path
 
 from vault_fields.server import configuration
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.configuration import configured_bearers, served_vault
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
+from vault_fields.server.configuration import configured_api_keys, served_vault
 from vault_fields.vaults import vaults
 
 urlpatterns = [path("secrets/", include("vault_fields.server.urls"))]
 
 CREATE = "/secrets/vault/v1/keys/data-key"
 BEARER = "Bearer sk_test_4f9Za81"
-SERVER = {"bearer_sha256": [hash_bearer("sk_test_4f9Za81")]}
-NAMED = {"name": "Billing", "environment": "production", "sha256": hash_bearer("sk_test_4f9Za81")}
+SERVER = {"bearer_sha256": [hash_api_key("sk_test_4f9Za81")]}
+NAMED = {"name": "Billing", "environment": "production", "sha256": hash_api_key("sk_test_4f9Za81")}
 
 
 @pytest.fixture(autouse=True)
@@ -95,15 +95,15 @@ def test_length_that_is_no_number_is_400(rf: Any) -> None:
         ({"bearer_sha256": [1]}, "must be the SHA-256 of a bearer key"),
         ({**SERVER, "bearer": 1}, "unknown keys: bearer"),
         ({**SERVER, "sk_4f9Za81": 1}, "unknown keys: (not a word)."),
-        ({"bearer_sha256": [hash_bearer("sk_x")] * 2}, "the same key is there twice"),
+        ({"bearer_sha256": [hash_api_key("sk_x")] * 2}, "the same key is there twice"),
         (
             {"bearer_sha256": ["HASH, AS vault_api_key PRINTS IT"]},
             "`python manage.py vault_api_key` prints a fresh key",
         ),
-        ({"bearer_sha256": [hash_bearer("")]}, "bearer_sha256: the hash there is that of an empty key"),
-        ({"keys": [{**NAMED, "sha256": hash_bearer("test")}]}, "keys[0]: the hash there is that of an empty key, or"),
-        ({"keys": [{**NAMED, "sha256": hash_bearer("sk_example")}]}, "or of one that examples show"),
-        ({"keys": [{**NAMED, "sha256": hash_bearer("${API_KEY}")}]}, "or of one that examples show"),
+        ({"bearer_sha256": [hash_api_key("")]}, "bearer_sha256: the hash there is that of an empty key"),
+        ({"keys": [{**NAMED, "sha256": hash_api_key("test")}]}, "keys[0]: the hash there is that of an empty key, or"),
+        ({"keys": [{**NAMED, "sha256": hash_api_key("sk_example")}]}, "or of one that examples show"),
+        ({"keys": [{**NAMED, "sha256": hash_api_key("${API_KEY}")}]}, "or of one that examples show"),
         ({"keys": {}}, "keys must be a list"),
         ({"keys": [{"sha256": "sk_in_the_clear"}]}, "keys[0] must be a dict of name, environment and sha256"),
         ({"keys": ["sk_in_the_clear"]}, "keys[0] must be a dict of name, environment and sha256"),
@@ -134,10 +134,10 @@ def test_wrong_setting_is_503_and_named_in_the_log(
 @pytest.mark.parametrize("authorization", ["Bearer", "Bearer ", "Bearer  ", "bearer \t"])
 def test_empty_key_is_never_admitted(authorization: str) -> None:
     """Not even by somebody who got its hash past the setting."""
-    key = ApiKey(hash_bearer("sk_test_4f9Za81"))
-    object.__setattr__(key, "sha256", hash_bearer(""))
+    key = ApiKey(hash_api_key("sk_test_4f9Za81"))
+    object.__setattr__(key, "sha256", hash_api_key(""))
 
-    assert Bearers([key]).admit(authorization) is None
+    assert ApiKeys([key]).admit(authorization) is None
 
 
 def test_hashes_on_pages_admit_nobody() -> None:
@@ -152,14 +152,14 @@ def test_hashes_on_pages_admit_nobody() -> None:
 
 def test_keys_are_validated_once_for_each_setting(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[object] = []
-    validate = configuration.configured_bearers
+    validate = configuration.configured_api_keys
 
     def count() -> Any:
         read.append(settings.VAULT_SERVER)
         return validate()
 
-    monkeypatch.setattr(configuration, "configured_bearers", count)
-    for setting, status in [({**SERVER}, 200), ({"bearer_sha256": [hash_bearer("sk_other")]}, 401), ({**SERVER}, 200)]:
+    monkeypatch.setattr(configuration, "configured_api_keys", count)
+    for setting, status in [({**SERVER}, 200), ({"bearer_sha256": [hash_api_key("sk_other")]}, 401), ({**SERVER}, 200)]:
         settings.VAULT_SERVER = setting
         assert [create().status_code for _ in range(3)] == [status] * 3
     assert len(read) == 3
@@ -168,7 +168,7 @@ def test_keys_are_validated_once_for_each_setting(settings: Any, monkeypatch: py
 def test_project_without_the_setting_admits_nobody(settings: Any) -> None:
     del settings.VAULT_SERVER
 
-    assert configured_bearers() is None
+    assert configured_api_keys() is None
     assert create().status_code == 503
 
 
@@ -186,12 +186,12 @@ def test_vault_of_the_setting_is_served(tmp_path: Path, settings: Any) -> None:
 
 
 def test_hash_is_sha256_in_hex() -> None:
-    assert hash_bearer("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert Bearers([ApiKey(hash_bearer("abc"))]).admit("Bearer abc")
+    assert hash_api_key("abc") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    assert ApiKeys([ApiKey(hash_api_key("abc"))]).admit("Bearer abc")
 
 
 def test_named_keys_are_of_their_environments(settings: Any) -> None:
-    other = {"name": "Staging", "environment": "staging", "sha256": hash_bearer("sk_staging_4f9Za81")}
+    other = {"name": "Staging", "environment": "staging", "sha256": hash_api_key("sk_staging_4f9Za81")}
     settings.VAULT_SERVER = {"keys": [NAMED, other]}
 
     blob = create().json()["encrypted_keys"]

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
 from .conftest import KEY, running
 from .test_http import ACME, refused
@@ -40,7 +40,7 @@ def test_created_object_is_read_by_id_and_by_name(client: httpx.Client) -> None:
 
     assert set(created) == {"id", "environment_id", "context", "key_id", "version_id", "updated_by", "updated_at"}
     assert (created["environment_id"], created["context"]) == ("default", {"a": "1", "b": "2"})
-    assert created["updated_by"] == {"id": f"key_{hash_bearer(KEY)[:26]}", "name": "API key"}
+    assert created["updated_by"] == {"id": f"key_{hash_api_key(KEY)[:26]}", "name": "API key"}
     for url in (f"{KV}/{created['id']}", f"{KV}/name/my%20secret%2F%C3%BCbrigens", f"{KV}/name/my secret/übrigens"):
         read = client.get(url)
         assert read.status_code == 200
@@ -330,15 +330,15 @@ def test_methods_of_each_path(client: httpx.Client) -> None:
 
 
 def test_keys_of_the_short_form_are_of_the_default_environment() -> None:
-    key = ApiKey(hash_bearer("sk_x"))
+    key = ApiKey(hash_api_key("sk_x"))
 
     assert (key.environment, key.name) == ("default", "API key")
-    assert Bearers([key]).admit("Bearer sk_x") is key
+    assert ApiKeys([key]).admit("Bearer sk_x") is key
 
 
 def test_face_with_a_vault_of_its_own_environments() -> None:
-    keys = [ApiKey(hash_bearer(each), each, each) for each in ("one", "two")]
-    with running(Face(InMemoryVault().service, Bearers(keys))) as url:
+    keys = [ApiKey(hash_api_key(each), each, each) for each in ("one", "two")]
+    with running(VaultApi(InMemoryVault().service, ApiKeys(keys))) as url:
         contexts = [
             httpx.post(
                 f"{url}{KV}",

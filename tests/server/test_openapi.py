@@ -30,8 +30,8 @@ from schemathesis.specs.openapi.checks import (
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.keys import KeyContext
-from vault_fields.server.bearers import ApiKey, Bearers, hash_bearer
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 
 from .conftest import KEY, running
 
@@ -58,7 +58,7 @@ vault = InMemoryVault().service
 
 @pytest.fixture(scope="module")
 def url():
-    with running(Face(vault, Bearers([ApiKey(hash_bearer(KEY))]))) as url:
+    with running(VaultApi(vault, ApiKeys([ApiKey(hash_api_key(KEY))]))) as url:
         StoredObjects(vault).create("my-secret", "s3cr3t-v4lu3", {"organization_id": "acme"})
         yield url
 

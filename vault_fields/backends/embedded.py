@@ -27,7 +27,7 @@ class EmbeddedBackend(BaseVault):
     """
     A backend whose Vault is an ``EmbeddedVault`` of its own, its ``service``, which the constructor builds.
 
-    ``service`` answers without the cache of data keys, which is what an HTTP face needs: its clients have their own.
+    ``service`` answers without the cache of data keys, which is what an HTTP API needs: its clients have their own.
     """
 
     service: EmbeddedVault

@@ -3,7 +3,7 @@
 import json
 import logging
 
-from vault_fields.server.bearers import ApiKey
+from vault_fields.server.apikeys import ApiKey
 
 __all__ = ["METHODS", "log_access"]
 

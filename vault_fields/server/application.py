@@ -1,4 +1,4 @@
-"""The server as an application of its own, WSGI or ASGI: a face and nothing of the project's URLs and middleware."""
+"""The server as an application of its own, WSGI or ASGI: an API and nothing of the project's URLs and middleware."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -11,8 +11,8 @@ from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
 from vault_fields.embedded.eventlog import flush_all
+from vault_fields.server.api import VaultApi, safely
 from vault_fields.server.bodies import MAX_BODY_BYTES
-from vault_fields.server.face import Face, safely
 from vault_fields.server.routes import EVENTS, PROBES, VAULT, Probe, Route
 
 if TYPE_CHECKING:
@@ -26,13 +26,13 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class WsgiApplication:
-    """Serves one face; ``face`` gives it, anew for each request."""
+    """Serves one API; ``api`` gives it, anew for each request."""
 
-    def __init__(self, face: Callable[[], Face]) -> None:
-        self._face = face
+    def __init__(self, api: Callable[[], VaultApi]) -> None:
+        self._api = api
 
     def __call__(self, environ: "WSGIEnvironment", start_response: "StartResponse") -> Iterable[bytes]:
-        response = _respond(self._face, WSGIRequest(environ))
+        response = _respond(self._api, WSGIRequest(environ))
         start_response(f"{response.status_code} {response.reason_phrase}", list(response.items()))
         return [response.content]
 
@@ -41,11 +41,11 @@ class AsgiApplication:
     """
     The same for ASGI servers. The work is done in threads: it waits for the disk.
 
-    A body is read into memory, up to the limit of what a face reads.
+    A body is read into memory, up to the limit of what an API reads.
     """
 
-    def __init__(self, face: Callable[[], Face]) -> None:
-        self._face = face
+    def __init__(self, api: Callable[[], VaultApi]) -> None:
+        self._api = api
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -57,7 +57,7 @@ class AsgiApplication:
         body = await _body(receive)
         if body is None:
             return
-        response = await asyncio.to_thread(_respond, self._face, ASGIRequest(scope, BytesIO(body)))
+        response = await asyncio.to_thread(_respond, self._api, ASGIRequest(scope, BytesIO(body)))
         headers = [(name.lower().encode("ascii"), value.encode("latin-1")) for name, value in response.items()]
         await send({"type": "http.response.start", "status": response.status_code, "headers": headers})
         await send({"type": "http.response.body", "body": response.content})
@@ -88,11 +88,11 @@ async def _body(receive: Receive) -> bytes | None:
     return body
 
 
-def _respond(face: Callable[[], Face], request: HttpRequest) -> JsonResponse:
+def _respond(api: Callable[[], VaultApi], request: HttpRequest) -> JsonResponse:
     for pattern, route in _PATTERNS:
         if match := pattern.resolve(request.path_info.removeprefix("/")):
-            return safely(face, request, route, match.kwargs)
-    return safely(face, request, None, {})
+            return safely(api, request, route, match.kwargs)
+    return safely(api, request, None, {})
 
 
 _ROUTES: tuple[Route | Probe, ...] = (*VAULT, EVENTS, *PROBES)

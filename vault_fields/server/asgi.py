@@ -12,6 +12,6 @@ __all__ = ["application"]
 
 django.setup()
 
-from vault_fields.server.configuration import configured_face  # noqa: E402 - vaults need the settings.
+from vault_fields.server.configuration import configured_api  # noqa: E402 - vaults need the settings.
 
-application = AsgiApplication(configured_face)
+application = AsgiApplication(configured_api)

@@ -20,52 +20,52 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.service import EmbeddedVault
 from vault_fields.naming import names
-from vault_fields.server.bearers import ApiKey, Bearers
-from vault_fields.server.face import Face
+from vault_fields.server.api import VaultApi
+from vault_fields.server.apikeys import ApiKey, ApiKeys
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
-__all__ = ["configured_bearers", "configured_environments", "configured_face", "face_for", "served_vault"]
+__all__ = ["api_for", "configured_api", "configured_api_keys", "configured_environments", "served_vault"]
 
 _KEYS = frozenset({"bearer_sha256", "keys", "record_key_events", "vault"})
 
 
 # The setting that was read last, and the keys in it: a thousand of them take milliseconds to validate.
-_last_read: list[tuple[object, Bearers]] = []
+_last_read: list[tuple[object, ApiKeys]] = []
 
 
-def configured_face() -> Face:
+def configured_api() -> VaultApi:
     """
-    The face that the setting describes, built anew for each request: vaults may be replaced under their alias.
+    The API that the setting describes, built anew for each request: vaults may be replaced under their alias.
 
     Its API keys are read once. Who takes one out of the same dictionary restarts the process, as with every setting.
     """
     setting = getattr(settings, "VAULT_SERVER", None)
-    bearers = next((bearers for read, bearers in _last_read if read is setting), None)
-    if bearers is None:
-        bearers = configured_bearers()
-        if bearers is None:
+    api_keys = next((api_keys for read, api_keys in _last_read if read is setting), None)
+    if api_keys is None:
+        api_keys = configured_api_keys()
+        if api_keys is None:
             raise ImproperlyConfigured(
                 "VAULT_SERVER: keys and bearer_sha256 are missing; without them nobody may call."
             )
-        _last_read[:] = [(setting, bearers)]
-    return face_for(served_vault(), bearers)
+        _last_read[:] = [(setting, api_keys)]
+    return api_for(served_vault(), api_keys)
 
 
-def face_for(vault: EmbeddedVault, bearers: Bearers) -> Face:
-    """A face for these, and with everything else as the setting says."""
+def api_for(vault: EmbeddedVault, api_keys: ApiKeys) -> VaultApi:
+    """An API for these, and with everything else as the setting says."""
     record_key_events = _setting().get("record_key_events", True)
     if not isinstance(record_key_events, bool):
         raise ImproperlyConfigured("VAULT_SERVER: record_key_events must be True or False.")
-    return Face(vault, bearers, record_key_events=record_key_events)
+    return VaultApi(vault, api_keys, record_key_events=record_key_events)
 
 
-def configured_bearers() -> Bearers | None:
+def configured_api_keys() -> ApiKeys | None:
     """The API keys of the setting; None if it names none."""
     keys = [*_api_keys(_setting())]
     if not keys:
         return None
     try:
-        return Bearers(keys)
+        return ApiKeys(keys)
     except ValueError as error:
         raise ImproperlyConfigured(f"VAULT_SERVER: {error}") from None
 

@@ -1,4 +1,4 @@
-"""The server behind ``manage.py vault_serve``: a face alone on a port, without the project's URLs and middleware."""
+"""The server behind ``manage.py vault_serve``: an API alone on a port, without the project's URLs and middleware."""
 
 import ipaddress
 import re
@@ -10,12 +10,12 @@ from typing import Any, BinaryIO, cast
 from django.core.servers.basehttp import ThreadedWSGIServer, WSGIRequestHandler
 
 from vault_fields.server.accesslog import log_access
+from vault_fields.server.api import VaultApi, new_request_id, refusal
 from vault_fields.server.application import WsgiApplication
-from vault_fields.server.face import Face, new_request_id, refusal
 
 __all__ = ["bind", "is_loopback"]
 
-# Beyond what a face answers as too long itself, the connection is closed without reading on.
+# Beyond what an API answers as too long itself, the connection is closed without reading on.
 MAX_ANNOUNCED_BYTES = 1024 * 1024
 
 _PROTOCOL_REFUSALS: Mapping[int, str] = {
@@ -48,11 +48,11 @@ class _Lines:
         return self.kept[-1] == b"\r\n" and all(map(_HEADER_LINE.fullmatch, self.kept[:-1]))
 
 
-def bind(face: Face, host: str, port: int) -> ThreadedWSGIServer:
+def bind(api: VaultApi, host: str, port: int) -> ThreadedWSGIServer:
     """A server that is bound and listening; ``server_port`` is the port it got (for port 0), ``serve_forever`` it."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     server = ThreadedWSGIServer((host, port), _RequestHandler, ipv6=family == socket.AF_INET6)
-    server.set_app(WsgiApplication(lambda: face))
+    server.set_app(WsgiApplication(lambda: api))
     return server
 
 
@@ -67,10 +67,10 @@ class _RequestHandler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def log_request(self, *args: Any) -> None:
-        """Nothing: there is the access log of the face, which does not show paths with names in them."""
+        """Nothing: there is the access log of the API, which does not show paths with names in them."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What is refused before the face sees it, in the shape of what it refuses itself."""
+        """What is refused before the API sees it, in the shape of what it refuses itself."""
         response = refusal(code, _PROTOCOL_REFUSALS.get(code, "The request is malformed."))
         request_id = response["X-Request-ID"] = new_request_id()
         self.close_connection = True

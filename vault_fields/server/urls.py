@@ -8,8 +8,8 @@ from django.http import HttpRequest, HttpResponse
 from django.urls import path
 from django.views.decorators.csrf import csrf_exempt
 
-from vault_fields.server.configuration import configured_face
-from vault_fields.server.face import safely
+from vault_fields.server.api import safely
+from vault_fields.server.configuration import configured_api
 from vault_fields.server.routes import VAULT, Route
 
 __all__ = ["urlpatterns"]
@@ -21,7 +21,7 @@ def _view(route: Route) -> Callable[..., HttpResponse]:
     @login_not_required
     @transaction.non_atomic_requests
     def view(request: HttpRequest, **parameters: str) -> HttpResponse:
-        return safely(configured_face, request, route, parameters)
+        return safely(configured_api, request, route, parameters)
 
     return view
 

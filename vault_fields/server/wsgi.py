@@ -12,6 +12,6 @@ __all__ = ["application"]
 
 django.setup()
 
-from vault_fields.server.configuration import configured_face  # noqa: E402 - vaults need the settings.
+from vault_fields.server.configuration import configured_api  # noqa: E402 - vaults need the settings.
 
-application = WsgiApplication(configured_face)
+application = WsgiApplication(configured_api)

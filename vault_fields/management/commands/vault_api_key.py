@@ -5,7 +5,7 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from vault_fields.frames import forgetful
-from vault_fields.server.bearers import generate_bearer, hash_bearer
+from vault_fields.server.apikeys import generate_api_key, hash_api_key
 
 
 class Command(BaseCommand):
@@ -18,5 +18,5 @@ class Command(BaseCommand):
 
     @forgetful
     def handle(self, *args: Any, **options: Any) -> None:
-        key = generate_bearer()
-        self.stdout.write(f"API key, shown this once: {key}\nsha256 for VAULT_SERVER:  {hash_bearer(key)}")
+        key = generate_api_key()
+        self.stdout.write(f"API key, shown this once: {key}\nsha256 for VAULT_SERVER:  {hash_api_key(key)}")

@@ -15,7 +15,7 @@ from vault_fields.exceptions import VaultUnavailable
 from vault_fields.frames import forgetful
 from vault_fields.management.keystores import interruption_told, require_environment, require_meant
 from vault_fields.progress import progress_bar
-from vault_fields.server.bearers import DEFAULT_ENVIRONMENT
+from vault_fields.server.apikeys import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
 from vault_fields.wording import counted
 

@@ -8,8 +8,8 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.frames import forgetful
-from vault_fields.server.bearers import ApiKey, Bearers, generate_bearer, hash_bearer
-from vault_fields.server.configuration import configured_bearers, face_for, served_vault
+from vault_fields.server.apikeys import ApiKey, ApiKeys, generate_api_key, hash_api_key
+from vault_fields.server.configuration import api_for, configured_api_keys, served_vault
 from vault_fields.server.serving import bind, is_loopback
 
 
@@ -37,17 +37,17 @@ class Command(BaseCommand):
     ) -> None:
         key = None
         try:
-            served, bearers = served_vault(vault), configured_bearers()
-            if bearers is None:
-                key = generate_bearer()
-                bearers = Bearers([ApiKey(hash_bearer(key))])
+            served, api_keys = served_vault(vault), configured_api_keys()
+            if api_keys is None:
+                key = generate_api_key()
+                api_keys = ApiKeys([ApiKey(hash_api_key(key))])
             if not allow_plain_http and not is_loopback(host):
                 raise CommandError(
                     f"{host} can be reached from other machines, and this is plain HTTP. Listen on 127.0.0.1, or add "
                     f"--allow-plain-http."
                 )
             served.unlock()
-            server = bind(face_for(served, bearers), host, port)
+            server = bind(api_for(served, api_keys), host, port)
         except (VaultUnavailable, ImproperlyConfigured) as error:
             raise CommandError(str(error)) from error
         except OSError as error:

@@ -1,4 +1,4 @@
-"""The HTTP face of an embedded Vault: who may call it, in which environment, and what becomes of failures."""
+"""The HTTP API of an embedded Vault: who may call it, in which environment, and what becomes of failures."""
 
 import logging
 import time
@@ -24,13 +24,13 @@ from vault_fields.exceptions import (
 )
 from vault_fields.frames import forget
 from vault_fields.server.accesslog import log_access
-from vault_fields.server.bearers import ApiKey, Bearers
+from vault_fields.server.apikeys import ApiKey, ApiKeys
 from vault_fields.server.bodies import Rejected
 from vault_fields.server.calls import Answer, Call
 from vault_fields.server.routes import Probe, Route
 from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 
-__all__ = ["Face", "new_request_id", "refusal", "safely"]
+__all__ = ["VaultApi", "new_request_id", "refusal", "safely"]
 
 logger = logging.getLogger("vault_fields.server")
 
@@ -41,20 +41,20 @@ MAX_DRAINED_BYTES = 1024 * 1024
 PATIENCE = 3 / 4
 
 
-class Face:
+class VaultApi:
     """
     An embedded Vault and the API keys that may call it, each in its environment.
 
     ``record_key_events`` is whether there are events of every data key that is handed out.
     """
 
-    def __init__(self, vault: EmbeddedVault, bearers: Bearers, *, record_key_events: bool = True) -> None:
+    def __init__(self, vault: EmbeddedVault, api_keys: ApiKeys, *, record_key_events: bool = True) -> None:
         self._vault = vault
-        self._bearers = bearers
+        self._api_keys = api_keys
         self._record_key_events = record_key_events
 
     def admit(self, request: HttpRequest) -> ApiKey | None:
-        return self._bearers.admit(request.headers.get("Authorization"))
+        return self._api_keys.admit(request.headers.get("Authorization"))
 
     def require_ready(self) -> None:
         """Ask the keystore, and open it if nobody did so far. Raises what a call would raise that it cannot answer."""
@@ -91,22 +91,22 @@ class Face:
 
 
 def safely(
-    face: Callable[[], Face], request: HttpRequest, route: Route | Probe | None, path: Mapping[str, str]
+    api: Callable[[], VaultApi], request: HttpRequest, route: Route | Probe | None, path: Mapping[str, str]
 ) -> JsonResponse:
     """
-    The answer of a face, whatever happens: a failure on this side is logged here and only its kind leaves.
+    The answer of an API, whatever happens: a failure on this side is logged here and only its kind leaves.
 
     Without this Django's debug page would show the local variables, and with them data keys.
     """
     started = time.perf_counter()
     request_id = new_request_id()
     key: ApiKey | None = None
-    built: Face | None = None
+    built: VaultApi | None = None
     try:
         if isinstance(route, Probe):
-            response = _probe(face, request, route)
+            response = _probe(api, request, route)
         else:
-            built = face()
+            built = api()
             key = built.admit(request)
             # Before anything else: who has no key learns nothing about what is here.
             if key is None:
@@ -143,12 +143,12 @@ def safely(
     return response
 
 
-def _probe(face: Callable[[], Face], request: HttpRequest, probe: Probe) -> JsonResponse:
+def _probe(api: Callable[[], VaultApi], request: HttpRequest, probe: Probe) -> JsonResponse:
     if request.method not in {"GET", "HEAD"}:
         return _not_allowed(["GET", "HEAD"])
     # A process with a wrong setting is alive: starting it again, which is what a container does else, mends nothing.
     if probe.asks_vault:
-        face().require_ready()
+        api().require_ready()
     return respond(Answer({"status": "ok"}))
 
 

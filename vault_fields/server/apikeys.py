@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from vault_fields.embedded.events import Actor
 from vault_fields.placeholders import hashes_of_placeholders
 
-__all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "Bearers", "generate_bearer", "hash_bearer"]
+__all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "ApiKeys", "generate_api_key", "hash_api_key"]
 
 DEFAULT_ENVIRONMENT = "default"
 # What to type for a key and its hash.
@@ -55,7 +55,7 @@ class ApiKey:
         return Actor(f"key_{self.sha256[:26]}", self.name)
 
 
-class Bearers:
+class ApiKeys:
     """The API keys that may call. Raises ``ValueError`` if two of them are one."""
 
     def __init__(self, keys: Iterable[ApiKey]) -> None:
@@ -70,17 +70,17 @@ class Bearers:
         bearer = bearer.strip()
         if scheme.lower() != "bearer" or not bearer:
             return None
-        presented = hash_bearer(bearer)
+        presented = hash_api_key(bearer)
         # Hashes are compared in constant time and all of them each time; what they hash is random and long.
         matches = [hmac.compare_digest(presented, key.sha256) for key in self._keys]
         return self._keys[matches.index(True)] if any(matches) else None
 
 
-def generate_bearer() -> str:
+def generate_api_key() -> str:
     return f"sk_{secrets.token_urlsafe(32)}"
 
 
-def hash_bearer(key: str) -> str:
+def hash_api_key(key: str) -> str:
     """The SHA-256 in hex, as the setting takes it."""
     # A key is ASCII; whatever else a header holds becomes something that no hash in the setting is of.
     return hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()
