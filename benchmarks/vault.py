@@ -41,8 +41,8 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.events import IN_PROCESS, Event, insert, timestamp
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.events.event import IN_PROCESS, Event, insert, timestamp
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.keys import KeyContext
 
 TURNS = 7

@@ -9,8 +9,7 @@ import pytest
 
 import vault_fields
 from vault_fields import exceptions
-from vault_fields.deadline import KeySilent
-from vault_fields.embedded.provider import ProviderThrottled
+from vault_fields.embedded.customer.provider import ProviderThrottled
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -26,6 +25,7 @@ from vault_fields.exceptions import (
     VaultThrottled,
     VaultUnavailable,
 )
+from vault_fields.runtime.deadline import KeySilent
 
 VAULT_ERRORS = [VaultError, VaultUnavailable, VaultThrottled, VaultRefused, KeyRevoked, KeyUnavailable]
 VAULT_ERRORS += [KeySilent, ProviderThrottled]

@@ -268,7 +268,7 @@ def test_keys_that_are_not_base64_are_not_exported(patient, monkeypatch):
 
 
 def _none_for_keys():
-    from vault_fields.envelope import decode_base64
+    from vault_fields.stored.envelope import decode_base64
 
     return lambda raw: None if raw.startswith("VkYu") else decode_base64(raw)
 

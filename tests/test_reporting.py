@@ -197,7 +197,7 @@ def test_an_event_of_sentry_has_no_value(organization):
                     "stacktrace": {
                         "frames": [
                             {"module": "django.db.models.query", "vars": {"kwargs": "x"}},
-                            {"module": "vault_fields.frames", "vars": {}},
+                            {"module": "vault_fields.runtime.frames", "vars": {}},
                             {"module": "shop.views", "vars": {"what": f"'{SECRET}'", "a": "1", "ssn": "'x'"}},
                             {
                                 "vars": {

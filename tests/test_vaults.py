@@ -13,8 +13,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from vault_fields.backends.base import BaseVault
-from vault_fields.deadline import Deadline
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, VaultHandler, vaults
 
 HERE = "tests.test_vaults."

@@ -17,16 +17,16 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 from django.db.models import Model
 
-from vault_fields import companion as companion_format, envelope as envelope_format
-from vault_fields.cipher import open_sealed
-from vault_fields.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, ValueRefused, VaultRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import bound_texts, proven_key
 from vault_fields.fields.sealed import Batch, Sealed
-from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import companion as companion_format, envelope as envelope_format
+from vault_fields.stored.cipher import open_sealed
+from vault_fields.stored.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES
 from vault_fields.vaults import vaults
 
 __all__ = ["Export", "Layout", "export_value", "import_value"]

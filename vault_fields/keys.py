@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault_fields.exceptions import KeyContextError
-from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.runtime.frames import forgetful, forgetful_class
 
 __all__ = ["DATA_KEY_BYTES", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_VALUE_LENGTH", "DataKey", "KeyContext"]
 

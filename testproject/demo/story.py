@@ -15,8 +15,8 @@ from django.db.models import Model
 
 from testproject.demo.report import DemoFailed, Report
 from testproject.demo.search import MIN_BYTES, PlaintextSearch, database_files, dump, schema, strings
-from vault_fields.envelope import is_envelope
 from vault_fields.exceptions import KeyContextMismatch
+from vault_fields.stored.envelope import is_envelope
 from vault_fields.vaults import vaults
 
 __all__ = ["Column", "Story"]

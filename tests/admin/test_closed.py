@@ -19,8 +19,8 @@ from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organiza
 from vault_fields.admin import EncryptedFieldsMixin
 from vault_fields.admin.completing import name_what_is_offered
 from vault_fields.admin.naming import _hook_names
-from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import VaultFieldsError, VaultRefused, VaultUnavailable
+from vault_fields.runtime.deadline import NoAnswerInTime
 from vault_fields.testing import assert_vault_calls
 
 pytestmark = [pytest.mark.django_db, pytest.mark.urls("tests.admin.closing_site")]

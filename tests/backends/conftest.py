@@ -11,7 +11,7 @@ from tests.keystores import make_keystore
 from tests.server.conftest import running
 from tests.testapp.models import Organization
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.server.api import VaultApi
 from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key
 

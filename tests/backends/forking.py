@@ -26,13 +26,13 @@ from typing import Any
 
 from django.conf import settings
 
-from vault_fields import forks
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.deadline import Deadline
-from vault_fields.embedded.connections import Connections
+from vault_fields.embedded.database.connections import Connections
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.keys import KeyContext
+from vault_fields.runtime import forks
+from vault_fields.runtime.deadline import Deadline
 from vault_fields.vaults import vaults
 
 # Only what hangs takes so long.

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from vault_fields.backends.base import BaseVault
-from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultRefused
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline
 
 CONTEXT = KeyContext({"organization_id": "org_1"})
 

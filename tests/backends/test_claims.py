@@ -16,8 +16,8 @@ from django.core.management import CommandError, call_command
 
 from tests.backends.conftest import KINDS
 from tests.testapp.models import Document, Organization, Patient
-from vault_fields import companion as companion_format
 from vault_fields.exceptions import DecryptionError, KeyRevoked
+from vault_fields.stored import companion as companion_format
 from vault_fields.vaults import vaults
 
 FORGED = "the companion does not belong to its data key"

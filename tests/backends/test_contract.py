@@ -19,7 +19,7 @@ from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.exceptions import KeyContextError, VaultError, VaultRefused
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.server.api import VaultApi

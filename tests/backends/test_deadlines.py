@@ -21,10 +21,10 @@ from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.backends.workos import WorkOSVault
 from vault_fields.client import overdue
-from vault_fields.deadline import Deadline, NoAnswerInTime
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
-from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
 from vault_fields.transit.blob import EncryptedKeys, WrappedCopy
 
 Ask = Callable[[BaseVault, Mapping[str, None]], dict[str, Outcome]]

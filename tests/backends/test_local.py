@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.vaults import VaultHandler, vault_config

@@ -19,8 +19,8 @@ from django.db import transaction
 
 from tests.backends.conftest import KINDS
 from tests.testapp.models import Letter, Organization, Patient
-from vault_fields import companion as companion_format
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.stored import companion as companion_format
 from vault_fields.vaults import vaults
 
 ROOT = Path(__file__).parent.parent.parent

@@ -15,9 +15,9 @@ from django.test import override_settings
 from tests.backends.openbao import granted_policy, new_mount, new_policy, new_token, new_vault
 from tests.byok.peers import Bao, running_bao
 from vault_fields.backends.openbao import OpenBaoVault
-from vault_fields.deadline import Deadline
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline
 from vault_fields.transit import steps
 from vault_fields.vaults import vault_config, vaults
 

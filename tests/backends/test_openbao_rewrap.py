@@ -10,8 +10,8 @@ from django.core.management import CommandError, call_command
 from tests.backends.openbao import new_mount, new_token
 from tests.byok.peers import Bao
 from tests.testapp.models import Organization, Patient
-from vault_fields import wrappings
 from vault_fields.backends.openbao import OpenBaoVault
+from vault_fields.rows import rewrap as wrappings
 from vault_fields.vaults import vaults
 
 

@@ -14,9 +14,9 @@ import pytest
 from tests.backends.openbao import granted_policy, new_mount, new_policy, new_token, new_vault
 from tests.byok.peers import Bao
 from vault_fields.backends.openbao import OpenBaoVault
-from vault_fields.deadline import Deadline
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
+from vault_fields.runtime.deadline import Deadline
 from vault_fields.transit import session
 from vault_fields.transit.session import LOOKUP, RENEW
 

@@ -14,17 +14,17 @@ from django.core.management import CommandError, call_command
 
 from tests.backends.test_claims import edited, put
 from tests.testapp.models import Document, Organization, Patient
-from vault_fields.custody import OBJECTS, Custody, custody_of
+from vault_fields.audit.companions import Answers, stored_keys, tables
+from vault_fields.audit.owners import OBJECTS, Custody, custody_of
+from vault_fields.audit.shredding import ShredReport, prove_shredded
+from vault_fields.audit.versions import Usage, versions_in_use
+from vault_fields.datakeys.cache import KeyCache
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.exceptions import DecryptionError, VaultUnavailable
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import require_open
 from vault_fields.interop import export_value
-from vault_fields.keycache import KeyCache
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.shredding import ShredReport, prove_shredded
-from vault_fields.storedkeys import Answers, stored_keys, tables
-from vault_fields.usage import Usage, versions_in_use
 from vault_fields.vaults import vaults
 
 NOW = timedelta()
@@ -298,7 +298,7 @@ def test_answers_are_not_remembered_for_longer_than_keys_are_cached(monkeypatch:
     assert [answers["a"], asked] == ["answer", ["a", "a"]]
     cache.purge()
     assert [answers["a"], asked] == ["answer", ["a", "a", "a"]]
-    monkeypatch.setattr("vault_fields.storedkeys.MAX_REMEMBERED", 1)
+    monkeypatch.setattr("vault_fields.audit.companions.MAX_REMEMBERED", 1)
     assert [answers["b"], answers["a"], asked] == ["answer", "answer", ["a", "a", "a", "b", "a"]]
 
 

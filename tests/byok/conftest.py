@@ -9,7 +9,7 @@ import pytest
 from tests.byok.peers import AWS_ENVIRONMENT, Bao, Gate, Kms, running_bao, running_kms
 from tests.keystores import make_keystore
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.keys import KeyContext
 
 ROOT_KEY = generate_root_key()

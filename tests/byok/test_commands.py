@@ -11,11 +11,11 @@ from django.core.management import CommandError, call_command
 from tests.byok.conftest import ROOT_KEY
 from tests.keystores import make_keystore
 from tests.testapp.models import Document, Organization, Patient
+from vault_fields.audit.companions import tables
+from vault_fields.audit.owners import OBJECTS, custody_of
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok.keyfile import KeyFile
-from vault_fields.custody import OBJECTS, custody_of
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.storedkeys import tables
 from vault_fields.vaults import vaults
 
 pytestmark = pytest.mark.django_db

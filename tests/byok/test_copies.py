@@ -17,10 +17,10 @@ from tests.leaks import leaks
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.byok.openbao import OpenBaoTransit
-from vault_fields.embedded import circuits
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
-from vault_fields.embedded.copies import Copies
-from vault_fields.embedded.provider import KeyProvider
+from vault_fields.embedded.customer import circuits
+from vault_fields.embedded.customer.provider import KeyProvider
+from vault_fields.embedded.wrapper import Copies
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 

@@ -10,7 +10,7 @@ from cryptography.exceptions import InvalidTag
 
 from tests.byok.peers import Gate
 from vault_fields.byok import KINDS, build_provider
-from vault_fields.embedded.provider import KeyProvider, no_providers
+from vault_fields.embedded.customer.provider import KeyProvider, no_providers
 from vault_fields.exceptions import VaultUnavailable
 
 BINDING = {"vault": "v", "environment": "default", "data_key": "d", "entry": "e"}

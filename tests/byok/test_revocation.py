@@ -14,7 +14,7 @@ from tests.keystores import make_keystore
 from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.workos import WorkOSVault
-from vault_fields.embedded import circuits
+from vault_fields.embedded.customer import circuits
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.vaults import vaults
 
@@ -130,7 +130,7 @@ def test_old_data_stay_under_the_managed_key_until_they_are_rekeyed(
     configure: Callable[..., LocalVault], organization: Organization, key_file: Path
 ) -> None:
     from vault_fields.fields.groups import group_of
-    from vault_fields.rekey import rekey_group
+    from vault_fields.rows.rekey import rekey_group
 
     vault = configure()
     old = Patient.objects.create(organization=organization, ssn="123-45-6789")
@@ -164,7 +164,7 @@ def test_rewrapping_writes_companions_only_and_goes_on_where_it_was_interrupted(
     stored: Callable[..., tuple[str, str]],
 ) -> None:
     from vault_fields.fields.groups import group_of
-    from vault_fields.rekey import rekey_group
+    from vault_fields.rows.rekey import rekey_group
 
     vault = configure()
     rows = [Patient.objects.create(organization=organization, ssn=str(number)) for number in range(5)]
@@ -197,8 +197,8 @@ def test_rewrapping_writes_companions_only_and_goes_on_where_it_was_interrupted(
 def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
     configure: Callable[..., LocalVault], organization: Organization, key_file: Path
 ) -> None:
-    from vault_fields.custody import custody_of
-    from vault_fields.storedkeys import tables
+    from vault_fields.audit.companions import tables
+    from vault_fields.audit.owners import custody_of
 
     vault = configure(data_key_max_uses=100, data_key_max_age=600)
     Patient.objects.create(organization=organization, ssn="1")

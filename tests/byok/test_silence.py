@@ -12,11 +12,11 @@ from tests.byok.peers import Bao, Gate
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok import KINDS
 from vault_fields.byok.keyfile import KeyFile
-from vault_fields.deadline import NoAnswerInTime
-from vault_fields.embedded import circuits
-from vault_fields.embedded.provider import Binding
+from vault_fields.embedded.customer import circuits
+from vault_fields.embedded.customer.provider import Binding
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import NoAnswerInTime
 
 BETA = KeyContext({"organization_id": "beta"})
 

@@ -18,7 +18,7 @@ from tests.backends.openbao import granted_policy
 from tests.byok.peers import free_port
 from tests.chaos.world import ROOT, environment_of, write_world
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.server.apikeys import hash_api_key
 
 __all__ = ["ENGINES", "Embedded", "Engine", "Served", "running_engine"]

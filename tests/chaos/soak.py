@@ -21,7 +21,7 @@ from tests.chaos.maintainer import COMMANDS, command
 from tests.chaos.world import HANGS, journal_in
 from tests.chaos.writer import MAY_RAISE, ORGANIZATIONS, Writer
 from tests.testapp.models import Patient
-from vault_fields.embedded.snapshot import back_up
+from vault_fields.embedded.maintenance.snapshot import back_up
 from vault_fields.exceptions import KeyRevoked
 from vault_fields.vaults import vaults
 

@@ -12,7 +12,7 @@ from django.core.management.base import SystemCheckError
 
 import vault_fields
 from vault_fields.checks.deployment import check_deployment
-from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
+from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
 from vault_fields.fields import EncryptedTextField
 from vault_fields.keys import KeyContext
 from vault_fields.vaults import vaults

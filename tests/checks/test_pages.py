@@ -36,7 +36,7 @@ from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
 from vault_fields.checks.packages import check_packages
 from vault_fields.checks.vaults import check_vaults
-from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
+from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
 from vault_fields.vaults import vaults
 

@@ -12,8 +12,8 @@ import pytest
 from tests.client.calls import API_KEY, CREATE, endpoint, quick
 from vault_fields.client import Answer, AsyncVaultClient, lookups
 from vault_fields.client.lookups import LookUps, _first, look_up_apart
-from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import VaultUnavailable
+from vault_fields.runtime.deadline import NoAnswerInTime
 
 look_up = socket.getaddrinfo
 

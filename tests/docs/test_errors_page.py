@@ -17,7 +17,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import rekey_group
+from vault_fields.rows.rekey import rekey_group
 from vault_fields.vaults import vaults
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.docs.test_snippets import ROOT, Project
-from vault_fields import companion
 from vault_fields.backends.local import LocalVault
 from vault_fields.fields.base import EncryptedField
 from vault_fields.keys import KeyContext
+from vault_fields.stored import companion
 
 PAGE = (ROOT / "docs" / "fields.md").read_text("utf-8")
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.vectors.generate import HERE
-from vault_fields import companion, envelope, exceptions
-from vault_fields.companion import PROOF_BYTES, Companion
-from vault_fields.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES, Envelope
+from vault_fields import exceptions
 from vault_fields.keys import DATA_KEY_BYTES, MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH, KeyContext
+from vault_fields.stored import companion, envelope
+from vault_fields.stored.companion import PROOF_BYTES, Companion
+from vault_fields.stored.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES, Envelope
 
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "format.md").read_text("utf-8")
 VECTOR = json.loads((HERE / "text.json").read_text("ascii"))

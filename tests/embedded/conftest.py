@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 
 ROOT_KEY = RootKey(bytes(range(32)))
 

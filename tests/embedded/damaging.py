@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import DataKey, KeyContext
 
 __all__ = ["VALUES", "columns", "damage", "filled", "flipped", "reads"]

@@ -5,9 +5,9 @@ import time
 
 import pytest
 
-from vault_fields.deadline import NoAnswerInTime
-from vault_fields.embedded.circuits import MAX_CALLS_AT_ONCE, PAUSE, Circuit
+from vault_fields.embedded.customer.circuits import MAX_CALLS_AT_ONCE, PAUSE, Circuit
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
+from vault_fields.runtime.deadline import NoAnswerInTime
 
 
 class Clock:

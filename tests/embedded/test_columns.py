@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vault_fields.embedded.columns import Malformed, json_object, moment
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.database.columns import Malformed, json_object, moment
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
 

@@ -17,12 +17,12 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tests.embedded.damaging import VALUES, columns, damage, filled, flipped, reads
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customerkeys import CustomerKeys
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.customer.keys import CustomerKeys
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 
 TYPED = VaultError, ImproperlyConfigured

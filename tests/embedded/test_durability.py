@@ -15,10 +15,10 @@ import pytest
 from django.db import connection, transaction
 
 from vault_fields.embedded.blob import EncryptedKeys
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import DataKey, KeyContext
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -26,10 +26,10 @@ ACME = KeyContext({"organization_id": "acme"})
 VAULT_IN_A_PROCESS = """
 import os, sys, time
 from pathlib import Path
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import KeyContext
 
 vault = EmbeddedVault(KeyRing(KeyStore.at(Path(sys.argv[1]), timeout=30), RootKey(bytes(range(32)))))

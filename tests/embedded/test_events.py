@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from vault_fields.embedded import eventlog
-from vault_fields.embedded.connections import FileConnections
-from vault_fields.embedded.eventlog import EventLog, UnknownCursor
-from vault_fields.embedded.events import IN_PROCESS, PAYLOADS, Actor, Event, acting_as, timestamp
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.database.connections import FileConnections
+from vault_fields.embedded.events import log as eventlog
+from vault_fields.embedded.events.event import IN_PROCESS, PAYLOADS, Actor, Event, acting_as, timestamp
+from vault_fields.embedded.events.log import EventLog, UnknownCursor
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
 
@@ -225,8 +225,8 @@ def test_what_does_not_fit_any_more_is_counted(
 def test_nothing_is_lost_when_a_process_ends(path: Path) -> None:
     script = (
         "from pathlib import Path\n"
-        "from vault_fields.embedded.keystore import KeyStore\n"
-        "from vault_fields.embedded.events import Event\n"
+        "from vault_fields.embedded.managed.store import KeyStore\n"
+        "from vault_fields.embedded.events.event import Event\n"
         f"store = KeyStore.at(Path({str(path)!r}))\n"
         "store.events.note(Event.now('default', 'vault.names.listed'))\n"
     )

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.lifecycle import Keks
-from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.lifecycle import Keks
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 from vault_fields.keys import KeyContext
 

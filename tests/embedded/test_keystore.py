@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.embedded import failures
-from vault_fields.embedded.connections import FileConnections
-from vault_fields.embedded.keystore import ENABLED, KekRecord, KeyStore
-from vault_fields.embedded.schema import SCHEMA_VERSION
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.database import failures
+from vault_fields.embedded.database.connections import FileConnections
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
+from vault_fields.embedded.managed.store import ENABLED, KekRecord, KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext
 
@@ -289,7 +289,7 @@ def as_nobody(code: str, *arguments: str) -> str:
     drop = "import os; os.getuid() == 0 and (os.setgroups([]), os.setgid(65534), os.setuid(65534))\n"
     # Nobody may not be allowed to read Python's own library either, so everything is imported beforehand.
     preload = (
-        "import sys\nfrom pathlib import Path\nfrom vault_fields.embedded.keystore import KekRecord, KeyStore\n"
+        "import sys\nfrom pathlib import Path\nfrom vault_fields.embedded.managed.store import KekRecord, KeyStore\n"
         "Path('/').as_uri()\n"
     )
     done = subprocess.run(

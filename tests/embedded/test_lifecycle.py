@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from tests.embedded.killing import killed_at_every_step
-from vault_fields.embedded import lifecycle
 from vault_fields.embedded.blob import EncryptedKeys
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.lifecycle import Keks
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed import lifecycle
+from vault_fields.embedded.managed.lifecycle import Keks
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 

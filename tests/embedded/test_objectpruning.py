@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from vault_fields.embedded import objectpruning
-from vault_fields.embedded.events import Actor, acting_as, timestamp
-from vault_fields.embedded.objectrows import ObjectVersion
-from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.objectstore import ObjectStore
-from vault_fields.embedded.rowtags import RowsAltered, RowTags, TaggedRows
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.events.event import Actor, acting_as, timestamp
+from vault_fields.embedded.managed.tags import RowsAltered, RowTags, TaggedRows
+from vault_fields.embedded.objects import StoredObjects, pruning as objectpruning
+from vault_fields.embedded.objects.rows import ObjectVersion
+from vault_fields.embedded.objects.store import ObjectStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import ObjectMissing
 
 ACME = {"organization_id": "acme"}

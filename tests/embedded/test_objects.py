@@ -15,14 +15,13 @@ from typing import Any
 import pytest
 
 from tests.embedded.conftest import ROOT_KEY
-from vault_fields.embedded import objectsealing
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.objectrows import ObjectQuery, new_id
-from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.objectvalues import MAX_VALUE_BYTES
-from vault_fields.embedded.rowtags import VaultReplaced
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.managed.tags import VaultReplaced
+from vault_fields.embedded.objects import StoredObjects, sealing
+from vault_fields.embedded.objects.rows import ObjectQuery, new_id
+from vault_fields.embedded.objects.values import MAX_VALUE_BYTES
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import (
     KeyContextError,
     KeyRevoked,
@@ -188,10 +187,10 @@ def test_object_that_was_answered_for_survives_the_end_of_its_process(path: Path
     script = (
         "import os\nfrom pathlib import Path\n"
         "from tests.embedded.conftest import ROOT_KEY\n"
-        "from vault_fields.embedded.keyring import KeyRing\n"
-        "from vault_fields.embedded.keystore import KeyStore\n"
+        "from vault_fields.embedded.managed.ring import KeyRing\n"
+        "from vault_fields.embedded.managed.store import KeyStore\n"
         "from vault_fields.embedded.objects import StoredObjects\n"
-        "from vault_fields.embedded.service import EmbeddedVault\n"
+        "from vault_fields.embedded.vault import EmbeddedVault\n"
         f"objects = StoredObjects(EmbeddedVault(KeyRing(KeyStore.at(Path({str(path)!r})), ROOT_KEY)))\n"
         "objects.create('name', 'value', {'a': 'b'})\n"
         "os.kill(os.getpid(), 9)\n"
@@ -363,9 +362,9 @@ def test_search_asks_for_all_that_it_says(objects: StoredObjects) -> None:
 
 def test_what_was_sealed_with_another_key_or_for_another_place_does_not_open() -> None:
     key, other = (DataKey(name, name, os.urandom(32)) for name in ("one", "other"))
-    associated = objectsealing.associated_data("vault", "default", "object", "name", "{}", "version")
-    stored = objectsealing.sealed(key, "value", associated)
-    assert objectsealing.opened(key, stored, associated) == "value"
-    assert objectsealing.opened(other, stored, associated) is None
-    assert objectsealing.opened(key, stored, associated + b"-") is None
-    assert objectsealing.opened(key, b"short", associated) is None
+    associated = sealing.associated_data("vault", "default", "object", "name", "{}", "version")
+    stored = sealing.sealed(key, "value", associated)
+    assert sealing.opened(key, stored, associated) == "value"
+    assert sealing.opened(other, stored, associated) is None
+    assert sealing.opened(key, stored, associated + b"-") is None
+    assert sealing.opened(key, b"short", associated) is None

@@ -9,12 +9,12 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.embedded.killing import killed_at_every_step
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.restore import RestoreRefused
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.schema import SCHEMA_VERSION
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
+from vault_fields.embedded.maintenance.restore import RestoreRefused
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 
@@ -271,7 +271,7 @@ def test_keystore_that_appears_meanwhile_is_compared_with(
         path.write_bytes(aside)
         return False
 
-    monkeypatch.setattr("vault_fields.embedded.restore.publish", overtaken)
+    monkeypatch.setattr("vault_fields.embedded.maintenance.restore.publish", overtaken)
     _, losses = vault.restore(backup)
 
     assert not losses

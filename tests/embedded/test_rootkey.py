@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.embedded.rootkey import (
+from vault_fields.embedded.managed.rootkey import (
     DevelopmentRootKey,
     RootKey,
     configured_root_key,
@@ -112,7 +112,7 @@ def test_option_of_another_type_is_an_error() -> None:
 
 def test_development_key_is_loud_and_private(path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with (
-        caplog.at_level(logging.WARNING, "vault_fields.embedded.rootkey"),
+        caplog.at_level(logging.WARNING, "vault_fields.embedded.managed.rootkey"),
         pytest.warns(RuntimeWarning, match="python manage.py vault_root_key") as warned,
     ):
         DevelopmentRootKey(path).obtain(generate=True)
@@ -177,7 +177,7 @@ def test_dangling_link_in_place_of_the_development_key_is_an_error(path: Path) -
 def test_racing_processes_agree_on_one_development_key(path: Path) -> None:
     code = (
         "import sys, warnings; from pathlib import Path\n"
-        "from vault_fields.embedded.rootkey import DevelopmentRootKey\n"
+        "from vault_fields.embedded.managed.rootkey import DevelopmentRootKey\n"
         "warnings.simplefilter('ignore'); sys.stdin.read()\n"
         "print(DevelopmentRootKey(Path(sys.argv[1])).obtain(generate=True).id)"
     )

@@ -8,11 +8,11 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.embedded.killing import killed_at_every_step
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import DevelopmentRootKey, RootKey
-from vault_fields.embedded.rootrotation import rotate_root_key
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.maintenance.rootrotation import rotate_root_key
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 

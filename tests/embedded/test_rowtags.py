@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.managed.tags import RowsAltered
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.rowtags import RowsAltered
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked
 from vault_fields.keys import KeyContext
 

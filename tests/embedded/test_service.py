@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused
 from vault_fields.keys import DataKey, KeyContext
 

@@ -13,15 +13,16 @@ import pytest
 
 from tests.embedded.killing import killed_at_every_step
 from tests.embedded.schemas import VERSIONS, load_keystore
-from vault_fields.embedded import steps, upgrading
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.database import steps
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
+from vault_fields.embedded.maintenance import upgrading
+from vault_fields.embedded.maintenance.upgrading import Upgrade, UpgradeRefused
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.managed.tags import RowsAltered
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.rowtags import RowsAltered
-from vault_fields.embedded.schema import SCHEMA_VERSION
-from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.embedded.upgrading import Upgrade, UpgradeRefused
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultUnavailable
 from vault_fields.keys import KeyContext
 
@@ -353,7 +354,7 @@ def test_a_process_of_the_earlier_release_is_refused_afterwards(path: Path, vaul
     vault.upgrade(trust_rows=True)
     code = (
         "import sys\nfrom pathlib import Path\nfrom vault_fields.embedded import schema\n"
-        "from vault_fields.embedded.keystore import KeyStore\n"
+        "from vault_fields.embedded.managed.store import KeyStore\n"
         f"schema.SCHEMA_VERSION = {SCHEMA_VERSION - 1}\n"
         "KeyStore.at(Path(sys.argv[1])).vault_id()\n"
     )

@@ -13,7 +13,7 @@ from django.core.exceptions import SynchronousOnlyOperation
 from tests.faulty_server import FaultyServer, Reply, faulty_server
 from tests.keystores import make_keystore
 from tests.testapp.models import Organization, Patient
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.exceptions import EnvelopeError, KeyContextMismatch, KeyRevoked, VaultUnavailable
 from vault_fields.fields import aopen
 from vault_fields.testing import assert_vault_calls

@@ -10,7 +10,6 @@ from django.core.exceptions import SynchronousOnlyOperation
 from django.template import Context, Template
 
 from tests.testapp.models import Patient
-from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -25,6 +24,7 @@ from vault_fields.exceptions import (
 )
 from vault_fields.fields import Attempt, aopen, try_open
 from vault_fields.fields.sealed import FAILURE_AGE
+from vault_fields.runtime.deadline import NoAnswerInTime
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

@@ -9,7 +9,7 @@ from django.db import connection
 
 from tests.fields.writers import BACKFILLS, COLUMNS, WRITES
 from tests.testapp.models import Legacy, Letter, Organization, Patient
-from vault_fields.envelope import is_envelope
+from vault_fields.stored.envelope import is_envelope
 
 MARK = "canary"
 NEW = {"ssn": f"{MARK} text", "history": [MARK]}

@@ -10,10 +10,10 @@ from django.db.models import Value
 from django.test.utils import isolate_apps
 
 from tests.testapp.models import Document, Organization, Patient, Setting, Token
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields import EncryptedTextField, context_from
 from vault_fields.fields.context import ContextSource, attribute_text
+from vault_fields.stored import companion
 
 
 class Color(enum.Enum):

@@ -6,9 +6,9 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from tests.testapp.models import Organization, Patient, Setting
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields import EncryptedTextField
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
 

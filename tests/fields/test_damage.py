@@ -10,10 +10,10 @@ from django.db import connection, transaction
 from django.db.models import F, OuterRef, Subquery
 
 from tests.testapp.models import Document, Organization, Patient
-from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyContextMismatch, VaultFieldsError
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import reencrypt_group, rekey_group
+from vault_fields.rows.backfill import decrypt_column, encrypt_column
+from vault_fields.rows.rekey import reencrypt_group, rekey_group
 
 FIELD = Patient._meta.get_field("ssn")
 

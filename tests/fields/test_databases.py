@@ -11,9 +11,9 @@ from django.forms import modelform_factory
 from django.test import override_settings
 
 from tests.testapp.models import Document, Letter, Organization
-from vault_fields import companion
 from vault_fields.admin.forms import closing
 from vault_fields.exceptions import KeyContextError
+from vault_fields.stored import companion
 
 
 class ReadReplica:

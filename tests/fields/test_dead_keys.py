@@ -4,8 +4,8 @@ import pytest
 from django.db import transaction
 
 from tests.testapp.models import Letter, Patient
-from vault_fields import companion
 from vault_fields.exceptions import DecryptionError, VaultRefused, VaultUnavailable
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

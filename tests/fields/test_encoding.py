@@ -5,9 +5,9 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 
 from tests.testapp.models import Patient
-from vault_fields import envelope
 from vault_fields.exceptions import ValueRefused
 from vault_fields.fields import EncryptedTextField
+from vault_fields.stored import envelope
 
 REFUSED = [
     ("ssn", "$vf$1$x", "envelope"),

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.testapp.models import Patient
-from vault_fields.deadline import NoAnswerInTime
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
 from vault_fields.fields.failures import Failures, known_failures, remembering
+from vault_fields.runtime.deadline import NoAnswerInTime
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

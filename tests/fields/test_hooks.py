@@ -24,9 +24,9 @@ from tests.testapp.models import (
     Vip,
     WildcardCertificate,
 )
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, ValueRefused
 from vault_fields.fields import CompanionField
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls, capture_vault_calls
 from vault_fields.vaults import vaults
 

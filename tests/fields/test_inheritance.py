@@ -17,8 +17,8 @@ from tests.testapp.models import (
     Visit,
     WildcardCertificate,
 )
-from vault_fields import companion
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, ValueRefused
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
 

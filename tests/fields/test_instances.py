@@ -16,7 +16,6 @@ from django.test import RequestFactory
 from django.views.debug import ExceptionReporter
 
 from tests.testapp.models import Document, Legacy, Letter, Organization, Patient
-from vault_fields import companion as companion_format
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -27,6 +26,7 @@ from vault_fields.exceptions import (
 )
 from vault_fields.fields import EncryptedTextField, aopen
 from vault_fields.fields.sealed import Batch
+from vault_fields.stored import companion as companion_format
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 
@@ -131,7 +131,7 @@ def test_no_error_report_shows_plaintext(patient, execute, monkeypatch):
     loaded = fresh(patient)
     loaded.ssn, loaded.history = "hidden", {"k": "hidden"}
     with monkeypatch.context() as patch:
-        patch.setattr("vault_fields.cipher.os.urandom", lambda size: 1 / 0)
+        patch.setattr("vault_fields.stored.cipher.os.urandom", lambda size: 1 / 0)
         with pytest.raises(ZeroDivisionError) as caught, transaction.atomic():
             loaded.save()
     assert "hidden" not in shown(caught.value)
@@ -364,7 +364,7 @@ def test_the_keys_of_a_vault_that_is_gone_are_named(patient, execute, settings):
 
 
 def test_a_companion_with_another_context_does_not_prove_itself(patient, execute, other_organization):
-    from vault_fields import companion
+    from vault_fields.stored import companion
 
     decoded = companion.decode(fresh(patient).ssn_keys)
     forged = companion.encode(

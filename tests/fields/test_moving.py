@@ -27,8 +27,8 @@ from tests.testapp.models import (
     Visit,
     WildcardCertificate,
 )
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, KeyContextMismatch, VaultRefused, VaultUnavailable
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

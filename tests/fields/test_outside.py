@@ -11,12 +11,12 @@ from django.db.models import Value
 from django.test.utils import isolate_apps
 
 from tests.testapp.models import Organization
-from vault_fields import companion
 from vault_fields.checks.context import check_context
 from vault_fields.exceptions import KeyContextError, KeyContextMismatch
 from vault_fields.fields import EncryptedTextField, context_from
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import reencrypt_group, rekey_group
+from vault_fields.rows.rekey import reencrypt_group, rekey_group
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
 _tenant = ContextVar("tenant", default="a")

@@ -9,9 +9,9 @@ from django.db.models import Value
 from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organization, Patient
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, ValueRefused, VaultUnavailable
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

@@ -12,10 +12,10 @@ from django.test.utils import CaptureQueriesContext, isolate_apps
 
 from tests.fields.test_moving import Meanwhile
 from tests.testapp.models import ApiKey, Branch, Certificate, Depot, Folder, Office, Organization, WildcardCertificate
-from vault_fields import companion
 from vault_fields.exceptions import DecryptionError, KeyContextError
 from vault_fields.fields import EncryptedTextField, moving
 from vault_fields.fields.sealing import seal
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
 

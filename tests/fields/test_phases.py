@@ -11,11 +11,11 @@ from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.db import connection, models
 from django.test.utils import isolate_apps
 
-from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import KeyContextError, PlaintextFound, ValueRefused
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import reencrypt_group
+from vault_fields.rows.backfill import decrypt_column, encrypt_column
+from vault_fields.rows.rekey import reencrypt_group
 from vault_fields.testing import assert_vault_calls
 
 VALUES = [{"a": ["é", None, 1.5]}, "text", "", [], 0, False, None]

@@ -9,11 +9,11 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 
 from tests.testapp.models import Document, Letter, Patient
-from vault_fields import cipher, companion
 from vault_fields.backends.base import MOST_ROWS_OF_A_KEY
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.fields import renewal
 from vault_fields.fields.groups import all_groups_of
+from vault_fields.stored import cipher, companion
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

@@ -4,10 +4,10 @@ import pytest
 from django.db import connection
 
 from tests.testapp.models import Document, Organization, Reply, Thread
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextMismatch
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import rekey_group
+from vault_fields.rows.rekey import rekey_group
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
 GROUP = group_of(Reply._meta.get_field("text"))

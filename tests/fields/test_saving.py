@@ -10,8 +10,8 @@ from django.db.models import F, Value
 from django.views.debug import ExceptionReporter
 
 from tests.testapp.models import Bookmark, Document, Letter, Organization, Patient, Setting, Token
-from vault_fields import companion, envelope
 from vault_fields.exceptions import DecryptionError, KeyContextError, KeyContextMismatch, ValueRefused
+from vault_fields.stored import companion, envelope
 from vault_fields.testing import assert_vault_calls
 
 TEXTS = ["", "0", "a", "x" * 100_000, "مرحبا", "汉字", "🩺👩‍⚕️", "a\x00b", "line\nline", "'\"\\%s", " padded "]
@@ -451,7 +451,7 @@ def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value
 
 
 def test_a_value_above_the_limit_is_refused(organization, monkeypatch):
-    monkeypatch.setattr("vault_fields.envelope.MAX_PLAINTEXT_BYTES", 3)
+    monkeypatch.setattr("vault_fields.stored.envelope.MAX_PLAINTEXT_BYTES", 3)
     assert fresh(Patient.objects.create(organization=organization, ssn="abc", history=None)).ssn == "abc"
     with (
         pytest.raises(ValueRefused, match=r"testapp.Patient.ssn .*it has 4 bytes, and at most 3"),

@@ -5,9 +5,9 @@ from django.db import DatabaseError, connections
 
 from tests.fields.writers import BACKFILLS, COLUMNS, WRITES, WRITES_OF_PLAINTEXT, Meanwhile, Write, database_of_many
 from tests.testapp.models import Legacy, Letter, Organization, Patient
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.groups import all_groups_of
+from vault_fields.stored import companion
 
 MOMENTS = 30  # More than any of these has statements.
 

@@ -16,9 +16,9 @@ from tests.testapp.models import (
     Organization,
     WildcardCertificate,
 )
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.groups import all_groups_of
+from vault_fields.stored import companion
 
 MOMENTS = 40  # More than any of these has statements.
 

@@ -12,11 +12,11 @@ from django.db import models
 from django.test.utils import isolate_apps
 
 from tests.testapp.models import Legacy, Letter, Patient
-from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import EnvelopeError, ValueRefused
 from vault_fields.fields import sealing
 from vault_fields.fields.groups import group_of
-from vault_fields.rekey import reencrypt_group, rekey_group
+from vault_fields.rows.backfill import decrypt_column, encrypt_column
+from vault_fields.rows.rekey import reencrypt_group, rekey_group
 from vault_fields.testing import assert_vault_calls
 
 DATA = Legacy._meta.get_field("data")

@@ -10,10 +10,10 @@ from django.db import DEFAULT_DB_ALIAS, connection, connections
 from django.db.utils import DatabaseError
 
 from tests.testapp.models import Legacy, Letter, Organization, Patient
-from vault_fields.backfill import decrypt_column, encrypt_column
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.groups import all_groups_of
-from vault_fields.rekey import reencrypt_group, rekey_group
+from vault_fields.rows.backfill import decrypt_column, encrypt_column
+from vault_fields.rows.rekey import reencrypt_group, rekey_group
 
 # How a writer names the columns of the two models: values that share a companion, and values that have one each.
 COLUMNS = {Letter: ("subject", "text", "title"), Patient: ("ssn", "history", "name"), Legacy: ("text", "data", "")}

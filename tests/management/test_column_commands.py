@@ -9,9 +9,9 @@ from django.db import connections
 
 from tests.testapp.models import Certificate, Document, Legacy, Letter, Organization, Patient
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
+from vault_fields.rows.walk import StoredRows
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
-from vault_fields.walk import StoredRows
 
 
 def run(*arguments):

@@ -8,9 +8,9 @@ from django.core.management import CommandError, call_command
 
 from tests.keystores import make_keystore
 from tests.testapp.models import Legacy
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.vaults import vaults
 
 

@@ -15,16 +15,16 @@ from django.db import OperationalError, connection
 
 from tests.embedded.schemas import load_keystore
 from tests.testapp.models import Document, Organization, Patient
+from vault_fields.audit.shredding import ShredReport
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.eventlog import EventLog
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
+from vault_fields.embedded.events.log import EventLog
+from vault_fields.embedded.managed.rootkey import decode_root_key, generate_root_key
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
-from vault_fields.embedded.schema import SCHEMA_VERSION
 from vault_fields.exceptions import KeyRevoked
 from vault_fields.keys import KeyContext
 from vault_fields.management.commands import vault_kek
 from vault_fields.management.keystores import KeystoreCommand
-from vault_fields.shredding import ShredReport
 from vault_fields.vaults import vaults
 
 OLD, NEW = generate_root_key(), generate_root_key()

@@ -14,7 +14,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
+from vault_fields.embedded.managed.rootkey import decode_root_key, generate_root_key
 from vault_fields.keys import KeyContext
 from vault_fields.server.api import VaultApi
 from vault_fields.server.apikeys import ApiKey, ApiKeys, hash_api_key

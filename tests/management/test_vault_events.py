@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from vault_fields.embedded.events import IN_PROCESS, Event, timestamp
+from vault_fields.embedded.events.event import IN_PROCESS, Event, timestamp
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.keys import KeyContext

@@ -10,7 +10,7 @@ from django.test import override_settings
 from sentry_sdk.integrations.logging import LoggingIntegration
 from sentry_sdk.transport import Transport
 
-from tests.test_frames import OTHER, PLAINTEXT, SCENARIOS, given, named_by_values
+from tests.runtime.test_frames import OTHER, PLAINTEXT, SCENARIOS, given, named_by_values
 from tests.test_reporting import HELD, NUMBER, SECRET, fail_with, rows_named_by_values
 from tests.testapp.models import Patient
 from vault_fields.reporting import HIDDEN, before_send

@@ -14,7 +14,7 @@ import pytest
 
 from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.server.apikeys import hash_api_key
 
 ROOT = Path(__file__).resolve().parent.parent.parent

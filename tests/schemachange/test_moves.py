@@ -9,7 +9,7 @@ from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields import CompanionField
 from vault_fields.fields.groups import group_of
 from vault_fields.operations import MoveToCompanion, RekeyField, TextToJSON
-from vault_fields.rekey import reencrypt_group
+from vault_fields.rows.rekey import reencrypt_group
 
 MOVE = MoveToCompanion("note", ["a", "b"], "k")
 MOVED = [TO_SHARED[0], MOVE, *TO_SHARED[1:]]

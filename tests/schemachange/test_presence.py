@@ -6,12 +6,12 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 from django.db.migrations.operations import AddField, AlterField, CreateModel, RemoveField, RunPython
 
 from tests.schemachange.test_guard import do_nothing, key, text
+from vault_fields.audit.companions import where_stored
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields import CompanionField
 from vault_fields.fields.groups import groups_of
 from vault_fields.operations import DecryptField, EncryptField, RekeyField
-from vault_fields.presence import has_column, has_table
-from vault_fields.storedkeys import where_stored
+from vault_fields.rows.presence import has_column, has_table
 
 FIELDS = {"a": models.TextField(null=True)}
 TO_ENCRYPTED = [AddField("note", "a_keys", CompanionField()), AlterField("note", "a", text(migrating=True))]
@@ -196,5 +196,6 @@ def test_keys_are_found_whatever_the_table_is_called(project, where, request, mo
     project.migrate()
     model = project.model("note")
     model.objects.create(tenant="t", a="kept")
-    monkeypatch.setattr("vault_fields.storedkeys.tables", lambda: [("default", each) for each in groups_of(model)])
+    groups = [("default", each) for each in groups_of(model)]
+    monkeypatch.setattr("vault_fields.audit.companions.tables", lambda: groups)
     assert where_stored("default") == f"{project.label}.Note.a_keys"

@@ -20,7 +20,7 @@ import pytest
 
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.embedded.rootkey import generate_root_key
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.server.api import VaultApi
 from vault_fields.server.apikeys import ApiKeys, hash_api_key
 from vault_fields.server.application import AsgiApplication
@@ -158,7 +158,7 @@ def test_real_servers(tmp_path: Path, server: str) -> None:
 
 def stored_events(tmp_path: Path) -> list[str]:
     """The events that are stored after the server has ended in the ordinary way."""
-    from vault_fields.embedded.keystore import KeyStore
+    from vault_fields.embedded.managed.store import KeyStore
 
     store = KeyStore.at(tmp_path / "vault.sqlite3")
     found = [event.name for event in store.events.page("tests", limit=1000).items]

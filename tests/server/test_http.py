@@ -18,7 +18,7 @@ from django.test import RequestFactory
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.byok import KINDS
 from vault_fields.byok.keyfile import KeyFile
-from vault_fields.embedded.provider import Binding, ProviderRefused
+from vault_fields.embedded.customer.provider import Binding, ProviderRefused
 from vault_fields.exceptions import KeyUnavailable, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.server.api import PATIENCE

@@ -13,8 +13,8 @@ from django_tenants.utils import schema_context
 from tests.tenants.clinic import models
 from tests.tenants.clinic.models import Patient
 from tests.tenants.shared.models import Tenant
-from vault_fields import companion
 from vault_fields.exceptions import KeyContextError, KeyContextMismatch, KeyRevoked
+from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 

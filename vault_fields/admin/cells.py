@@ -21,7 +21,7 @@ from vault_fields.admin.naming import strictly
 from vault_fields.admin.reasons import shown
 from vault_fields.fields.attempts import attempt
 from vault_fields.fields.paths import encrypted_at
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 
 __all__ = ["Cell", "show_in_form", "show_in_list"]
 

@@ -21,7 +21,7 @@ from vault_fields.fields.changes import changed_columns, is_encrypted, keys_besi
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.saving import seal_rows
 from vault_fields.fields.sealed import Damaged, Pending, Sealed
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["ClosedFields", "closing", "holds_nothing"]
 

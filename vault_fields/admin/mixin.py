@@ -17,7 +17,7 @@ from vault_fields.admin.lists import without_ciphertext_order
 from vault_fields.admin.naming import naming_rows, strictly
 from vault_fields.fields.failures import Failures, remembering
 from vault_fields.fields.paths import encrypted_at
-from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.runtime.frames import forgetful, forgetful_class
 
 __all__ = ["EncryptedFieldsMixin"]
 

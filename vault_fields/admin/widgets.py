@@ -10,7 +10,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy
 
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["ClosedWidget"]
 

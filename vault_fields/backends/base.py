@@ -9,14 +9,14 @@ from typing import Any, ClassVar
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 
-from vault_fields.deadline import Deadline, NoAnswerInTime, ask_together, in_own_thread
+from vault_fields.datakeys.cache import KeyCache, Outcome
+from vault_fields.datakeys.sharing import KeyShare
 from vault_fields.exceptions import KeyUnavailable, VaultError
-from vault_fields.forks import follow_forks
-from vault_fields.frames import forget, forgetful_class
-from vault_fields.keycache import KeyCache, Outcome
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.keyshare import KeyShare
-from vault_fields.naming import names
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime, ask_together, in_own_thread
+from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.frames import forget, forgetful_class
+from vault_fields.text.naming import names
 
 __all__ = ["MOST_ROWS_OF_A_KEY", "BaseVault", "as_given"]
 
@@ -91,7 +91,7 @@ class BaseVault(ABC):
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child the vault goes on. What its parts have is theirs to reset: see ``vault_fields.forks``."""
+        """Make the lock anew in a forked child. Parts reset themselves: see ``vault_fields.runtime.forks``."""
         self._calls_lock = threading.Lock()
 
     # The three operations of the specification.

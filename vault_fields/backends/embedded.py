@@ -7,14 +7,14 @@ from typing import ParamSpec, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.base import BaseVault
-from vault_fields.deadline import Deadline, ask_together, in_own_thread
-from vault_fields.embedded.byok import Byok
-from vault_fields.embedded.circuits import MAX_CALLS_AT_ONCE
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.datakeys.cache import Outcome
+from vault_fields.embedded.customer.circuits import MAX_CALLS_AT_ONCE
+from vault_fields.embedded.customer.lifecycle import Byok
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultUnavailable
-from vault_fields.frames import forgetful_class
-from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline, ask_together, in_own_thread
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["EmbeddedBackend"]
 

@@ -6,13 +6,13 @@ from typing import Any, Self
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customerkeys import CustomerKeys
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
-from vault_fields.embedded.rootkey import decode_root_key, generate_root_key
-from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.frames import forgetful_class
+from vault_fields.embedded.customer.keys import CustomerKeys
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import decode_root_key, generate_root_key
+from vault_fields.embedded.managed.store import KeyStore
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["InMemoryVault"]
 

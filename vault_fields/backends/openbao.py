@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.client import Endpoint
-from vault_fields.deadline import Deadline
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultError
-from vault_fields.frames import forgetful, forgetful_class
-from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline
+from vault_fields.runtime.frames import forgetful, forgetful_class
 from vault_fields.transit.blob import EncryptedKeys, MalformedBlob
 from vault_fields.transit.dialogue import Dialogue
 from vault_fields.transit.meaning import is_batch, judge_openbao

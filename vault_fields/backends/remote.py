@@ -6,10 +6,10 @@ from typing import Any
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
-from vault_fields.deadline import Deadline, NoAnswerInTime
-from vault_fields.frames import forgetful_class
-from vault_fields.keycache import Outcome
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["RemoteVault"]
 

@@ -6,11 +6,11 @@ from typing import Any
 
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.client import Endpoint, KeyCall
-from vault_fields.deadline import Deadline
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultError, VaultThrottled
-from vault_fields.frames import forget, forgetful_class
-from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import Deadline
+from vault_fields.runtime.frames import forget, forgetful_class
 
 __all__ = ["WorkOSVault"]
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Mapping
 from vault_fields.byok.aws import AwsKms
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.byok.openbao import OpenBaoTransit
-from vault_fields.embedded.provider import KeyProvider
-from vault_fields.frames import forgetful
+from vault_fields.embedded.customer.provider import KeyProvider
+from vault_fields.runtime.frames import forgetful
 
 __all__ = ["KINDS", "build_provider"]
 

@@ -11,11 +11,11 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import checked
-from vault_fields.deadline import NoAnswerInTime
-from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.customer.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
-from vault_fields.forks import follow_forks, leave_to_parent
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.deadline import NoAnswerInTime
+from vault_fields.runtime.forks import follow_forks, leave_to_parent
+from vault_fields.runtime.frames import forgetful_class
 
 if TYPE_CHECKING:
     from botocore.exceptions import ClientError

@@ -6,10 +6,10 @@ import stat
 from collections.abc import Mapping
 
 from vault_fields.byok.settings import associated_data, checked
-from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.customer.provider import Binding, KeyProvider
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["KeyFile"]
 

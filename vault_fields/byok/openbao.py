@@ -13,10 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import associated_data, checked
 from vault_fields.client import Answer, Endpoint, RetryPolicy, VaultClient, host_in
-from vault_fields.embedded.provider import Binding, KeyProvider
+from vault_fields.embedded.customer.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
-from vault_fields.forks import follow_forks
-from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.frames import forgetful, forgetful_class
 from vault_fields.transit.asking import data_in, nonsense
 from vault_fields.transit.meaning import TransitDoesNotOpen, TransitVersionMissing, meaning, said_in
 from vault_fields.transit.sources import is_token

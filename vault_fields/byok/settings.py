@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from vault_fields.naming import names
+from vault_fields.text.naming import names
 
 __all__ = ["associated_data", "checked"]
 

@@ -16,7 +16,7 @@ from vault_fields.checks.models import models_of
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import column_type, concrete_field
 from vault_fields.operations import DecryptField, EncryptField, JSONToText, MoveToCompanion, TextToJSON
-from vault_fields.renames import all_migrations
+from vault_fields.rows.labels import all_migrations
 from vault_fields.schemachange.effects import Effect
 from vault_fields.schemachange.losses import companion_name
 from vault_fields.schemachange.names import Place, place_after

@@ -13,7 +13,7 @@ from vault_fields.backends.memory import InMemoryVault
 from vault_fields.checks.keystores import check_keystore
 from vault_fields.checks.models import models_of
 from vault_fields.checks.reports import check_reports
-from vault_fields.embedded.rootkey import ENVIRONMENT_VARIABLE
+from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE
 from vault_fields.fields.groups import encrypted_fields
 from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults

@@ -13,7 +13,7 @@ from vault_fields.checks.migrations import UNREADABLE
 from vault_fields.checks.models import models_of
 from vault_fields.fields.base import EncryptedField
 from vault_fields.operations import DecryptField, EncryptField
-from vault_fields.renames import all_migrations
+from vault_fields.rows.labels import all_migrations
 from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Place, place_after

@@ -12,7 +12,7 @@ from django.db.migrations.exceptions import BadMigrationError, CircularDependenc
 from vault_fields.checks.models import models_of
 from vault_fields.fields.groups import encrypted_fields
 from vault_fields.fields.interface import Encrypted
-from vault_fields.renames import LabelHistory, all_migrations
+from vault_fields.rows.labels import LabelHistory, all_migrations
 
 __all__ = ["UNREADABLE", "check_former_labels"]
 

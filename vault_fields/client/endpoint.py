@@ -13,7 +13,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
 from vault_fields.client.retry import Tries
-from vault_fields.frames import forgetful, forgetful_class
+from vault_fields.runtime.frames import forgetful, forgetful_class
 
 __all__ = ["Endpoint"]
 

@@ -15,10 +15,10 @@ from vault_fields.client.lease import Lease
 from vault_fields.client.lookups import LookUps, look_up_apart
 from vault_fields.client.overdue import Overdue
 from vault_fields.client.retry import RetryPolicy, Tries
-from vault_fields.deadline import Deadline, NoAnswerInTime, in_time
 from vault_fields.exceptions import VaultError, VaultUnavailable
-from vault_fields.forks import follow_forks, leave_to_parent
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime, in_time
+from vault_fields.runtime.forks import follow_forks, leave_to_parent
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["AsyncVaultClient", "VaultClient"]
 

@@ -12,8 +12,8 @@ from typing import Any
 import httpx
 
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.forks import follow_forks
-from vault_fields.frames import forgetful_class
+from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["LookUps", "look_up_apart"]
 

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vault_fields.deadline import Deadline, NoAnswerInTime
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
 
 __all__ = ["MAX_OVERDUE", "Overdue"]
 

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import Generic, TypeVar
 
-from vault_fields.forks import follow_forks, leave_to_parent
+from vault_fields.runtime.forks import follow_forks, leave_to_parent
 
 __all__ = ["Held"]
 

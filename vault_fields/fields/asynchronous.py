@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from asgiref.sync import sync_to_async
 from django.db.models import Model
 
-from vault_fields import companion as companion_format, envelope as envelope_format
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import DecryptionError, EnvelopeError, UnknownVault, VaultError
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import all_groups_of
 from vault_fields.fields.sealed import Batch, Damaged, Sealed, as_text, asked_ahead
-from vault_fields.frames import forgetful
-from vault_fields.keycache import Outcome
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import companion as companion_format, envelope as envelope_format
 from vault_fields.vaults import vaults
 
 __all__ = ["aopen"]

@@ -9,7 +9,7 @@ from django.utils.functional import Promise
 from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import DecryptionError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 
 __all__ = ["Attempt", "attempt", "reason_of", "try_open"]
 

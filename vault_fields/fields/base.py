@@ -12,7 +12,6 @@ from django.db.models.functions import Cast
 from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy
 
-from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import ValueRefused
 from vault_fields.fields.brought import portable
 from vault_fields.fields.changes import settle_unchanged
@@ -31,7 +30,8 @@ from vault_fields.fields.saving import is_sealed, load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed, require_text
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.typed import GetT_co, SetT_contra
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedField"]
 
@@ -55,7 +55,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     ``bind_to``         columns whose value a value is tied to
     ``vault``           the alias in ``settings.VAULTS`` that new data keys come from
 
-    The column holds text (see ``vault_fields.envelope``). It cannot be searched, sorted or made unique.
+    The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched, sorted or made unique.
     """
 
     descriptor_class = EncryptedAttribute

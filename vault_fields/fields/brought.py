@@ -13,10 +13,10 @@ from typing import Any
 
 from django.db.models import Model
 
-from vault_fields import envelope as envelope_format
 from vault_fields.fields.groups import encrypted_fields
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Brought, Pending, Sealed
+from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["brought", "companion_assigned", "forget_assigned", "members_of", "portable", "reloading"]
 

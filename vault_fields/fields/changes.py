@@ -4,12 +4,12 @@ from typing import Any, TypeGuard
 
 from django.db.models import Model
 
-from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.context import Binding, attribute_text
 from vault_fields.fields.groups import Group
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Brought, Opened, Pending, Sealed
+from vault_fields.stored import companion as companion_format, envelope as envelope_format
 
 __all__ = [
     "changed_columns",

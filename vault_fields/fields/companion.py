@@ -51,7 +51,7 @@ class CompanionAttribute(DeferredAttribute):
 
 class CompanionField(_TextField):
     """
-    Holds the encrypted keys and the key context of the values beside it; see ``vault_fields.companion``.
+    Holds the encrypted keys and the key context of the values beside it; see ``vault_fields.stored.companion``.
 
     An encrypted field adds its own, named ``<name>_keys``. Declare one to share it between fields of the same context
     (``keys_field="…"``), or to choose its options. Nothing needs to be, or should be, assigned to it.

@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 from django.db import models
 
 from vault_fields.exceptions import MigrationRefused
-from vault_fields.wording import counted
+from vault_fields.text.counting import counted
 
 __all__ = ["holds_text", "refuse_conversion", "require_text", "require_values"]
 

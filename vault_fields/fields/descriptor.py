@@ -10,7 +10,7 @@ from vault_fields.fields.brought import brought
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Handover, Pending, Sealed
-from vault_fields.frames import forget
+from vault_fields.runtime.frames import forget
 
 __all__ = ["EncryptedAttribute"]
 

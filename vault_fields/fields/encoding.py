@@ -4,9 +4,9 @@ from typing import Any
 
 from django.core.exceptions import ValidationError
 
-from vault_fields import envelope as envelope_format
 from vault_fields.fields.interface import Encrypted
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncodableValidator", "Unencodable", "encode"]
 

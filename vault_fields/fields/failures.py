@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 
-from vault_fields.deadline import NoAnswerInTime
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultError
-from vault_fields.keycache import Outcome
+from vault_fields.runtime.deadline import NoAnswerInTime
 
 __all__ = ["Failures", "known_failures", "remembering"]
 

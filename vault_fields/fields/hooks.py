@@ -53,7 +53,7 @@ from vault_fields.fields.saving import (
 from vault_fields.fields.sealed import Handover, Sealed
 from vault_fields.fields.serializing import install_serializing
 from vault_fields.fields.updating import update_encrypted, values_to_seal
-from vault_fields.frames import forget
+from vault_fields.runtime.frames import forget
 
 __all__ = ["guard_migrations", "install_hooks", "wrap"]
 

@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, overload
 
 from django.db.models import Model
 
-from vault_fields import envelope as envelope_format
 from vault_fields.exceptions import DecryptionError, ValueRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.typed import GenericJSONField, GetT_co, JSONInput, JSONValue, SetT_contra
+from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedJSONField"]
 

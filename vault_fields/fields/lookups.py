@@ -6,7 +6,7 @@ from django.core.exceptions import FieldError
 from django.db.models.lookups import Exact
 
 from vault_fields.fields.interface import Encrypted
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 
 __all__ = ["OnlyNone", "refuse"]
 

@@ -20,7 +20,6 @@ from django.db.models.constants import LOOKUP_SEP
 from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
 
-from vault_fields import companion as companion_format
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.apart import apart_error, leading
 from vault_fields.fields.changes import changed_columns, current_keys, rebound_columns
@@ -40,6 +39,7 @@ from vault_fields.fields.saving import handed_over
 from vault_fields.fields.sealed import Sealed, as_text
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.stored import StoredColumns
+from vault_fields.stored import companion as companion_format
 
 __all__ = ["Move"]
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from django.db.models import Model
 
+from vault_fields.datakeys.cache import Term
 from vault_fields.exceptions import KeyUnavailable, VaultRefused
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.renewal import is_due
 from vault_fields.fields.sealed import FAILURE_AGE
-from vault_fields.keycache import Term
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 

@@ -8,8 +8,6 @@ from typing import Any
 
 from django.db.models import Model
 
-from vault_fields import cipher, companion as companion_format, envelope as envelope_format
-from vault_fields.companion import Companion
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -24,8 +22,10 @@ from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text, may_wait
-from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import cipher, companion as companion_format, envelope as envelope_format
+from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
 __all__ = [

@@ -17,7 +17,7 @@ from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value, reworded
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
-from vault_fields.frames import forget
+from vault_fields.runtime.frames import forget
 
 __all__ = ["Loader", "joined_from", "look_ahead"]
 

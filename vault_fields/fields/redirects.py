@@ -8,11 +8,11 @@ given new values asks first. See ``docs/decisions/0102-redirected-rows-are-asked
 
 from collections.abc import Mapping
 
-from vault_fields.companion import Companion
 from vault_fields.fields.context import stands_elsewhere
 from vault_fields.fields.groups import Group
 from vault_fields.fields.opening import differing_items
 from vault_fields.keys import KeyContext
+from vault_fields.stored.companion import Companion
 
 __all__ = ["redirection"]
 

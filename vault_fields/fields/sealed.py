@@ -12,14 +12,14 @@ from django.conf import settings
 from django.core.exceptions import SynchronousOnlyOperation
 from django.utils.asyncio import async_unsafe
 
-from vault_fields import companion as companion_format
-from vault_fields.companion import Companion
-from vault_fields.deadline import NoAnswerInTime
+from vault_fields.datakeys.cache import KeyCache, Outcome, Term
 from vault_fields.exceptions import EnvelopeError, KeyUnavailable, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.fields.failures import known_failures
-from vault_fields.frames import forgetful
-from vault_fields.keycache import KeyCache, Outcome, Term
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import NoAnswerInTime
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import companion as companion_format
+from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
 if TYPE_CHECKING:

@@ -13,9 +13,6 @@ from typing import Any, TypeGuard
 from django.core.exceptions import FieldError
 from django.db.models import Model
 
-from vault_fields import cipher, companion as companion_format, envelope as envelope_format
-from vault_fields.companion import Companion
-from vault_fields.envelope import Envelope
 from vault_fields.exceptions import (
     DecryptionError,
     EnvelopeError,
@@ -45,8 +42,11 @@ from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
 from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Opened, Pending, Sealed
-from vault_fields.frames import forgetful
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import cipher, companion as companion_format, envelope as envelope_format
+from vault_fields.stored.companion import Companion
+from vault_fields.stored.envelope import Envelope
 
 __all__ = ["encoded", "examine", "seal"]
 

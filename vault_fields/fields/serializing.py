@@ -18,7 +18,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.base import Serializer
 from django.core.serializers.python import Serializer as PythonSerializer
 
-from vault_fields.frames import forget
+from vault_fields.runtime.frames import forget
 
 __all__ = ["install_serializing", "is_serialized", "is_serializing", "require_signature"]
 

@@ -12,14 +12,14 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model
 
-from vault_fields.backfill import BATCH_SIZE, BackfillReport
+from vault_fields.audit.companions import tables
 from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.management.formats import add_format, as_json
-from vault_fields.rekey import RekeyReport
-from vault_fields.storedkeys import tables
-from vault_fields.wording import counted
+from vault_fields.rows.backfill import BATCH_SIZE, BackfillReport
+from vault_fields.rows.rekey import RekeyReport
+from vault_fields.text.counting import counted
 
 __all__ = ["ColumnCommand", "LeftAlone"]
 

@@ -10,10 +10,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultFieldsError
-from vault_fields.frames import forgetful
-from vault_fields.progress import Progress, progress_bar, silent
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import Progress, progress_bar, silent
 from vault_fields.server.configuration import configured_environments
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 

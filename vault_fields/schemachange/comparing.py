@@ -10,7 +10,6 @@ from django.db.models import F, Field, QuerySet, TextField
 from django.db.models.constants import LOOKUP_SEP
 from django.db.models.functions import Cast
 
-from vault_fields import companion as companion_format, envelope as envelope_format
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.context import Binding, column_type, concrete_field
 from vault_fields.fields.interface import Encrypted
@@ -19,6 +18,7 @@ from vault_fields.fields.sealed import as_text
 from vault_fields.fields.stored import Bare
 from vault_fields.schemachange.names import Column
 from vault_fields.schemachange.spelling import keeps_spelling, taken_length
+from vault_fields.stored import companion as companion_format, envelope as envelope_format
 
 __all__ = ["Comparison", "Present", "differing_rows"]
 

@@ -22,7 +22,7 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.conversion import holds_text, refuse_conversion
 from vault_fields.fields.hooks import wrap
-from vault_fields.presence import has_column
+from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
 from vault_fields.schemachange.effects import Effect, unrendered
@@ -40,7 +40,7 @@ from vault_fields.schemachange.plan import (
 )
 from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
 from vault_fields.schemachange.stored import encrypted_rows, has_values, longer_rows, rows_without_keys
-from vault_fields.wording import counted
+from vault_fields.text.counting import counted
 
 __all__ = ["install_guard"]
 

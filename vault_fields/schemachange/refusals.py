@@ -2,7 +2,7 @@
 
 from vault_fields.schemachange.losses import Loss
 from vault_fields.schemachange.respelling import Respelling
-from vault_fields.wording import counted
+from vault_fields.text.counting import counted
 
 __all__ = ["exchanged", "lost", "read_as_stored", "respelled"]
 

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from vault_fields import companion as companion_format
 from vault_fields.exceptions import EnvelopeError
-from vault_fields.presence import has_column
+from vault_fields.rows.presence import has_column
+from vault_fields.stored import companion as companion_format
 
 __all__ = ["encrypted_rows", "has_values", "longer_rows", "rows_without_keys"]
 

@@ -9,9 +9,9 @@ from contextlib import suppress
 from django.core.exceptions import ImproperlyConfigured, SuspiciousOperation
 from django.http import HttpRequest, JsonResponse, RawPostDataException
 
-from vault_fields.embedded.events import acting_as
-from vault_fields.embedded.provider import ProviderRefused
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.customer.provider import ProviderRefused
+from vault_fields.embedded.events.event import acting_as
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import (
     KeyContextError,
     KeyRevoked,
@@ -22,7 +22,7 @@ from vault_fields.exceptions import (
     VaultRefused,
     VaultUnavailable,
 )
-from vault_fields.frames import forget
+from vault_fields.runtime.frames import forget
 from vault_fields.server.accesslog import log_access
 from vault_fields.server.apikeys import ApiKey, ApiKeys
 from vault_fields.server.bodies import Rejected

@@ -7,8 +7,8 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vault_fields.embedded.events import Actor
-from vault_fields.placeholders import hashes_of_placeholders
+from vault_fields.embedded.events.event import Actor
+from vault_fields.text.placeholders import hashes_of_placeholders
 
 __all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "ApiKeys", "generate_api_key", "hash_api_key"]
 

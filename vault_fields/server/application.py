@@ -10,7 +10,7 @@ from django.core.handlers.wsgi import WSGIRequest
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.urls import path
 
-from vault_fields.embedded.eventlog import flush_all
+from vault_fields.embedded.events.log import flush_all
 from vault_fields.server.api import VaultApi, safely
 from vault_fields.server.bodies import MAX_BODY_BYTES
 from vault_fields.server.routes import EVENTS, PROBES, VAULT, Probe, Route

@@ -7,7 +7,7 @@ from typing import Any
 from django.http import HttpRequest
 
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import KeyContext
 from vault_fields.server.bodies import Rejected, read_body
 

@@ -18,10 +18,10 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.naming import names
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.server.api import VaultApi
 from vault_fields.server.apikeys import ApiKey, ApiKeys
+from vault_fields.text.naming import names
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS, vaults
 
 __all__ = ["api_for", "configured_api", "configured_api_keys", "configured_environments", "served_vault"]

@@ -1,6 +1,6 @@
 """The call for events, as the platform's ``GET /events`` answers it."""
 
-from vault_fields.embedded.eventlog import UnknownCursor
+from vault_fields.embedded.events.log import UnknownCursor
 from vault_fields.server import queries
 from vault_fields.server.bodies import Rejected
 from vault_fields.server.calls import Answer, Call

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from vault_fields.embedded.objectvalues import ObjectMetadata, StoredObject
+from vault_fields.embedded.objects.values import ObjectMetadata, StoredObject
 from vault_fields.exceptions import ValueRefused
 from vault_fields.server import queries
 from vault_fields.server.bodies import Rejected, text_field

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from django.http import HttpRequest
 from django.utils.dateparse import parse_datetime
 
-from vault_fields.embedded.objectrows import ObjectQuery
+from vault_fields.embedded.objects.rows import ObjectQuery
 from vault_fields.server.bodies import Rejected
 
 __all__ = ["choice", "cursor", "limit", "moment", "search"]

@@ -7,8 +7,8 @@ from functools import partial
 from typing import TypeGuard, TypeVar
 
 from vault_fields.client import AsyncVaultClient, VaultClient, host_in
-from vault_fields.deadline import LEEWAY, Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.exceptions import VaultError, VaultRefused
+from vault_fields.runtime.deadline import LEEWAY, Deadline, NoAnswerInTime, ask_together, in_own_thread
 from vault_fields.transit.asking import Ask, Reply
 from vault_fields.transit.session import Session, no_token
 from vault_fields.transit.steps import Steps

@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vault_fields.client import VaultClient
-from vault_fields.deadline import Deadline, NoAnswerInTime
 from vault_fields.exceptions import VaultError, VaultRefused
-from vault_fields.forks import follow_forks
+from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
+from vault_fields.runtime.forks import follow_forks
 from vault_fields.transit.asking import Payload, data_in
 from vault_fields.transit.sources import Grant, Source, grant_in, seconds_in
 

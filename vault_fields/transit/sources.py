@@ -8,7 +8,7 @@ from pathlib import Path
 
 from vault_fields.client import Answer, VaultClient, host_in
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 from vault_fields.transit.asking import Payload
 
 __all__ = ["AppRole", "FixedToken", "Grant", "Source", "TokenFile", "grant_in", "is_token"]

@@ -12,8 +12,8 @@ from typing import TypeVar
 from uuid import UUID, uuid4
 
 from vault_fields.client import Answer, host_in
+from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
-from vault_fields.keycache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.transit.asking import (
     Ask,

@@ -15,9 +15,9 @@ from django.utils.module_loading import import_string
 
 from vault_fields.backends.base import BaseVault
 from vault_fields.exceptions import UnknownVault
-from vault_fields.forks import follow_forks
-from vault_fields.frames import forgetful, forgetful_class
-from vault_fields.naming import names
+from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.frames import forgetful, forgetful_class
+from vault_fields.text.naming import names
 
 __all__ = ["DEFAULT_VAULT_ALIAS", "VaultHandler", "vaults"]
 

@@ -11,8 +11,8 @@ from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
-from vault_fields.frames import forgetful
-from vault_fields.naming import named
+from vault_fields.runtime.frames import forgetful
+from vault_fields.text.naming import named
 
 __all__ = ["vault_config"]
 

@@ -13,9 +13,9 @@ from django.core.cache import caches
 from django.core.cache.backends.base import BaseCache
 from django.core.exceptions import ImproperlyConfigured
 
-from vault_fields.frames import forgetful
 from vault_fields.keys import MAX_NAME_LENGTH
-from vault_fields.placeholders import is_placeholder
+from vault_fields.runtime.frames import forgetful
+from vault_fields.text.placeholders import is_placeholder
 
 __all__ = ["WebhookSettings", "webhook_settings"]
 

@@ -15,7 +15,7 @@ from typing import Any
 from django.core.exceptions import ImproperlyConfigured, RequestDataTooBig
 from django.http import HttpRequest, JsonResponse, UnreadablePostError
 
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 from vault_fields.vaults import vaults
 from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
 from vault_fields.webhooks.signature import is_signed

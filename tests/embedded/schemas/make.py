@@ -17,13 +17,13 @@ from pathlib import Path
 import django
 from django.conf import settings
 
-from vault_fields.embedded.cmkstore import CONFIGURED
-from vault_fields.embedded.customerkeys import CustomerKeys
-from vault_fields.embedded.keyring import KeyRing
-from vault_fields.embedded.keystore import KeyStore
+from vault_fields.embedded.customer.keys import CustomerKeys
+from vault_fields.embedded.customer.store import CONFIGURED
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.embedded.rootkey import RootKey
-from vault_fields.embedded.service import EmbeddedVault
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.keys import KeyContext
 
 

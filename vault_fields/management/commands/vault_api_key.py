@@ -4,7 +4,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 from vault_fields.server.apikeys import generate_api_key, hash_api_key
 
 

@@ -6,12 +6,13 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
+from vault_fields.audit.companions import in_environment, tables
+from vault_fields.audit.owners import custody_of
+from vault_fields.audit.shredding import customers_key
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import KINDS
-from vault_fields.custody import custody_of
-from vault_fields.embedded.byok import CustomerKey
-from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.frames import forgetful
+from vault_fields.embedded.customer.lifecycle import CustomerKey
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.management.formats import FORMATS, as_json
 from vault_fields.management.keystores import (
     KeystoreCommand,
@@ -21,9 +22,8 @@ from vault_fields.management.keystores import (
     require_meant,
     shown,
 )
-from vault_fields.progress import progress_bar
-from vault_fields.shredding import customers_key
-from vault_fields.storedkeys import in_environment, tables
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import progress_bar
 
 ACTIONS = {
     "list": "all keys, deleted ones too",

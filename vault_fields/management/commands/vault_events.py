@@ -9,15 +9,15 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.dateparse import parse_datetime
 
-from vault_fields.embedded.eventlog import EventLog, UnknownCursor
-from vault_fields.embedded.events import PAYLOADS
+from vault_fields.embedded.events.event import PAYLOADS
+from vault_fields.embedded.events.log import EventLog, UnknownCursor
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.frames import forgetful
 from vault_fields.management.keystores import interruption_told, require_environment, require_meant
-from vault_fields.progress import progress_bar
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import progress_bar
 from vault_fields.server.apikeys import DEFAULT_ENVIRONMENT
 from vault_fields.server.configuration import served_vault
-from vault_fields.wording import counted
+from vault_fields.text.counting import counted
 
 PAGE = 1000
 # Stands for the setting of the vault.

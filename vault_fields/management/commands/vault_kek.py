@@ -7,12 +7,14 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
+from vault_fields.audit.companions import in_environment, tables
+from vault_fields.audit.shredding import customers_key, managed_key, prove_shredded
+from vault_fields.audit.versions import versions_in_use
 from vault_fields.backends.embedded import EmbeddedBackend
-from vault_fields.embedded.cmkstore import DELETED
-from vault_fields.embedded.keystore import DESTROYED, PENDING_DESTRUCTION
-from vault_fields.embedded.lifecycle import KekInfo, Keks
-from vault_fields.embedded.service import EmbeddedVault
-from vault_fields.frames import forgetful
+from vault_fields.embedded.customer.store import DELETED
+from vault_fields.embedded.managed.lifecycle import KekInfo, Keks
+from vault_fields.embedded.managed.store import DESTROYED, PENDING_DESTRUCTION
+from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.management.formats import FORMATS, as_json
 from vault_fields.management.keystores import (
     KeystoreCommand,
@@ -22,12 +24,10 @@ from vault_fields.management.keystores import (
     require_meant,
     shown,
 )
-from vault_fields.progress import progress_bar
-from vault_fields.shredding import customers_key, managed_key, prove_shredded
-from vault_fields.storedkeys import in_environment, tables
-from vault_fields.usage import versions_in_use
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import progress_bar
+from vault_fields.text.counting import counted
 from vault_fields.vaults import vaults
-from vault_fields.wording import counted
 
 WAITING_DAYS = 30
 LONGEST_DAYS = 3650

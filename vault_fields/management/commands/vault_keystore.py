@@ -6,12 +6,12 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
-from vault_fields.embedded.schema import SCHEMA_VERSION
-from vault_fields.frames import forgetful
+from vault_fields.audit.companions import where_stored
+from vault_fields.embedded.database.schema import SCHEMA_VERSION
 from vault_fields.management.formats import add_format, as_json
 from vault_fields.management.keystores import KeystoreCommand, require_meant
-from vault_fields.storedkeys import where_stored
-from vault_fields.wording import counted
+from vault_fields.runtime.frames import forgetful
+from vault_fields.text.counting import counted
 
 
 class Command(KeystoreCommand):

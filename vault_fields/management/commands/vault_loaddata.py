@@ -10,7 +10,7 @@ from django.core.management.base import CommandParser
 from django.core.management.commands import loaddata
 
 from vault_fields.fields.opening import accepting_moved
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 
 __all__ = ["Command"]
 

@@ -10,7 +10,7 @@ from vault_fields.embedded.objects import StoredObjects
 from vault_fields.management.formats import add_format, as_json
 from vault_fields.management.keystores import KeystoreCommand, require_environment, require_meant
 from vault_fields.server.apikeys import DEFAULT_ENVIRONMENT
-from vault_fields.wording import counted
+from vault_fields.text.counting import counted
 
 
 class Command(KeystoreCommand):

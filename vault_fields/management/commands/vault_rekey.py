@@ -4,10 +4,10 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
-from vault_fields.frames import forgetful
 from vault_fields.management.columns import ColumnCommand, LeftAlone
-from vault_fields.progress import progress_bar
-from vault_fields.rekey import rekey_group
+from vault_fields.rows.rekey import rekey_group
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import progress_bar
 
 
 class Command(ColumnCommand):

@@ -4,11 +4,11 @@ from typing import Any
 
 from django.core.management.base import CommandError, CommandParser
 
-from vault_fields.embedded.rootkey import generate_root_key
-from vault_fields.frames import forgetful
+from vault_fields.embedded.managed.rootkey import generate_root_key
 from vault_fields.management.keystores import KeystoreCommand
+from vault_fields.runtime.frames import forgetful
+from vault_fields.text.counting import counted
 from vault_fields.vaults import DEFAULT_VAULT_ALIAS
-from vault_fields.wording import counted
 
 
 class Command(KeystoreCommand):

@@ -7,7 +7,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from vault_fields.exceptions import VaultUnavailable
-from vault_fields.frames import forgetful
+from vault_fields.runtime.frames import forgetful
 from vault_fields.server.apikeys import ApiKey, ApiKeys, generate_api_key, hash_api_key
 from vault_fields.server.configuration import api_for, configured_api_keys, served_vault
 from vault_fields.server.serving import bind, is_loopback

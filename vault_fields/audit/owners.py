@@ -1,0 +1,105 @@
+"""In whose custody stored data are: how much hangs on a managed KEK, and how much on a customer's key."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from vault_fields.audit.companions import Claim, Proofs, Standing, hangs_on, in_environment, keys_of_item, stored_keys
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.embedded.blob import EncryptedKeys, KeyKind, MalformedBlob
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.fields.groups import Group
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import Progress, silent
+
+__all__ = ["OBJECTS", "Custody", "custody_of"]
+
+# Under which the objects that the vault itself stores are counted.
+OBJECTS = "stored objects"
+
+
+@dataclass(slots=True)
+class Custody:
+    """
+    Numbers of rows, or objects, whose key context has an item.
+
+    Those that ``unverified`` counts once more were counted for whom they claim: a key of theirs is refused, or is a
+    customer's, who was not asked. ``unreadable`` counts companions that are damaged, whatever their item: they may be
+    any tenant's; and those of this item, or on a key of this item, that were altered.
+    """
+
+    managed: int = 0
+    customer: int = 0
+    unverified: int = 0
+    unreadable: int = 0
+
+    def __str__(self) -> str:
+        unverified = f", {self.unverified} of these unverified" if self.unverified else ""
+        damaged = f", {self.unreadable} unreadable or altered companions" if self.unreadable else ""
+        return f"{self.managed} under the managed key, {self.customer} under a customer's key{unverified}{damaged}"
+
+
+@forgetful
+def custody_of(
+    vault: EmbeddedBackend,
+    name: str,
+    value: str,
+    wanted: Iterable[tuple[str, Group]],
+    *,
+    environment: str | None = None,
+    progress: Progress = silent,
+) -> dict[str, Custody]:
+    """
+    What hangs on the keys of an item, by companion column, in the tables ``wanted`` and among the vault's objects.
+
+    Of another ``environment`` than the vault's own there are objects only.
+    Reads every row, a page in memory at a time, and writes nothing. Opens each data key of the item that is under
+    managed KEKs alone, to verify what was stored with it; no customer's provider is asked.
+    """
+    service, wanted = in_environment(vault, environment, wanted)
+    found = {f"{group.model._meta.label}.{group.companion}": Custody() for _, group in wanted}
+    counter = _Counter(Proofs(vault, service), keys_of_item(service, name, value), name, value)
+    for row in stored_keys(wanted, progress=progress):
+        if row.claim is None:
+            found[row.label].unreadable += 1
+        elif row.claim.companion.vault == vault.alias:
+            counter.count(found[row.label], row.claim)
+    found[OBJECTS] = Custody()
+    for claim in StoredObjects(service).claims():
+        if claim is None:
+            found[OBJECTS].unreadable += 1
+        else:
+            counter.count(found[OBJECTS], claim)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Counter:
+    proofs: Proofs
+    keys: frozenset[bytes]
+    name: str
+    value: str
+
+    def count(self, custody: Custody, claim: Claim) -> None:
+        if claim.context.get(self.name) != self.value:
+            # Nothing is wrapped under a key of an item that is not in its context.
+            custody.unreadable += hangs_on(claim.encrypted_keys, self.keys)
+            return
+        standing = self.proofs.of(claim)
+        kind = _kind(claim, self.name)
+        if standing is Standing.FALSE or kind is None:
+            custody.unreadable += 1
+            return
+        custody.unverified += standing is Standing.UNVERIFIED
+        if kind == KeyKind.CUSTOMER:
+            custody.customer += 1
+        else:
+            custody.managed += 1
+
+
+def _kind(claim: Claim, name: str) -> KeyKind | None:
+    try:
+        # The copies stand in the order of the context's items.
+        copies = zip(sorted(claim.context), EncryptedKeys.decode(claim.encrypted_keys).copies, strict=True)
+        return dict(copies)[name].kind
+    except (MalformedBlob, ValueError):
+        return None

@@ -1,0 +1,211 @@
+"""
+Proves that the key of a context item is gone: what was encrypted for it does not open, and everything else does.
+
+Every value of every encrypted field is opened, with a data key that is asked for past all caches, after its companion
+has proved whose it is. So are the objects that the vault itself stores.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from enum import Enum
+
+from vault_fields.audit.companions import Answers, Claim, hangs_on, in_environment, keys_of_item, stored_keys
+from vault_fields.backends.base import BaseVault
+from vault_fields.backends.embedded import EmbeddedBackend
+from vault_fields.datakeys.cache import KeyCache
+from vault_fields.embedded.customer.lifecycle import CustomerKey
+from vault_fields.embedded.managed.lifecycle import KekInfo
+from vault_fields.embedded.objects import StoredObjects
+from vault_fields.embedded.objects.values import ObjectClaim
+from vault_fields.embedded.vault import EmbeddedVault
+from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused
+from vault_fields.fields.groups import Group
+from vault_fields.keys import DataKey
+from vault_fields.runtime.frames import forget, forgetful
+from vault_fields.runtime.progress import Progress, silent
+from vault_fields.text.counting import counted
+
+__all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
+
+
+OnProblem = Callable[[str], object]
+
+
+@dataclass(slots=True)
+class ShredReport:
+    """
+    Numbers of values. It is a proof if all of the item's are refused because of a key that is gone, and each other
+    opens or is refused for a key of its own.
+
+    ``recoverable`` are the item's that do not open, but because of a key that is only disabled, retired or withdrawn.
+    ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are those, of whomever, that
+    do not open for another reason, such as a setting, or though their data key opens, and whatever cannot be read;
+    ``elsewhere`` say that other vaults encrypted them; of ``unanswered`` nobody can tell, for a customer's key that
+    does not answer. Whose a value is was verified where its data key opens, and is what its companion says where that
+    is refused.
+    """
+
+    unreadable: int = 0
+    readable: int = 0
+    recoverable: int = 0
+    others: int = 0
+    refused_otherwise: int = 0
+    broken: int = 0
+    elsewhere: int = 0
+    unanswered: int = 0
+
+    @property
+    def proven(self) -> bool:
+        return not (self.readable or self.recoverable or self.broken or self.unanswered)
+
+    @property
+    def unverified(self) -> int:
+        """Those of which nothing but their own companion tells whose they are, for its proof needs the data key."""
+        return self.unreadable + self.recoverable + self.refused_otherwise
+
+    def __str__(self) -> str:
+        unanswered = ""
+        if self.unanswered:
+            unanswered = f" Of {self.unanswered} it cannot be told, because a customer's key does not answer."
+        return (
+            f"{counted(self.unreadable, 'value of this key is', 'values of this key are')} unreadable, "
+            f"{counted(self.readable, 'still opens', 'still open')}, and "
+            f"{counted(self.recoverable, 'is', 'are')} refused by a key that can come back. Of the values of other "
+            f"keys {counted(self.others, 'opens', 'open')}, "
+            f"{counted(self.refused_otherwise, 'is', 'are')} refused because of a key of their own. "
+            f"{counted(self.broken, 'value does', 'values do')} not open for other reasons, or were altered. "
+            f"{counted(self.elsewhere, 'value says that it is', 'values say that they are')} in other vaults, which "
+            f"were not asked. Unverified, because their keys are refused: "
+            f"{self.unverified}, which were counted for whom they claim.{unanswered}"
+        )
+
+
+@forgetful
+def prove_shredded(
+    vault: BaseVault,
+    name: str,
+    value: str,
+    wanted: Iterable[tuple[str, Group]],
+    *,
+    environment: str | None = None,
+    progress: Progress = silent,
+    on_problem: OnProblem | None = None,
+) -> ShredReport:
+    """
+    Try to open what the tables ``wanted`` hold, for the context item and for all others. Reads only.
+
+    Of another ``environment`` than the vault's own, which has keys of its own and no rows, the objects are tried.
+
+    One ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves nothing.
+    Where one customer's key does not answer ``on_problem`` is told of each row, and it is no proof.
+    """
+    vault.purge()
+    report = ShredReport()
+    open_data_key: Callable[[str], DataKey] = vault.decrypt_data_key
+    is_gone: Callable[[str], bool] = _believed
+    keys: frozenset[bytes] = frozenset()
+    objects: Iterable[ObjectClaim | None] = ()
+    if isinstance(vault, EmbeddedBackend):
+        service, wanted = in_environment(vault, environment, wanted)
+        if service is not vault.service:
+            open_data_key = service.open_data_key
+        managed_key(service, name, value)
+        keys, objects = keys_of_item(service, name, value), StoredObjects(service).claims()
+        is_gone = service.is_gone
+    prover = _Prover(vault.cache, open_data_key, is_gone, keys, name, value, on_problem or _ignored)
+    for row in stored_keys(wanted, progress=progress):
+        if row.claim is None:
+            report.broken += row.values
+        elif row.claim.companion.vault != vault.alias:
+            report.elsewhere += row.values
+        else:
+            prover.count(report, row.claim, f"{row.label} (pk={row.pk!r})")
+    for claim in objects:
+        if claim is None:
+            report.broken += 1
+        else:
+            prover.count(report, claim, claim.label)
+    return report
+
+
+@forgetful
+def managed_key(service: EmbeddedVault, name: str, value: str) -> KekInfo | None:
+    """The item's KEK; None if it only ever had a customer's key. Raises ``VaultRefused`` if it never had any."""
+    return service.keks.find(name, value) if customers_key(service, name, value) else service.keks.get(name, value)
+
+
+@forgetful
+def customers_key(service: EmbeddedVault, name: str, value: str) -> CustomerKey | None:
+    """The item's latest customer-managed key, a deleted one too."""
+    found = [key for key in service.byok.all() if (key.item_name, key.item_value) == (name, value)]
+    return service.byok.get(name, value) or (found[-1] if found else None)
+
+
+def _ignored(problem: str) -> None:
+    """Who only wants the numbers."""
+
+
+def _believed(encrypted_keys: str) -> bool:
+    """Of what another vault hands out nothing can be read."""
+    return True
+
+
+class _Refusal(Enum):
+    REVOKED = "refused because a key is disabled or destroyed"
+    BROKEN = "does not open"
+
+
+class _Prover:
+    def __init__(
+        self,
+        cache: KeyCache,
+        open_data_key: Callable[[str], DataKey],
+        is_gone: Callable[[str], bool],
+        keys: frozenset[bytes],
+        name: str,
+        value: str,
+        on_problem: OnProblem,
+    ) -> None:
+        self._on_problem = on_problem
+        self._open = open_data_key
+        self._is_gone = is_gone
+        self._keys = keys
+        self._name = name
+        self._value = value
+        self._outcomes = Answers(cache, self._try, from_cache=True)
+
+    def count(self, report: ShredReport, claim: Claim, label: str) -> None:
+        outcome = self._outcomes[claim.encrypted_keys]
+        is_the_items = claim.context.get(self._name) == self._value
+        if isinstance(outcome, KeyUnavailable):
+            report.unanswered += claim.values
+            self._on_problem(f"{label}: {outcome}")
+        elif isinstance(outcome, DataKey):
+            # What a companion says of a data key that opens is worth nothing before that has proved it.
+            opening = claim.opening(outcome) if claim.is_proven(outcome) else 0
+            report.broken += claim.values - opening
+            if is_the_items:
+                report.readable += opening
+            else:
+                report.others += opening
+        elif outcome is _Refusal.BROKEN:
+            report.broken += claim.values
+        elif is_the_items and self._is_gone(claim.encrypted_keys):
+            report.unreadable += claim.values
+        elif is_the_items:
+            report.recoverable += claim.values
+        # One that hangs on the key, though its context does not name the item, is a loss that nobody meant.
+        elif hangs_on(claim.encrypted_keys, self._keys):
+            report.broken += claim.values
+        else:
+            report.refused_otherwise += claim.values
+
+    def _try(self, encrypted_keys: str) -> DataKey | KeyUnavailable | _Refusal:
+        try:
+            return self._open(encrypted_keys)
+        except KeyRevoked:
+            return _Refusal.REVOKED
+        except KeyUnavailable as error:
+            return forget(error)
+        except VaultRefused:
+            return _Refusal.BROKEN

@@ -1,0 +1,270 @@
+"""The per-process cache of data keys: bounded in time and number, and one question to the Vault per key at a time."""
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+from vault_fields.exceptions import VaultError
+from vault_fields.keys import DataKey, KeyContext
+from vault_fields.runtime.deadline import LEEWAY, Deadline, NoAnswerInTime
+from vault_fields.runtime.forks import follow_forks
+
+__all__ = ["KeyCache", "Outcome", "Term"]
+
+Outcome = DataKey | VaultError
+
+# For how many seconds an operation may use the keys that it asked for where nothing is cached.
+UNCACHED_AGE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    key: DataKey
+    context: KeyContext | None
+    expires: float
+
+
+class _Abandoned(Exception):
+    """The thread that was asking the Vault was interrupted; whoever waited for it asks again."""
+
+
+class Term:
+    """
+    How long who keeps an answer may use it: a key as long as the cache would, or ``age``; until the cache is purged.
+
+    Made before the Vault is asked.
+    """
+
+    __slots__ = ("_cache", "_expires", "_generation")
+
+    def __init__(self, cache: "KeyCache", age: float | None = None) -> None:
+        self._cache = cache
+        self._generation = cache.generation
+        self._expires = cache.now() + (age or cache.max_age or UNCACHED_AGE)
+
+    def from_now(self, age: float) -> "Term":
+        """One that begins now, for what holds no key; a purge ends it even if it came while the Vault was asked."""
+        term = Term(self._cache, age)
+        term._generation = self._generation
+        return term
+
+    @property
+    def is_over(self) -> bool:
+        return self._cache.generation != self._generation or self._cache.now() >= self._expires
+
+
+class KeyCache:
+    """
+    Data keys by their encrypted keys, each for at most ``max_age`` seconds after the Vault opened it.
+
+    Use does not prolong the age, so that a revoked key is not served for ever. At most ``max_keys`` are held; the
+    least recently used go first. With either at 0 nothing is kept. What is too old is forgotten whenever the cache is
+    used, at most a tenth of ``max_age`` late. Thread-safe.
+    """
+
+    def __init__(
+        self, *, max_keys: int = 10_000, max_age: float = 60.0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.max_keys = max_keys
+        self.max_age = max_age
+        self._clock = clock
+        self._purges = 0
+        self._next_sweep = 0.0
+        self.reset_in_child()
+        follow_forks(self)
+
+    def reset_in_child(self) -> None:
+        """Who asks the Vault for something is a thread of the parent."""
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._in_flight: dict[str, Future[Outcome]] = {}
+
+    def now(self) -> float:
+        """The time by the cache's clock, in seconds."""
+        return self._clock()
+
+    @property
+    def keeps_keys(self) -> bool:
+        return self.max_keys > 0 and self.max_age > 0
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def get(self, encrypted_keys: str) -> DataKey | None:
+        """The data key, if it is held and young enough."""
+        with self._lock:
+            return self._get(encrypted_keys)
+
+    @property
+    def generation(self) -> int:
+        """How often the cache was purged: see ``put``."""
+        return self._purges
+
+    def put(self, key: DataKey, context: KeyContext | None, generation: int | None = None) -> None:
+        """
+        Hold a key that the Vault has just handed out for ``context`` (None where that is not known).
+
+        ``generation`` is that of the moment when the Vault was asked: what a purge has overtaken since is not held.
+        """
+        with self._lock:
+            if generation is None or generation == self._purges:
+                self._put(key, key.encrypted_keys, context)
+
+    def confirm(self, encrypted_keys: str, context: KeyContext) -> None:
+        """Say for which context a held key was made, once that is known."""
+        with self._lock:
+            entry = self._entries.get(encrypted_keys)
+            if entry is not None:
+                self._entries[encrypted_keys] = replace(entry, context=context)
+
+    def purge(self, context: Mapping[str, str] | None = None) -> int:
+        """
+        Drop the keys whose context has every item of ``context`` (all keys without one); return how many.
+
+        A key whose context is unknown is dropped too, and so is the answer to any question that is under way.
+        """
+        with self._lock:
+            self._purges += 1
+            gone = [name for name, entry in self._entries.items() if _matches(entry.context, context)]
+            for name in gone:
+                del self._entries[name]
+            return len(gone)
+
+    def resolve(
+        self,
+        wanted: Mapping[str, KeyContext | None],
+        fetch: Callable[[list[str]], Mapping[str, Outcome]],
+        deadline: Deadline | None = None,
+    ) -> dict[str, Outcome]:
+        """
+        Each wanted key or the error that stands in its way, asking ``fetch`` once for all that nobody else is asking.
+
+        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held. Nobody waits for another
+        one's answer beyond their own ``deadline``; that ``fetch`` ends there is its own business.
+        """
+        results: dict[str, Outcome] = {}
+        while missing := {name: context for name, context in wanted.items() if name not in results}:
+            mine, others = self._claim(missing, results)
+            if mine:
+                with self._asking(mine, wanted) as answers:
+                    answers.update(fetch(list(mine)))
+                results.update(answers)
+            for name, future in others.items():
+                try:
+                    results[name] = future.result(_patience(deadline))
+                except _Abandoned:
+                    continue
+                except TimeoutError:
+                    results[name] = _not_told()
+        return results
+
+    async def aresolve(
+        self,
+        wanted: Mapping[str, KeyContext | None],
+        fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
+        deadline: Deadline | None = None,
+    ) -> dict[str, Outcome]:
+        """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
+        results: dict[str, Outcome] = {}
+        while missing := {name: context for name, context in wanted.items() if name not in results}:
+            mine, others = self._claim(missing, results)
+            if mine:
+                with self._asking(mine, wanted) as answers:
+                    answers.update(await fetch(list(mine)))
+                results.update(answers)
+            for name, future in others.items():
+                try:
+                    async with asyncio.timeout(_patience(deadline)):
+                        results[name] = await asyncio.wrap_future(future)
+                except _Abandoned:
+                    continue
+                except TimeoutError:
+                    results[name] = _not_told()
+        return results
+
+    def _claim(
+        self, missing: Iterable[str], results: dict[str, Outcome]
+    ) -> tuple[dict[str, Future[Outcome]], dict[str, Future[Outcome]]]:
+        mine: dict[str, Future[Outcome]] = {}
+        others: dict[str, Future[Outcome]] = {}
+        with self._lock:
+            for name in missing:
+                if (key := self._get(name)) is not None:
+                    results[name] = key
+                elif (future := self._in_flight.get(name)) is not None:
+                    others[name] = future
+                else:
+                    mine[name] = self._in_flight[name] = Future()
+                    # As running, it cannot be cancelled by a coroutine that waits for it and is cancelled itself.
+                    mine[name].set_running_or_notify_cancel()
+        return mine, others
+
+    @contextmanager
+    def _asking(
+        self, mine: Mapping[str, Future[Outcome]], wanted: Mapping[str, KeyContext | None]
+    ) -> Iterator[dict[str, Outcome]]:
+        """Fill the dict with the answers; whatever is missing from it in the end, somebody else has to ask for."""
+        purges = self._purges
+        answers: dict[str, Outcome] = {}
+        try:
+            yield answers
+        finally:
+            with self._lock:
+                for name, future in mine.items():
+                    del self._in_flight[name]
+                    answer = answers.get(name)
+                    if answer is None:
+                        future.set_exception(_Abandoned())
+                        continue
+                    if isinstance(answer, DataKey) and purges == self._purges:
+                        self._put(answer, name, wanted[name])
+                    future.set_result(answer)
+
+    def _get(self, name: str) -> DataKey | None:
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        entry = self._entries.get(name)
+        if entry is None:
+            return None
+        if entry.expires <= now:
+            del self._entries[name]
+            return None
+        self._entries.move_to_end(name)
+        return entry.key
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + self.max_age / 10
+        for name in [name for name, entry in self._entries.items() if entry.expires <= now]:
+            del self._entries[name]
+
+    def _put(self, key: DataKey, name: str, context: KeyContext | None) -> None:
+        if not self.keeps_keys:
+            return
+        now = self._clock()
+        if now >= self._next_sweep:
+            self._sweep(now)
+        self._entries[name] = _Entry(key, context, now + self.max_age)
+        self._entries.move_to_end(name)
+        while len(self._entries) > self.max_keys:
+            self._entries.popitem(last=False)
+
+
+def _patience(deadline: Deadline | None) -> float | None:
+    # Whoever asks has begun earlier, with a deadline of the same length: the error that ends it is theirs to tell.
+    return None if deadline is None else deadline.timeout + LEEWAY
+
+
+def _not_told() -> NoAnswerInTime:
+    return NoAnswerInTime("The key is being asked for elsewhere in this process, and no answer came in time.")
+
+
+def _matches(held: KeyContext | None, wanted: Mapping[str, str] | None) -> bool:
+    if held is None or wanted is None:
+        return True
+    return all(held.get(name) == value for name, value in wanted.items())

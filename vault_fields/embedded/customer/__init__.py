@@ -1,0 +1,1 @@
+"""Customer keys: key-encrypting keys that customers hold in KMS of their own."""

@@ -1,0 +1,270 @@
+"""The customer-managed keys that can be used now: taken out of the keystore, each with a provider to ask."""
+
+import hmac
+import os
+import uuid
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from django.core.exceptions import ImproperlyConfigured
+
+from vault_fields.embedded.blob import MAX_COPY_BYTES
+from vault_fields.embedded.customer.circuits import Circuit
+from vault_fields.embedded.customer.provider import (
+    Binding,
+    KeyProvider,
+    ProviderRefused,
+    Providers,
+    ProviderThrottled,
+    no_providers,
+)
+from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
+from vault_fields.embedded.events.log import EventLog
+from vault_fields.embedded.held import Held
+from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
+from vault_fields.exceptions import (
+    KeyRevoked,
+    KeyUnavailable,
+    VaultError,
+    VaultRefused,
+    VaultThrottled,
+    VaultUnavailable,
+)
+from vault_fields.runtime.deadline import KeySilent, NoAnswerInTime
+
+__all__ = ["Cmk", "CustomerKeys"]
+
+# Providers hold connections; more customers than this that are asked at once share less.
+MAX_PROVIDERS = 256
+
+# Which part of the timeout a call must have had to be one that was not answered.
+PATIENCE = 1 / 8
+
+
+@dataclass(frozen=True, slots=True)
+class Cmk:
+    """
+    A customer-managed key that can be used now.
+
+    A data key is sealed with ``wrapping``, the inner key, and what comes of that is wrapped by the provider: the
+    keystore and the provider are both needed to open it.
+    """
+
+    id: bytes
+    environment: str
+    item_name: str
+    provider: KeyProvider = field(repr=False)
+    circuit: Circuit = field(repr=False)
+    wrapping: WrappingKey = field(repr=False)
+
+    def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
+        with self._named(), self.circuit.turn(timeout) as deadline:
+            return self._wrapped(sealed, binding, deadline.timeout)
+
+    def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
+        with self._named(), self.circuit.turn(timeout) as deadline:
+            return self.provider.unwrap(wrapped, binding, timeout=deadline.timeout)
+
+    def verify(self, binding: Binding, *, timeout: float) -> None:
+        """
+        Wrap and unwrap a random probe, in four calls. Raises what stands in the way.
+
+        Asks a provider that was silent a moment ago all the same: somebody wants to know.
+        """
+        probe = os.urandom(KEY_BYTES)
+        with self._named():
+            self.provider.inspect(timeout=timeout)
+        with self._named():
+            wrapped = self._wrapped(probe, binding, timeout)
+            if not hmac.compare_digest(self._reopened(wrapped, binding, timeout) or b"", probe):
+                raise VaultRefused("its provider does not give back what it wrapped.")
+            if self._reopened(wrapped, {**binding, "purpose": "another"}, timeout) is not None:
+                raise VaultRefused("its provider does not authenticate what a copy is bound to.")
+        self.circuit.mend()
+
+    def _wrapped(self, sealed: bytes, binding: Binding, timeout: float) -> bytes:
+        wrapped = self.provider.wrap(sealed, binding, timeout=timeout)
+        if not 1 <= len(wrapped) <= MAX_COPY_BYTES:
+            raise VaultRefused(f"its provider made a copy of {len(wrapped)} bytes; {MAX_COPY_BYTES} are the most.")
+        return wrapped
+
+    def _reopened(self, wrapped: bytes, binding: Binding, timeout: float) -> bytes | None:
+        try:
+            return self.provider.unwrap(wrapped, binding, timeout=timeout)
+        except InvalidTag:
+            return None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        # Providers do not know whose key theirs is.
+        try:
+            yield
+        except VaultError as error:
+            message = f"The customer-managed key for the context item {self.item_name!r}: {error.args[0]}"
+            raise _of_one_customer(type(error))(message, **error.details()) from error
+
+
+def _of_one_customer(kind: type[VaultError]) -> type[VaultError]:
+    """What an error of a provider is to the callers of the vault: with the keys of others they may go on."""
+    return next(particular for general, particular in _PARTICULAR.items() if issubclass(kind, general))
+
+
+# The first that fits.
+_PARTICULAR: Mapping[type[VaultError], type[VaultError]] = {
+    KeyRevoked: KeyRevoked,
+    VaultRefused: ProviderRefused,
+    NoAnswerInTime: KeySilent,
+    VaultThrottled: ProviderThrottled,
+    VaultUnavailable: KeyUnavailable,
+}
+
+
+class _Items(NamedTuple):
+    """Which context items had a customer-managed key in a turn of the keyring. They are few beside all items."""
+
+    turn: int
+    items: frozenset[tuple[str, str, str]]
+
+
+class CustomerKeys:
+    """
+    The customer-managed keys of a keystore, by context item and by id. Thread-safe.
+
+    The state of a key is read from the keystore each time that it is used. Which items have one at all is remembered
+    for as long as the keyring holds KEKs.
+    """
+
+    def __init__(
+        self,
+        ring: KeyRing,
+        providers: Providers = no_providers,
+        *,
+        timeout: float = 5.0,
+    ) -> None:
+        # 0 means "do not wait for locks"; of a network it would ask the impossible.
+        self.timeout = max(timeout, 0.01)
+        self.store = CmkStore(ring.store.connections, ring.tags)
+        self._ring = ring
+        self._build = providers
+        self._held: _Items | None = None
+        self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
+        self._circuits: Held[bytes, Circuit] = Held(max_entries=MAX_PROVIDERS)
+
+    @property
+    def vault_id(self) -> str:
+        """Asked anew: another vault may have been restored into the keystore since."""
+        return self._ring.store.mark()[0]
+
+    @property
+    def log(self) -> EventLog:
+        return self._ring.store.events
+
+    def for_item(self, environment: str, name: str, value: str) -> Cmk | None:
+        """
+        The key that takes the place of the item's managed KEK; None if the item has no such key.
+
+        Raises ``KeyRevoked`` if it has one that is disabled: the managed KEK does not stand in for it.
+        """
+        item = environment, name, value
+        if item not in self._items_with_keys():
+            return None
+        record = self.store.of_item(*item)
+        if record is None or record.state in {CONFIGURED, VERIFIED}:
+            return None  # It is another one since a moment ago, and not active yet.
+        return self._require(record, {ACTIVE})
+
+    def without_key(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+        """Those of the items, by name and value, whose managed KEK no such key takes the place of."""
+        taken = self._items_with_keys()
+        return [item for item in items if (environment, *item) not in taken]
+
+    def opening(self, record: CmkRecord) -> Cmk:
+        """The key of a record, for what it has wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""
+        # Verified is also what one is that was deactivated.
+        return self._require(record, {VERIFIED, ACTIVE})
+
+    def usable(self, record: CmkRecord) -> Cmk:
+        """The key of a record that is not deleted, whatever else its state is."""
+        circuit = self._circuits.get(record.id) or self._circuits.add(
+            record.id, Circuit(patience=self.timeout * PATIENCE)
+        )
+        parts = record.id, record.environment, record.item_name, self._provider(record), circuit
+        return Cmk(*parts, self._inner_key(record))
+
+    def add(
+        self, environment: str, name: str, value: str, provider: str, settings: str, state: str
+    ) -> CmkRecord | None:
+        """Store a key with a fresh id and inner key. None, and nothing stored, as ``CmkStore.add`` has it."""
+        vault_id = self.vault_id
+        root_key = self._ring.unlock().current
+        parts = uuid.uuid4().bytes, environment, name, value, provider, settings, state, root_key.id
+        associated = CmkRecord(*parts, b"").associated_data(vault_id)
+        record = CmkRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
+        return record if self.store.add(record, vault_id) else None
+
+    def build(self, kind: str, settings: Mapping[str, str]) -> KeyProvider:
+        """A provider that nobody else uses. Raises ``ValueError`` for settings that cannot be."""
+        return self._build(kind, settings)
+
+    def provider_name(self, record: CmkRecord) -> str:
+        """As events name its provider, one that cannot be built here any more too: its key can still be deleted."""
+        try:
+            return self._build(record.provider, record.parsed_settings()).name
+        except (ValueError, ImproperlyConfigured):
+            return record.provider
+
+    def forget(self) -> None:
+        """Ask the keystore again for every item."""
+        self._held = None
+
+    def close(self) -> None:
+        self.forget()
+        self._circuits.clear()
+        for provider in self._providers.clear():
+            provider.close()
+
+    def _require(self, record: CmkRecord, states: Collection[str]) -> Cmk:
+        if record.state not in states:
+            raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
+        return self.usable(record)
+
+    def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
+        turn, held = self._ring.turn(), self._held
+        if held is None or held.turn != turn:
+            # Read after the turn began: a key that comes in between has begun another one.
+            held = self._held = _Items(turn, self.store.items_with_keys())
+        return held.items
+
+    def _provider(self, record: CmkRecord) -> KeyProvider:
+        name = record.provider, record.settings
+        provider = self._providers.get(name)
+        if provider is None:
+            try:
+                provider = self._build(record.provider, record.parsed_settings())
+            except (ValueError, ImproperlyConfigured) as error:
+                # Not ImproperlyConfigured: the other keys of the vault are not affected.
+                raise KeyUnavailable(
+                    f"The customer-managed key for the context item {record.item_name!r} cannot be asked: {error}"
+                ) from error
+            # Those that must go may still be in use; they close with their last user.
+            self._providers.put(name, provider)
+        return provider
+
+    def _inner_key(self, record: CmkRecord) -> WrappingKey:
+        store = self._ring.store
+        root_key = self._ring.unlock().by_id.get(record.root_key_id)
+        if root_key is not None:
+            associated = record.associated_data(self.vault_id)
+            try:
+                return WrappingKey(root_key.wrapping.unwrap(record.wrapped, associated))
+            except InvalidTag:
+                # Told below, in one way for all causes.
+                pass
+        raise VaultUnavailable(
+            f"The keystore {store.location} is damaged or was tampered with: the customer-managed key for the context "
+            f"item {record.item_name!r} does not open. Restore it from a backup."
+        )

@@ -1,0 +1,1 @@
+"""Events of a keystore, and the log that stores them."""

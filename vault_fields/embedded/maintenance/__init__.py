@@ -1,0 +1,1 @@
+"""Work on a whole keystore: snapshots, restores, upgrades and new root keys."""

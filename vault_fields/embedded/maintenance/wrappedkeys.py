@@ -1,0 +1,80 @@
+"""Whatever a keystore holds wrapped under its root key: the versions of KEKs, and the inner keys of CMKs."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from sqlite3 import Connection
+
+from cryptography.exceptions import InvalidTag
+
+from vault_fields.embedded.customer.store import CmkRecord
+from vault_fields.embedded.database.columns import typed
+from vault_fields.embedded.managed.store import KekRecord
+from vault_fields.embedded.managed.unlocking import RootKeys
+from vault_fields.exceptions import VaultUnavailable
+
+__all__ = ["WrappedKey", "count_wrapped_keys", "wrapped_keys"]
+
+# An empty id stands for what was erased.
+_KEKS = (
+    "SELECT id, kek_version.version, environment, item_name, item_value, state, root_key_id, wrapped"
+    " FROM kek JOIN kek_version ON kek_id = id WHERE root_key_id NOT IN ('', ?)"
+)
+_CMKS = (
+    "SELECT id, environment, item_name, item_value, provider, settings, state, root_key_id, wrapped"
+    " FROM byok_key WHERE root_key_id NOT IN ('', ?)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WrappedKey:
+    """One of them, and the statement that stores it wrapped under another root key."""
+
+    item_name: str
+    root_key_id: str
+    associated_data: bytes
+    wrapped: bytes = field(repr=False)
+    statement: str
+    identity: tuple[bytes | int, ...]
+
+    def unwrap(self, root_keys: RootKeys, location: str) -> bytes:
+        """Raises ``VaultUnavailable`` if it does not open."""
+        try:
+            return root_keys.unwrap(self.root_key_id, self.wrapped, self.associated_data)
+        except InvalidTag:
+            raise VaultUnavailable(
+                f"The keystore {location} is damaged or was tampered with: the key for the context item "
+                f"{self.item_name!r} does not open. Restore it from a backup."
+            ) from None
+
+    def rewrap(self, connection: Connection, root_keys: RootKeys, location: str) -> None:
+        """Wrap it under the current one of ``root_keys``, in the transaction that is open."""
+        root_key = root_keys.current
+        wrapped = root_key.wrapping.wrap(self.unwrap(root_keys, location), self.associated_data)
+        connection.execute(self.statement, [root_key.id, wrapped, *self.identity])
+
+
+def count_wrapped_keys(connection: Connection, *, except_under: str = "") -> int:
+    """How many ``wrapped_keys`` gives."""
+    return sum(
+        int(number)
+        for table in ("kek_version", "byok_key")
+        for (number,) in connection.execute(
+            f"SELECT count(*) FROM {table} WHERE root_key_id NOT IN ('', ?)",  # noqa: S608 - two names.
+            [except_under],
+        )
+    )
+
+
+def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[WrappedKey]:
+    """All of them, as they are read; without those that are wrapped under the root key of that id."""
+    (vault_id,) = typed(connection.execute("SELECT id FROM vault").fetchone(), str)
+    statement = "UPDATE kek_version SET root_key_id = ?, wrapped = ? WHERE kek_id = ? AND version = ?"
+    for row in connection.execute(_KEKS, [except_under]):
+        kek = KekRecord(*typed(row, bytes, int, str, str, str, str, str, bytes))
+        bound = kek.associated_data(vault_id)
+        yield WrappedKey(kek.item_name, kek.root_key_id, bound, kek.wrapped, statement, (kek.id, kek.version))
+    statement = "UPDATE byok_key SET root_key_id = ?, wrapped = ? WHERE id = ?"
+    for row in connection.execute(_CMKS, [except_under]):
+        cmk = CmkRecord(*typed(row, bytes, str, str, str, str, str, str, str, bytes))
+        bound = cmk.associated_data(vault_id)
+        yield WrappedKey(cmk.item_name, cmk.root_key_id, bound, cmk.wrapped, statement, (cmk.id,))

@@ -1,0 +1,1 @@
+"""Key-encrypting keys that the Vault manages itself, and the root key that wraps them at rest."""

@@ -1,0 +1,161 @@
+"""The migration operations that encrypt the rows of an existing column, and decrypt them again."""
+
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from django.core.exceptions import FieldError
+from django.core.management.base import CommandError
+from django.db import router
+from django.db.migrations.operations.base import Operation, OperationCategory
+
+from vault_fields.exceptions import RowsLeftAlone
+from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.groups import group_of
+from vault_fields.rows.backfill import BATCH_SIZE, BackfillReport, decrypt_column, encrypt_column
+from vault_fields.rows.labels import LabelHistory, all_migrations
+from vault_fields.rows.presence import has_table
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import progress_bar
+from vault_fields.text.counting import counted
+
+__all__ = ["DecryptField", "EncryptField"]
+
+
+class _ColumnOperation(Operation):
+    """What the operations have in common that rewrite one column, row by row, and change no model."""
+
+    category = OperationCategory.PYTHON
+    reduces_to_sql = False
+    # Where it belongs, for errors.
+    _place: str
+    # Not one transaction where the migration is none: each batch is one.
+    atomic = False
+
+    # None of these is keyword-only, because squashmigrations would leave it out of what it writes.
+    def __init__(self, model_name: str, name: str, batch_size: int = BATCH_SIZE, elidable: bool = False) -> None:
+        if batch_size < 1:
+            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
+        self.model_name = model_name
+        self.name = name
+        self.batch_size = batch_size
+        self.elidable = elidable  # type: ignore[misc]  # As in RunPython.
+
+    def state_forwards(self, app_label: str, state: Any) -> None:
+        """The rows change; the models do not."""
+
+    @property
+    def migration_name_fragment(self) -> str:
+        return f"{type(self).__name__.removesuffix('Field').lower()}_{self.model_name.lower()}_{self.name.lower()}"
+
+    def _encrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
+        field = self._field(app_label, state)
+        if self._is_here(field, schema_editor):
+            self._run(encrypt_column, field, schema_editor)
+
+    def _decrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
+        field = self._field(app_label, state)
+        if self._is_here(field, schema_editor):
+            # Rows that were written after a later rename know the field by its later labels, which its state does not.
+            field.former_labels = [*field.former_labels, *LabelHistory.of(all_migrations()).kin(field.label)]
+            self._run(decrypt_column, field, schema_editor)
+
+    def _field(self, app_label: str, state: Any) -> EncryptedField:
+        model = state.apps.get_model(app_label, self.model_name)
+        field = model._meta.get_field(self.name)
+        if not isinstance(field, EncryptedField):
+            raise FieldError(
+                f"{model._meta.label}.{self.name} is not an encrypted field here: {type(self).__name__} goes "
+                f"{self._place}."
+            )
+        return field
+
+    def _is_here(self, field: EncryptedField, schema_editor: Any) -> bool:
+        connection, meta = schema_editor.connection, field.model._meta
+        if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
+            return False
+        # Whose table Django does not manage may have it or not, as in a test database.
+        return meta.managed or has_table(connection, meta.db_table)
+
+    def _run(self, rewrite: Callable[..., BackfillReport], field: EncryptedField, schema_editor: Any) -> None:
+        """Deal with every row that can be dealt with, and end with an error if there are others."""
+        connection = schema_editor.connection
+        problems: deque[str] = deque(maxlen=1)
+        try:
+            report = rewrite(
+                field,
+                using=connection.alias,
+                batch_size=self.batch_size,
+                progress=progress_bar,
+                on_problem=problems.append,
+            )
+        except KeyboardInterrupt:
+            # In words, with the status of a process that SIGINT ended.
+            raise CommandError(f"{field.label}: interrupted. {_outcome(connection)}", returncode=130) from None
+        if report.left_alone:
+            raise RowsLeftAlone(
+                f"{field.label}: {counted(len(report.left_alone), 'row', 'rows')} cannot be {report.participle} "
+                f"({report.keys_left_alone}). {_outcome(connection)} The last: {problems[0]}"
+            )
+        if connection.vendor == "postgresql" and connection.in_atomic_block:
+            # A table whose rows have deferred constraints to be checked cannot be altered in the same transaction.
+            schema_editor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+
+
+class EncryptField(_ColumnOperation):
+    """
+    Encrypt what the rows hold, after the operations that made the column an encrypted one with ``migrating=True``.
+
+    Reversed, it writes everything in the clear again. It commits each batch by itself, so that it can be interrupted
+    and run again, except in an atomic migration on PostgreSQL and SQLite: there the whole migration is one
+    transaction. Give a large table a migration of its own with ``atomic = False``.
+    """
+
+    __module__ = "vault_fields.operations"
+
+    _place = "after the AlterField that makes it one"
+
+    @forgetful
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._encrypt(app_label, schema_editor, to_state)
+
+    @forgetful
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._decrypt(app_label, schema_editor, from_state)
+
+    def describe(self) -> str:
+        return f"Encrypt the rows of field {self.name} on {self.model_name}"
+
+
+class DecryptField(_ColumnOperation):
+    """
+    Write what the rows hold in the clear again, before the operations that make the column a plain one.
+
+    The reverse of ``EncryptField``, and reversible like it; the field need not be ``migrating``. Costs one ``decrypt``
+    for each data key. Stop whatever writes to the column first: a value that is encrypted after its row was passed
+    stays encrypted, and the operations that follow refuse to make the column a plain one.
+    """
+
+    __module__ = "vault_fields.operations"
+
+    _place = "before the AlterField that makes it a plain one"
+
+    @forgetful
+    def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        self._decrypt(app_label, schema_editor, to_state)
+
+    @forgetful
+    def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
+        # Of the state that this operation is undone in: whatever the fields say, rows are plain now.
+        for member in group_of(self._field(app_label, from_state)).members:
+            member.migrating = True
+        self._encrypt(app_label, schema_editor, from_state)
+
+    def describe(self) -> str:
+        return f"Decrypt the rows of field {self.name} on {self.model_name}"
+
+
+def _outcome(connection: Any) -> str:
+    if connection.in_atomic_block:
+        return "The migration is one transaction: none of it is kept."
+    return "What was written stays, and the migration can be run again."
