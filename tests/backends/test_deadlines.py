@@ -24,8 +24,8 @@ from vault_fields.client import overdue
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.openbao.blob import EncryptedKeys, WrappedCopy
 from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
-from vault_fields.transit.blob import EncryptedKeys, WrappedCopy
 
 Ask = Callable[[BaseVault, Mapping[str, None]], dict[str, Outcome]]
 
@@ -275,7 +275,7 @@ def test_coroutines_that_are_cancelled_leave_nothing_under_way(server, answered,
 def test_coroutines_do_not_wait_for_a_token_beyond_the_deadline(server, answered, make, monkeypatch):
     vault = make("openbao", timeout=0.2)
     stuck = threading.Event()
-    monkeypatch.setattr(vault._dialogue._session, "prepare", lambda client, deadline: stuck.wait(60))
+    monkeypatch.setattr(vault._engine._session, "prepare", lambda client, deadline: stuck.wait(60))
     try:
         [outcome] = in_coroutines(vault, blobs(1)).values()
     finally:
@@ -292,14 +292,14 @@ def test_who_waits_for_another_ones_login_does_not_begin_one_after_the_deadline(
 
 def test_a_step_that_comes_after_the_deadline_is_not_begun(server, answered, make):
     vault = make("openbao")
-    [outcome] = vault._dialogue.run("decrypt", vault._transit.open(blobs(1)), Deadline(0)).values()
+    [outcome] = vault._engine.run("decrypt", vault._transit.open(blobs(1)), Deadline(0)).values()
     assert isinstance(outcome, VaultUnavailable)
     assert (len(server.seen), vault.calls["decrypt"]) == (0, 0)
 
 
 def test_nobody_waits_for_another_ones_token_beyond_the_deadline(server, answered, make):
     vault = make("openbao", role_id="role", secret_id="secret")
-    session = vault._dialogue._session
+    session = vault._engine._session
     with session._lock:
         for ask in (session.prepare, partial(session.replace, None)):
             with pytest.raises(VaultUnavailable, match="no token could be had in time"):

@@ -43,7 +43,7 @@ REMOTE = {
     *("vault._client._lock", "vault._client._lease._lock", "vault._client._overdue._lock"),
     "vault._async_client._look_ups._lock",
 }
-TOKEN = {"vault._dialogue._session._lock"}
+TOKEN = {"vault._engine._session._lock"}
 EXPECTED = {"memory": EMBEDDED, "local": EMBEDDED, "workos": REMOTE, "openbao": REMOTE | TOKEN}
 
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
@@ -15,10 +16,12 @@ from django.test import override_settings
 from tests.backends.openbao import granted_policy, new_mount, new_policy, new_token, new_vault
 from tests.byok.peers import Bao, running_bao
 from vault_fields.backends.openbao import OpenBaoVault
+from vault_fields.client import Endpoint
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.openbao import datakeys
+from vault_fields.openbao.blob import EncryptedKeys, WrappedCopy
 from vault_fields.runtime.deadline import Deadline
-from vault_fields.transit import steps
 from vault_fields.vaults import vault_config, vaults
 
 ACME = KeyContext({"organization_id": "acme"})
@@ -177,10 +180,43 @@ def test_a_page_of_many_tenants_is_asked_for_side_by_side(vault: OpenBaoVault) -
     assert vault.calls == {"decrypt": 40}
 
 
+def test_a_thousand_cold_keys_are_opened_in_five_requests(
+    bao: Bao, mount: str, make_vault: MakeVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Counted where they are made: logging in, asking for a token's lifetime, and every retry are among them."""
+    name = make_vault().key_name("organization_id", "acme")
+    plaintexts = [os.urandom(32) for _ in range(1000)]
+    bao.call(f"{mount}/keys/{name}", {})
+    batch = [{"plaintext": base64.b64encode(plaintext).decode()} for plaintext in plaintexts]
+    answers = [
+        bao.call(f"{mount}/encrypt/{name}", {"batch_input": part})
+        for part in (batch[:400], batch[400:800], batch[800:])
+    ]
+    results = [result for answer in answers for result in answer["data"]["batch_results"]]
+    made: dict[str, bytes] = {}
+    for plaintext, result in zip(plaintexts, results, strict=True):
+        copy = WrappedCopy.of(name, result["ciphertext"])
+        assert copy is not None
+        made[EncryptedKeys.of(os.urandom(16), plaintext, [copy]).encode()] = plaintext
+    requests: list[str] = []
+    plain = Endpoint.request
+    monkeypatch.setattr(Endpoint, "request", lambda *args: requests.append(args[1]) or plain(*args))
+    vault = make_vault()
+
+    opened = vault.decrypt_data_keys(dict.fromkeys(made))
+
+    assert {text: outcome.plaintext for text, outcome in opened.items()} == made  # type: ignore[union-attr]
+    assert len(requests) <= 5
+    assert vault.calls == {"decrypt": 3}
+    vault.calls.clear()
+    assert all(isinstance(text, str) for text in vault.rewrap_data_keys(dict.fromkeys(made, ACME)).values())
+    assert vault.calls == {"rewrap": 3}
+
+
 def test_more_copies_than_a_request_takes_go_in_several(vault: OpenBaoVault, monkeypatch: pytest.MonkeyPatch) -> None:
     made = [vault.create_data_key(ACME) for _ in range(7)]
     vault.calls.clear()
-    monkeypatch.setattr(steps, "BATCH_SIZE", 3)
+    monkeypatch.setattr(datakeys, "BATCH_SIZE", 3)
 
     opened = vault.decrypt_data_keys({key.encrypted_keys: ACME for key in made})
 
@@ -231,7 +267,7 @@ def test_every_step_can_be_asked_by_coroutines(vault: OpenBaoVault) -> None:
     names = [vault.key_name("organization_id", "acme")]
 
     assert vault._decrypt(key.encrypted_keys, Deadline(5)).plaintext == key.plaintext
-    assert asyncio.run(vault._dialogue.arun("version", vault._transit.versions(names))) == {names[0]: 1}
+    assert asyncio.run(vault._engine.arun("version", vault._transit.versions(names))) == {names[0]: 1}
 
 
 def test_whether_a_deleted_key_wraps_so_cannot_be_told(vault: OpenBaoVault, keys: Keys) -> None:
@@ -351,8 +387,6 @@ def test_the_first_copy_that_opens_is_enough_on_demand(make_vault: MakeVault, ke
 
 
 def test_copies_of_two_data_keys_in_one_blob_do_not_open(make_vault: MakeVault) -> None:
-    from vault_fields.transit.blob import EncryptedKeys
-
     vault = make_vault(max_cached_keys=0)
     one, two = (EncryptedKeys.decode(vault.create_data_key(PAIR).encrypted_keys) for _ in range(2))
     swapped = EncryptedKeys(one.data_key_id, (one.copies[0], two.copies[1]), one.commitment)
@@ -365,8 +399,6 @@ def test_copies_of_two_data_keys_in_one_blob_do_not_open(make_vault: MakeVault) 
 
 
 def test_blob_cannot_lead_out_of_the_mount(vault: OpenBaoVault) -> None:
-    from vault_fields.transit.blob import EncryptedKeys, WrappedCopy
-
     for name in ("../../sys/seal", "a/b", "a?b", "a%2fb", "", "-", "a..b", "ключ"):
         key = vault.create_data_key(ACME)
         blob = EncryptedKeys.decode(key.encrypted_keys)

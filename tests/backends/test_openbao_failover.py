@@ -204,7 +204,7 @@ def test_a_token_that_could_not_be_looked_up_is_looked_up_again(
     server.will(Reply(content={"data": {"ttl": 60, "renewable": False}}))
     vault.create_data_key(ACME)
 
-    held = vault._dialogue._session.held
+    held = vault._engine._session.lease
     assert held is not None
     assert held.grant.seconds == 60
 
@@ -287,9 +287,9 @@ def test_no_secret_is_in_repr_log_or_traceback(
     leaky = {"errors": [f"{TOKEN} {DATA_KEY}"]}
     secrets = [TOKEN, DATA_KEY, PLAINTEXT, "SecretIdOfTheTests"]
     server.will(login, Reply(content=MADE))
-    texts = [repr(vault), repr(vault._dialogue._session.held), repr(vault._dialogue._session)]
+    texts = [repr(vault), repr(vault._engine._session.lease), repr(vault._engine._session)]
     key = vault.create_data_key(ACME)
-    texts.append(repr(vault._dialogue._session.held))
+    texts.append(repr(vault._engine._session.lease))
     for reply in (Reply(status=500, content=leaky), Reply(status=400, content=leaky), Reply(reset_after=3)):
         for call in (lambda: vault.create_data_key(PAIR), lambda: asyncio.run(vault.acreate_data_key(PAIR))):
             # The second step sends a data key.

@@ -37,7 +37,7 @@ def rewrap(*options: str) -> str:
 
 
 def rotate(bao: Bao, vault: OpenBaoVault, organization: Organization) -> str:
-    path = f"{vault._dialogue._mount}/keys/{vault.key_name('organization_id', str(organization.pk))}"
+    path = f"{vault._engine._mount}/keys/{vault.key_name('organization_id', str(organization.pk))}"
     bao.call(f"{path}/rotate", {})
     vault._versions.clear()
     return path

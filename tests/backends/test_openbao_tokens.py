@@ -16,9 +16,9 @@ from tests.byok.peers import Bao
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
+from vault_fields.openbao import session
+from vault_fields.openbao.session import LOOKUP, RENEW
 from vault_fields.runtime.deadline import Deadline
-from vault_fields.transit import session
-from vault_fields.transit.session import LOOKUP, RENEW
 
 ACME = KeyContext({"organization_id": "acme"})
 
@@ -39,8 +39,8 @@ def make_vault(bao: Bao, mount: str) -> Iterator[MakeVault]:
 class Role:
     """A role for AppRole, and the logins by it."""
 
-    def __init__(self, bao: Bao, mount: str, **settings: Any) -> None:
-        self.auth = f"approle-{mount}"
+    def __init__(self, bao: Bao, mount: str, *, auth: str | None = None, **settings: Any) -> None:
+        self.auth = auth or f"approle-{mount}"
         self._bao = bao
         self._settings = {"token_policies": [new_policy(bao, granted_policy(mount))], **settings}
         bao.call(f"sys/auth/{self.auth}", {"type": "approle"})
@@ -77,7 +77,7 @@ def role(bao: Bao, mount: str) -> Role:
 
 
 def logged_in(vault: OpenBaoVault) -> session.Session:
-    return vault._dialogue._session
+    return vault._engine._session
 
 
 def grow_old(vault: OpenBaoVault, seconds: float) -> None:
@@ -143,7 +143,7 @@ def test_many_threads_that_are_refused_log_in_once(
 ) -> None:
     vault = make_vault(**role.options())
     vault.create_data_key(ACME)
-    refused = logged_in(vault).held
+    refused = logged_in(vault).lease
     monkeypatch.setattr(session, "PAUSE", 0.0)
     role.revoke_all()
 
@@ -188,15 +188,15 @@ def test_new_policies_count_after_another_login(
 def test_token_of_a_login_is_renewed_before_it_expires(make_vault: MakeVault, role: Role) -> None:
     vault = make_vault(**role.options())
     vault.create_data_key(ACME)
-    first = logged_in(vault).held
+    first = logged_in(vault).lease
     assert first is not None
     grow_old(vault, 2300)
     assert vault.create_data_key(ACME)
-    assert logged_in(vault).held is first, "not yet"
+    assert logged_in(vault).lease is first, "not yet"
     grow_old(vault, 2500)
     assert vault.create_data_key(ACME)
 
-    renewed = logged_in(vault).held
+    renewed = logged_in(vault).lease
     assert renewed is not None
     assert renewed is not first
     assert renewed.grant.token == first.grant.token
@@ -207,16 +207,16 @@ def test_token_near_its_greatest_age_is_replaced(make_vault: MakeVault, bao: Bao
     role = Role(bao, mount, token_ttl="1h", token_max_ttl="1h")
     vault = make_vault(**role.options())
     vault.create_data_key(ACME)
-    held = logged_in(vault).held
+    held = logged_in(vault).lease
     assert held is not None
     role.change(token_max_ttl="4h")
     # As if it had been granted four hours: what a renewal brings now is much less.
-    logged_in(vault)._held = session.Held(
+    logged_in(vault)._lease = session.TokenLease(
         session.Grant(held.grant.token, 14400, renewable=True), held.since, held.since
     )
     assert vault.create_data_key(ACME)
 
-    now = logged_in(vault).held
+    now = logged_in(vault).lease
     assert now is not None
     assert now.grant.token != held.grant.token
 
@@ -235,7 +235,7 @@ def test_token_that_cannot_be_renewed_now_is_used_on_and_a_warning_says_so(
 ) -> None:
     vault = make_vault(**role.options())
     vault.create_data_key(ACME)
-    held = logged_in(vault).held
+    held = logged_in(vault).lease
     assert held is not None
     grow_old(vault, 2500)
     broken = pytest.MonkeyPatch()
@@ -274,13 +274,13 @@ def test_without_a_token_in_time_the_vault_is_unavailable(make_vault: MakeVault,
 def test_given_token_is_renewed(make_vault: MakeVault, bao: Bao, mount: str) -> None:
     vault = make_vault(token=new_token(bao, mount, ttl="30m"))
     vault.create_data_key(ACME)
-    first = logged_in(vault).held
+    first = logged_in(vault).lease
     assert first is not None
     assert 1700 < first.grant.seconds <= 1800
     grow_old(vault, 1300)
     vault.create_data_key(ACME)
 
-    assert logged_in(vault).held is not first
+    assert logged_in(vault).lease is not first
 
 
 def test_given_token_that_cannot_be_renewed_is_used_until_it_ends(make_vault: MakeVault, bao: Bao, mount: str) -> None:
@@ -315,7 +315,7 @@ def test_token_in_a_file_is_read_again(
     grow_old(vault, 50)
     vault.create_data_key(ACME)
 
-    held = logged_in(vault).held
+    held = logged_in(vault).lease
     assert held is not None
     assert held.grant.token == path.read_text()
 

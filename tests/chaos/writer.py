@@ -14,7 +14,7 @@ from tests.chaos.journal import Broken, Change, Journal, Oracle
 from tests.chaos.world import journal_in, journals_in
 from tests.testapp.models import Legacy, Letter, Patient
 from vault_fields.exceptions import DatabaseBusy, VaultUnavailable
-from vault_fields.transit.meaning import TransitKeyMissing
+from vault_fields.openbao.errors import TransitKeyMissing
 from vault_fields.vaults import vaults
 
 __all__ = ["COLUMNS", "MODELS", "ORGANIZATIONS", "Writer", "run"]

@@ -92,3 +92,14 @@ def test_a_customers_openbao_is_trusted_likewise(
     server.usual.content = {"data": {"ciphertext": "vault:v1:x"}}
     assert provider.wrap(b"sealed", {"vault": "v"}, timeout=30.0) == b"vault:v1:x"
     provider.close()
+
+
+def test_a_customers_openbao_has_certificates_of_its_own(
+    address: str, server: FaultyServer, authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TOKEN", "s.token")
+    server.usual.content = {"data": {"ciphertext": "vault:v1:x"}}
+    settings = {"address": address, "key": "acme", "token_env": "TOKEN", "ca_file": str(authority)}
+    provider = OpenBaoTransit(settings)
+    assert provider.wrap(b"sealed", {"vault": "v"}, timeout=30.0) == b"vault:v1:x"
+    provider.close()

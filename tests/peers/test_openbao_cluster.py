@@ -12,9 +12,10 @@ import pytest
 from tests.backends.cluster import Cluster, running_cluster
 from tests.backends.openbao import granted_policy
 from vault_fields.backends.openbao import OpenBaoVault
+from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.exceptions import VaultError, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.transit.meaning import TransitKeyMissing
+from vault_fields.openbao.errors import TransitKeyMissing
 
 # Seconds: longer than an election takes, so that what fails is told from what is slow.
 TIMEOUT = 5.0
@@ -52,6 +53,34 @@ def test_standby_nodes_open_what_was_made_a_moment_ago(cluster: Cluster, token: 
                 key = maker.create_data_key(context)
                 for opener in (one, other, leader):
                     assert opener.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
+
+
+def test_customers_key_on_several_nodes_opens_what_was_wrapped_a_moment_ago_and_outlives_the_leader(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.call("transit/keys/customer", {})
+    rules = 'path "transit/+/customer" { capabilities = ["update"] }'
+    cluster.call("sys/policies/acl/customer", {"policy": rules})
+    made = cluster.call("auth/token/create", {"policies": ["customer"]})
+    monkeypatch.setenv("TOKEN_OF_THE_CUSTOMER", made["auth"]["client_token"])
+    settings = {"key": "customer", "token_env": "TOKEN_OF_THE_CUSTOMER"}
+    binding = {"data_key": "d"}
+    nodes = [cluster.leader(), *cluster.standbys()]
+    # Each asks another node first.
+    orders = [[node.url for node in nodes[first:] + nodes[:first]] for first in range(3)]
+    providers = [OpenBaoTransit({**settings, "addresses": ",".join(order)}) for order in orders]
+    for _ in range(10):
+        cluster.call("transit/keys/customer/rotate", {})
+        wrapped = providers[0].wrap(b"sealed", binding, timeout=TIMEOUT)
+        assert [each.unwrap(wrapped, binding, timeout=TIMEOUT) for each in providers] == [b"sealed"] * 3
+
+    nodes[0].process.kill()
+    cluster.await_health(200, 429)
+    assert [each.unwrap(wrapped, binding, timeout=4 * TIMEOUT) for each in providers] == [b"sealed"] * 3
+    for provider in providers:
+        provider.close()
+    cluster.restart(nodes[0])
+    cluster.await_health(200, 429, 429)
 
 
 class Load:

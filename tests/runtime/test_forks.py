@@ -199,7 +199,7 @@ def test_calls_of_the_parent_take_no_turn_of_the_child() -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        lambda: OpenBaoTransit({"address": "https://bao.example", "key": "k", "token_env": "TOKEN"}),
+        lambda: OpenBaoTransit({"address": "https://bao.example", "key": "k", "token_env": "TOKEN"})._client,
         lambda: AwsKms({"key_id": "alias/k", "endpoint_url": "https://kms.example"}),
         lambda: VaultClient(Endpoint("https://vault.example", alias="default", headers={})),
     ],

@@ -11,6 +11,7 @@ from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.byok.settings import checked
+from vault_fields.client import is_loopback
 from vault_fields.embedded.customer.provider import Binding, KeyProvider
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultThrottled, VaultUnavailable
 from vault_fields.runtime.deadline import NoAnswerInTime
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["AwsKms"]
 
 INSTALL = "AWS KMS needs boto3. Type: pip install 'django-vault-fields[aws]'"
-
-LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 # The codes by which KMS says that the owner of the key does not let it be used.
 WITHDRAWN = {"AccessDeniedException", "DisabledException", "KMSInvalidStateException", "NotFoundException"}
@@ -55,7 +54,7 @@ class AwsKms(KeyProvider):
         endpoint = urlsplit(self._settings.get("endpoint_url", "https://kms"))
         if not endpoint.hostname or "@" in endpoint.netloc or endpoint.query or endpoint.fragment:
             raise ValueError("endpoint_url must be an address with nothing but a host, a port and a path.")
-        if endpoint.scheme != "https" and (endpoint.scheme != "http" or endpoint.hostname not in LOOPBACK):
+        if endpoint.scheme != "https" and (endpoint.scheme != "http" or not is_loopback(endpoint.hostname)):
             raise ValueError("endpoint_url must begin with https://.")
         try:
             import boto3  # noqa: F401

@@ -15,7 +15,7 @@ from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, o
 from vault_fields.client.retry import Tries
 from vault_fields.runtime.frames import forgetful, forgetful_class
 
-__all__ = ["Endpoint"]
+__all__ = ["Endpoint", "address_fault", "is_loopback"]
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
@@ -161,17 +161,27 @@ def _version(distribution: str) -> str:
         return "unknown"
 
 
+def address_fault(address: str) -> str | None:
+    """The reason why this cannot be the address of a server, as messages end; None if it can."""
+    return _fault(_parsed(address))
+
+
 @forgetful
 def _checked(base_url: str, label: str, option: str) -> httpx.URL:
     # No message quotes the URL: it may hold a key by mistake.
+    url = _parsed(base_url)
+    if fault := _fault(url):
+        raise ImproperlyConfigured(f"{label}: {option} {fault}")
+    return url
+
+
+def _parsed(address: str) -> httpx.URL:
     try:
-        url = httpx.URL(base_url)
+        url = httpx.URL(address)
         # The system's resolver would raise this later, on every call.
         url.host.encode("idna")
     except (httpx.InvalidURL, TypeError, UnicodeError):
-        url = httpx.URL()
-    if fault := _fault(url):
-        raise ImproperlyConfigured(f"{label}: {option} {fault}")
+        return httpx.URL()
     return url
 
 
@@ -182,12 +192,13 @@ def _fault(url: httpx.URL) -> str | None:
         return "must not hold credentials; they are options of their own."
     if url.query or url.fragment:
         return "must not have a query or a fragment."
-    if url.scheme == "http" and not _is_loopback(url.host):
+    if url.scheme == "http" and not is_loopback(url.host):
         return "must begin with https://. Over plain http, keys and token would cross the network in the clear."
     return None
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether plain http to this host stays on this machine. No name is looked up but ``localhost``."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

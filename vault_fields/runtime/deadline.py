@@ -30,11 +30,12 @@ class KeySilent(KeyUnavailable, NoAnswerInTime):
 
 
 class Deadline:
-    """A moment, so many seconds after the operation began."""
+    """A moment, so many ``seconds`` after the operation began."""
 
-    __slots__ = ("_ends",)
+    __slots__ = ("_ends", "seconds")
 
     def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
         self._ends = time.monotonic() + seconds
 
     @property

@@ -6,8 +6,8 @@ import os
 import pytest
 
 from vault_fields.keys import MAX_ITEMS
-from vault_fields.transit.blob import MAX_COPY_BYTES, EncryptedKeys, MalformedBlob, WrappedCopy
-from vault_fields.transit.names import MAX_NAME_LENGTH, is_key_name, key_name
+from vault_fields.openbao.blob import MAX_COPY_BYTES, EncryptedKeys, MalformedBlob, WrappedCopy
+from vault_fields.openbao.names import MAX_NAME_LENGTH, is_key_name, key_name
 
 PLAINTEXT = bytes(range(32))
 COPIES = [WrappedCopy("first", 1, b"w" * 60), WrappedCopy("second", 7, b"v" * 60)]

@@ -1,8 +1,8 @@
 """
-The operations of a vault over a transit engine, as steps. No I/O.
+Operations of a transit engine, as generators without I/O: above all those on data keys.
 
-Each is a generator: it yields a round of what to ask, is sent the replies in the same order, and returns an outcome.
-Errors are replies and outcomes and are not raised here: a traceback would have data keys in its frames.
+An operation yields a round of requests, is sent the replies in the same order, and returns an outcome. Errors are
+replies and outcomes. None is raised here: a traceback would have data keys in its frames.
 """
 
 import base64
@@ -15,38 +15,52 @@ from vault_fields.client import Answer, host_in
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
-from vault_fields.transit.asking import (
-    Ask,
+from vault_fields.openbao.blob import EncryptedKeys, MalformedBlob, WrappedCopy
+from vault_fields.openbao.errors import NOT_KNOWN_YET, TransitKeyMissing, TransitVersionMissing
+from vault_fields.openbao.messages import (
     Payload,
     Reply,
+    Request,
     Round,
     batch_results,
     copy_in,
     data_in,
-    nonsense,
-    plaintext_in,
+    data_key_in,
+    unexpected,
 )
-from vault_fields.transit.blob import EncryptedKeys, MalformedBlob, WrappedCopy
-from vault_fields.transit.meaning import NOT_KNOWN_YET, TransitKeyMissing
-from vault_fields.transit.names import key_name
+from vault_fields.openbao.names import key_name
 
-__all__ = ["Steps", "Transit"]
+__all__ = ["Steps", "Transit", "asked"]
 
 T = TypeVar("T")
 Steps = Generator[Round, list[Reply], T]
 
-# What the answer to a batch may grow to is bounded by the client.
-BATCH_SIZE = 500
+# OpenBao refuses JSON with more than 1,000 strings (its max_request_json_strings), and each copy makes two of them.
+BATCH_SIZE = 400
 
-# Keys that nobody can take out of the engine, nor delete by a single call.
+# Nobody can take such a key out of the engine, nor delete it by a single call.
 NEW_KEY = {"type": "aes256-gcm96", "exportable": False, "allow_plaintext_backup": False}
 
-# How long to wait for a standby node to hear of a key before what it says is believed.
+# Seconds to wait before each further request to a standby node that may not have heard of a key, or a version, yet.
 PAUSES = (0.05, 0.1, 0.2, 0.4, 0.8)
 
 
+def asked(request: Request, *, places: int) -> Steps[Reply]:
+    """
+    One request. Of several ``places`` one may not have heard of a key's newest version yet, and is asked again.
+
+    A key that is missing is believed: it was there when it was configured.
+    """
+    [reply] = yield Round([request])
+    for pause in PAUSES if places > 1 else ():
+        if not isinstance(reply, TransitVersionMissing):
+            break
+        [reply] = yield Round([request], after=pause)
+    return reply
+
+
 class Transit:
-    """A transit engine whose keys, one for each context item, have names that begin with ``prefix``."""
+    """The keys of a vault in a transit engine: one for each context item. Their names begin with ``prefix``."""
 
     def __init__(self, *, prefix: str, unwrap_all: bool) -> None:
         self._prefix = prefix
@@ -57,10 +71,10 @@ class Transit:
 
     def create(self, context: KeyContext) -> Steps[Outcome]:
         first, *others = self.names(context)
-        [reply] = yield from _making_keys([Ask("datakey/plaintext", first, Payload())])
+        [reply] = yield from _making_keys([Request("datakey/plaintext", first, Payload())])
         if isinstance(reply, VaultError):
             return reply
-        plaintext, copy = plaintext_in(data_in(reply)), copy_in(first, data_in(reply))
+        plaintext, copy = data_key_in(data_in(reply)), copy_in(first, data_in(reply))
         if isinstance(plaintext, VaultError):
             return plaintext
         if isinstance(copy, VaultError):
@@ -68,7 +82,7 @@ class Transit:
         return (yield from self._wrap(uuid4().bytes, plaintext, [copy], others))
 
     def rekey(self, text: str, context: KeyContext) -> Steps[Outcome]:
-        """The same data key, with the same id."""
+        """Wrap the same data key, with the same id, for another context."""
         outcome = (yield from self.open([text]))[text]
         if isinstance(outcome, VaultError):
             return outcome
@@ -101,7 +115,7 @@ class Transit:
 
     def rewrap(self, texts: Iterable[str]) -> Steps[dict[str, str | VaultError]]:
         """
-        The same copies under the newest versions of their keys; a text stays as it is if all of them were already.
+        Wrap the same copies by the newest versions of their keys. A text whose copies all are stays as it is.
 
         The engine does it inside: no data key leaves it.
         """
@@ -121,15 +135,15 @@ class Transit:
 
     def versions(self, names: Sequence[str]) -> Steps[dict[str, int | VaultError]]:
         """The newest version of each of these keys."""
-        replies = yield Round([Ask("keys", name) for name in names])
+        replies = yield Round([Request("keys", name) for name in names])
         return {name: _version(reply) for name, reply in zip(names, replies, strict=True)}
 
     def _wrap(
         self, data_key_id: bytes, plaintext: bytes, copies: list[WrappedCopy], names: Sequence[str]
     ) -> Steps[Outcome]:
         text = base64.b64encode(plaintext).decode()
-        asks = [Ask("encrypt", name, Payload(plaintext=text)) for name in names]
-        replies = (yield from _making_keys(asks)) if asks else []
+        requests = [Request("encrypt", name, Payload(plaintext=text)) for name in names]
+        replies = (yield from _making_keys(requests)) if requests else []
         for name, reply in zip(names, replies, strict=True):
             copy = reply if isinstance(reply, VaultError) else copy_in(name, data_in(reply))
             if isinstance(copy, VaultError):
@@ -139,13 +153,13 @@ class Transit:
         return DataKey(str(UUID(bytes=data_key_id)), encrypted_keys, plaintext)
 
 
-def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
-    """Ask, and where a key does not exist yet, make it and ask again."""
-    replies = list((yield Round(asks)))
+def _making_keys(requests: list[Request]) -> Steps[list[Reply]]:
+    """Send the requests. Where a key does not exist yet, make it and send its request again."""
+    replies = list((yield Round(requests)))
     missing = [index for index, reply in enumerate(replies) if isinstance(reply, TransitKeyMissing)]
     if not missing:
         return replies
-    made = yield Round([Ask("keys", asks[index].key, Payload(NEW_KEY)) for index in missing])
+    made = yield Round([Request("keys", requests[index].key, Payload(NEW_KEY)) for index in missing])
     for index, reply in zip(missing, made, strict=True):
         replies[index] = reply
     again = [index for index in missing if not isinstance(replies[index], VaultError)]
@@ -153,20 +167,20 @@ def _making_keys(asks: list[Ask]) -> Steps[list[Reply]]:
     for pause in (0.0, *PAUSES):
         if not again:
             break
-        found = yield Round([asks[index] for index in again], after=pause)
+        found = yield Round([requests[index] for index in again], after=pause)
         for index, reply in zip(again, found, strict=True):
             replies[index] = reply
         late = {index: each for index, each in zip(again, found, strict=True) if isinstance(each, TransitKeyMissing)}
         again = list(late)
     for index, missed in late.items():
-        # It was made, so nobody revoked it: a node is far behind, as when the cluster has just lost its leader.
+        # It was made, so nobody revoked it. A node is far behind, as when the cluster has just lost its leader.
         told = "a transit key was made and is not known yet to the node that was asked."
         replies[index] = VaultUnavailable(f"{told}{host_in(missed)}")
     return replies
 
 
 def _decoded(texts: Iterable[str], outcomes: dict[str, Outcome]) -> dict[str, EncryptedKeys]:
-    """The blobs; for a text that is none, a refusal goes into ``outcomes``."""
+    """The blobs by their texts. A text that is not a blob gets a refusal in ``outcomes``."""
     blobs = {}
     for text in texts:
         try:
@@ -177,13 +191,13 @@ def _decoded(texts: Iterable[str], outcomes: dict[str, Outcome]) -> dict[str, En
 
 
 def _decrypted(copies: Iterable[WrappedCopy]) -> Steps[dict[WrappedCopy, bytes | VaultError]]:
-    return (yield from _in_batches("decrypt", copies, lambda copy, found: plaintext_in(found)))
+    return (yield from _in_batches("decrypt", copies, lambda copy, found: data_key_in(found)))
 
 
 def _in_batches(
     operation: str, copies: Iterable[WrappedCopy], read: Callable[[WrappedCopy, Answer], T | VaultError]
 ) -> Steps[dict[WrappedCopy, T | VaultError]]:
-    """All of them in as few requests as there are keys, or a few more if there are very many copies."""
+    """Send all copies in one request for each key, or for each ``BATCH_SIZE`` copies of a key."""
     outcomes: dict[WrappedCopy, T | VaultError] = {}
     wanted = list(dict.fromkeys(copies))
     for pause in (0.0, *PAUSES):
@@ -191,7 +205,7 @@ def _in_batches(
         if not batches:
             break
         replies = yield Round(
-            [Ask(operation, batch[0].key, _payload(operation, batch)) for batch in batches], after=pause
+            [Request(operation, batch[0].key, _payload(operation, batch)) for batch in batches], after=pause
         )
         for batch, reply in zip(batches, replies, strict=True):
             results = batch_results(reply, len(batch))
@@ -213,7 +227,7 @@ def _batches(copies: Iterable[WrappedCopy]) -> list[list[WrappedCopy]]:
 def _payload(operation: str, copies: Sequence[WrappedCopy]) -> Payload:
     payload = Payload(batch_input=[{"ciphertext": copy.ciphertext} for copy in copies])
     if operation == "decrypt":
-        # Without it one copy that does not open would hide the others.
+        # Without it, one copy that does not open would hide the results of the others.
         payload["partial_failure_response_code"] = 200
     return payload
 
@@ -242,14 +256,14 @@ def _version(reply: Reply) -> int | VaultError:
     if isinstance(reply, VaultError):
         return reply
     version = data_in(reply).content.get("latest_version")
-    return version if isinstance(version, int) and version > 0 else nonsense(reply, "a version")
+    return version if isinstance(version, int) and version > 0 else unexpected(reply, "a version")
 
 
 def _most_final(failures: Sequence[VaultError]) -> VaultError:
-    # All copies are needed: while one is revoked, it is no use to wait for another.
+    # All copies are needed: while one is revoked, waiting for another is useless.
     return next((error for error in failures if not isinstance(error, VaultUnavailable)), failures[0])
 
 
 def _most_hopeful(failures: Sequence[VaultError]) -> VaultError:
-    # One copy is enough: while one may come back, trying again may help.
+    # One copy is enough: while one key may come back, trying again may help.
     return next((error for error in failures if isinstance(error, VaultUnavailable)), failures[0])

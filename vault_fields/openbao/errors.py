@@ -1,4 +1,4 @@
-"""What a transit engine, and the server around it, means by its failures."""
+"""Failures of a transit engine, and of the server around it, as errors of this package."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ __all__ = [
     "TransitDoesNotOpen",
     "TransitKeyMissing",
     "TransitVersionMissing",
+    "failure_in",
     "is_batch",
+    "judge_customer_key",
     "judge_openbao",
-    "meaning",
-    "said_in",
 ]
 
 
@@ -26,67 +26,79 @@ class TransitVersionMissing(VaultRefused):
 
 
 class TransitDoesNotOpen(VaultRefused):
-    """The engine has the key, and it does not open this."""
+    """The engine has the key, but the ciphertext does not open with it."""
 
 
-# What a standby node says as well of a key that was made, or rotated, so recently that it has not heard of it.
+# A standby node gives the same answers about a key that was made, or rotated, so recently that it has not heard of it.
 NOT_KNOWN_YET = (TransitKeyMissing, TransitVersionMissing)
 
 
-# What the engine says, with a status that means many things, and our words for it: its own could hold anything.
+# Texts of the engine, which come with a status of many meanings. They are recognized and never quoted: an error of a
+# server could hold anything.
 _MISSING = "encryption key not found"
 _TOO_NEW = "version is too new"
 _WITHDRAWN = {
-    "disallowed by policy": "a version of the transit key that is needed for this was retired",
+    "disallowed by policy": "the version of the transit key that is needed for this was retired",
     "soft-deleted key": "the transit key that is needed for this was soft-deleted",
 }
 _DOES_NOT_OPEN = ("message authentication failed", "invalid ciphertext")
 
 
-def said_in(content: Mapping[str, Any]) -> str:
-    """What an answer says for people to read."""
-    errors = content.get("errors")
-    return " ".join(map(str, errors)) if isinstance(errors, list) else ""
-
-
-def meaning(said: str) -> tuple[type[VaultError], str] | None:
-    """What the engine says about one key, or one ciphertext."""
-    if _MISSING in said:
+def failure_in(text: str) -> tuple[type[VaultError], str] | None:
+    """The error behind a text of the engine about one key or one ciphertext, and its message; None if unknown."""
+    if _MISSING in text:
         return TransitKeyMissing, "the transit key that is needed for this does not exist"
-    if _TOO_NEW in said:
+    if _TOO_NEW in text:
         return TransitVersionMissing, "the transit key that is needed for this has no such version"
-    for text, reason in _WITHDRAWN.items():
-        if text in said:
+    for known, reason in _WITHDRAWN.items():
+        if known in text:
             return KeyRevoked, reason
-    if any(text in said for text in _DOES_NOT_OPEN):
+    if any(known in text for known in _DOES_NOT_OPEN):
         return TransitDoesNotOpen, "the encrypted keys do not open"
     return None
 
 
 def judge_openbao(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
-    """What a failure means, where its status alone does not say it."""
-    said = said_in(content)
+    """The judge of a vault's requests: the error that a failed answer becomes, if its status alone does not say it."""
+    text = _text_in(content)
     if 300 <= status < 400:
-        # A standby node that may not forward. Its word for where to go would lead the token there.
+        # A standby node may not forward. To follow it would take the token to an address of its choice.
         return VaultUnavailable, (
             f"a standby node redirects to the active one (HTTP {status}), which is not followed: allow nodes to "
             "forward requests, or put the addresses of all of them into addresses."
         )
-    if status == 503 and "sealed" in said:
+    if status == 503 and "sealed" in text:
         return VaultUnavailable, "the server is sealed (HTTP 503) and must be unsealed by its operators."
-    if status >= 500 and ("node not active" in said or "standby" in said or "leader" in said):
+    if status >= 500 and ("node not active" in text or "standby" in text or "leader" in text):
         return VaultUnavailable, f"the cluster has no active node at the moment (HTTP {status})."
     if status == 404 and content.get("errors") == []:
         return TransitKeyMissing, "there is no such transit key (HTTP 404)."
-    if status == 404 and "no handler for route" in said:
+    if status == 404 and "no handler for route" in text:
         return VaultRefused, "there is no such engine (HTTP 404). Check mount and namespace."
-    if status == 404 and "namespace not found" in said:
+    if status == 404 and "namespace not found" in text:
         return VaultRefused, "there is no such namespace (HTTP 404). Check namespace."
-    found = meaning(said) if status == 400 else None
+    found = failure_in(text) if status == 400 else None
     return found and (found[0], f"{found[1]} (HTTP {status}).")
 
 
+def judge_customer_key(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
+    """
+    The judge of requests for a customer's key.
+
+    Taking the policy, the key, the engine or the namespace away is how its owner withdraws it. A 403 for an expired
+    token looks the same.
+    """
+    if status in {403, 404}:
+        return KeyRevoked, f"the transit engine does not let the key be used (HTTP {status})."
+    return judge_openbao(status, content)
+
+
 def is_batch(status: int, content: Mapping[str, Any]) -> bool:
-    """A batch in which everything failed comes with status 400, but says of each what is wrong with it."""
+    """Whether an answer is a batch of results: if all of them failed, the engine sends it with status 400."""
     data = content.get("data")
     return status == 204 or (status == 400 and isinstance(data, dict) and isinstance(data.get("batch_results"), list))
+
+
+def _text_in(content: Mapping[str, Any]) -> str:
+    errors = content.get("errors")
+    return " ".join(map(str, errors)) if isinstance(errors, list) else ""

@@ -1,5 +1,5 @@
 """
-The encrypted keys of a vault over a transit engine: one data key, wrapped once for every item of its context.
+The stored format of the encrypted keys of an ``OpenBaoVault``: one data key, wrapped once for each context item.
 
 Standard base64, with padding, of
 
@@ -12,14 +12,14 @@ Standard base64, with padding, of
                        …   that name, ASCII
                        4   version of the key, from 1, big-endian
                        2   length of the wrapped copy, 1 to 1,024, big-endian
-                       …   wrapped copy: what the engine calls "vault:v<version>:<base64>", decoded
+                       …   wrapped copy: the ciphertext in the engine's "vault:v<version>:<base64>", decoded
          …     32   commitment
 
 and nothing after it. One item makes about 210 bytes.
 
 The commitment is the HMAC-SHA256, under the data key, of everything but versions and wrapped copies. It takes the
-place of associated data, which the engine's ``rewrap`` does not know, and which older releases ignore in ``datakey``.
-No entry can be moved to another blob or taken away, no id can be replaced, and no second data key opens the same blob.
+place of associated data: the engine's ``rewrap`` accepts none, and older releases ignore it in ``datakey``. Because of
+it no entry can be moved to another blob or taken away, no id can be replaced, and no second data key opens the blob.
 """
 
 import base64
@@ -32,7 +32,7 @@ from dataclasses import dataclass, field
 from typing import Self
 
 from vault_fields.keys import MAX_ITEMS
-from vault_fields.transit.names import MAX_NAME_LENGTH, is_key_name
+from vault_fields.openbao.names import MAX_NAME_LENGTH, is_key_name
 
 __all__ = ["EncryptedKeys", "MalformedBlob", "WrappedCopy"]
 
@@ -63,7 +63,7 @@ class WrappedCopy:
 
     @classmethod
     def of(cls, key: str, ciphertext: object) -> Self | None:
-        """From what the engine answered; None if that is not a ciphertext of bounded length."""
+        """The copy in a ciphertext of the engine; None if that is not a ciphertext of bounded length."""
         found = _CIPHERTEXT.fullmatch(ciphertext) if isinstance(ciphertext, str) else None
         wrapped = _from_base64(found[2]) if found else None
         if found is None or not wrapped or len(wrapped) > MAX_COPY_BYTES or int(found[1]) > MAX_VERSION:
@@ -93,7 +93,7 @@ class EncryptedKeys:
         return [copy.key for copy in self.copies]
 
     def belongs_to(self, plaintext: bytes) -> bool:
-        """Whether this is the data key that these copies are said to be of."""
+        """Whether this is the data key for which the blob was made."""
         expected = hmac.digest(plaintext, _committed(self.data_key_id, self.names), hashlib.sha256)
         return hmac.compare_digest(expected, self.commitment)
 
@@ -105,7 +105,7 @@ class EncryptedKeys:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Raises ``MalformedBlob`` for anything that ``encode`` does not write, to the last bit."""
+        """The blob in a text. Raises ``MalformedBlob`` for every text that ``encode`` cannot have written."""
         blob = _from_base64(text) if len(text) <= _MAX_TEXT else None
         if blob is None:
             raise MalformedBlob
@@ -138,7 +138,7 @@ class _Rest:
     def take_copy(self) -> WrappedCopy:
         name = self.take(self.take(1)[0]).decode("latin-1")
         version, length = _COPY.unpack(self.take(_COPY.size))
-        # The name becomes part of a path, so it is looked at before anything else.
+        # Checked first: the name becomes part of a path.
         if not is_key_name(name) or version < 1 or not 1 <= length <= MAX_COPY_BYTES:
             raise MalformedBlob
         return WrappedCopy(name, version, self.take(length))
