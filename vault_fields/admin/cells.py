@@ -1,4 +1,4 @@
-"""Columns of lists, and read-only fields, that show why a value does not open in its place."""
+"""List columns and read-only fields that show, in place of a value that does not open, the reason why."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -28,9 +28,9 @@ __all__ = ["Cell", "show_in_form", "show_in_list"]
 
 class Cell:
     """
-    Shows what the admin would show under a name, or else the reason why it does not open.
+    A callable that returns what the admin would show under a name, or else the reason why that does not open.
 
-    A callable, as ``list_display`` and ``readonly_fields`` take them, so that it works with the templates of any theme.
+    ``list_display`` and ``readonly_fields`` accept callables, so that it works with the templates of any theme.
     ``forms`` are those of an editable list, by the ``id()`` of their row.
     """
 
@@ -77,7 +77,7 @@ class Cell:
 
 
 def show_in_list(changes: ChangeList) -> None:
-    """Let the columns of a list that is about to be shown tell their reasons."""
+    """Make the columns of a list that is about to be shown give their reasons."""
     # Rows and forms are the same objects, or in the same order.
     forms = dict(zip(map(id, changes.result_list), changes.formset.forms, strict=False)) if changes.formset else {}
 
@@ -93,7 +93,7 @@ def show_in_list(changes: ChangeList) -> None:
 
 
 def show_in_form(page: AdminForm) -> None:
-    """Let the read-only fields of a form that is about to be shown tell their reasons."""
+    """Make the read-only fields of a form that is about to be shown give their reasons."""
     model = page.form._meta.model
 
     def cell(name: Any) -> Cell:
@@ -111,12 +111,12 @@ def _cells(model: type[Model], names: Iterable[Any], cell: Callable[[Any], Cell]
 
 
 def _replaced(names: Iterable[Any], cells: Mapping[Any, Cell]) -> list[Any]:
-    """Several fields on one line of a form are a list in the list."""
+    """Replace names in fieldsets, where several fields on one line are a list within the list."""
     return [_replaced(name, cells) if isinstance(name, (list, tuple)) else cells.get(name, name) for name in names]
 
 
 def _may_fail(model: type[Model], name: Any) -> bool:
-    """Whether an encrypted value may be read for a name: itself, at the end of a path, or by code of the project."""
+    """Whether a name may read an encrypted value: directly, at the end of a path, or through code of the project."""
     if callable(name):
         return True
     if name in {"action_checkbox", "pk"}:

@@ -1,4 +1,4 @@
-"""Rows that are offered while somebody types: one whose name reads what does not open is offered all the same."""
+"""Suggestions while somebody types: a row whose name reads a value that does not open is suggested all the same."""
 
 import functools
 from collections.abc import Callable
@@ -16,15 +16,15 @@ __all__ = ["name_what_is_offered"]
 @functools.cache
 def name_what_is_offered(admin_class: type) -> None:
     """
-    Let rows of admins of this class be named like elsewhere on their pages.
+    Let the suggestions of admins of this class name rows as the other pages do.
 
-    The view is Django's own, and asks the admin for a queryset alone: what becomes of its rows can only be told there.
+    The view is Django's own and asks the admin only for a queryset, so the names can be set nowhere else.
     """
 
     def serialize_result(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
         if not isinstance(self.model_admin, admin_class):
             return original(self, *args, **kwargs)
-        # However many rows there are, a Vault that is silent is waited for once.
+        # However many rows there are, a silent Vault is waited for once.
         failures = vars(self).setdefault("_vault_failures", Failures())
         with naming_rows(), remembering(failures):
             return original(self, *args, **kwargs)

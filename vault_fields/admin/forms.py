@@ -1,4 +1,4 @@
-"""Forms of rows whose values may not open: such a field is closed, and the rest of the row is edited as ever."""
+"""Forms of rows whose values may not open: such a field is closed, and the rest of the row is edited as usual."""
 
 import copy
 from collections.abc import Iterator
@@ -40,11 +40,11 @@ else:
 @forgetful_class
 class ClosedFields(_Form):
     """
-    Mixed into a model form. ``closed`` has its fields whose value does not open, with the reason.
+    A mixin for model forms. ``closed`` maps its fields whose value does not open to the reason.
 
-    Their values come neither into the form nor out of it, and are not written. ``ignored`` names those for which
-    something was posted all the same, by a page on which they were open. One that the user asks to replace is a field
-    like any other.
+    Their values are neither put into the form nor taken from it, and are not written. ``ignored`` names closed fields
+    for which a value was posted all the same, by a page on which they were open. A field that the user asks to replace
+    is a field like any other.
     """
 
     closed: dict[str, Any]
@@ -83,7 +83,7 @@ class ClosedFields(_Form):
         self.initial.pop(name, None)
         if replaces:
             self._replaced.add(name)
-            # Also by nothing, which is what it looks like now.
+            # Also with an empty value, which is what it looks like now.
             field.has_changed = _always  # type: ignore[method-assign]
         else:
             self.closed[name] = reason
@@ -91,12 +91,12 @@ class ClosedFields(_Form):
 
     @cached_property
     def changed_data(self) -> list[str]:
-        # Some fields, as JSON's, take nothing for a change, though they are disabled.
+        # Some fields, such as JSON's, take an empty value for a change, even when they are disabled.
         return [name for name in super().changed_data if name not in self.closed]
 
     def full_clean(self) -> None:
         fields = self.fields
-        # Nor do methods of the project that clean a field see one that is closed.
+        # The project's own clean methods do not see a closed field either.
         self.fields = {name: field for name, field in fields.items() if name not in self.closed}
         try:
             with strictly():
@@ -111,7 +111,8 @@ class ClosedFields(_Form):
             self._look_at_what_was_posted(name)
         if not self.errors and not self.instance._state.adding:
             self._keep_nothing()
-            # All are looked at before any is left out, which takes along what decides about others.
+            # Look at all fields before leaving any out: leaving one out takes along the columns that decide about
+            # others.
             for group in list(filter(self._is_left_out, all_groups_of(type(self.instance)))):
                 _leave_out(self.instance, group)
 
@@ -135,13 +136,13 @@ class ClosedFields(_Form):
             if widget.is_replaceable:
                 self.add_error(name, _TICK)
             else:
-                # It was when the page was made: nobody can tick the box on one that is made now.
+                # It was closed when the page was made: a page that is made now has no box to tick.
                 self.ignored.append(name)
 
     def _is_left_out(self, group: Group) -> bool:
-        """Whether nothing of a group is to be written. Otherwise it is found out here whether it can be."""
+        """Whether nothing of a group is to be written. If something is, find out whether it can be."""
         settle(self.instance, group)
-        # The project's own code may move a row as well, in clean(). One that was moved by SQL was read like that.
+        # The project's own code may move a row as well, in clean(). A row that SQL moved was read like that.
         names = {binding.attname for binding in group.all_bindings}
         is_moved = any(self.instance.__dict__.get(name) != self._stood_in.get(name) for name in names)
         is_troubled = bool(group.member_names & (self.closed.keys() | self._replaced))
@@ -154,7 +155,9 @@ class ClosedFields(_Form):
         return False
 
     def _keep_nothing(self) -> None:
-        """A field without a value that was left empty has none. Django would write an empty text, which needs a key."""
+        """
+        Store no value where a field without one was left empty. Django would write an empty text, which needs a key.
+        """
         for name in self.fields.keys() & set(_encrypted_names(self.instance)) - set(self.changed_data):
             held = self.instance.__dict__.get(name)
             if isinstance(held, Pending) and not held.previous and held.value in self.fields[name].empty_values:
@@ -172,21 +175,21 @@ class ClosedFields(_Form):
 
 
 def closing(form: Any) -> Any:
-    """The form with closed fields. Its class as it is: Django's metaclass would make its fields anew."""
+    """Return the form class with closed fields. Django's metaclass is bypassed: it would build its fields anew."""
     if issubclass(form, ClosedFields):
         return form
     return type.__new__(type(form), form.__name__, (ClosedFields, form), {"__module__": form.__module__})
 
 
 def holds_nothing(instance: Model) -> bool:
-    """Whether everything that could be written was left out. Django would write such a row whole."""
+    """Whether everything that could be written was left out. Django would then write the whole row."""
     keys = instance._meta.pk_fields
     fields = [field for field in instance._meta.concrete_fields if field not in keys and not field.primary_key]
     return bool(fields) and not any(field.attname in instance.__dict__ for field in fields)
 
 
 def _failures(instance: Model | None, options: Any) -> Iterator[tuple[str, Failure]]:
-    """The encrypted fields that Django reads for a form, and that do not open."""
+    """Yield the encrypted fields that Django reads for a form and that do not open, with the reasons."""
     if instance is None or instance._state.adding:
         return
     for name in _encrypted_names(instance):
@@ -196,7 +199,10 @@ def _failures(instance: Model | None, options: Any) -> Iterator[tuple[str, Failu
 
 
 def _deciding(instance: Model | None) -> dict[str, Any]:
-    """What stands in the columns that decide about keys. They are loaded: later, nobody could tell what stood there."""
+    """
+    Return the values of the columns that decide about keys. They are loaded now: later, their former values are
+    unknown.
+    """
     if instance is None or instance._state.adding:
         return {}
     bindings = [binding for group in all_groups_of(type(instance)) for binding in group.all_bindings]
@@ -213,7 +219,9 @@ def _is_as_stored(instance: Model, group: Group) -> bool:
 
 
 def _is_unwritable(instance: Model, group: Group) -> bool:
-    """Whether saving the row, which writes all of it, would be refused or mend something: that is not for a form."""
+    """
+    Whether a save of the row, which writes all of it, would be refused or would repair something. A form does neither.
+    """
     for member in group.members:
         held = instance.__dict__.get(member.attname)
         if is_encrypted(held) and not _is_text(keys_beside(instance, group, held)):
@@ -232,8 +240,8 @@ def _is_closed(held: Any) -> bool:
 
 
 def _leave_out(instance: Model, group: Group) -> None:
-    """Defer the group, and what of the row decides about it: Django then writes the other columns."""
-    # Where the row is saved, as Django does so only in the database that a row is of: it may be read from a replica.
+    """Defer the group and the columns that decide about it, so that Django writes the others."""
+    # Reload from the database that the row is saved to: it may have been read from a replica.
     instance._state.db = router.db_for_write(type(instance), instance=instance)
     keys = {field.attname for field in instance._meta.pk_fields}
     for name in group.columns:
@@ -241,12 +249,12 @@ def _leave_out(instance: Model, group: Group) -> None:
     for binding in group.all_bindings:
         if binding.attname not in keys:
             instance.__dict__.pop(binding.attname, None)
-            # Django would load the column, to compare it with the row that is cached.
+            # Django would load the column, to compare it with the cached row.
             instance._state.fields_cache.pop(binding.field.name, None)
 
 
 def _is_entered(field: Field, posted: Any) -> bool:
-    """Whether something was entered: widgets post something else than nothing if they are left alone."""
+    """Whether the user entered something: untouched widgets may post something other than nothing."""
     enabled = copy.copy(field)
     enabled.disabled = False
     return enabled.has_changed(None, posted)

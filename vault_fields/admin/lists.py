@@ -1,4 +1,4 @@
-"""Lists, which nothing can sort or filter by an encrypted field."""
+"""Lists, which can neither sort nor filter by an encrypted field."""
 
 from typing import Any
 
@@ -31,5 +31,7 @@ class _WithoutCiphertextOrder:
 
 
 def without_ciphertext_order(changelist: type[ChangeList]) -> type[ChangeList]:
-    """The same ``ChangeList``, whichever another mixin has chosen."""
+    """
+    Return a subclass of ``ChangeList``, or of the class another mixin has chosen, that does not sort by ciphertext.
+    """
     return type(changelist.__name__, (_WithoutCiphertextOrder, changelist), {})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 else:
     _ModelAdmin = object
 
-# Where a project writes rows, with what it overrides or calls there. It must not take Django's name of one for its own.
+# The methods in which a project writes rows. Names of Django's own methods must not be reused here.
 _WRITING = {"save_form", "save_model", "save_related", "delete_model", "delete_queryset", "response_action"}
 _WRITING |= {"response_add", "response_change", "response_post_save_add", "response_post_save_change"}
 
@@ -43,7 +43,7 @@ class EncryptedFieldsMixin(_ModelAdmin):
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
-        # Here, since what a project overrides stands before this class.
+        # Set here, since a project's overrides come before this class.
         return functools.partial(_strictly_call, found) if name in _WRITING else found
 
     # Lists.
@@ -65,7 +65,7 @@ class EncryptedFieldsMixin(_ModelAdmin):
         def is_valid(forms: Any) -> bool:
             if not formset.is_valid(forms):
                 return False
-            # Here, as only forms in which something else was changed are saved.
+            # Set here, as only changed forms are saved.
             self._warn_of_ignored(request, forms.forms)
             return True
 
@@ -105,7 +105,7 @@ class EncryptedFieldsMixin(_ModelAdmin):
             text = gettext("Not saved, because the value that is stored cannot be opened: {}.")
             self.message_user(request, text.format(", ".join(dict.fromkeys(names))), messages.WARNING)
 
-    # What Django says of rows, while a project writes others.
+    # Django's own names for rows, used while a project writes others.
 
     def get_deleted_objects(self, objs: Any, request: Any) -> Any:
         with naming_rows():
@@ -158,7 +158,7 @@ def _page(view: Callable[..., Any], *args: Any) -> Any:
     if isinstance(form := context.get("adminform"), AdminForm):
         show_in_form(form)
     if hasattr(response, "render"):
-        # It is rendered later, when other middleware has had its say.
+        # It is rendered later, after other middleware.
         response.render = functools.partial(_render, response, failures)
     return response
 

@@ -1,4 +1,4 @@
-"""Rows whose ``__str__`` reads a value that does not open: a page of the admin names them all the same."""
+"""Rows whose ``__str__`` reads a value that does not open: the pages of the admin name them all the same."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -22,16 +22,17 @@ _is_naming: ContextVar[bool] = ContextVar("vault_fields_is_naming", default=Fals
 
 def naming_rows() -> AbstractContextManager[None]:
     """
-    Let ``str(row)`` be Django's own "Patient object (1)" where ``__str__`` of the model reads what does not open.
+    Let ``str(row)`` be Django's own "Patient object (1)" where ``__str__`` of the model reads a value that does not
+    open.
 
-    Titles, links, messages and the log call it, deep in Django. No attribute reads otherwise than anywhere else.
+    Titles, links, messages and the log call ``str`` deep inside Django. Attributes still read as everywhere else.
     """
     _hook_names()
     return _set(is_naming=True)
 
 
 def strictly() -> AbstractContextManager[None]:
-    """Let ``str(row)`` fail again, where somebody is about to tell why, or may store it."""
+    """Let ``str(row)`` fail again within the block, where the caller reports the reason, or may store the text."""
     return _set(is_naming=False)
 
 
@@ -61,7 +62,7 @@ def _str(original: Callable[[Model], str], self: Model) -> str:
 
 
 def _models_that_may_read() -> list[type[Model]]:
-    """Those with encrypted fields, and those with a relation to them, over however many rows."""
+    """Return the models with encrypted fields, and those related to them over any number of rows."""
     models = set(apps.get_models(include_auto_created=True))
     found = {model for model in models if all_groups_of(model)}
     while True:

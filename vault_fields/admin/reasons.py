@@ -1,4 +1,4 @@
-"""What a page of the admin says in the place of a value that does not open."""
+"""Reasons that a page of the admin shows in place of a value that does not open."""
 
 from django.utils.functional import Promise
 from django.utils.html import format_html
@@ -21,11 +21,11 @@ __all__ = ["ERRORS", "Failure", "is_passing", "reason_of", "shown"]
 
 Failure = DecryptionError | VaultError
 
-# What reading a value raises if it does not open.
+# The errors that reading a value raises if it does not open.
 ERRORS = (DecryptionError, VaultError)
 
-# The first that fits. Whose key it is, which vault and which host are in the log: what a companion says of its tenant
-# may be forged, and staff need not see more of other tenants than the page shows them.
+# The first that fits counts. The log names the key's owner, the vault and the host. A companion may be forged in what
+# it says of its tenant, and staff need not see more of other tenants than the page shows them.
 _REASONS: tuple[tuple[type[Exception], Promise], ...] = (
     (VaultUnavailable, gettext_lazy("Cannot be opened now: the Vault does not answer. Try again later.")),
     (KeyRevoked, gettext_lazy("Cannot be opened: its key was withdrawn.")),
@@ -40,15 +40,15 @@ _REASONS: tuple[tuple[type[Exception], Promise], ...] = (
 
 
 def reason_of(error: Failure | KeyContextError) -> Promise:
-    """A sentence for staff that tells what kind of error this is, and nothing about the value or its tenant."""
+    """Return a sentence for staff that tells the kind of error, and nothing about the value or its tenant."""
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
 def is_passing(error: Failure) -> bool:
-    """Whether the value may open again by itself: nobody should be offered to replace it."""
+    """Whether the value may open again by itself. If so, the user must not be offered to replace it."""
     return isinstance(error, VaultUnavailable)
 
 
 def shown(error: Failure) -> SafeString:
-    """The reason in a list or a read-only field, where a glance tells it from a value."""
+    """Return the reason as a list or a read-only field shows it: marked, so that nobody takes it for a value."""
     return format_html('<em class="vault-reason">{}</em>', reason_of(error))

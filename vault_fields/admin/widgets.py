@@ -1,4 +1,4 @@
-"""What stands in a form in the place of a value that does not open."""
+"""Widgets that stand in a form in place of a value that does not open."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -21,10 +21,10 @@ _CHOICE = gettext_lazy("Write what stands below over it. It is lost then, even i
 @forgetful_class
 class ClosedWidget(Widget):
     """
-    The reason, and the field's own widget behind a box that has to be ticked before anything of it is taken.
+    The reason, and the field's own widget behind a box that must be ticked before its input is used.
 
-    It says in what is posted that the value was closed when the page was made: the page may be sent back when the
-    value opens again, and has nothing to put in its place.
+    The posted data say that the value was closed when the page was made. The page may be sent when the value opens
+    again, and it has nothing to put in its place.
     """
 
     def __init__(self, widget: Widget, reason: str | Promise, *, is_replaceable: bool, is_ticked: bool) -> None:
@@ -34,7 +34,7 @@ class ClosedWidget(Widget):
         self.is_replaceable = is_replaceable
         self.is_ticked = is_ticked
         self.needs_multipart_form = widget.needs_multipart_form
-        # A browser would not send a form whose required field cannot be seen.
+        # A browser would not send a form with a required field that is hidden.
         self.widget.is_required = False
 
     @property
@@ -70,13 +70,13 @@ class ClosedWidget(Widget):
             replace_name(name),
             " checked" if self.is_ticked else "",
             _CHOICE,
-            # Some fields have a text for nothing, as JSON has "null", which would look like something that was entered.
+            # Some fields have a text for an empty value, such as "null" in JSON, which would look like input.
             self.widget.render(name, value if self.is_ticked else None, shown, renderer),
         )
 
 
 def _offer_nothing(widget: Any) -> None:
-    """Of choices none of which means nothing, a browser would post the first one."""
+    """Add an empty choice where there is none: otherwise a browser would post the first choice."""
     for part in getattr(widget, "widgets", ()):
         _offer_nothing(part)
     if isinstance(widget, Select) and not widget.allow_multiple_selected:
@@ -86,10 +86,12 @@ def _offer_nothing(widget: Any) -> None:
 
 
 def closed_name(name: str) -> str:
-    """What says in posted data that the value did not open when the page was made. No field has a hyphen."""
+    """
+    Return the name in posted data that marks a value as closed when the page was made. No field name has a hyphen.
+    """
     return f"{name}-closed"
 
 
 def replace_name(name: str) -> str:
-    """What says that the value is to be replaced."""
+    """Return the name in posted data that asks to replace the value."""
     return f"{name}-replace"

@@ -12,7 +12,7 @@ from vault_fields.fields.paths import encrypted_at, encrypted_in
 
 __all__ = ["check_admin"]
 
-# The values of ``search_fields`` may begin with the way to search.
+# Values of ``search_fields`` may begin with a prefix that names the kind of search.
 _SEARCH_PREFIXES = "^=@"
 
 
@@ -32,19 +32,19 @@ def check_admin(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[
 
 
 def _is_sound(admin: Any) -> bool:
-    """Whether Django finds the options to be of the right kinds; where it does not, it says so first."""
+    """Whether Django accepts the types of the options. If it does not, its own check reports that first."""
     try:
         messages = list(admin.check())
     except Exception:  # noqa: BLE001 - a project's own, which Django calls as well, and does not keep quiet about.
         return False
-    # Nor need everything be a message that a project's own check returns.
+    # A project's own check may return things that are not messages.
     return not any(isinstance(message, CheckMessage) and message.is_serious() for message in messages)
 
 
 def _check_search(admin: Any) -> Iterator[CheckMessage]:
     for path in admin.search_fields:
         match = encrypted_at(admin.model, path.lstrip(_SEARCH_PREFIXES))
-        # Searching for NULL is pointless, but no failure.
+        # A search for NULL is pointless, but does not fail.
         if match and match[1] != "isnull":
             yield Error(
                 f"search_fields has {path!r}, an encrypted field, which cannot be searched: every search would fail.",
@@ -68,7 +68,7 @@ def _check_filters(admin: Any) -> Iterator[CheckMessage]:
 
 
 def _compares(field: EncryptedField, filter_class: Any) -> bool:
-    """Whether a filter asks for more than NULL. Of filters that are not Django's own, their authors know."""
+    """Whether a filter asks for more than NULL. Filters that are not Django's own are left to their authors."""
     from django.contrib.admin import filters
 
     if filter_class is filters.EmptyFieldListFilter:
@@ -94,7 +94,7 @@ def _check_ordering(admin: Any) -> Iterator[CheckMessage]:
 
 
 def _attribute(admin: Any, name: Any) -> Any:
-    """What a column shows that is no field; Django looks in the same places."""
+    """Return the attribute behind a column that is not a field, from the same places in which Django looks."""
     found = name if callable(name) else getattr(admin, name, None) or getattr(admin.model, name, None)
     return found.fget if isinstance(found, property) else found
 
@@ -102,7 +102,7 @@ def _attribute(admin: Any, name: Any) -> Any:
 def _check_columns(admin: Any) -> Iterator[CheckMessage]:
     from django.contrib.admin import ModelAdmin
 
-    # As the mixin does, unless it stands after ModelAdmin; of others, their authors know.
+    # The mixin does the same, unless it stands after ModelAdmin. Other classes are left to their authors.
     if _overrides(admin, ModelAdmin.get_sortable_by):
         return
     sortable = admin.list_display if admin.sortable_by is None else admin.sortable_by

@@ -1,4 +1,4 @@
-"""The checks of fields that go on being encrypted, and whose declaration changes: do their values still open?"""
+"""The checks of fields that stay encrypted while their declaration changes: do their values still open?"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -34,24 +34,24 @@ def check_changes(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
             for operation in migration.operations:
                 history.follow(f"{migration.app_label}.{migration.name}", migration.app_label, operation)
     except UNREADABLE:
-        return []  # W005 says so.
+        return []  # W005 reports it.
     found = [message for place, message in history.messages() if place[0] in labels]
     return found + [message for model in models_of(app_configs) for message in _not_migrated(model, history.state)]
 
 
 class _History:
-    """The models as the migrations make them, and which changes of fields nothing has made good yet."""
+    """The models as the migrations build them, and the changes of fields that nothing has made good yet."""
 
     def __init__(self) -> None:
         self.state = ProjectState()
-        # By which migration, the field afterwards, and the companion before.
+        # The migration that made the change, the field after it, and the companion before it.
         self._open: dict[tuple[Place, Kind], tuple[str, EncryptedField, str]] = {}
-        # What was made good before the change: fields that are decrypted, or converted.
+        # Fields that were made good before the change: they were decrypted or converted.
         self._prepared: set[tuple[Place, Kind]] = set()
         self._renames: dict[tuple[str, str], dict[str, str]] = {}
-        # Which column has the keys of a field's values, where that is not told by the first name of its companion.
+        # The column with the keys of a field's values, where the first name of its companion does not tell.
         self._keys: dict[Place, str] = {}
-        # The last operation that may have done anything to the rows: its migration and its app.
+        # The last operation that may have changed the rows: its migration and its app.
         self._foreign = ("", "")
 
     def messages(self) -> Iterator[tuple[Place, CheckMessage]]:
@@ -87,7 +87,7 @@ class _History:
             self._rename(migration, key, before, operation)
         elif isinstance(operation, (ops.DeleteModel, ops.RemoveField, ops.RenameModel)):
             if isinstance(operation, ops.RemoveField):
-                # Another column may get the name.
+                # Another column may get this name.
                 gone = {at: "" for at, keys in self._keys.items() if (at[:2], keys) == (key, operation.name)}
                 self._keys |= gone
             self._follow_names(app_label, operation)
@@ -95,13 +95,13 @@ class _History:
             self._follow_rows(migration, app_label, operation)
 
     def _follow_rows(self, migration: str, app_label: str, operation: Any) -> None:
-        """What an operation does to the rows; none is told of the others."""
+        """Record the effect of an operation on the rows. No effect rules out the others."""
         key = (app_label, str(getattr(operation, "model_name", "")).lower())
         if isinstance(operation, (DecryptField, EncryptField)):
             self._decrypt((*key, operation.name), is_plain=isinstance(operation, DecryptField))
         elif isinstance(operation, MoveToCompanion):
             for name in operation.names:
-                # After the AlterField it would be too late: it looks for the keys where the declaration says.
+                # After the AlterField it is too late: the operation looks for the keys where the declaration says.
                 if ((*key, name), KEYS) not in self._open:
                     self._keys[*key, name] = operation.companion
         elif isinstance(operation, (JSONToText, TextToJSON)):
@@ -111,10 +111,11 @@ class _History:
 
     def _leave_to(self, migration: str, app_label: str) -> None:
         """
-        An operation of somebody else's may do to the rows of its app whatever they need, before a change and beside it.
+        Accept changes that a foreign operation comes before, or beside: it may do to the rows of its app whatever they
+        need.
 
-        In a migration behind it, it is too late: `migrate` refuses the change. So it is in the same one for a text that
-        the column does not have any more. JSON can be converted at any time.
+        In a later migration it comes too late: `migrate` refuses the change. The same holds within one migration for a
+        text that the column no longer has. JSON can be converted at any time.
         """
         left = {
             (place, kind)
@@ -152,7 +153,7 @@ class _History:
         for (place, name), column in columns_of_contexts(self.state):
             if (place, name) not in former or keeps_spelling(former[place, name], column):
                 continue
-            # An operation of somebody else's may have spelled them as they will be.
+            # A foreign operation may have written them as they will be compared.
             if (place, BOUND) not in self._prepared and self._foreign not in {
                 (migration, place[0]),
                 (migration, app_label),
@@ -171,7 +172,7 @@ class _History:
             if not isinstance(field, EncryptedField):
                 continue
             place = (*key, name)
-            # A companion that is renamed has its keys still; the declaration follows, or came first.
+            # A renamed companion still has its keys. The declaration follows, or came first.
             if self._keys.setdefault(place, companion_name(name, field)) == old:
                 self._keys[place] = new
             for kind in (KEYS, RENAMED):
@@ -182,12 +183,13 @@ class _History:
         field = before.get(old)
         if isinstance(field, EncryptedField) and (former := companion_name(old, field)) in before:
             place, keys = (*key, new), companion_name(new, field)
-            # Its companion is named after it, if it has no name of its own: it is to be renamed, if it was not.
+            # A companion without a name of its own is named after the field. It has to be renamed, if it was not yet.
             if keys != former and not self._has_keys(place, field):
                 self._open[place, RENAMED] = migration, field, former
 
     def _follow_names(self, app_label: str, operation: Any) -> None:
-        # What is not made good stays so if the field is gone later: `migrate` refuses the operation that comes before.
+        # A change that is not made good stays so if the field is removed later: `migrate` refuses the earlier
+        # operation.
         self._open = {
             (place_after(operation, app_label, at) or at, kind): found for (at, kind), found in self._open.items()
         }
@@ -197,7 +199,7 @@ class _History:
         self._keys = {at: keys for at, keys in moved if at is not None}
 
     def _decrypt(self, place: Place, *, is_plain: bool) -> None:
-        # Plain values bear any change.
+        # Plain values survive any change.
         if is_plain:
             self._prepared.add((place, BOUND))
         else:
@@ -209,7 +211,7 @@ def _fields(state: ProjectState, key: tuple[str, str]) -> Mapping[str, Any]:
 
 
 def _not_migrated(model: type[Model], state: ProjectState) -> Iterator[CheckMessage]:
-    """The fields of a model that the migrations have with another declaration. A warning, since they are to be made."""
+    """Yield a warning for each field whose declaration differs from the migrations. They still have to be made."""
     place = (model._meta.app_label, model.__name__.lower())
     known = _fields(state, place)
     columns = {key: column for key, column in columns_of_contexts(state) if key[0][:2] == place}
@@ -240,5 +242,5 @@ def _present_column(model: type[Model], name: str) -> Any:
         AttributeError,
         FieldDoesNotExist,
         ValueError,
-    ):  # E001 says so; or Django, of a relation that leads nowhere.
+    ):  # E001 reports it, or Django does for a relation that leads nowhere.
         return None

@@ -14,7 +14,7 @@ _COMPARING = ("primary_key", "unique", "db_index", "unique_for_date", "unique_fo
 def check_column(field: Encrypted) -> Iterator[CheckMessage]:
     options = [option for option in _COMPARING if getattr(field, option)]
     if field.primary_key:
-        options.remove("unique")  # Which a primary key always is.
+        options.remove("unique")  # A primary key is always unique.
     if options:
         named = ", ".join(options)
         yield Error(

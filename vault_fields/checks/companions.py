@@ -1,4 +1,4 @@
-"""The checks of companions: every encrypted field has one, in its own table, and shares it with its like only."""
+"""The checks of companions. Every encrypted field has one, in its own table, and shares it only with fields like it."""
 
 from collections.abc import Iterator
 from typing import Any

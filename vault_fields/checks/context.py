@@ -18,7 +18,7 @@ from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH
 
 __all__ = ["check_context"]
 
-# Values of these have more than one spelling, or none: ``attribute_text`` refuses them at every save.
+# Values of these types have several spellings, or none: ``attribute_text`` refuses them at every save.
 _NAMELESS = (
     models.BinaryField,
     models.BooleanField,
@@ -34,10 +34,10 @@ _NAMELESS = (
     Encrypted,
 )
 
-# Values of these come from the database.
+# The database generates the values of these fields.
 _LATE = (models.AutoField, models.GeneratedField)
 
-# What databases do to a foreign key when its target is deleted, if that gives the row to another. Since Django 6.1.
+# Database actions on a foreign key that give the row to another tenant when its target is deleted. Since Django 6.1.
 _SETTING = {getattr(models, name) for name in ("DB_SET_NULL", "DB_SET_DEFAULT") if hasattr(models, name)}
 
 
@@ -98,7 +98,7 @@ def _check_function(field: Encrypted) -> Iterator[CheckMessage]:
             id="vault_fields.E002",
         )
     for attribute in attributes or ():
-        # What the function makes of NULL is its own affair.
+        # The function decides what it makes of NULL.
         yield from _check_path(field, "context_from", attribute, nullable=True)
 
 
@@ -146,7 +146,7 @@ def _check_root(field: Encrypted, option: str, root: Any) -> Iterator[CheckMessa
     column = root
     while column.remote_field and column.remote_field.parent_link:
         column = column.target_field
-    # A row that is tied to its own key is inserted first, and encrypted then.
+    # A row that is bound to its own key is inserted first and encrypted afterwards.
     if isinstance(column, _LATE) and column is not field.model._meta.auto_field:
         reason = "which the database gives to a row only when it is inserted"
     elif column.has_db_default() and not column.has_default():
@@ -198,7 +198,9 @@ def _missing(field: Encrypted, option: str, path: str, error: FieldDoesNotExist)
 
 
 def _instead(model: type[Model], path: str, *, one_column: bool) -> str:
-    """What to write for a path that leads nowhere: its wrong part corrected, or what there is where it ends."""
+    """
+    Return what to write in place of a path that leads nowhere: its wrong part corrected, or what exists where it ends.
+    """
     current: Any = model
     passed: list[str] = []
     *relations, last = path.split(LOOKUP_SEP)
@@ -230,7 +232,7 @@ def _leads_somewhere(model: type[Model], path: str) -> bool:
 
 
 def _choice(advice: str, model: type[Model], prefix: str = "") -> str:
-    """The advice with the columns that would do; where there are none, what to add."""
+    """Return advice that names suitable columns or, where there are none, what to add."""
     refused = _NAMELESS if prefix else (*_NAMELESS, *_LATE)
     columns: Iterable[Any] = model._meta.concrete_fields
     names = [
@@ -248,9 +250,9 @@ def _choice(advice: str, model: type[Model], prefix: str = "") -> str:
 
 def _follow(model: type[Model], path: str, *, one_column: bool) -> Iterator[Any]:
     """
-    The fields that a path passes, as a save follows it.
+    Yield the fields that a path passes, as a save follows it.
 
-    Ends early where a relation leads nowhere, which Django reports.
+    Stops early where a relation leads nowhere, which Django reports.
     """
     if one_column and LOOKUP_SEP in path:
         raise FieldDoesNotExist("it has to be a column of the row itself, not a path.")
@@ -267,14 +269,14 @@ def _follow(model: type[Model], path: str, *, one_column: bool) -> Iterator[Any]
 
 def _relation(model: type[Model], name: str, *, must_be_column: bool) -> Any:
     field: Any = model._meta.get_field(name)
-    # Not by attname: ``organization_id`` is a number, from which no path goes on.
+    # Not by attname: ``organization_id`` is a number, and no path continues from a number.
     if field.name != name or not (field.many_to_one or field.one_to_one) or (must_be_column and not field.concrete):
         raise FieldDoesNotExist(f"{name!r} of {model._meta.label} is not a relation to one row.")
     return field
 
 
 def _value_column(field: Any) -> Any:
-    """The column whose values a foreign key has."""
+    """Return the column whose values a foreign key has."""
     while field.remote_field and isinstance(field.related_model, type) and field.concrete:
         field = field.target_field
     return field

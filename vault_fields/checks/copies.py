@@ -1,8 +1,7 @@
 """
-The checks of what other packages keep of the rows that pass through them: caches of queries, trackers of changes, and
-hooks that compare.
+The checks of other packages that keep copies of rows: query caches, change trackers, and hooks that compare.
 
-Like those of ``packages``, they look at what is imported, and at nothing else.
+Like the checks in ``packages``, they look only at what is imported.
 """
 
 import sys
@@ -46,7 +45,7 @@ def _check_cache(model: type[Model]) -> Iterator[CheckMessage]:
 
 
 def _check_trackers(model: Any, fields: list[EncryptedField]) -> Iterator[CheckMessage]:
-    """FieldTracker of django-model-utils, and the mixin of django-dirtyfields."""
+    """Check FieldTracker of django-model-utils, and the mixin of django-dirtyfields."""
     module: Any = sys.modules.get("model_utils.tracker")
     for name, tracker in _attributes(model) if module is not None else ():
         if isinstance(tracker, module.FieldTracker) and (tracked := _named(fields, tracker.fields)):
@@ -69,7 +68,7 @@ def _tracked(model: type[Model], names: list[str], declaration: str) -> CheckMes
 
 
 def _check_hooks(model: Any, fields: list[EncryptedField]) -> Iterator[CheckMessage]:
-    """Those of django-lifecycle."""
+    """Check the hooks of django-lifecycle."""
     module: Any = sys.modules.get("django_lifecycle.mixins")
     if module is None or not issubclass(model, module.LifecycleModelMixin):
         return
@@ -86,13 +85,13 @@ def _check_hooks(model: Any, fields: list[EncryptedField]) -> Iterator[CheckMess
 
 
 def _remembered(condition: Any) -> list[str]:
-    """The fields of which a condition compares the value that was loaded with one that it was given."""
+    """Return the fields of which a condition compares the loaded value with the assigned one."""
     if hasattr(condition, "left"):
         return [*_remembered(condition.left), *_remembered(condition.right)]
     kind = type(condition)
     if kind.__name__ in _PAST:
         return [condition.field_name]
-    # Its defaults stand in the class.
+    # The class holds its defaults.
     if any(
         getattr(condition, name, None) is not getattr(kind, name, None) for name in ("was", "was_not", "changes_to")
     ):

@@ -1,4 +1,4 @@
-"""The checks of ``manage.py check --deploy``: what is fine while developing, and not in production."""
+"""The checks of ``manage.py check --deploy``: settings that suit development, and not production."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,12 +33,12 @@ def _usable_vaults() -> Iterator[BaseVault]:
     try:
         aliases = list(vaults)
     except ImproperlyConfigured:
-        return  # E019 says so.
+        return  # E019 reports it.
     for alias in aliases:
         try:
             vault = vaults[alias]
         except ImproperlyConfigured:
-            continue  # E019 says so.
+            continue  # E019 reports it.
         yield vault
 
 

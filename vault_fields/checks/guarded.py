@@ -1,4 +1,4 @@
-"""A check that fails says so in a message of its own, and takes no other check with it."""
+"""A guard around checks: one that fails reports that in a message of its own, and the others still run."""
 
 import traceback
 from collections.abc import Callable, Iterable, Iterator
@@ -10,7 +10,7 @@ __all__ = ["guarded"]
 
 
 def guarded(check: Callable[[Any], Iterable[CheckMessage]], subject: Any, name: str) -> Iterator[CheckMessage]:
-    """The messages of ``check`` about ``subject``, a class that is a project's own and may be odd in any way."""
+    """Yield the messages of ``check`` about ``subject``, a class of the project that may be unusual in any way."""
     try:
         messages = list(check(subject))
     except Exception as error:  # noqa: BLE001 - the options that are looked at may be properties, and run anything.

@@ -1,4 +1,4 @@
-"""The check of tables into which triggers copy rows, as django-pghistory makes them: do the copies open there?"""
+"""The check of tables into which triggers copy rows, as django-pghistory creates them: do the copies open there?"""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What a project made of other packages, as far as it is imported."""
+"""The classes that a project has derived from other packages, as far as they are imported."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -14,9 +14,9 @@ __all__ = ["import_views", "subclasses"]
 
 def import_views() -> Iterator[CheckMessage]:
     """
-    Import what the URLs of the project lead to: views, and the serializers, schemas and filters that they use.
+    Import everything that the URLs of the project lead to: views, and the serializers, schemas and filters they use.
 
-    Django's own check of URLs does it too, before this one or after it, and not at all with ``check --tag``.
+    Django's own check of URLs imports them too, before or after this one, and not at all with ``check --tag``.
     """
     if getattr(settings, "ROOT_URLCONF", None):
         yield from guarded(_import_urls, get_resolver(), f"What {settings.ROOT_URLCONF} leads to")

@@ -1,4 +1,4 @@
-"""The checks of where a keystore lies, for ``check --deploy``. They open no file."""
+"""The checks of a keystore's place in the file system, for ``check --deploy``. They open no file."""
 
 import os
 import stat
@@ -15,12 +15,12 @@ from vault_fields.backends.local import LocalVault
 
 __all__ = ["check_keystore"]
 
-# Emptied by a restart, or from time to time.
+# A restart, or a periodic clean-up, empties these.
 _PASSING = ("/tmp", "/var/tmp", "/dev/shm", "/run", "/var/run")  # noqa: S108 - looked for, not written to.
 
 
 def check_keystore(vault: LocalVault) -> Iterator[CheckMessage]:
-    # Path.exists() raises where a directory may not be looked into.
+    # Path.exists() raises if the directory may not be searched.
     if not vault.uses_development_key and not os.path.exists(vault.path):  # noqa: PTH110
         yield CheckWarning(
             f"VAULTS[{vault.alias!r}] has a root key, and its keystore {vault.path} is missing, or out of this user's "
@@ -57,12 +57,12 @@ def check_keystore(vault: LocalVault) -> Iterator[CheckMessage]:
 
 
 def _exposed(keystore: Path) -> Iterator[str]:
-    """What about the keystore, and what lies beside it, lets others than its user read or write it."""
+    """Yield each reason why other users can read or write the keystore, or a file beside it."""
     found = {path: status for path in (keystore, *_companions(keystore)) if (status := _status(path)) is not None}
     directory = _status(keystore.parent)
     if keystore not in found or directory is None:
-        return  # Missing, or out of sight: that is W012.
-    # Root, who runs the check in some containers, looks at files of the user that the processes run as.
+        return  # Missing, or out of sight: W012 reports it.
+    # Root runs the check in some containers, and then looks at files of the user that the processes run as.
     owners = {0, os.geteuid() or found[keystore].st_uid}
     for path, status in found.items():
         if mode := stat.S_IMODE(status.st_mode) & 0o077:
@@ -88,7 +88,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _replaced() -> Iterator[tuple[Path, str]]:
-    """Directories that do not last, and why."""
+    """Yield directories that do not last, each with the reason."""
     for name in {tempfile.gettempdir(), *_PASSING}:
         yield Path(os.path.realpath(name)), "which is emptied without asking"
     roots = [app_config.path for app_config in apps.get_app_configs()]
@@ -96,14 +96,14 @@ def _replaced() -> Iterator[tuple[Path, str]]:
         roots.append(os.fspath(base))
     name = os.environ.get("DJANGO_SETTINGS_MODULE", "")
     if file := getattr(sys.modules.get(name), "__file__", None):
-        # The directory that the top-level package of the settings stands in.
+        # The directory that holds the top-level package of the settings.
         is_package = Path(file).name == "__init__.py"
         roots.append(str(Path(file).resolve().parents[name.count(".") + is_package]))
     if sys.prefix != sys.base_prefix:
         roots.append(sys.prefix)
     for each in roots:
         root = Path(os.path.realpath(each))
-        # Of a project that stands in the root directory itself, everything would be a part.
+        # If the project is in the root directory itself, everything would be part of it.
         if root != Path(root.anchor):
             yield root, "which a deployment replaces"
 

@@ -1,4 +1,4 @@
-"""The ways in which the declaration of an encrypted field can change so that its values do not open by themselves."""
+"""Ways in which the declaration of an encrypted field can change so that its values do not open by themselves."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ __all__ = ["BOUND", "CONTEXT", "JSON", "KEYS", "RENAMED", "SPELLING", "Kind", "c
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """One way in which a declaration can change, and what keeps the values readable."""
+    """One way in which a declaration can change, and the step that keeps the values readable."""
 
     id: str
     what: str
@@ -57,7 +57,7 @@ JSON = Kind(
 
 
 def changes(name: str, before: Any, after: Any, renames: Mapping[str, str]) -> Iterator[Kind]:
-    """In which ways a declaration has changed so that values do not open by themselves."""
+    """Yield the ways in which a declaration has changed so that values do not open by themselves."""
     if not isinstance(before, EncryptedField) or not isinstance(after, EncryptedField):
         return
     if companion_name(name, before) != companion_name(name, after):
@@ -71,7 +71,7 @@ def changes(name: str, before: Any, after: Any, renames: Mapping[str, str]) -> I
 
 
 def _is_compared(former: Mapping[str, str], present: Mapping[str, str], renames: Mapping[str, str]) -> bool:
-    """Whether a row is told by items that the contexts have in common, from the columns that they came from."""
+    """Whether the contexts share items that identify a row, taken from the same columns."""
     if not former and not present:
         return True
     common = former.keys() & present.keys()
@@ -79,19 +79,19 @@ def _is_compared(former: Mapping[str, str], present: Mapping[str, str], renames:
 
 
 def _is_tied_alike(former: Sequence[str], present: Sequence[str], renames: Mapping[str, str]) -> bool:
-    """Whether values are tied to the same columns, whatever these are called."""
+    """Whether values are bound to the same columns, whatever these are called."""
     return len(former) == len(present) and all(
         _column(later) in _names(name, renames) for name, later in zip(former, present, strict=True)
     )
 
 
 def _column(root: str) -> str:
-    # A relation and its column are one.
+    # A relation and its column count as one.
     return root.removesuffix("_id")
 
 
 def _names(root: str, renames: Mapping[str, str]) -> list[str]:
-    """What a column is called, and was called later."""
+    """Return the name of a column and each later name."""
     columns = {_column(old): _column(new) for old, new in renames.items()}
     names = [_column(root)]
     while (later := columns.get(names[-1])) is not None and later not in names:

@@ -29,13 +29,13 @@ def check_losses(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
         for migration in all_migrations():
             history.follow(migration)
     except UNREADABLE:
-        return []  # W005 says so.
+        return []  # W005 reports it.
     found = [_lost(loss) for loss in history.unsettled.values() if loss.effect.app_label in labels]
     return found + [message for model in models_of(app_configs) for message in _made_plain(model, history.state)]
 
 
 class _History:
-    """The models as the migrations make them, and what is lost on the way."""
+    """The models as the migrations build them, and the losses on the way."""
 
     def __init__(self) -> None:
         self.state = ProjectState()
@@ -50,7 +50,7 @@ class _History:
             found += self._apply(name, app_label, operation)
         for loss in found:
             model = self.state.models.get((app_label, loss.model.name_lower))
-            # What the same migration goes on to remove is removed on purpose.
+            # A migration that also removes the field removes the values on purpose.
             if model is not None and loss.field in model.fields:
                 self.unsettled.setdefault((app_label, loss.model.name_lower, loss.field), loss)
 
@@ -73,7 +73,7 @@ class _History:
             else:
                 self._decrypted.discard(place)
         elif is_foreign(effect):
-            # It may decrypt whatever its app has.
+            # It may decrypt anything in its app.
             self._decrypted |= {
                 (app_label, model.name_lower, field)
                 for (label, _), model in self.state.models.items()
@@ -93,7 +93,9 @@ class _History:
         ]
 
     def _apply_separately(self, name: str, app_label: str, operation: ops.SeparateDatabaseAndState) -> list[Loss]:
-        """What it does to the database, from the state that there is; and what it does to the state alone."""
+        """
+        Apply the database operations to a copy of the state and the state operations to the state; return all losses.
+        """
         database = _History()
         database.state, database._decrypted = unrendered(self.state), self._decrypted
         found = [loss for inner in operation.database_operations for loss in database._apply(name, app_label, inner)]
@@ -113,7 +115,7 @@ def _lost(loss: Loss) -> CheckMessage:
 
 
 def _made_plain(model: type[Model], state: ProjectState) -> Iterator[CheckMessage]:
-    """The plain fields of a model that the migrations still have as encrypted ones."""
+    """Yield a warning for each plain field of a model that the migrations still have as an encrypted one."""
     name = model.__name__.lower()
     known = state.models.get((model._meta.app_label, name))
     fields: dict[str, Any] = {} if known is None else known.fields

@@ -71,7 +71,7 @@ def _check_generated(model: type[Model], column: Any) -> Iterator[CheckMessage]:
 
 
 def _parts(constraint: Any) -> Iterator[Any]:
-    """What a constraint or an index is made of, of whichever class it is."""
+    """Yield the fields and expressions of a constraint or an index, whatever its class."""
     lists = (getattr(constraint, name, None) or () for name in ("fields", "expressions", "include"))
     for part in (*chain.from_iterable(lists), getattr(constraint, "condition", None)):
         # PostgreSQL's exclusion constraints pair each expression with an operator.

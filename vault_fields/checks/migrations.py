@@ -1,4 +1,6 @@
-"""The check of ``former_labels``: a value opens under the label it was encrypted with, which a rename changes."""
+"""
+The check of ``former_labels``. A value opens under the label with which it was encrypted; a rename changes the label.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +66,7 @@ def _check_field(field: Encrypted, history: LabelHistory) -> list[CheckMessage]:
 
 
 def _check_order(field: Encrypted, history: LabelHistory) -> list[CheckMessage]:
-    """A field that the migrations do not know yet must not differ from the one that it is renamed from."""
+    """Require that a field unknown to the migrations does not differ from the one that it is renamed from."""
     renamed = [label for label in field.former_labels if _is_gone(label) and _is_known(label, history)]
     if not renamed:
         return []

@@ -1,4 +1,4 @@
-"""The checks of model classes: each model once, its encrypted fields and what its options say about them."""
+"""The checks of model classes: each model once, with its encrypted fields and the options about them."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
@@ -20,7 +20,7 @@ __all__ = ["check_models", "models_of"]
 
 
 def models_of(app_configs: Sequence[AppConfig] | None) -> Iterator[type[Model]]:
-    """The models that a check was asked about; proxies too."""
+    """Yield the models that a check was asked about, proxies included."""
     for app_config in app_configs if app_configs is not None else apps.get_app_configs():
         yield from app_config.get_models()
 

@@ -1,9 +1,8 @@
 """
-The checks of what other packages were told to do with all fields of a model: to give companions away, to copy values
-into a log, or to ask the database for what it does not know.
+The checks of other packages that process all fields of a model. They may give companions away, copy values into a log,
+or ask the database for what it does not know.
 
-Only packages that are imported are looked at, and only what they know themselves: their classes, and the fields that
-these have.
+Only imported packages are looked at, and only through their own classes and the fields of these.
 """
 
 import sys
@@ -89,7 +88,7 @@ def _check_filters(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMes
 
 
 def _resources() -> Iterator[tuple[Any, Any, Any]]:
-    """The resources of django-import-export."""
+    """Yield the resources of django-import-export."""
     module = sys.modules.get("import_export.resources")
     for resource in subclasses(module.ModelResource) if module is not None else ():
         if resource._meta.model is not None:
@@ -97,7 +96,7 @@ def _resources() -> Iterator[tuple[Any, Any, Any]]:
 
 
 def _schemas() -> Iterator[tuple[Any, Any, Any]]:
-    """The schemas that django-ninja made of models."""
+    """Yield the schemas that django-ninja derived from models."""
     module = sys.modules.get("ninja.orm.factory")
     for key, schema in module.factory.schemas.items() if module is not None else ():
         yield schema, key[0], schema.model_fields

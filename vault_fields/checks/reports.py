@@ -1,4 +1,4 @@
-"""The check of what Django's error reports show of the settings."""
+"""The check of the settings that Django's error reports show."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""The check of ``__str__`` and ``__repr__``: what a row is called ends up in logs and in the admin's history."""
+"""The check of ``__str__`` and ``__repr__``: their text ends up in logs and in the admin's history."""
 
 import dis
 import functools
@@ -22,7 +22,7 @@ _SHOWN = {
     "__repr__": "Exceptions, debug pages and log messages repeat what it returns",
 }
 
-# Where one of these is read, a text may be the name of an attribute.
+# Where one of these names is read, a text may be the name of an attribute.
 _BY_NAME = {"attrgetter", "format", "format_map", "getattr"}
 
 
@@ -30,7 +30,7 @@ def check_text(model: type[Model]) -> Iterator[CheckMessage]:
     for method, where in _SHOWN.items():
         function = getattr(model, method)
         if any(getattr(parent, method) is function for parent in (*model._meta.all_parents, Model)):
-            continue  # The parent is told.
+            continue  # The message goes to the parent.
         fields = {field.label: field for field in _shown(model, function, set())}
         for field in fields.values():
             name = field.name if issubclass(model, field.model) else field.label
@@ -44,9 +44,9 @@ def check_text(model: type[Model]) -> Iterator[CheckMessage]:
 
 def _shown(model: type[Model], function: Any, seen: set[Any]) -> Iterator[EncryptedField]:
     """
-    The encrypted fields that a function of ``model`` seems to read, also through what it calls.
+    Yield the encrypted fields that a function of ``model`` seems to read, also through what it calls.
 
-    A guess by the names of attributes, whose ever they are; and so what comes of it is a warning.
+    This is a guess by the names of attributes, whatever object they belong to. So the result is a warning.
     """
     function = inspect.unwrap(function)
     code = getattr(function, "__code__", None)
@@ -65,7 +65,7 @@ def _shown(model: type[Model], function: Any, seen: set[Any]) -> Iterator[Encryp
             yield from _shown(model, helper, seen)
     for relation, name in sorted(steps):
         related: Any = getattr(fields.get(relation), "related_model", None)
-        # Where a relation leads nowhere yet, this is the name of the model.
+        # While a relation leads nowhere yet, this is the name of the model.
         if hasattr(related, "_meta"):
             yield from (field for field in related._meta.fields if _is_encrypted(field, name))
             for member in _members(related, name, overridden=False):
@@ -77,7 +77,7 @@ def _is_encrypted(field: Any, name: str) -> bool:
 
 
 def _read(code: CodeType, documentation: str | None) -> tuple[set[str], set[tuple[str, str]]]:
-    """The names that are read, and those that are read one from the other, as in ``self.patient.name``."""
+    """Return the names that are read, and the pairs that are read one from the other, as in ``self.patient.name``."""
     names, texts = set(code.co_names), [each for each in code.co_consts if isinstance(each, str)]
     instructions = [each for each in dis.get_instructions(code) if each.opname not in {"CACHE", "EXTENDED_ARG"}]
     attributes = {"LOAD_ATTR", "LOAD_METHOD"}
@@ -97,7 +97,7 @@ def _read(code: CodeType, documentation: str | None) -> tuple[set[str], set[tupl
 
 
 def _members(model: type[Model], name: str, *, overridden: bool) -> Iterator[Any]:
-    """The functions behind a method or property; with ``overridden`` also those that super() finds."""
+    """Yield the functions behind a method or property; with ``overridden`` also those that super() finds."""
     found = [vars(cls)[name] for cls in model.__mro__ if name in vars(cls) and cls not in {Model, object}]
     for member in found if overridden else found[:1]:
         yield _function(member)

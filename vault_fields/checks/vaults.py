@@ -1,4 +1,4 @@
-"""The checks of ``settings.VAULTS``. They build the vaults, which takes no I/O, and ask them nothing."""
+"""The checks of ``settings.VAULTS``. They build the vaults, which needs no I/O, and call none."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,7 +19,7 @@ def check_vaults(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list
     try:
         aliases = list(vaults)
     except ImproperlyConfigured as error:
-        # Nobody needs a vault who encrypts nothing yet.
+        # A project that encrypts nothing yet needs no vault.
         return [_unusable(error)] if fields else []
     messages: list[CheckMessage] = []
     for alias in aliases:

@@ -1,4 +1,4 @@
-"""The check of Django REST framework's views: what a request may sort, search and filter by."""
+"""The check of Django REST framework's views: the fields by which a request may sort, search and filter."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +15,7 @@ from vault_fields.fields.paths import encrypted_at
 
 __all__ = ["check_views"]
 
-# The values of ``search_fields`` may begin with the way to search.
+# Values of ``search_fields`` may begin with a prefix that names the kind of search.
 _SEARCH_PREFIXES = "^=@$"
 
 
@@ -75,7 +75,7 @@ def _searching(view: Any, filters: Any) -> Iterable[str]:
 
 
 def _filtering(view: Any, model: Any) -> Iterable[str]:
-    """Of django-filter, which makes filters of them."""
+    """Yield the fields from which django-filter makes filters."""
     names = getattr(view, "filterset_fields", None) or ()
     if names == "__all__":
         names = [field.name for field in model._meta.fields if isinstance(field, EncryptedField)]

@@ -1,4 +1,6 @@
-"""How a value is compared with its row by a state of the models, and how many rows would not pass by a later one."""
+"""
+The comparison of a value with its row by a state of the models, and the count of rows that a later state would refuse.
+"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +24,7 @@ from vault_fields.stored import companion as companion_format, envelope as envel
 
 __all__ = ["Comparison", "Present", "differing_rows"]
 
-# What no companion has: the column does not take the value, or takes less than all of it.
+# A text that no companion has. It stands for a value that the column does not take, or takes only in part.
 _ANOTHER = "\0"
 
 
@@ -44,16 +46,19 @@ class _Part:
     """A column of the row that a value depends on, as a state has it."""
 
     name: str
-    # None if the state has none.
+    # None if the state has no such column.
     binding: Binding | None = None
-    # The attribute name that it has now, or None for a column that is yet to be made.
+    # The attribute name that the column has now, or None for a column that does not exist yet.
     present: str | None = None
-    # If a relation path starts from it: the rest of that path, and the column that it leads to.
+    # If a relation path starts from the column: the rest of that path, and the column that it leads to.
     rest: str = ""
     end: Any = None
 
     def text(self, row: Mapping[str, str | None], *, is_cut: bool) -> str | None:
-        """What it will be compared by; ``row`` has the texts that the database makes of the columns now."""
+        """
+        Return the text by which the value will be compared; ``row`` has the texts that the database makes of the
+        columns now.
+        """
         text = None if self.present is None else row[self.present]
         if text is None or self.binding is None:
             return None
@@ -71,7 +76,7 @@ class _Part:
         return keeps_spelling(column_type(former.binding.field), column_type(self.binding.field))
 
     def leads_where(self, former: "_Part") -> bool:
-        """Whether a path leads to the same end, though it starts from another text: that opens a value too."""
+        """Whether a path leads to the same end from another text, which opens a value too."""
         return (
             self.present is not None
             and self.end is not None
@@ -83,16 +88,16 @@ class _Part:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What a declaration compares a row by, and ties its values to."""
+    """The columns by which a declaration compares a row, and those to which it binds its values."""
 
     items: Mapping[str, _Part]
     bound: Sequence[_Part]
-    # Whether the values are brought up to date with it at this point.
+    # Whether the values are brought up to date at this point.
     rewrites: bool = False
 
     @classmethod
     def of(cls, field: Encrypted, present: Present) -> "Comparison":
-        """The present one. Raises ``FieldDoesNotExist`` where the state has no such column."""
+        """Return the present comparison. Raises ``FieldDoesNotExist`` where the state has no such column."""
         found = cls._made(field, lambda column: present.columns.get(_place(column)), {}, {}, rewrites=False)
         for part in (*found.items.values(), *found.bound):
             if part.binding is None:
@@ -109,7 +114,7 @@ class Comparison:
         *,
         rewrites: bool = False,
     ) -> "Comparison":
-        """That of a later state, ``now`` telling which columns its columns are in the database."""
+        """Return the comparison of a later state; ``now`` maps its columns to those of the database."""
 
         def name_of(column: Any) -> str | None:
             place = now(*_place(column))
@@ -147,7 +152,7 @@ class Comparison:
         return cls(items, [part(root, root) for root in field.bind_to], rewrites)
 
     def is_same(self, former: "Comparison") -> bool:
-        """Whether every value that opens by the one opens by the other, whatever the rows hold."""
+        """Whether every value that opens by one of the two opens by the other, whatever the rows hold."""
         if self.items.keys() != former.items.keys() or len(self.bound) != len(former.bound):
             return False
         pairs = [(part, former.items[name]) for name, part in self.items.items()]
@@ -177,12 +182,12 @@ class Comparison:
 
 
 def differing_rows(present: Present, using: str, first: Comparison, later: Sequence[Comparison]) -> int:
-    """The rows whose value opens by the first comparison, and does not by one of those that follow."""
+    """Count the rows whose value opens by the first comparison, and not by one of those that follow."""
     # SQLite keeps what is longer; the others refuse it, or cut it.
     is_cut = connections[using].vendor != "sqlite"
     rows = 0
     for stored, row in _rows(present, using, [first, *later]):
-        # What does not open now is not lost.
+        # A value that does not open now is not lost by the change.
         if not first.differing(stored, first.texts(row, is_cut=False), first):
             bound = first.bound_texts(row, is_cut=False)
             rows += not all(_opens(stored, row, bound, [first, *later], is_cut=is_cut))
@@ -208,7 +213,7 @@ def _opens(
 def _rows(
     present: Present, using: str, comparisons: Sequence[Comparison]
 ) -> Iterator[tuple[Mapping[str, str | None], Mapping[str, str | None]]]:
-    """For each row that holds a value: the columns that its companion has, and those that the row has."""
+    """Yield, for each row that holds a value, the columns that its companion has and those that the row has."""
     field = present.field
     parts = [part for each in comparisons for part in (*each.items.values(), *each.bound)]
     names = list(dict.fromkeys(part.present for part in parts if part.present is not None))
@@ -224,7 +229,7 @@ def _rows(
         try:
             stored = companion_format.decode(as_text(keys) or "").row
         except EnvelopeError:
-            continue  # It does not open now.
+            continue  # The value does not open now.
         yield stored, dict(zip(names, columns, strict=True))
 
 
@@ -233,7 +238,7 @@ def _place(column: "Field[Any, Any]") -> Column:
 
 
 def _end(column: Any, rest: str) -> Any:
-    """The column that the rest of a path leads to, or None."""
+    """Return the column that the rest of a path leads to, or None."""
     if not rest:
         return None
     *relations, last = rest.split(LOOKUP_SEP)

@@ -1,4 +1,4 @@
-"""What a migration does to the database, one operation at a time, in the direction in which it runs."""
+"""The effects of a migration on the database, one operation at a time, in the direction in which it runs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,14 +36,14 @@ class Effect:
 
 
 def unrendered(state: ProjectState) -> ProjectState:
-    """A copy that has no model classes: to change it costs little."""
+    """Return a copy of the state without model classes, which is cheap to change."""
     return ProjectState({key: model.clone() for key, model in state.models.items()}, state.real_apps)
 
 
 def effects(migration: Migration, state: ProjectState, *, backwards: bool = False) -> list[Effect]:
-    """All of a migration, in the order in which it runs. ``state`` is the one before it when it runs forwards."""
+    """Return all effects of a migration in the order in which it runs. Forwards, ``state`` is the one before it."""
     found: list[Effect] = []
-    state = unrendered(state)  # The caller goes on to change the one that was given.
+    state = unrendered(state)  # The caller goes on to change the state that it passed.
     for operation in migration.operations:
         after = _advanced(state, migration.app_label, operation)
         found += _of_operation(f"{migration.app_label}.{migration.name}", migration.app_label, operation, state, after)
@@ -63,7 +63,7 @@ def _of_operation(
         yield Effect(migration, app_label, operation, before, after, backwards=False)
         return
     for inner in operation.database_operations:
-        # As the operation does it: what changes the database goes on from its own states.
+        # As the operation itself does: what changes the database goes on from its own states.
         reached = _advanced(before, app_label, inner)
         yield from _of_operation(migration, app_label, inner, before, reached)
         before = reached
@@ -76,7 +76,7 @@ def _advanced(state: ProjectState, app_label: str, operation: Operation) -> Proj
 
 
 def table_of(app_label: str, model: ModelState) -> str:
-    """The name of a model's table, as ``Model._meta.db_table`` would have it."""
+    """Return the name of a model's table, as ``Model._meta.db_table`` would have it."""
     table = model.options.get("db_table") or truncate_name(
         f"{app_label}_{model.name_lower}", connection.ops.max_name_length()
     )
@@ -84,5 +84,5 @@ def table_of(app_label: str, model: ModelState) -> str:
 
 
 def column_of(name: str, field: Any) -> str:
-    """The name of a field's column; in a state, fields do not know theirs."""
+    """Return the name of a field's column. In a state, fields do not know theirs."""
     return str(field.db_column or (f"{name}_id" if isinstance(field, ForeignKey) else name))

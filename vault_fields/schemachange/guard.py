@@ -1,10 +1,11 @@
 """
-Refuses migrations that would leave encrypted values without what opens them, or in rows in which they do not open.
+The guard refuses migrations that would leave encrypted values without what opens them, or in rows where they do not
+open.
 
-``MigrationExecutor.migrate`` is wrapped, which all that migrates a database goes through. It knows the whole plan, so
-the refusal comes before anything is changed, also on databases that cannot take changes of the schema back. And the
-operations that can do harm are wrapped, for what a plan cannot tell: how many rows are still encrypted when they are
-about to run. ``sqlmigrate`` and ``--fake`` change no column, and are not asked.
+It wraps ``MigrationExecutor.migrate``, through which every migration of a database goes. That method knows the whole
+plan, so the refusal comes before anything is changed, also on databases that cannot roll back changes of the schema.
+The guard also wraps the operations that can do harm, for what a plan cannot tell: how many rows are still encrypted
+when they are about to run. ``sqlmigrate`` and ``--fake`` change no column, and are not checked.
 """
 
 import functools
@@ -46,7 +47,7 @@ __all__ = ["install_guard"]
 
 _MARK = "_vault_fields_guard"
 
-# What the plan that is running takes away on purpose, with the values: the ``id()`` of an operation, and a field.
+# Losses that the running plan causes on purpose, together with the values: the ``id()`` of an operation, and a field.
 _on_purpose: ContextVar[frozenset[tuple[int, str]]] = ContextVar("vault_fields_on_purpose", default=frozenset())
 
 
@@ -84,7 +85,7 @@ def _migrate(
 
 @contextmanager
 def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
-    """Refuse the plan, or let it take away what it takes away on purpose."""
+    """Refuse the plan, or allow its losses on purpose while it runs."""
     if not _concerns_us(plan, state):
         yield
         return
@@ -101,7 +102,7 @@ def _judged(executor: Any, plan: Any, state: Any) -> Iterator[None]:
 
 @contextmanager
 def _answered(outcome: str) -> Iterator[None]:
-    """No answer of the database is none that says that there are no such rows."""
+    """Refuse the migration if the database cannot answer: that does not mean that there are no such rows."""
     try:
         yield
     except DatabaseError as error:
@@ -144,7 +145,7 @@ def _require_sound(
 
 
 def _concerns_us(plan: Any, state: Any) -> bool:
-    """Whether something is encrypted, or the plan makes columns of tables that are there encrypted ones."""
+    """Whether something is encrypted, or the plan turns columns of existing tables into encrypted ones."""
     if any(
         isinstance(field, (CompanionField, EncryptedField))
         for model in state.models.values()
@@ -193,7 +194,7 @@ def _change_database(
 def _change_state(
     original: Callable[..., Any], self: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any
 ) -> Any:
-    """Afterwards, since what it does to the database may decrypt first; that is judged by itself."""
+    """Check after the state has changed. The database part may decrypt first, and is checked by itself."""
     result = original(self, app_label, schema_editor, from_state, to_state)
     if not schema_editor.collect_sql:
         with _answered(f'"{self.describe()}" does not count'):
@@ -202,7 +203,7 @@ def _change_state(
 
 
 def _makes_plain(effect: Effect) -> bool:
-    """Whether it does to a field what `_require_no_loss` does not ask about where Django does not manage the table."""
+    """Whether it makes a field plain in a way that `_require_no_loss` misses, as in a table Django does not manage."""
     operation: Any = effect.operation
     if not isinstance(operation, AlterField) or (id(operation), operation.name) in _on_purpose.get():
         return False
@@ -235,21 +236,21 @@ def _require_no_respelling(effect: Effect, connection: Any) -> None:
 
 
 def _differing_rows(found: Respelling, connection: Any) -> int:
-    # A state may have columns that the database has not, as after --fake.
+    # A state may have columns that the database does not have, as after --fake.
     if not all(has_column(connection, table, column) for table, column in found.columns):
         return 0
     return differing_rows(found.present, connection.alias, found.first, found.later)
 
 
 def _rows_with_keys(connection: Any, table: str, column: str, companion: str) -> int:
-    """The rows with an encrypted value; none where there is no companion, since these are open to nobody."""
+    """Count the rows with an encrypted value; none where there is no companion, since nobody can open these."""
     if not has_column(connection, table, column) or not has_column(connection, table, companion):
         return 0
     return encrypted_rows(connection, table, column, companion)
 
 
 def _encrypted_rows(connection: Any, table: str, column: str, companion: str | None, keys: str | None) -> int:
-    """The rows with an encrypted value, without those whose keys are in the companion that it has afterwards."""
+    """Count the rows with an encrypted value, except those whose keys are in the companion that it has afterwards."""
     if not has_column(connection, table, column):
         return 0
     is_there = companion is not None and has_column(connection, table, companion)
@@ -259,7 +260,7 @@ def _encrypted_rows(connection: Any, table: str, column: str, companion: str | N
 
 
 def _require_room(loss: Loss, connection: Any) -> None:
-    """Refuse a narrower column than the values need: some databases would cut them, without a word."""
+    """Refuse a column that is narrower than the values need: some databases would cut them silently."""
     later = loss.effect.model_after(loss.model.name).fields[loss.field]
     length = getattr(later, "max_length", None)
     if length is None or later.get_internal_type() == "TextField":

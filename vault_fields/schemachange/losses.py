@@ -1,4 +1,4 @@
-"""Which operations take from encrypted values what opens them, told from the states of the models alone."""
+"""The operations that take from encrypted values what opens them, derived from the states of the models alone."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -25,11 +25,11 @@ class Loss:
     table: str
     column: str
     companion: str
-    # What the operation does to the field, for messages.
+    # The effect of the operation on the field, for messages.
     deed: str
-    # What does it without a loss.
+    # The operation that has the same effect without a loss.
     remedy: str
-    # The column where the keys are looked for afterwards, if that is another: values whose keys it has are not lost.
+    # The column with the keys afterwards, if it is another one. Values whose keys it already has are not lost.
     keys: str | None = None
 
     @property
@@ -38,7 +38,7 @@ class Loss:
 
     @property
     def is_still_encrypted(self) -> bool:
-        """Whether the field goes on being encrypted, and looks for its keys in another column than it has them in."""
+        """Whether the field stays encrypted, and looks for its keys in another column than the one that has them."""
         later = self.effect.model_after(self.model.name).fields[self.field]
         if not isinstance(later, EncryptedField):
             return False
@@ -52,7 +52,8 @@ class Loss:
 
 def losses(effect: Effect) -> Iterator[Loss]:
     """
-    What an operation would take away. Nothing where a field is removed with its values, or its model: on purpose.
+    Yield the losses an operation would cause. A field removed with its values, or its model, is removed on purpose: no
+    loss.
     """
     operation = effect.operation
     if not isinstance(operation, (AddField, AlterField, RemoveField)):
@@ -70,7 +71,7 @@ def losses(effect: Effect) -> Iterator[Loss]:
 
 
 def companion_name(name: str, field: EncryptedField) -> str:
-    """The companion of a field in a state, where fields do not know their names."""
+    """Return the companion of a field in a state, where fields do not know their names."""
     return field.keys_field or f"{name}_keys"
 
 
@@ -94,7 +95,7 @@ def _of_field(
 
 
 def _of_other_fields(effect: Effect, before: ModelState, companion: str) -> Iterator[Loss]:
-    """Fields that were renamed without their companion, and have their keys in it still."""
+    """Yield losses of fields that were renamed without their companion, and still have their keys in it."""
     for name, field in before.fields.items():
         if not isinstance(field, EncryptedField) or (keys := companion_name(name, field)) == companion:
             continue
@@ -105,7 +106,7 @@ def _of_other_fields(effect: Effect, before: ModelState, companion: str) -> Iter
 
 
 def _of_plain_columns(effect: Effect, before: ModelState, after: ModelState, companion: str) -> Iterator[Loss]:
-    """Columns that are plain by now, but may hold what was encrypted before."""
+    """Yield losses of columns that are plain by now, but may hold values encrypted before."""
     for name, field in after.fields.items():
         if isinstance(field, (CharField, JSONField, TextField)) and not isinstance(
             field, (CompanionField, EncryptedField)

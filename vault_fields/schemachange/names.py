@@ -1,4 +1,4 @@
-"""Follows the names of tables and columns through a plan, back to what the database has now."""
+"""Names of tables and columns, followed through a plan and back to those that the database has now."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -17,7 +17,7 @@ Place = tuple[str, str, str]
 
 
 def place_after(operation: Any, app_label: str, place: Place) -> Place | None:
-    """Where a field is after an operation on the models; None if it is gone."""
+    """Return the place of a field after an operation on the models; None if it is gone."""
     app, model, field = place
     if app != app_label:
         return place
@@ -33,7 +33,9 @@ def place_after(operation: Any, app_label: str, place: Place) -> Place | None:
 
 
 class Names:
-    """Which column of the database, as it is now, a column of a later state is. None for one that is yet to be made."""
+    """
+    A map from columns of a later state to columns of the database as it is now; None for one that does not exist yet.
+    """
 
     def __init__(self) -> None:
         self._tables: dict[str, str | None] = {}
@@ -46,12 +48,12 @@ class Names:
         return None if present is None else (present, column)
 
     def named(self, table: str, column: str | None) -> str | None:
-        """The name alone."""
+        """Return only the name of the column that the database has now."""
         found = None if column is None else self.now(table, column)
         return None if found is None else found[1]
 
     def follow(self, effect: Effect) -> None:
-        """Go on to the names that there are after an operation."""
+        """Go on to the names that exist after an operation."""
         for key, later_key in self._same_models(effect):
             before, after = effect.before.models.get(key), effect.after.models.get(later_key)
             if after is None:

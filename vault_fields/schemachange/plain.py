@@ -1,7 +1,8 @@
 """
-Encrypted columns that a later state of the models has as plain ones, whatever made them so.
+Encrypted columns that are plain in a later state of the models, whatever made them so.
 
-No operation has to change them in the database: the state alone may, or a model that Django does not manage meanwhile.
+No operation has to change them in the database. The state alone may change, or a model that Django does not manage in
+between.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +17,7 @@ from vault_fields.schemachange.plan import decrypted_column, is_foreign, is_in
 
 __all__ = ["made_plain", "made_plain_by_plan"]
 
-# The label that it has then, and the table, the column and the companion as the database has them now.
+# The later label, and the table, the column and the companion as the database has them now.
 _Found = tuple[str, str, str, str]
 
 
@@ -26,7 +27,10 @@ def made_plain(
     alias: str,
     now: Callable[[str, str], Column | None] = lambda *column: column,
 ) -> Iterator[_Found]:
-    """The columns that a field of the state ``before`` encrypts and one of the later state has, and none encrypts."""
+    """
+    Yield the columns that a field of the state ``before`` encrypts, that the later state has, and that none there
+    encrypts.
+    """
     encrypted: dict[Column, str] = {}
     for (app_label, _), model in before.models.items():
         for name, field in model.fields.items():
@@ -54,7 +58,7 @@ def made_plain(
 def made_plain_by_plan(
     before: ProjectState, migrations: Sequence[Sequence[Effect]], afterwards: Callable[[], ProjectState], alias: str
 ) -> Iterator[_Found]:
-    """The same of a whole plan, without those that an operation decrypts, or may decrypt, on the way."""
+    """Yield the same for a whole plan, except columns that an operation decrypts, or may decrypt, on the way."""
     names = Names()
     decrypted: set[Column | None] = set()
     touched: set[str] = set()

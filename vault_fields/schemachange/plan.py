@@ -1,4 +1,4 @@
-"""Looks at all that a run of ``migrate`` is about to do, before it does anything."""
+"""The plan: everything that a run of ``migrate`` is about to do, examined before it does anything."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -36,7 +36,7 @@ __all__ = [
     "unsettled_losses",
 ]
 
-# The operations of Django's that do to the tables what their states say, and nothing else.
+# Django's operations that do to the tables what their states say, and nothing else.
 _OF_THE_SCHEMA = (
     ops.AddConstraint,
     ops.AddField,
@@ -60,12 +60,12 @@ _OF_THE_SCHEMA = (
 )
 
 
-# What they write opens with the companion that is there.
+# The values that they write open with the companion that is there.
 _OF_VALUES = (JSONToText, RekeyField, TextToJSON)
 
 
 def planned_effects(executor: Any, plan: Sequence[tuple[Migration, bool]], state: ProjectState) -> list[list[Effect]]:
-    """What each migration of a plan does, in the order in which they run. ``state`` is the present one."""
+    """Return the effects of each migration of a plan in the order in which they run. ``state`` is the present one."""
     wanted = [migration for migration, _ in plan]
     full_plan = [
         migration for migration, _ in executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
@@ -78,7 +78,7 @@ def planned_effects(executor: Any, plan: Sequence[tuple[Migration, bool]], state
                 found[migration] = effects(migration, state)
                 migration.mutate_state(state, preserve=False)
         return list(found.values())
-    # As Django does it: a migration is undone from the state that there was before it.
+    # As Django does: a migration is undone from the state that there was before it.
     applied = {executor.loader.graph.nodes.get(key) for key in executor.loader.applied_migrations}
     state = ProjectState(real_apps=executor.loader.unmigrated_apps)
     for migration in full_plan:
@@ -90,7 +90,7 @@ def planned_effects(executor: Any, plan: Sequence[tuple[Migration, bool]], state
 
 
 def state_afterwards(executor: Any, plan: Sequence[tuple[Migration, bool]], state: ProjectState) -> ProjectState:
-    """The state that a plan leads to from ``state``, the present one; without model classes."""
+    """Return the state that a plan leads to from ``state``, the present one; without model classes."""
     wanted = {migration for migration, _ in plan}
     full_plan = executor.migration_plan(executor.loader.graph.leaf_nodes(), clean_start=True)
     if plan[0][1]:
@@ -108,11 +108,11 @@ def unsettled_losses(
     migrations: Sequence[Sequence[Effect]], alias: str
 ) -> Iterator[tuple[Loss, str, str, str | None, str | None]]:
     """
-    The losses that nothing in the plan settles: each with its table, its column, its companion, and the one that it has
-    afterwards, as the database has them now.
+    Yield the losses that nothing in the plan makes good: each with its table, column and companion, and the companion
+    it has afterwards, all as the database names them now.
 
-    What an operation of somebody else's does to the rows of its app is not known here. What follows it in the app is
-    judged when it is about to run.
+    The effect of a foreign operation on the rows of its app is unknown here. Operations that follow it in the app are
+    checked when they are about to run.
     """
     names = Names()
     settled: set[Column | None] = {None}
@@ -148,13 +148,13 @@ def _place(loss: Loss) -> tuple[str, str, str]:
 
 
 def _keys_field(loss: Loss) -> str:
-    """The name of the companion that a field has afterwards."""
+    """Return the name of the companion that a field has afterwards."""
     field = loss.effect.model_after(loss.model.name).fields[loss.field]
     return companion_name(loss.field, field) if isinstance(field, EncryptedField) else ""
 
 
 def _moved(effect: Effect) -> set[tuple[str, str, str, str]]:
-    """The fields that a ``MoveToCompanion`` moves, with the names of their companions afterwards."""
+    """Return the fields that a ``MoveToCompanion`` moves, with the names of their companions afterwards."""
     operation: Any = effect.operation
     key = (effect.app_label, operation.model_name.lower())
     if not effect.backwards:
@@ -165,10 +165,10 @@ def _moved(effect: Effect) -> set[tuple[str, str, str, str]]:
 
 def exchanged_companions(migrations: Sequence[Sequence[Effect]]) -> Iterator[tuple[str, str, str, str, str | None]]:
     """
-    Fields that have, after the plan, another column for their companion than they have now: the label, and the table,
-    the column, the companion and that other one as the database has them now. None for one that is yet to be made.
+    Yield the fields whose companion is another column after the plan than now: the label, the table, the column, the
+    companion and the other companion, as the database names them now; None for one that does not exist yet.
 
-    Companions look alike, so that of several that are renamed one can be taken for another.
+    Companions look alike: if several are renamed, one can be taken for another.
     """
     steps = [effect for migration in migrations for effect in migration]
     if not steps:
@@ -181,7 +181,7 @@ def exchanged_companions(migrations: Sequence[Sequence[Effect]]) -> Iterator[tup
         if isinstance(field, EncryptedField) and (keys := companion_name(name, field)) in model.fields
     }
     dealt_with: set[str] = set()
-    # What was so already when an operation of somebody else's came, which may deal with what follows.
+    # Exchanges that existed before a foreign operation, which may deal with what follows.
     found_before: dict[str, set[Column | None]] = {}
     decrypted: set[Column | None] = {None}
     for effect in steps:
@@ -202,7 +202,10 @@ def exchanged_companions(migrations: Sequence[Sequence[Effect]]) -> Iterator[tup
 def _other_companions(
     state: ProjectState, app_label: str, present: Mapping[Column, str], names: Names
 ) -> Iterator[tuple[str, Column, str | None]]:
-    """The fields of an app that have another column for their companion than ``present`` says: which both are now."""
+    """
+    Yield the fields of an app whose companion is another column than ``present`` says, with both columns' present
+    names.
+    """
     for (label, _), model in state.models.items():
         for name, field in model.fields.items():
             if label != app_label or not isinstance(field, EncryptedField):
@@ -216,8 +219,8 @@ def _other_companions(
 
 def encrypted_columns(migrations: Sequence[Sequence[Effect]], alias: str) -> Iterator[tuple[str, Any, Any, str, str]]:
     """
-    Columns of the database that become encrypted ones: the label, the field before and after it, and the table and the
-    column as the database has them now.
+    Yield the columns of the database that become encrypted: the label, the field before and after, and the table and
+    the column as the database names them now.
     """
     names = Names()
     touched: set[str] = set()
@@ -240,7 +243,7 @@ def encrypted_columns(migrations: Sequence[Sequence[Effect]], alias: str) -> Ite
 
 
 def is_foreign(effect: Effect) -> bool:
-    """Whether nobody knows what an operation does to the rows."""
+    """Whether an operation is foreign: its effect on the rows is unknown."""
     operation: Any = effect.operation
     if isinstance(operation, (*_OF_THE_SCHEMA, *_OF_VALUES, DecryptField, EncryptField, MoveToCompanion)):
         return False
@@ -258,7 +261,7 @@ def _is_of_django(operation: Operation) -> bool:
 
 
 def decrypted_column(effect: Effect) -> Column | None:
-    """The column that is plain after an operation, if it makes one plain."""
+    """Return the column that an operation makes plain, if it makes one plain."""
     operation: Any = effect.operation
     if not isinstance(operation, EncryptField if effect.backwards else DecryptField):
         return None
@@ -283,7 +286,9 @@ def is_in(app_label: str, model: ModelState, alias: str, *, is_managed: bool = T
 
 
 def losses_on_purpose(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple[int, str]]:
-    """Those that somebody wants or that the plan makes good, by the ``id()`` of the operation and the field's name."""
+    """
+    Return the losses that are intended or that the plan makes good: ``id()`` of the operation, and the field's name.
+    """
     found: set[tuple[int, str]] = set()
     for number, migration in enumerate(migrations):
         for position, effect in enumerate(migration):
@@ -298,7 +303,7 @@ def losses_on_purpose(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple
 
 
 def _is_renamed(loss: Loss, following: Sequence[Effect]) -> bool:
-    """Whether the companion that the values have gets the name under which they look for it."""
+    """Whether the companion with the keys of the values gets the name under which they look for it."""
     former = loss.model.fields[loss.field]
     if not isinstance(former, EncryptedField):
         return False
@@ -316,7 +321,9 @@ def _is_renamed(loss: Loss, following: Sequence[Effect]) -> bool:
 
 
 def _is_moved_back(loss: Loss, following: Sequence[Effect]) -> bool:
-    """Whether the values follow the declaration: undone, ``MoveToCompanion`` comes after what it went before."""
+    """
+    Whether the values follow the declaration. Reversed, ``MoveToCompanion`` runs after the operations it precedes.
+    """
     return loss.keys is not None and any(
         effect.backwards
         and isinstance(effect.operation, MoveToCompanion)

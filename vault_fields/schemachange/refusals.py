@@ -1,4 +1,4 @@
-"""What a refused migration says: the field, how many rows, and the lines to write."""
+"""The text of a refused migration: the field, the number of rows, and the lines to write."""
 
 from vault_fields.schemachange.losses import Loss
 from vault_fields.schemachange.respelling import Respelling

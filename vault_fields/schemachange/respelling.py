@@ -1,4 +1,4 @@
-"""Follows the columns that values depend on through a plan: which values would not open in their rows afterwards."""
+"""The columns on which values depend, followed through a plan: which values would not open in their rows afterwards?"""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -30,7 +30,7 @@ _Known = tuple[str, str, str]
 
 @dataclass(frozen=True, slots=True)
 class Respelling:
-    """An encrypted field, and what its values are compared by before and after operations that may change it."""
+    """An encrypted field, and the comparisons of its values before and after operations that may change them."""
 
     present: Present
     first: Comparison
@@ -47,7 +47,7 @@ class Respelling:
 
     @property
     def columns(self) -> set[Column]:
-        """All that the database is asked about."""
+        """All columns that are read from the database."""
         field = self.present.field
         companion: Any = field.model._meta.get_field(field.companion_name)
         bound = [binding.field for binding in self.first.bindings]
@@ -59,7 +59,7 @@ class Respelling:
 
     @property
     def cause(self) -> Effect:
-        """The operation that does it; the first of those that may, if it cannot be told."""
+        """The operation that causes it; the first of those that may, if that cannot be told."""
         known = self.known | {(self.present.field.model._meta.app_label, *_names_of(self.present.field))}
         for effect in self.causes:
             operation: Any = effect.operation
@@ -79,7 +79,7 @@ class Respelling:
 
     @property
     def apps(self) -> set[str]:
-        """Those whose operations may deal with the values, or with the columns."""
+        """The apps whose operations may deal with the values, or with the columns."""
         return {self.present.field.model._meta.app_label, *(app_label for app_label, _, _ in self.known)}
 
     def compared(self, field: Encrypted, now: _Now, *, rewrites: bool = False) -> "Respelling":
@@ -88,7 +88,7 @@ class Respelling:
 
 
 def may_respell(effect: Effect) -> bool:
-    """Whether an operation may change what rows are compared by, of whatever model. Told cheaply: most do not."""
+    """Whether an operation may change what rows are compared by, of any model. A cheap test: most operations do not."""
     operation = effect.operation
     if isinstance(operation, ops.RemoveField):
         before = effect.model_before(operation.model_name).fields.get(operation.name)
@@ -110,9 +110,9 @@ def may_respell(effect: Effect) -> bool:
 
 def left_to_others(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple[int, str]]:
     """
-    The operations, by their ``id()``, whose migration goes on with one of somebody else's.
+    Return the operations, by ``id()``, that a foreign operation follows in the same migration.
 
-    It may fill the columns that a declaration comes to name. The text that a column had before is gone by then.
+    It may fill the columns that a declaration comes to name. By then, the former text of a column is gone.
     """
     found: set[tuple[int, str]] = set()
     for migration in migrations:
@@ -125,7 +125,7 @@ def left_to_others(migrations: Sequence[Sequence[Effect]]) -> frozenset[tuple[in
 
 
 def _is_declaration(effect: Effect) -> bool:
-    """Whether it changes what the values of a field are compared by, and no column."""
+    """Whether an operation changes what the values of a field are compared by, and no column."""
     operation = effect.operation
     if not isinstance(operation, ops.AlterField):
         return False
@@ -133,9 +133,9 @@ def _is_declaration(effect: Effect) -> bool:
 
 
 def respelled_by(effect: Effect, alias: str) -> Iterator[Respelling]:
-    """The fields whose values one operation, which is about to run, may keep from opening."""
+    """Yield the fields whose values may not open after one operation that is about to run."""
     if not may_respell(effect) or isinstance(effect.operation, ops.RemoveField):
-        return  # Whether what depends on a column that is removed goes too, the plan tells.
+        return  # The plan tells whether dependents of the removed column go too.
 
     def now(table: str, column: str) -> Column:
         return table, column
@@ -152,10 +152,10 @@ def respelled_by_plan(
     before: ProjectState, migrations: Sequence[Sequence[Effect]], afterwards: Callable[[], ProjectState], alias: str
 ) -> list[Respelling]:
     """
-    The same of a whole plan, up to where something else deals with the values.
+    Return the same for a whole plan, up to where something else deals with the values.
 
-    That is where they are decrypted, or where an operation of somebody else's may do to the rows whatever they need for
-    what follows. What was changed before it is compared there.
+    That is where they are decrypted, or where a foreign operation may do to the rows whatever they need for what
+    follows. Earlier changes are compared at that point.
     """
     steps = [effect for migration in migrations for effect in migration]
     if not any(map(may_respell, steps)):
@@ -191,15 +191,15 @@ def respelled_by_plan(
 
 
 def _present(state: ProjectState, alias: str) -> dict[Column, Respelling]:
-    """All that is encrypted, by table and column."""
+    """Return all encrypted fields, by table and column."""
     found: dict[Column, Respelling] = {}
     for model in state.apps.get_models():
         for field in encrypted_fields(model):
             known = state.models.get((model._meta.app_label, str(model._meta.model_name)))
             if known is None or not is_in(model._meta.app_label, known, alias):
-                continue  # No migration makes it, or not in this database.
+                continue  # No migration creates it, or none in this database.
             present = Present.of(field)
-            with suppress(FieldDoesNotExist):  # A declaration that names what is not there opens nothing.
+            with suppress(FieldDoesNotExist):  # A declaration that names a missing column opens nothing.
                 found[_place(field)] = Respelling(present, Comparison.of(field, present))
     return found
 
@@ -207,7 +207,7 @@ def _present(state: ProjectState, alias: str) -> dict[Column, Respelling]:
 def _compared(
     followed: Mapping[Column, Respelling], state: ProjectState, now: _Now, *, rewrites: bool = False
 ) -> dict[Column, Respelling]:
-    """Compare them as a later state has them, without those that are gone, or plain."""
+    """Compare the fields as a later state has them, without those that are gone or plain."""
     found: dict[Column, Respelling] = {}
     for key, each in followed.items():
         if each.causes and (field := _field_now(state, now, key)) is not None:
@@ -222,7 +222,7 @@ def _altered(effect: Effect) -> Column:
 
 
 def _has_columns(state: ProjectState, now: _Now, found: Respelling) -> bool:
-    """Whether a state has what the values were compared by at first, which other columns can be filled from."""
+    """Whether a state still has the columns by which values were first compared: others can be filled from these."""
     present = {
         now(table_of(app_label, model), column_of(name, field))
         for (app_label, _), model in state.models.items()
@@ -232,7 +232,7 @@ def _has_columns(state: ProjectState, now: _Now, found: Respelling) -> bool:
 
 
 def _rekeyed(followed: Mapping[Column, Respelling], effect: Effect, now: _Now) -> dict[Column, Respelling]:
-    """Those that a ``RekeyField`` brings up to date: all that share the companion."""
+    """Return the fields that a ``RekeyField`` brings up to date: all that share the companion."""
     operation: Any = effect.operation
     model = effect.before.apps.get_model(effect.app_label, operation.model_name)
     fields = encrypted_fields(model)
@@ -242,7 +242,7 @@ def _rekeyed(followed: Mapping[Column, Respelling], effect: Effect, now: _Now) -
 
 
 def _field_now(state: ProjectState, now: _Now, key: Column) -> Encrypted | None:
-    """The encrypted field of a state whose column is this one in the database."""
+    """Return the encrypted field of a state whose column is this one in the database."""
     for model in state.apps.get_models():
         for field in encrypted_fields(model):
             if now(*_place(field)) == key:
@@ -259,7 +259,7 @@ def _names_of(field: Any) -> tuple[str, str]:
 
 
 def _chain(column: Any) -> Iterator[Any]:
-    """A column, and those whose values it has if it is a foreign key."""
+    """Yield a column and, if it is a foreign key, the columns whose values it has."""
     yield column
     while isinstance(column, ForeignKey):
         column = column.target_field

@@ -1,4 +1,4 @@
-"""Whether the text of a column, which contexts are compared by, stays what it is when the column changes its type."""
+"""The text of a column, by which contexts are compared: does it stay the same when the column changes its type?"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -19,7 +19,7 @@ _TEXTS = {"CharField", "FilePathField", "SlugField", "TextField"}
 # The digits of the longest whole number that a database has, with its sign.
 _DIGITS = 20
 
-# What of a declaration says nothing about the text of a value.
+# Options of a declaration that do not affect the text of a value.
 _NEUTRAL = {
     "auto_created",
     "blank",
@@ -61,7 +61,7 @@ def keeps_spelling(former: Any, later: Any) -> bool:
 
 
 def taken_length(column: Any) -> int | None:
-    """How many characters a column takes, if there is a limit."""
+    """Return the number of characters that a column takes; None without a limit."""
     if not isinstance(column, CharField):
         return None
     length: int | None = column.max_length
@@ -86,8 +86,9 @@ def _options(column: Any) -> Any:
 
 def columns_of_contexts(state: ProjectState) -> Iterator[tuple[tuple[Place, str], Any]]:
     """
-    The columns that encrypted values depend on, by the field and the name under which it has the column: each as the
-    one whose values it has, which for a foreign key is that of its target. Told without making model classes.
+    Yield the columns on which encrypted values depend, by the field and its name for the column.
+
+    Each is the column that has the values itself: for a foreign key, that of its target. No model classes are made.
     """
     for key, model in state.models.items():
         for name, field in model.fields.items():

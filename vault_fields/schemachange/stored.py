@@ -1,4 +1,4 @@
-"""How many rows of a column hold encrypted values, or more text than another type of column takes."""
+"""Counts of rows of a column that hold encrypted values, or more text than another type of column takes."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ __all__ = ["encrypted_rows", "has_values", "longer_rows", "rows_without_keys"]
 
 def encrypted_rows(connection: Any, table: str, column: str, companion: str | None) -> int:
     """
-    The rows whose value begins as an envelope does, or as one that was written back as a JSON string.
+    Count the rows whose value begins as an envelope does, or as an envelope that was written back as a JSON string.
 
     Without a companion it cannot be opened anyway: it may be a text that a user typed like this.
     """
@@ -20,9 +20,9 @@ def encrypted_rows(connection: Any, table: str, column: str, companion: str | No
 
 def rows_without_keys(connection: Any, table: str, column: str, companion: str | None, keys: str) -> int:
     """
-    Those of them whose value names another data key than the companion in the column ``keys``, if that has any.
+    Count those of them whose value names another data key than the companion in the column ``keys``, if that has any.
 
-    With a companion, only those that it opens: nothing is taken from the others.
+    With a companion, count only those that it opens: the others lose nothing.
     """
     quote, text = connection.ops.quote_name, _text(connection, column)
     rows = 0
@@ -73,7 +73,7 @@ def _is_encrypted(connection: Any, column: str, companion: str | None) -> str:
 
 
 def longer_rows(connection: Any, table: str, column: str, length: int) -> int:
-    """The rows whose text has more characters than ``length``."""
+    """Count the rows whose text has more characters than ``length``."""
     function = "LENGTH" if connection.vendor == "sqlite" else "CHAR_LENGTH"
     return _count(connection, table, f"{function}({_text(connection, column)}) > %s", [length])
 
