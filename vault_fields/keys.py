@@ -1,6 +1,5 @@
 """Key contexts and data keys: the two values that everything else passes around."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
@@ -9,6 +8,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.runtime.frames import forgetful, forgetful_class
+from vault_fields.text.encoding import compact_json
 
 __all__ = ["DATA_KEY_BYTES", "MAX_ITEMS", "MAX_NAME_LENGTH", "MAX_VALUE_LENGTH", "DataKey", "KeyContext"]
 
@@ -47,7 +47,7 @@ class KeyContext(Mapping[str, str]):
     @property
     def canonical(self) -> bytes:
         """The one byte string for these items: compact JSON in UTF-8, names in code point order."""
-        return json.dumps(self._items, ensure_ascii=False, separators=(",", ":")).encode()
+        return compact_json(self._items).encode()
 
     def __getitem__(self, name: str) -> str:
         return self._items[name]

@@ -1,6 +1,5 @@
 """The life of a customer-managed key: what each step does, and which may follow which."""
 
-import os
 import secrets
 from dataclasses import replace
 from datetime import timedelta
@@ -15,7 +14,6 @@ from vault_fields.embedded.blob import EncryptedKeys, KeyKind
 from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.provider import Binding, KeyProvider
 from vault_fields.embedded.events.event import Event
-from vault_fields.embedded.held import Held
 from vault_fields.embedded.maintenance.restore import RestoreRefused
 from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
@@ -23,6 +21,7 @@ from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.embedded.wrapper import Copies
 from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
+from vault_fields.runtime.lru import SharedLRU
 
 MANAGED, CUSTOMER = KeyKind.MANAGED, KeyKind.CUSTOMER
 
@@ -541,7 +540,7 @@ def test_of_two_who_delete_at_once_one_does(vault: LocalVault, file: dict) -> No
 
 
 def test_more_customers_than_providers_are_held_for(vault: LocalVault, file: dict, tmp_path: Path) -> None:
-    vault.service._customer_keys._providers = Held(max_entries=2)
+    vault.service._customer_keys._providers = SharedLRU(max_entries=2)
     for number in range(4):
         path = tmp_path / f"{number}.key"
         path.touch(0o600)
@@ -578,20 +577,3 @@ def test_embedded_vault_without_providers_refuses_rather_than_goes_on_with_the_m
     with pytest.raises(VaultUnavailable, match="this vault has no provider 'file'"):
         bare.create(ACME)
     bare.close()
-
-
-@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
-def test_forked_child_holds_nothing(vault: LocalVault, file: dict) -> None:
-    """What is held are connections, which a child must not share with its parent."""
-    held: Held[str, int] = Held(max_entries=2)
-    for number, name in enumerate("abc"):
-        held.put(name, number)
-    assert [held.get(name) for name in "abc"] == [None, 1, 2]
-    with held._lock:
-        child = os.fork()
-        if child == 0:
-            os._exit(0 if held.get("b") is None else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    assert [held.get(name) for name in "bc"] == [1, 2]
-    held.reset_in_child()
-    assert held.clear() == []

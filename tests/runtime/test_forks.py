@@ -45,7 +45,7 @@ def test_whoever_has_a_lock_says_what_becomes_of_it() -> None:
 
     unheard = {name for name, text in texts.items() if locks.search(text) and "vault_fields.runtime.forks" not in text}
 
-    assert unheard == {"deadline.py", "forks.py", "client/lease.py", "client/overdue.py"}
+    assert unheard == {"runtime/deadline.py", "runtime/forks.py", "client/lease.py", "client/overdue.py"}
 
 
 class Thing:

@@ -1,9 +1,9 @@
 """The settings of a provider: names and texts, all known, none of them secret."""
 
-import json
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from vault_fields.text.encoding import compact_json
 from vault_fields.text.naming import names
 
 __all__ = ["associated_data", "checked"]
@@ -28,4 +28,4 @@ def checked(
 
 def associated_data(binding: Mapping[str, str]) -> bytes:
     """The one byte string for a binding, for providers that authenticate bytes."""
-    return json.dumps(dict(sorted(binding.items())), ensure_ascii=False, separators=(",", ":")).encode()
+    return compact_json(dict(sorted(binding.items()))).encode()

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.lru import LRU
 
 __all__ = ["KeyShare"]
 
@@ -40,7 +40,7 @@ class KeyShare:
     def reset_in_child(self) -> None:
         """A key that parent and child shared would be used twice as often as it may be."""
         self._lock = threading.Lock()
-        self._entries: OrderedDict[KeyContext, _Entry] = OrderedDict()
+        self._entries: LRU[KeyContext, _Entry] = LRU(max_entries=MAX_CONTEXTS)
 
     def take(self, context: KeyContext, create: Callable[[KeyContext], DataKey]) -> DataKey:
         """A data key for one operation: one that may be used once more, or a new one."""
@@ -58,9 +58,6 @@ class KeyShare:
             if purges != self._purges:
                 return key  # Of before a purge, which is to leave nothing behind.
             self._entries[context] = _Entry(key, 1, self._clock() + self._max_age)
-            self._entries.move_to_end(context)
-            if len(self._entries) > MAX_CONTEXTS:
-                self._entries.popitem(last=False)
         return key
 
     def purge(self, context: Mapping[str, str] | None = None) -> None:

@@ -23,7 +23,6 @@ their order. No entry can be moved to another blob, and none can be taken away: 
 cut out so that the others open without it.
 """
 
-import base64
 import os
 import struct
 from collections.abc import Iterable
@@ -32,6 +31,7 @@ from enum import IntEnum
 from typing import NamedTuple, Self
 
 from vault_fields.keys import MAX_ITEMS
+from vault_fields.text.encoding import decode_base64, encode_base64
 
 __all__ = ["EncryptedKeys", "KeyKind", "KeyName", "MalformedBlob", "WrappedCopy", "id_text", "naming", "new_id"]
 
@@ -91,7 +91,7 @@ class EncryptedKeys:
         parts = [_HEADER.pack(MAGIC, self.data_key_id, len(self.copies))]
         for copy in self.copies:
             parts += _ENTRY.pack(*copy.name, len(copy.wrapped)), copy.wrapped
-        return base64.b64encode(b"".join(parts)).decode()
+        return encode_base64(b"".join(parts))
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -143,11 +143,8 @@ def naming(data_key_id: bytes, names: Iterable[KeyName]) -> bytes:
 def _from_base64(text: str) -> bytes:
     if len(text) > _MAX_TEXT:
         raise MalformedBlob
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except ValueError:
-        raise MalformedBlob from None
-    # The last character may hold bits that decoding ignores. One blob has one text.
-    if base64.b64encode(blob).decode() != text:
+    # One blob has one text.
+    blob = decode_base64(text)
+    if blob is None:
         raise MalformedBlob
     return blob

@@ -1,11 +1,11 @@
 """The three calls for data keys."""
 
-import base64
 from typing import Any
 
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.server.bodies import text_field
 from vault_fields.server.calls import Answer, Call, key_context
+from vault_fields.text.encoding import encode_base64
 
 __all__ = ["create", "decrypt", "rekey"]
 
@@ -27,7 +27,7 @@ def rekey(call: Call) -> Answer:
 
 
 def _opened(key: DataKey) -> dict[str, Any]:
-    return {"id": key.id, "data_key": base64.b64encode(key.plaintext).decode()}
+    return {"id": key.id, "data_key": encode_base64(key.plaintext)}
 
 
 def _described(key: DataKey, context: KeyContext) -> Answer:

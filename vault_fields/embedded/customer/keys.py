@@ -23,7 +23,6 @@ from vault_fields.embedded.customer.provider import (
 )
 from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
 from vault_fields.embedded.events.log import EventLog
-from vault_fields.embedded.held import Held
 from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import (
@@ -35,6 +34,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.runtime.deadline import KeySilent, NoAnswerInTime
+from vault_fields.runtime.lru import SharedLRU
 
 __all__ = ["Cmk", "CustomerKeys"]
 
@@ -151,8 +151,8 @@ class CustomerKeys:
         self._ring = ring
         self._build = providers
         self._held: _Items | None = None
-        self._providers: Held[tuple[str, str], KeyProvider] = Held(max_entries=MAX_PROVIDERS)
-        self._circuits: Held[bytes, Circuit] = Held(max_entries=MAX_PROVIDERS)
+        self._providers: SharedLRU[tuple[str, str], KeyProvider] = SharedLRU(max_entries=MAX_PROVIDERS)
+        self._circuits: SharedLRU[bytes, Circuit] = SharedLRU(max_entries=MAX_PROVIDERS)
 
     @property
     def vault_id(self) -> str:
@@ -255,16 +255,5 @@ class CustomerKeys:
         return provider
 
     def _inner_key(self, record: CmkRecord) -> WrappingKey:
-        store = self._ring.store
-        root_key = self._ring.unlock().by_id.get(record.root_key_id)
-        if root_key is not None:
-            associated = record.associated_data(self.vault_id)
-            try:
-                return WrappingKey(root_key.wrapping.unwrap(record.wrapped, associated))
-            except InvalidTag:
-                # Told below, in one way for all causes.
-                pass
-        raise VaultUnavailable(
-            f"The keystore {store.location} is damaged or was tampered with: the customer-managed key for the context "
-            f"item {record.item_name!r} does not open. Restore it from a backup."
-        )
+        associated, location = record.associated_data(self.vault_id), self._ring.store.location
+        return WrappingKey(self._ring.unlock().unwrap(record, associated, location))

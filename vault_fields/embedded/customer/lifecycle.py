@@ -1,6 +1,5 @@
 """What can be done to customer-managed keys besides using them: configure, verify, activate, disable and delete."""
 
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -12,6 +11,7 @@ from vault_fields.embedded.events.event import Event
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.runtime.frames import forgetful_class
+from vault_fields.text.encoding import compact_json
 
 __all__ = ["Byok", "CustomerKey"]
 
@@ -71,7 +71,7 @@ class Byok:
         """
         KeyContext({name: value})
         self._keys.build(provider, settings).close()
-        text = json.dumps(dict(sorted(settings.items())), ensure_ascii=False, separators=(",", ":"))
+        text = compact_json(dict(sorted(settings.items())))
         record = self._keys.add(self._environment, name, value, provider, text, CONFIGURED)
         if record is None:
             present = self._keys.store.of_item(self._environment, name, value)

@@ -41,6 +41,11 @@ class CmkRecord:
     root_key_id: str
     wrapped: bytes = field(repr=False)
 
+    @property
+    def description(self) -> str:
+        """The name of the key in messages."""
+        return f"the customer-managed key for the context item {self.item_name!r}"
+
     def parsed_settings(self) -> Mapping[str, str]:
         parsed: Mapping[str, str] = json.loads(self.settings)
         return parsed

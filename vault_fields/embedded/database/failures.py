@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.embedded.database.columns import Malformed
 from vault_fields.exceptions import VaultRefused, VaultUnavailable
 
-__all__ = ["from_os", "from_sqlite", "raise_as_ours"]
+__all__ = ["damaged", "from_os", "from_sqlite", "raise_as_ours"]
 
 _READ_ONLY = "is read-only for this process. Give it write access to the file and to its directory."
 _FULL = "is on a full disk; nothing was written. Free some space."
@@ -39,6 +39,11 @@ _OS_SETTING = {
     errno.ENOTDIR: _NO_DIRECTORY,
     errno.EISDIR: "is a directory. The path must name a file.",
 }
+
+
+def damaged(location: str, problem: str, kind: type[VaultUnavailable] = VaultUnavailable) -> VaultUnavailable:
+    """Return the error about a keystore in which one thing contradicts another, whoever changed it."""
+    return kind(f"The keystore {location} is damaged or was tampered with: {problem}. Restore it from a backup.")
 
 
 def raise_as_ours(error: BaseException, path: Path) -> None:

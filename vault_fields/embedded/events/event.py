@@ -1,6 +1,5 @@
 """Events: what happened in a Vault and who did it, in the words of the WorkOS Vault's events."""
 
-import json
 import secrets
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
@@ -9,6 +8,8 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal, Self
+
+from vault_fields.text.encoding import compact_json
 
 __all__ = ["IN_PROCESS", "PAYLOADS", "Actor", "Event", "acting_as", "current_actor", "insert", "timestamp"]
 
@@ -124,7 +125,7 @@ def insert(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
                 event.actor.id,
                 event.actor.name,
                 event.actor.source,
-                json.dumps(event.data, ensure_ascii=False, separators=(",", ":")),
+                compact_json(event.data),
                 event.created_at,
             )
             for event in events

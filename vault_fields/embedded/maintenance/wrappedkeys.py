@@ -4,13 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 
-from cryptography.exceptions import InvalidTag
-
 from vault_fields.embedded.customer.store import CmkRecord
 from vault_fields.embedded.database.columns import typed
 from vault_fields.embedded.managed.store import KekRecord
 from vault_fields.embedded.managed.unlocking import RootKeys
-from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["WrappedKey", "count_wrapped_keys", "wrapped_keys"]
 
@@ -29,7 +26,7 @@ _CMKS = (
 class WrappedKey:
     """One of them, and the statement that stores it wrapped under another root key."""
 
-    item_name: str
+    description: str
     root_key_id: str
     associated_data: bytes
     wrapped: bytes = field(repr=False)
@@ -38,13 +35,7 @@ class WrappedKey:
 
     def unwrap(self, root_keys: RootKeys, location: str) -> bytes:
         """Raises ``VaultUnavailable`` if it does not open."""
-        try:
-            return root_keys.unwrap(self.root_key_id, self.wrapped, self.associated_data)
-        except InvalidTag:
-            raise VaultUnavailable(
-                f"The keystore {location} is damaged or was tampered with: the key for the context item "
-                f"{self.item_name!r} does not open. Restore it from a backup."
-            ) from None
+        return root_keys.unwrap(self, self.associated_data, location)
 
     def rewrap(self, connection: Connection, root_keys: RootKeys, location: str) -> None:
         """Wrap it under the current one of ``root_keys``, in the transaction that is open."""
@@ -72,9 +63,9 @@ def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[
     for row in connection.execute(_KEKS, [except_under]):
         kek = KekRecord(*typed(row, bytes, int, str, str, str, str, str, bytes))
         bound = kek.associated_data(vault_id)
-        yield WrappedKey(kek.item_name, kek.root_key_id, bound, kek.wrapped, statement, (kek.id, kek.version))
+        yield WrappedKey(kek.description, kek.root_key_id, bound, kek.wrapped, statement, (kek.id, kek.version))
     statement = "UPDATE byok_key SET root_key_id = ?, wrapped = ? WHERE id = ?"
     for row in connection.execute(_CMKS, [except_under]):
         cmk = CmkRecord(*typed(row, bytes, str, str, str, str, str, str, str, bytes))
         bound = cmk.associated_data(vault_id)
-        yield WrappedKey(cmk.item_name, cmk.root_key_id, bound, cmk.wrapped, statement, (cmk.id,))
+        yield WrappedKey(cmk.description, cmk.root_key_id, bound, cmk.wrapped, statement, (cmk.id,))

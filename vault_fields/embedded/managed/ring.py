@@ -5,14 +5,11 @@ import os
 import threading
 import time
 import uuid
-from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from sqlite3 import Connection
-
-from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, RootKey
 from vault_fields.embedded.managed.store import ENABLED, KekRecord, KeyStore
@@ -21,6 +18,7 @@ from vault_fields.embedded.managed.unlocking import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 from vault_fields.runtime.forks import follow_forks
+from vault_fields.runtime.lru import LRU
 
 __all__ = ["Kek", "KeyRing"]
 
@@ -65,12 +63,11 @@ class KeyRing:
         self.store = store
         self.configured = ConfiguredRootKeys(root_key, former_root_keys)
         self.tags = RowTags(store.connections, self.configured, self.unlock)
-        self._max_keks = max_keks
         self._max_age = max_age
         self._clock = clock
         self._lock = threading.Lock()
         self._looking = threading.Lock()
-        self._keks: OrderedDict[_Name, Kek] = OrderedDict()
+        self._keks: LRU[_Name, Kek] = LRU(max_entries=max_keks)
         self._turn = 0
         self._mark: tuple[str, str] | None = None
         self._trusted_until = -math.inf
@@ -179,15 +176,8 @@ class KeyRing:
         if record.root_key_id not in root_keys.by_id:
             # This says so, if the keystore was moved to a root key that is not configured here.
             self.unlock(anew=True)
-        try:
-            # Of the vault that the row was read from: another one may have been restored since.
-            associated = record.associated_data(record.row[-1])
-            return root_keys.unwrap(record.root_key_id, record.wrapped, associated)
-        except InvalidTag:
-            raise VaultUnavailable(
-                f"The keystore {self.store.location} is damaged or was tampered with: the key for the context item "
-                f"{record.item_name!r} does not open. Restore it from a backup."
-            ) from None
+        # Of the vault that the row was read from: another one may have been restored since.
+        return root_keys.unwrap(record, record.associated_data(record.row[-1]), self.store.location)
 
     def forget(self) -> None:
         """Ask the keystore again for every KEK."""
@@ -209,10 +199,7 @@ class KeyRing:
         """The KEK, if it is held; and the turn, in which one may be put there that is read from now on."""
         self.turn()
         with self._lock:
-            kek = self._keks.get(name)
-            if kek is not None:
-                self._keks.move_to_end(name)
-            return kek, self._turn
+            return self._keks.used(name), self._turn
 
     def _look(self, now: float) -> None:
         # One after the other: of two who look, the one who was slower to say what they saw may have seen less.
@@ -230,8 +217,6 @@ class KeyRing:
             # What was read in an earlier turn may be what the mark changed for.
             if turn == self._turn:
                 self._keks[name] = kek
-                while len(self._keks) > self._max_keks:
-                    self._keks.popitem(last=False)
         return kek
 
     def _clear(self) -> None:

@@ -1,6 +1,5 @@
 """The root key, under which every key-encrypting key of a keystore is wrapped at rest."""
 
-import base64
 import hashlib
 import hmac
 import logging
@@ -17,6 +16,7 @@ from vault_fields.embedded.database import failures
 from vault_fields.embedded.database.files import publish
 from vault_fields.embedded.wrapping import WrappingKey
 from vault_fields.runtime.frames import forgetful, forgetful_class
+from vault_fields.text.encoding import decode_lenient_base64, encode_base64
 from vault_fields.text.placeholders import is_guessable
 
 __all__ = [
@@ -75,7 +75,7 @@ class RootKey:
 
 def generate_root_key() -> str:
     """A fresh random root key, as the setting takes it."""
-    return base64.b64encode(secrets.token_bytes(ROOT_KEY_BYTES)).decode()
+    return encode_base64(secrets.token_bytes(ROOT_KEY_BYTES))
 
 
 @forgetful
@@ -83,10 +83,9 @@ def decode_root_key(text: str) -> RootKey:
     """The root key from its setting. Raises an error that does not hold the text if it is not one."""
     if not isinstance(text, str):
         raise TypeError(f"it must be a string, not {type(text).__name__}.")
-    try:
-        material = base64.b64decode(text.strip(), validate=True)
-    except ValueError:
-        raise ValueError("it is not base64.") from None
+    material = decode_lenient_base64(text.strip())
+    if material is None:
+        raise ValueError("it is not base64.")
     if len(material) != ROOT_KEY_BYTES:
         raise ValueError(f"it must be the base64 of {ROOT_KEY_BYTES} bytes, not of {len(material)}.")
     if len(set(material)) == 1:

@@ -77,6 +77,11 @@ class KekRecord:
         tag: bytes = self.row[-2] if self.row else b""
         return tag
 
+    @property
+    def description(self) -> str:
+        """The name of the key in messages."""
+        return f"the key for the context item {self.item_name!r}"
+
     def associated_data(self, vault_id: str) -> bytes:
         """What ``wrapped`` is bound to, so that rows cannot be swapped or edited."""
         parts = ["vault_fields kek", vault_id, self.environment, self.item_name, self.item_value, str(self.version)]

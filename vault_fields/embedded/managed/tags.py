@@ -15,6 +15,7 @@ from hmac import compare_digest
 from sqlite3 import Connection
 from typing import Any, Protocol
 
+from vault_fields.embedded.database import failures
 from vault_fields.embedded.database.columns import texts, typed
 from vault_fields.embedded.database.connections import Connections
 from vault_fields.embedded.database.tables import ROOT_KEYS, TAGGED, Row, Table, selected
@@ -135,10 +136,8 @@ def count_tagged_rows(connection: Connection, *, except_by: str | None = None) -
 def _verify(table: Table, row: Row, root_keys: RootKeys, location: str) -> None:
     if not _is_authentic(table, row, root_keys):
         named = row[0].hex() if isinstance(row[0], bytes) else row[0]
-        raise RowsAltered(
-            f"The keystore {location} is damaged or was tampered with: the row {named} of the table {table!r} is not "
-            "as it was written. Restore it from a backup."
-        )
+        problem = f"the row {named} of the table {table!r} is not as it was written"
+        raise failures.damaged(location, problem, RowsAltered)
 
 
 def _is_authentic(table: Table, row: Row, root_keys: RootKeys) -> bool:

@@ -1,11 +1,14 @@
 """Which of the configured root keys a keystore needs: the one that it wraps new KEKs under, and former ones."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.exceptions import InvalidTag
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.embedded.database.failures import damaged
 from vault_fields.embedded.managed.rootkey import (
     ENVIRONMENT_VARIABLE,
     FORMER_ENVIRONMENT_VARIABLE,
@@ -14,7 +17,21 @@ from vault_fields.embedded.managed.rootkey import (
 )
 from vault_fields.embedded.managed.store import KeyStore
 
-__all__ = ["ConfiguredRootKeys", "RootKeys"]
+__all__ = ["ConfiguredRootKeys", "RootKeys", "StoredKey"]
+
+
+class StoredKey(Protocol):
+    """A key as the keystore holds it: wrapped under the root key of an id."""
+
+    @property
+    def root_key_id(self) -> str: ...
+
+    @property
+    def wrapped(self) -> bytes: ...
+
+    @property
+    def description(self) -> str:
+        """The name of the key in messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,12 +41,18 @@ class RootKeys:
     current: RootKey
     by_id: Mapping[str, RootKey]
 
-    def unwrap(self, root_key_id: str, wrapped: bytes, associated_data: bytes) -> bytes:
-        """A key that is wrapped under the root key of that id. Raises ``InvalidTag``."""
-        root_key = self.by_id.get(root_key_id)
-        if root_key is None:
-            raise InvalidTag
-        return root_key.wrapping.unwrap(wrapped, associated_data)
+    def unwrap(self, stored: "StoredKey", associated_data: bytes, location: str) -> bytes:
+        """
+        Return a key that the keystore at ``location`` holds, wrapped under one of these.
+
+        Raises ``VaultUnavailable`` if it does not open: one error for all causes.
+        """
+        root_key = self.by_id.get(stored.root_key_id)
+        if root_key is not None:
+            # What is raised below must not carry what this one knows.
+            with suppress(InvalidTag):
+                return root_key.wrapping.unwrap(stored.wrapped, associated_data)
+        raise damaged(location, f"{stored.description} does not open")
 
 
 class ConfiguredRootKeys:

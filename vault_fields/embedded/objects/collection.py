@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from vault_fields.embedded.customer.provider import ProviderRefused
+from vault_fields.embedded.database.failures import damaged
 from vault_fields.embedded.database.paging import Page, Window
 from vault_fields.embedded.events.event import Actor, Event, current_actor, timestamp
 from vault_fields.embedded.managed.ring import ATTEMPTS
@@ -258,11 +259,8 @@ class StoredObjects:
             "while the data keys of its objects were being wrapped anew. Try again: that does all that is there now."
         )
 
-    def _damaged(self, version: StoredVersion) -> "_Damaged":
-        return _Damaged(
-            f"The keystore {self._vault.store.location} is damaged or was tampered with: {_label(version)} does not "
-            "open. Restore it from a backup."
-        )
+    def _damaged(self, version: StoredVersion) -> VaultUnavailable:
+        return damaged(self._vault.store.location, f"{_label(version)} does not open", _Damaged)
 
     def _described(self, version: StoredVersion) -> ObjectMetadata:
         return ObjectMetadata(
