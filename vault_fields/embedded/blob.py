@@ -37,7 +37,7 @@ __all__ = ["EncryptedKeys", "KeyKind", "KeyName", "MalformedBlob", "WrappedCopy"
 
 MAGIC = b"VF.EKM.v1\x00"
 ID_BYTES = 16
-# Ten of them make 55 kB of text, which the companion column and the client's bounds hold.
+# Ten of them make 55 kB of text, which fits the companion column and the client's limits.
 MAX_COPY_BYTES = 4096
 
 _HEADER = struct.Struct(f">{len(MAGIC)}s{ID_BYTES}sB")
@@ -59,7 +59,7 @@ _KINDS = frozenset(KeyKind)
 
 
 class KeyName(NamedTuple):
-    """Which key a copy is wrapped under."""
+    """The name of the key that wraps a copy."""
 
     kind: KeyKind
     id: bytes
@@ -95,7 +95,7 @@ class EncryptedKeys:
 
     @classmethod
     def decode(cls, text: str) -> Self:
-        """Raises ``MalformedBlob`` for anything that ``encode`` does not write, to the last bit."""
+        """Decode a blob. Raises ``MalformedBlob`` for anything that ``encode`` does not write, to the last bit."""
         blob = _from_base64(text)
         if len(blob) < _HEADER.size:
             raise MalformedBlob
@@ -121,7 +121,7 @@ class EncryptedKeys:
 
 
 def new_id() -> bytes:
-    """A random UUID as bytes. The module of that name takes as long over one as wrapping a data key takes."""
+    """Return a random UUID as bytes. ``uuid.uuid4()`` takes as long as wrapping a data key does."""
     random = bytearray(os.urandom(ID_BYTES))
     random[6] = random[6] & 0x0F | 0x40
     random[8] = random[8] & 0x3F | 0x80
@@ -129,13 +129,15 @@ def new_id() -> bytes:
 
 
 def id_text(id_bytes: bytes) -> str:
-    """The usual text for a UUID."""
+    """Return the usual text of a UUID."""
     text = id_bytes.hex()
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def naming(data_key_id: bytes, names: Iterable[KeyName]) -> bytes:
-    """All of a blob but the wrapped copies, for their associated data: what they are copies of, and under what."""
+    """
+    Return all of a blob but the wrapped copies, for their associated data: which key they copy, and what wraps them.
+    """
     entries = [_ENTRY.pack(*name, 0) for name in names]
     return _HEADER.pack(MAGIC, data_key_id, len(entries)) + b"".join(entries)
 

@@ -37,7 +37,7 @@ class EmbeddedVault:
 
     ``patience`` is the part of the timeout that customers' providers have for one operation.
 
-    With ``unwrap="all"`` a data key opens if every copy of it does; with ``"first"`` it takes one copy whose key is
+    With ``unwrap="all"`` a data key opens if every copy of it does. With ``"first"`` one copy is enough, whose key is
     neither disabled nor withdrawn nor out of reach.
     """
 
@@ -74,7 +74,7 @@ class EmbeddedVault:
         return self._ring.tags
 
     def for_environment(self, environment: str, *, record_key_events: bool = False, patience: float = 1.0) -> Self:
-        """The vault of another environment of the same keystore: no KEK is of both."""
+        """Return the vault of another environment of the same keystore: no KEK belongs to both."""
         return type(self)(
             self._ring,
             environment=environment,
@@ -93,24 +93,26 @@ class EmbeddedVault:
         self._copies.prepare(contexts)
 
     def create(self, context: KeyContext) -> DataKey:
-        """A fresh random data key. Costs no write, except for items that have no KEK yet."""
+        """Return a fresh random data key. Costs no write, except for items that have no KEK yet."""
         key = self.new_data_key(context)
         self._note_use("vault.dek.read", key_ids=[key.id], key_context=dict(context))
         return key
 
     def decrypt(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
-        """The data key, if as many copies of it open as ``unwrap`` demands; within ``timeout`` instead of its own."""
+        """
+        Return the data key, if as many copies of it open as ``unwrap`` demands; within ``timeout`` instead of its own.
+        """
         key = self.open_data_key(encrypted_keys, timeout=timeout)
         self._note_use("vault.dek.decrypted", key_id=key.id)
         return key
 
     def rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        """The same data key, with the same id, wrapped for another context."""
+        """Return the same data key, with the same id, wrapped for another context."""
         key = self.rewrap_data_key(encrypted_keys, context)
         self._note_use("vault.dek.rekeyed", key_ids=[key.id], key_context=dict(context))
         return key
 
-    # The same three for a data key that stays in this process, and of which no event tells.
+    # The same three operations for a data key that stays in this process, without events.
 
     def new_data_key(self, context: KeyContext) -> DataKey:
         return self._copies.handed_out(context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._seconds)
@@ -123,7 +125,7 @@ class EmbeddedVault:
         return self._copies.handed_out(context, lambda: self._opened(encrypted_keys), self._seconds)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
-        """Whether these are wrapped by the keys that wrap for this context now."""
+        """Whether these keys are wrapped by the keys that wrap for this context now."""
         return self._copies.wraps_so(encrypted_keys, context)
 
     def is_gone(self, encrypted_keys: str) -> bool:
@@ -131,51 +133,55 @@ class EmbeddedVault:
         return self._copies.is_gone(encrypted_keys)
 
     def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
-        """The customer-managed keys that opening them may wait for; a keystore is never waited for as long."""
+        """
+        Return the customer-managed keys that opening them may wait for. A wait for the keystore is never that long.
+        """
         return self._copies.customer_keys_of(encrypted_keys)
 
-    # What concerns the keystore as a whole, with all of its environments.
+    # Operations on the keystore as a whole, with all of its environments.
 
     def create_keystore(self) -> str:
-        """Make a new keystore under the configured root key; return its id. ``FileExistsError`` if there is one."""
+        """
+        Create a keystore under the configured root key; return its id. Raises ``FileExistsError`` if there is one.
+        """
         self.store.connections.create()
         self.unlock()
         return self.store.vault_id()
 
     def rotate_root_key(self, *, progress: Progress = silent) -> RootKeyRotation:
-        """As ``embedded.rootrotation.rotate_root_key``."""
+        """Rotate the root key, as ``maintenance.rootrotation.rotate_root_key`` does."""
         return rotate_root_key(self._ring, progress=progress)
 
     def back_up(self, target: Path, *, progress: Progress = silent) -> Snapshot:
-        """As ``embedded.snapshot.back_up``."""
+        """Back the keystore up, as ``maintenance.snapshot.back_up`` does."""
         return back_up(self._ring, target, progress=progress)
 
     def restore(self, backup: Path, *, force: bool = False, progress: Progress = silent) -> tuple[Snapshot, Losses]:
-        """As ``embedded.restore.restore``."""
+        """Restore a backup, as ``maintenance.restore.restore`` does."""
         return restore(self._ring, backup, force=force, progress=progress)
 
     def schema_version(self) -> int:
-        """As ``embedded.upgrading.schema_version``."""
+        """Return the schema version, as ``maintenance.upgrading.schema_version`` does."""
         return schema_version(self._ring)
 
     def upgrade(self, backup: Path | None = None, *, trust_rows: bool = False, progress: Progress = silent) -> Upgrade:
-        """As ``embedded.upgrading.upgrade``."""
+        """Upgrade the keystore, as ``maintenance.upgrading.upgrade`` does."""
         return upgrade(self._ring, backup, trust_rows=trust_rows, progress=progress)
 
     def disable(self, name: str, value: str) -> None:
-        """Refuse everything that the KEK of this context item has a part in, until it is enabled again."""
+        """Refuse everything that involves the KEK of this context item, until it is enabled again."""
         self.keks.disable(name, value)
 
     def enable(self, name: str, value: str) -> None:
         self.keks.enable(name, value)
 
     def forget(self) -> None:
-        """Look at the keystore again for the state of every key, rather than after a few seconds."""
+        """Read the state of every key from the keystore again now, rather than after a few seconds."""
         self._ring.forget()
         self._customer_keys.forget()
 
     def close(self) -> None:
-        """Let go of files, connections and keys. The vault can be used again afterwards."""
+        """Close files and connections, and forget keys. The vault can be used again afterwards."""
         self._customer_keys.close()
         self._ring.close()
 

@@ -22,13 +22,13 @@ __all__ = ["REFUSAL", "UNWRAP_POLICIES", "Copies", "OpenedKey"]
 # One message for every cause: a caller must not learn which check failed.
 REFUSAL = "The encrypted keys do not open in this vault."
 
-# How many copies of a data key must open.
+# The number of copies of a data key that must open.
 UNWRAP_POLICIES = ("all", "first")
 
 
 @dataclass(frozen=True, slots=True)
 class OpenedKey:
-    """A data key on its way. While one is held a provider may fail, and a debugger's page shows local variables."""
+    """A data key in transit. A provider may fail while one is held, and a debugger's page shows local variables."""
 
     id: bytes
     plaintext: bytes = field(repr=False)
@@ -36,9 +36,9 @@ class OpenedKey:
 
 class Copies:
     """
-    Where managed KEKs and customer-managed keys of one environment meet. Thread-safe.
+    The wrapper of data keys, which uses the managed KEKs and customer-managed keys of one environment. Thread-safe.
 
-    Nothing is locked, and no transaction is open, while a provider is asked. All providers of one wrapping or opening
+    Nothing is locked, and no transaction is open, while a provider is called. All providers of one wrapping or opening
     share the timeout of ``customer_keys`` evenly.
     """
 
@@ -49,11 +49,11 @@ class Copies:
         self._customer_keys = customer_keys
         self._environment = environment
         self._unwrap = unwrap
-        # What all associated data begin with, and for which vault: another one may be restored into the keystore.
+        # The beginning of all associated data, and the vault it is for: another one may be restored into the keystore.
         self._prefix = "", b""
 
     def keys_for(self, context: KeyContext) -> list[Kek | Cmk]:
-        """The key of each item: the customer's, or else the managed one, created if the item is new."""
+        """Return the key of each item: the customer's, or else the managed one, created if the item is new."""
         environment = self._environment
         customers = {item: self._customer_keys.for_item(environment, *item) for item in context.items()}
         managed = self._ring.for_items(environment, [item for item, key in customers.items() if key is None])
@@ -67,11 +67,11 @@ class Copies:
 
     def handed_out(self, context: KeyContext, obtain: Callable[[], OpenedKey], timeout: float) -> DataKey:
         """
-        A data key, wrapped under the keys that wrap for the context at the moment when it is handed out.
+        Return a data key, wrapped under the keys that wrap for the context at the moment when it is handed out.
 
-        They are taken from what is held of the keystore, so it is looked at again once the copies are made: meanwhile,
-        or since the last look, a key may have been withdrawn, or a backup restored that does not have it. ``obtain`` is
-        called once, when the keys are there.
+        The keys come from what is held of the keystore, so the keystore is read again once the copies are made: since
+        the last look, a key may have been withdrawn, or a backup restored that does not have it. ``obtain`` is called
+        once, when the keys are there.
         """
         deadline = Deadline(timeout)
         turn, vault_id = self._ring.turn(), self._ring.vault_id()
@@ -85,7 +85,7 @@ class Copies:
             turn, vault_id = self._ring.turn(), self._ring.vault_id()
             keys = self.keys_for(context)
             if before[0] == vault_id and all(map(_is_same, before[1], keys)):
-                # Something else has changed. These were read after the copies were made.
+                # Something else has changed. These keys were read after the copies were made.
                 return key
         raise VaultUnavailable(
             f"The keys in the keystore {self._ring.store.location} changed {ATTEMPTS} times while a data key was "
@@ -95,7 +95,7 @@ class Copies:
     def wrap(
         self, opened: OpenedKey, keys: Sequence[Kek | Cmk], vault_id: str, *, timeout: float | None = None
     ) -> DataKey:
-        """Under these keys, for that vault, whose keys they are."""
+        """Wrap the data key under these keys, for the vault that they belong to."""
         names = [_name(key) for key in keys]
         associated = self._associated_data(vault_id, opened.id, names)
         sealed = [key.wrapping.wrap(opened.plaintext, data) for key, data in zip(keys, associated, strict=True)]
@@ -110,10 +110,10 @@ class Copies:
 
     def open(self, encrypted_keys: str, *, timeout: float | None = None) -> OpenedKey:
         """
-        The data key, as the policy has it: if every copy opens, or from the first one that does.
+        Open the data key by the policy: if every copy opens, or from the first copy that does.
 
-        With ``"first"`` only a key that is revoked or cannot be asked is passed over; a copy that was altered refuses
-        the whole with either.
+        With ``"first"`` only a copy whose key is revoked or cannot be reached is passed over. A copy that was altered
+        refuses the whole with either policy.
         """
         try:
             blob = EncryptedKeys.decode(encrypted_keys)
@@ -130,7 +130,7 @@ class Copies:
             raise VaultRefused(REFUSAL) from None
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
-        """Whether these are wrapped by the keys that ``wrap`` would take for this context. Opens nothing."""
+        """Whether these keys are wrapped by the keys that ``wrap`` would take for this context. Opens nothing."""
         try:
             copies = EncryptedKeys.decode(encrypted_keys).copies
         except MalformedBlob:
@@ -141,13 +141,13 @@ class Copies:
         """
         Whether keys that were destroyed, or wait for it, or were deleted keep these from opening for good.
 
-        Of all copies that must open one is enough for it; if any copy may open, every one must be under such a key.
+        If every copy must open, one such key is enough. If any copy may open, every copy must be under such a key.
         """
         gone = [self._is_gone(copy) for copy in EncryptedKeys.decode(encrypted_keys).copies]
         return all(gone) if self._unwrap == "first" else any(gone)
 
     def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
-        """The ids of the customer-managed keys that they are wrapped by. Costs no look at the keystore."""
+        """Return the ids of the customer-managed keys that wrap them. Does not read the keystore."""
         try:
             copies = EncryptedKeys.decode(encrypted_keys).copies
         except MalformedBlob:
@@ -155,7 +155,7 @@ class Copies:
         return frozenset(copy.kek_id for copy in copies if copy.kind == KeyKind.CUSTOMER)
 
     def _open_all(self, blob: EncryptedKeys, associated: Sequence[bytes], share: float, vault_id: str) -> OpenedKey:
-        # What is known here to be revoked is refused before any provider is asked.
+        # Keys known to be revoked are refused before any provider is called.
         keys = [self._find(copy) for copy in blob.copies]
         sealed = self._received(blob, keys, associated, share, vault_id)
         opened = {key.wrapping.unwrap(copy, data) for key, copy, data in zip(keys, sealed, associated, strict=True)}
@@ -186,7 +186,7 @@ class Copies:
         vault_id: str,
         start: int = 0,
     ) -> list[bytes]:
-        """The copies from ``start`` on as their providers return them; those of managed KEKs as they are."""
+        """Return the copies from ``start`` on as their providers return them; those of managed KEKs as they are."""
         received = []
         for position, key in enumerate(keys, start):
             wrapped = blob.copies[position].wrapped
@@ -215,12 +215,12 @@ class Copies:
         return managed is not None and managed.state in {PENDING_DESTRUCTION, DESTROYED}
 
     def _share(self, names: Sequence[KeyName], timeout: float | None) -> float:
-        # The operation of a caller may have begun earlier.
+        # The caller's operation may have begun earlier.
         timeout = self._customer_keys.timeout if timeout is None else min(timeout, self._customer_keys.timeout)
         return timeout / max(1, sum(name.kind == KeyKind.CUSTOMER for name in names))
 
     def _binding(self, vault_id: str, data_key_id: bytes, associated: bytes) -> Binding:
-        # The customer can find these in the logs of their provider. Items are not shown: they may say who a person is.
+        # Customers can find these ids in the logs of their provider. Items are not shown: they may identify a person.
         return {
             "vault": vault_id,
             "environment": self._environment,

@@ -26,7 +26,7 @@ OVERHEAD = NONCE_BYTES + TAG_BYTES
 _FIRST_BLOCK = int.from_bytes(b"\x00\x01X\x00" + bytes(12))
 _SECOND_BLOCK = int.from_bytes(b"\x00\x02X\x00" + bytes(12))
 _BLOCK_MASK = (1 << 128) - 1
-# The bare block cipher, of which the derivation is made; nothing is encrypted with it.
+# The bare block cipher, from which the derivation is built. Nothing is encrypted with it.
 _BLOCKWISE = modes.ECB()  # noqa: S305
 
 
@@ -46,21 +46,21 @@ class WrappingKey:
         self._second = subkey ^ _SECOND_BLOCK
 
     def is_same(self, other: "WrappingKey") -> bool:
-        """Whether both are one key: what they derive from it is."""
+        """Whether both are the same key: they derive the same value."""
         return compare_digest(self._first.to_bytes(16), other._first.to_bytes(16))
 
     def wrap(self, key: bytes, associated_data: bytes) -> bytes:
         return self.seal(os.urandom(NONCE_BYTES), key, associated_data)
 
     def unwrap(self, wrapped: bytes, associated_data: bytes) -> bytes:
-        """Raises ``InvalidTag`` for anything that this key did not wrap with this associated data."""
+        """Unwrap a key. Raises ``InvalidTag`` unless this key wrapped it with this associated data."""
         if len(wrapped) < OVERHEAD:
             raise InvalidTag
         nonce = wrapped[:NONCE_BYTES]
         return self._derive(nonce).decrypt(nonce[12:], wrapped[NONCE_BYTES:], associated_data)
 
     def seal(self, nonce: bytes, key: bytes, associated_data: bytes) -> bytes:
-        """As ``wrap``, for a nonce that the caller answers for (known answers in tests)."""
+        """Wrap with a nonce for which the caller answers, as known-answer tests do."""
         return nonce + self._derive(nonce).encrypt(nonce[12:], key, associated_data)
 
     def _derive(self, nonce: bytes) -> AESGCM:
@@ -77,5 +77,5 @@ class WrappingKey:
 
 
 def framed(*parts: bytes) -> bytes:
-    """The parts, each after its length, so that no two lists of parts give the same bytes."""
+    """Return the parts, each after its length, so that no two lists of parts give the same bytes."""
     return b"".join([len(part).to_bytes(4) + part for part in parts])

@@ -1,4 +1,4 @@
-"""What the commands share that work on the encrypted columns of one model, or of all."""
+"""The base of the commands that work on the encrypted columns of one model, or of all."""
 
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
@@ -23,7 +23,7 @@ from vault_fields.text.counting import counted
 
 __all__ = ["ColumnCommand", "LeftAlone"]
 
-# The database, the table's model and the primary key.
+# The database, the model of the table and the primary key.
 LeftAlone = tuple[str, type[Model], Hashable]
 
 Report = BackfillReport | RekeyReport
@@ -32,7 +32,7 @@ _GOES_ON = "What was written before stays; the command can be run again."
 
 
 class ColumnCommand(BaseCommand):
-    """A command with a model, or all, names of encrypted fields, a database and a batch size."""
+    """A command that takes a model or all, names of encrypted fields, a database and a batch size."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("model", nargs="?", help="The model, as app_label.Model.")
@@ -57,7 +57,7 @@ class ColumnCommand(BaseCommand):
             return super().execute(*args, **options)
 
     def columns(self, options: dict[str, Any]) -> list[tuple[str, Encrypted]]:
-        """What the arguments name: aliases of databases, and the fields in them."""
+        """Return the columns that the arguments name: aliases of databases, and the fields in them."""
         label, names, alias = options["model"], options["field"], options["database"]
         if options["all"]:
             if label:
@@ -68,7 +68,7 @@ class ColumnCommand(BaseCommand):
         return [(alias or DEFAULT_DB_ALIAS, field) for field in self.fields(label, names)]
 
     def stored_groups(self, options: dict[str, Any]) -> list[tuple[str, Group]]:
-        """The same as ``columns``, each companion once."""
+        """Return the groups of ``columns``, each companion once."""
         return list(dict.fromkeys((using, group_of(field)) for using, field in self.columns(options)))
 
     def fields(self, label: str, names: Iterable[str]) -> list[Encrypted]:
@@ -89,7 +89,9 @@ class ColumnCommand(BaseCommand):
 
     @contextmanager
     def reports(self, form: str) -> Iterator[Callable[[str, Report], None]]:
-        """What is called within the block with each database and what was done there. JSON is written at its end."""
+        """
+        Yield a function to call with each database and the report about it. JSON is written at the end of the block.
+        """
         told: list[dict[str, Any]] = []
 
         def tell(using: str, report: Report) -> None:
@@ -104,7 +106,7 @@ class ColumnCommand(BaseCommand):
             self.stdout.write(as_json(told))
 
     def require_none(self, left_alone: Collection[LeftAlone]) -> None:
-        """End with an error that counts the rows, each once, however many of its values there were to deal with."""
+        """End with an error that counts the rows left alone, each once, however many of its values there were."""
         if left_alone:
             raise CommandError(f"{counted(len(left_alone), 'row was', 'rows were')} left alone.")
 
@@ -116,14 +118,15 @@ class ColumnCommand(BaseCommand):
         try:
             yield
         except KeyboardInterrupt:
-            # The status of a process that SIGINT ended, for who runs this in a script.
+            # The status of a process that SIGINT ended, for scripts that run this.
             raise CommandError(f"Interrupted. {_GOES_ON}", returncode=130) from None
         except ImproperlyConfigured as error:
             raise CommandError(str(error)) from error
         except VaultFieldsError as error:
             raise CommandError(f"{error} {_GOES_ON}") from error
         except DatabaseError as error:
-            # Mostly a column that is not there yet. What a driver says may go on for lines, with the statement in them.
+            # Usually a column does not exist yet. The message of a driver may be many lines long and contain the
+            # statement.
             said = str(error).partition("\n")[0]
             raise CommandError(f"The database: {said} Are all migrations applied? {_GOES_ON}") from error
 

@@ -1,4 +1,4 @@
-"""How commands tell what they found: in sentences for people, or as JSON for programs."""
+"""The output formats of commands: sentences for people, or JSON for programs."""
 
 import json
 from typing import Any
@@ -20,5 +20,5 @@ def add_format(parser: CommandParser, applies: str = "") -> None:
 
 
 def as_json(found: Any) -> str:
-    """One document. Keys of rows, and whatever else JSON does not have, are texts."""
+    """Return one JSON document. Primary keys of rows, and other values that JSON does not have, become texts."""
     return json.dumps(found, indent=2, ensure_ascii=False, default=str)

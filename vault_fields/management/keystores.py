@@ -1,4 +1,4 @@
-"""What the commands share that work on the keystore of an embedded Vault."""
+"""The base of the commands that work on the keystore of an embedded Vault."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
@@ -29,7 +29,7 @@ __all__ = [
 
 
 class KeystoreCommand(BaseCommand):
-    """A command with the alias of an embedded vault."""
+    """A command that takes the alias of an embedded vault."""
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--vault", default=DEFAULT_VAULT_ALIAS, help="The alias in VAULTS (default: %(default)s).")
@@ -46,12 +46,12 @@ class KeystoreCommand(BaseCommand):
         return vault
 
     def progress(self) -> Progress:
-        """A bar on a terminal, unless what is reported goes there too and the two would mix."""
+        """Return a progress bar on a terminal, unless the report goes there too and the two would mix."""
         return silent if self.stdout.isatty() else progress_bar
 
     @contextmanager
     def failures_told(self, alias: str) -> Iterator[None]:
-        """The embedded Vault does not know by what alias it is called, so its errors are completed here."""
+        """Turn errors into those of a command, with the alias. The embedded Vault does not know its own alias."""
         try:
             yield
         except VaultError as error:
@@ -69,7 +69,7 @@ def interruption_told() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        # The status of a process that SIGINT ended, for who runs this in a script.
+        # The status of a process that SIGINT ended, for scripts that run this.
         raise CommandError(
             "Interrupted. What was done before stays; the command can be run again.", returncode=130
         ) from None
@@ -77,9 +77,9 @@ def interruption_told() -> Iterator[None]:
 
 def require_environment(vault: EmbeddedVault, environment: str) -> None:
     """
-    Refuse an environment in which nothing was ever encrypted, and that no API key is of.
+    Refuse an environment in which nothing was ever encrypted, and to which no API key belongs.
 
-    A slip of the pen would otherwise report on, or close, a place that nobody uses.
+    A mistyped name would otherwise report on, or close, an environment that nobody uses.
     """
     known = {vault.environment, *vault.store.environments(), *configured_environments()}
     if environment not in known:
@@ -91,7 +91,7 @@ def require_environment(vault: EmbeddedVault, environment: str) -> None:
 
 
 def known_names(vault: EmbeddedVault, name: str) -> str:
-    """What helps who mistyped an item: names of items, which models spell out; values may be anything."""
+    """Return help for a mistyped item: the names of known items. Models spell names out; values may be anything."""
     names = vault.keks.names()
     if name in names or not names:
         return "Values are compared exactly; `vault_kek list` shows those that have a key."
@@ -102,7 +102,7 @@ def known_names(vault: EmbeddedVault, name: str) -> str:
 def require_meant(
     action: str, options: Mapping[str, Any], meant: Collection[str], all_options: Collection[str]
 ) -> None:
-    """Refuse options that were given and that the action has no use for: who writes them expects something of them."""
+    """Refuse options that the action does not use: a person who writes them expects an effect."""
     given = [name for name in all_options if name not in meant and options[name] not in (None, False, [])]
     if given:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in given)
@@ -110,7 +110,7 @@ def require_meant(
 
 
 def item_of(text: str) -> tuple[str, str]:
-    """A context item from NAME=VALUE. An equals sign, or a backslash, in the name stands behind a backslash."""
+    """Return the context item of NAME=VALUE. A backslash in the name escapes an equals sign or a backslash."""
     match = re.fullmatch(r"((?:[^=\\]|\\.)+)=(.*)", text, re.DOTALL)
     if match is None:
         # It is not shown: it may be a key.
@@ -121,5 +121,5 @@ def item_of(text: str) -> tuple[str, str]:
 
 
 def shown(text: str) -> str:
-    """A name or value as it is, unless it could be taken for other output, or for commands to the terminal."""
+    """Return a name or value as it is, unless it could be taken for other output, or for commands to the terminal."""
     return text if text.isprintable() else ascii(text)

@@ -1,7 +1,8 @@
 """
-What error reports may show: Django's debug page and its mails to admins, and the events of Sentry.
+Filters for error reports: Django's debug page and its mails to admins, and the events of Sentry.
 
-The frames of this package are empty by then. Those of Django, and of the project, have what was passed to them.
+The frames of this package are empty by the time of a report. Those of Django and of the project still hold what was
+passed to them.
 """
 
 from vault_fields.reporting.events import before_send

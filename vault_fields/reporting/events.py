@@ -1,4 +1,4 @@
-"""The events of Sentry."""
+"""Filtered events of Sentry."""
 
 import sys
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,11 +11,11 @@ from vault_fields.reporting.hiding import HIDDEN, Hider
 
 __all__ = ["before_send"]
 
-# Their variables are no help to the project.
+# The variables of these frames do not help the project.
 _LEFT_OUT = {"django", "vault_fields"}
-# What calls this: it holds the event itself.
+# This frame calls us, and holds the event itself.
 _CALLERS = {"sentry_sdk", "vault_fields"}
-# Of Sentry itself: what stands there has names of its own, and a field may be called like one of them.
+# Parts of Sentry's own: they have names of their own, and a field may have the same name as one of them.
 _CONTEXTS = {
     "app",
     "browser",
@@ -41,16 +41,16 @@ _KEPT = {
     "timestamp",
     "type",
 }
-# As far as Sentry goes.
+# As deep as Sentry goes.
 _DEEPEST, _WIDEST, _LONGEST = 5, 10, 1024
 
 
 def before_send(event: Any, hint: Mapping[str, Any]) -> Any:
     """
-    For ``sentry_sdk.init(before_send=…)``: the event without the values of encrypted fields.
+    Return the event without the values of encrypted fields, for ``sentry_sdk.init(before_send=…)``.
 
-    The variables of Django's own frames, and of this package's, are left out. Those of other frames are looked at
-    themselves, and not as Sentry spelled them: the frames are those of the exception, or still run.
+    The variables of Django's own frames, and of this package's, are left out. Those of other frames are read from the
+    frames themselves, and not from Sentry's text: the frames are those of the exception, or still run.
     """
     error = (hint.get("exc_info") or (None, None))[1]
     failed, running = [*frames_of(error)], [*_running(sys._getframe(1))]
@@ -79,7 +79,7 @@ def _running(frame: FrameType | None) -> Iterator[tuple[FrameType, int]]:
 
 
 def _frames_in(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Those of every stack trace: of exceptions, of the members of groups, of threads, and of a message."""
+    """Yield the frames of every stack trace: of exceptions, of members of groups, of threads, and of a message."""
     holders: list[Mapping[str, Any]] = [event, *_values(event.get("exception")), *_values(event.get("threads"))]
     for holder in holders:
         for name in ("stacktrace", "raw_stacktrace"):
@@ -87,7 +87,7 @@ def _frames_in(event: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _values(part: Any) -> Iterable[Any]:
-    """Sentry has lists, and lists that are called "values"."""
+    """Return the values of Sentry's lists, and of its lists that are called "values"."""
     values = part.get("values") if isinstance(part, Mapping) else part
     return [each for each in values or () if isinstance(each, Mapping)]
 
@@ -98,12 +98,12 @@ def _variable(hider: Hider, name: str, shown: Any, held: list[Mapping[str, Any]]
     found = [hider.cleaned(variables[name]) for variables in held if name in variables]
     if not any(is_hidden for _, is_hidden in found):
         return hider.value(shown)
-    # Of a function that called itself, nobody knows which this is.
+    # If a function called itself, the frames cannot be told apart.
     return _spelled(found[0][0]) if len(found) == 1 else HIDDEN
 
 
 def _spelled(value: Any, depth: int = _DEEPEST) -> Any:
-    """As Sentry does it: dicts and lists down to some depth, and texts of the rest."""
+    """Return a value as Sentry writes it: dicts and lists down to some depth, and texts of the rest."""
     if depth and isinstance(value, Mapping):
         return {str(name): _spelled(each, depth - 1) for name, each in list(value.items())[:_WIDEST]}
     if depth and isinstance(value, list | tuple):

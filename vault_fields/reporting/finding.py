@@ -25,14 +25,14 @@ from vault_fields.fields.sealed import Pending, Sealed
 
 __all__ = ["Found", "attributes", "evaluated", "frames_of", "is_named", "items", "may_show_values", "names_of_fields"]
 
-# Of what is shorter every report is full.
+# Shorter texts occur everywhere in a report.
 _SHORTEST = 4
-# A report may cut a text off; this much of it tells.
+# A report may cut a text off; this many characters identify it.
 _LONGEST = 100
 _DEEPEST = 16
-# From a variable over the attributes of objects: to the row of a form of a view.
+# From a variable over the attributes of objects: enough to reach the row of a form of a view.
 _ATTRIBUTES = 3
-# A report must not take minutes where a frame holds all that a process has. The nearest objects come first.
+# A report must not take minutes where a frame holds everything that a process has. The nearest objects come first.
 _MOST = 20_000
 _PLAIN = str | bytes | int | float | None | type | ModuleType | FunctionType
 _MACHINERY = sys.stdlib_module_names | {"django", "sentry_sdk", "vault_fields"}
@@ -40,7 +40,7 @@ _EXACT = int | float | Decimal | date | time | UUID
 
 
 def _is_machinery(kind: type) -> bool:
-    """Whether such objects lead everywhere, and to no values that are not nearer by."""
+    """Whether such objects lead everywhere, and only to values that are found on shorter ways."""
     top = kind.__module__.partition(".")[0]
     return top in _MACHINERY and not issubclass(kind, BaseForm | HttpRequest | SimpleNamespace | BaseException)
 
@@ -52,12 +52,12 @@ def names_of_fields() -> set[str]:
 
 
 def is_named(name: object, names: Collection[str]) -> bool:
-    """Whether this is the name of an encrypted field, in a form with a prefix, with a lookup, or private, too."""
+    """Whether this is the name of an encrypted field, also with a form's prefix, with a lookup, or private."""
     return isinstance(name, str) and name.rpartition("-")[2].lstrip("_").partition("__")[0] in names
 
 
 def may_show_values(model: type[Model], seen: frozenset[type[Model]] = frozenset()) -> bool:
-    """Whether ``__str__`` has encrypted values at hand: those of the row, or of one that its foreign keys lead to."""
+    """Whether ``__str__`` can reach encrypted values: those of the row, or of a row that its foreign keys lead to."""
     if next(iter(encrypted_fields(model)), None) is not None:
         return True
     related = {field.related_model for field in model._meta.concrete_fields if field.is_relation}
@@ -66,19 +66,19 @@ def may_show_values(model: type[Model], seen: frozenset[type[Model]] = frozenset
 
 
 def evaluated(value: Any) -> Any:
-    """What a lazy object stands for, if that is known already. Nothing is evaluated to be shown."""
+    """Return the object behind a lazy object, if it is known already. Nothing is evaluated to be shown."""
     while issubclass(type(value), LazyObject) and value._wrapped is not empty:
         value = value._wrapped
     return value
 
 
 def items(value: Mapping[Any, Any]) -> list[tuple[Any, Any]]:
-    """Of those that have several values for a name, as forms have, all."""
+    """Return the items of a mapping; with all values of a name where it has several, as forms have."""
     return list(dict.items(value) if isinstance(value, dict) else value.items())
 
 
 def attributes(value: Any) -> dict[str, Any]:
-    """What an object holds. No property is evaluated."""
+    """Return the attributes of an object. No property is evaluated."""
     held = dict(getattr(value, "__dict__", {}))
     for cls in type(value).__mro__:
         for name, member in vars(cls).items():
@@ -89,7 +89,7 @@ def attributes(value: Any) -> dict[str, Any]:
 
 
 def frames_of(error: BaseException | None) -> Iterator[tuple[FrameType, int]]:
-    """All frames of an exception, of what it came from, and of those in a group, each with its line."""
+    """Yield all frames of an exception, of its causes, and of the members of a group, each with its line."""
     seen: set[int] = set()
     pending = [error]
     while pending:
@@ -107,7 +107,9 @@ def frames_of(error: BaseException | None) -> Iterator[tuple[FrameType, int]]:
 
 
 class Found:
-    """The values of rows, and what stands under the names of fields, in some variables; not in the report itself."""
+    """
+    The values of rows, and the values under names of fields, in some variables. The report itself is not searched.
+    """
 
     def __init__(
         self,
@@ -119,11 +121,11 @@ class Found:
         self._names = names
         self._texts: set[str] = set()
         self._exact: set[Any] = set()
-        # What is nearest first, so that each is seen where there is most left to go. They are kept: ids are not reused.
+        # The nearest first, so that each is seen while most of the depth is left. They are kept alive: ids are reused.
         self._seen: dict[int, Any] = {id(report): report}
         self._pending: deque[tuple[Any, int, int]] = deque()
         self._look(frames, _MOST)
-        # Of those that still run the first are the nearest, and the last are the server's.
+        # Of frames that still run, the first are the nearest, and the last are the server's.
         most = len(self._seen) + _MOST
         for variables in running:
             self._look([variables], most)
@@ -140,7 +142,7 @@ class Found:
         return any(needle in shown for needle in self._needles)
 
     def are(self, value: Any) -> bool:
-        """Whether it is a number, or another value that is no text, out of one that is encrypted."""
+        """Whether it is a number, or another value that is not a text, taken from an encrypted one."""
         return isinstance(value, _EXACT) and not isinstance(value, bool) and value in self._exact
 
     def _visit(self, value: Any, depth: int, deep: int) -> None:
@@ -172,7 +174,7 @@ class Found:
     def _visit_row(self, row: Model, depth: int, deep: int) -> None:
         columns = {field.attname for field in row._meta.concrete_fields} if may_show_values(type(row)) else None
         for name, held in list(vars(row).items()):
-            # What is no column was annotated, and may be a column under another name.
+            # A value that is no column was annotated, and may be a column under another name.
             if name in self._names or (columns is not None and name not in columns and not name.startswith("_")):
                 self._take(held)
         for cache in (row._state.fields_cache, vars(row).get("_prefetched_objects_cache")):
@@ -189,7 +191,7 @@ class Found:
             elif isinstance(each, Sealed):
                 pending.append(each.opened.value if each.opened is not None else None)
             elif isinstance(each, str):
-                if len(each.strip("*")) >= _SHORTEST:  # What is hidden already is no value.
+                if len(each.strip("*")) >= _SHORTEST:  # A value that is hidden already is not looked for.
                     self._texts.add(each)
             elif isinstance(each, _EXACT):
                 if not isinstance(each, int | float | Decimal) or abs(each) >= 10 ** (_SHORTEST - 1):
@@ -200,7 +202,9 @@ class Found:
 
 
 def _spellings(text: str) -> Iterator[str]:
-    """As it is, and within the ``repr`` of a text or of what holds it, in JSON, in HTML, and in a URL."""
+    """
+    Yield a text as it is, and as it stands within the ``repr`` of a text or of its holder, in JSON, HTML and a URL.
+    """
     bare = text.encode("utf-8", "surrogatepass")
     for form in {
         text,
@@ -211,7 +215,7 @@ def _spellings(text: str) -> Iterator[str]:
         quote_plus(bare),
     }:
         yield form
-        # Which quotes are escaped depends on what else stands in the text around it.
+        # Which quotes are escaped depends on the text around them.
         escaped = repr("'\"" + form)[4:-1]
         yield escaped
         yield escaped.replace("\\'", "'")

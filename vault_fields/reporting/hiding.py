@@ -1,4 +1,4 @@
-"""Takes the values of encrypted fields out of what a report is about to show."""
+"""The hider, which takes the values of encrypted fields out of what a report is about to show."""
 
 import copy
 import re
@@ -34,16 +34,16 @@ HIDDEN = "********************"
 _DEEPEST = 16
 # As many as Django shows of a queryset.
 _ROWS = 20
-# What values() gives is not in the frames: whoever shows such a queryset runs its query.
+# The values of values() are not in the frames: showing such a queryset runs its query.
 _ROWS_OF_VALUES = re.compile(r"<\w*QuerySet \[(?![<\]])")
 _NOTHING_SHOWN: Any = object.__repr__
 _SEQUENCES: Any = (list, tuple, set, frozenset, deque, UserList, KeysView, ValuesView, ItemsView)
-# Dataclasses, pydantic, attrs, msgspec: what they hold is what they show.
+# Dataclasses, pydantic, attrs, msgspec: they show what they hold.
 _RECORDS = ("__dataclass_fields__", "__pydantic_fields__", "__fields__", "__attrs_attrs__", "__struct_fields__")
 
 
 class _Shown:
-    """Shows as a text without quotes."""
+    """A text that shows without quotes."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -53,7 +53,7 @@ class _Shown:
 
 
 class Hider:
-    """Knows the names of all encrypted fields, and the values that are found in some variables."""
+    """A filter that knows the names of all encrypted fields, and the values found in some variables."""
 
     def __init__(
         self, frames: Iterable[Mapping[str, Any]], report: Any = None, running: Iterable[Mapping[str, Any]] = ()
@@ -67,7 +67,7 @@ class Hider:
         self._hidden = 0
 
     def without_names(self) -> "Hider":
-        """One that knows the values only."""
+        """Return a hider that knows only the values."""
         hider = copy.copy(self)
         hider._names = set()
         return hider
@@ -84,12 +84,12 @@ class Hider:
         }
 
     def cleaned(self, value: Any) -> tuple[Any, bool]:
-        """What may be shown of a value, and whether that is less than all of it."""
+        """Return the part of a value that may be shown, and whether that is less than all of it."""
         before = self._hidden
         return self.value(value), self._hidden > before
 
     def value(self, value: Any, depth: int = _DEEPEST) -> Any:
-        """What may be shown of a value: itself, if nothing of it is hidden."""
+        """Return the part of a value that may be shown: the value itself, if nothing of it is hidden."""
         if depth == 0:
             return self._hide()
         before, held = self._hidden, evaluated(value)
@@ -165,7 +165,7 @@ class Hider:
     def _hide_record(self, value: Any, held: Mapping[str, Any], depth: int) -> Any:
         before = self._hidden
         self.mapping(held, depth=depth)
-        # What else it holds may be nothing that it shows.
+        # Other contents of it may not show at all.
         return self._hide_shown(value) if self._hidden == before else _Shown(f"<{type(value).__name__}: {HIDDEN}>")
 
     def _hide_shown(self, value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Django's debug page, and its mails to admins."""
+"""Django's debug page and its mails to admins, filtered."""
 
 import re
 import sys
@@ -18,12 +18,12 @@ _CREDENTIALS = re.compile(r"://[^/\s@]*@")
 
 class ReporterFilter(SafeExceptionReporterFilter):
     """
-    For ``DEFAULT_EXCEPTION_REPORTER_FILTER``: Django's, which also hides the values of encrypted fields.
+    Django's filter, which also hides the values of encrypted fields: for ``DEFAULT_EXCEPTION_REPORTER_FILTER``.
 
-    Hidden are, with ``DEBUG`` too: what stands under the name of an encrypted field, in variables, dicts, objects that
-    show their attributes, and forms; what stands beside such a field in a frame of Django's; the values of rows that
-    stand in these frames, wherever they appear; what rows are called; querysets of ``values()`` and ``values_list()``;
-    and URLs with credentials in them, in settings and in the environment.
+    With ``DEBUG`` too, it hides: values under the name of an encrypted field, in variables, dicts, objects that show
+    their attributes, and forms; values beside such a field in a frame of Django's; the values of rows in these frames,
+    wherever they appear; the names of rows; querysets of ``values()`` and ``values_list()``; and URLs with credentials
+    in them, in settings and in the environment.
     """
 
     def cleanse_setting(self, key: Any, value: Any) -> Any:
@@ -55,7 +55,7 @@ class ReporterFilter(SafeExceptionReporterFilter):
 
 class Reporter(ExceptionReporter):
     """
-    For ``DEFAULT_EXCEPTION_REPORTER``: Django's, which hides the same in what its filter is not asked about.
+    Django's reporter, which hides the same in what its filter does not see: for ``DEFAULT_EXCEPTION_REPORTER``.
 
     That is the query of the URL, cookies, and the message of the exception.
     """

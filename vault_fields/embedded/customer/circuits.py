@@ -1,4 +1,4 @@
-"""How a customer's provider that does not answer costs nobody but that customer, and them only once."""
+"""Circuit breakers: a customer's provider that does not answer costs only that customer, and only once."""
 
 import math
 import threading
@@ -12,21 +12,21 @@ from vault_fields.runtime.forks import follow_forks
 
 __all__ = ["MAX_CALLS_AT_ONCE", "PAUSE", "Circuit"]
 
-# Calls of this process to one customer's key that may be under way.
+# Calls of this process to one customer's key that may run at once.
 MAX_CALLS_AT_ONCE = 8
 
-# Seconds after a time-out for which nobody waits for the same key again.
+# Seconds after a time-out in which no call waits for the same key again.
 PAUSE = 5.0
 
 
 class Circuit:
     """
-    The calls to one customer-managed key: so many at once, and none for a while after one that was not answered.
+    The calls to one customer-managed key: a limited number at once, and none for a while after one without an answer.
 
-    After that while one call at a time finds out whether the key answers again. Everybody else is told at once, with
+    After that pause one call at a time finds out whether the key answers again. All other calls fail at once with
     ``VaultUnavailable``. Thread-safe.
 
-    A call counts as not answered if it had ``patience`` seconds: one that began just before the deadline of a long
+    A call counts as not answered if it had ``patience`` seconds. One that began just before the deadline of a long
     page tells nothing about the key.
     """
 
@@ -37,17 +37,17 @@ class Circuit:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """Calls that are under way are the parent's."""
+        """Forget the calls in progress: they are the parent's."""
         self._changed = threading.Condition()
         self._calls = 0
-        # Until when nobody asks, and why; -inf and nothing while the key answers.
+        # The time until which no call is made, and the reason; -inf and nothing while the key answers.
         self._resumes = -math.inf
         self._reason = ""
         self._is_probed = False
 
     @contextmanager
     def turn(self, timeout: float) -> Iterator[Deadline]:
-        """Ask within the block, until the deadline. Raises ``VaultUnavailable`` where nobody may ask now."""
+        """Make a call within the block, until the deadline. Raises ``VaultUnavailable`` where none may be made now."""
         deadline = Deadline(timeout)
         is_probe = self._enter(deadline)
         outcome: str | None = None
@@ -66,12 +66,12 @@ class Circuit:
             self._leave(is_probe, outcome)
 
     def mend(self) -> None:
-        """Its key is known to answer."""
+        """Record that the key answers."""
         with self._changed:
             self._reason = ""
 
     def _enter(self, deadline: Deadline) -> bool:
-        """Wait for a turn. True if it is a probe."""
+        """Wait for a turn. Return whether this call is a probe."""
         with self._changed:
             while not self._reason and self._calls >= MAX_CALLS_AT_ONCE:
                 if not self._changed.wait(deadline.timeout):
@@ -93,7 +93,7 @@ class Circuit:
             raise VaultUnavailable(message, retry_after=max(left, 1.0))
 
     def _leave(self, is_probe: bool, outcome: str | None) -> None:
-        """With the reason why it was silent, an empty one if it was not, or None of a call that tells nothing."""
+        """End a call with the reason for silence: empty if the key answered, None if the call tells nothing."""
         with self._changed:
             self._calls -= 1
             if is_probe:
@@ -101,5 +101,5 @@ class Circuit:
             if outcome is not None:
                 self._reason = outcome
                 self._resumes = self._clock() + PAUSE if outcome else -math.inf
-            # Those who wait for a turn have one now, or are told.
+            # Calls that wait for a turn get one now, or an error.
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""The customer-managed keys that can be used now: taken out of the keystore, each with a provider to ask."""
+"""The customer-managed keys in use: taken out of the keystore, each with a provider to call."""
 
 import hmac
 import os
@@ -38,10 +38,10 @@ from vault_fields.runtime.lru import SharedLRU
 
 __all__ = ["Cmk", "CustomerKeys"]
 
-# Providers hold connections; more customers than this that are asked at once share less.
+# Providers hold connections. If more customers than this are called at once, they share fewer connections.
 MAX_PROVIDERS = 256
 
-# Which part of the timeout a call must have had to be one that was not answered.
+# The part of the timeout that a call must have had to count as not answered.
 PATIENCE = 1 / 8
 
 
@@ -50,8 +50,8 @@ class Cmk:
     """
     A customer-managed key that can be used now.
 
-    A data key is sealed with ``wrapping``, the inner key, and what comes of that is wrapped by the provider: the
-    keystore and the provider are both needed to open it.
+    ``wrapping``, the inner key, seals a data key, and the provider wraps the result: the keystore and the provider are
+    both needed to open it.
     """
 
     id: bytes
@@ -71,9 +71,9 @@ class Cmk:
 
     def verify(self, binding: Binding, *, timeout: float) -> None:
         """
-        Wrap and unwrap a random probe, in four calls. Raises what stands in the way.
+        Wrap and unwrap a random probe, in four calls. Raises the error that stands in the way.
 
-        Asks a provider that was silent a moment ago all the same: somebody wants to know.
+        A provider that was silent a moment ago is called all the same: somebody wants to know.
         """
         probe = os.urandom(KEY_BYTES)
         with self._named():
@@ -109,11 +109,11 @@ class Cmk:
 
 
 def _of_one_customer(kind: type[VaultError]) -> type[VaultError]:
-    """What an error of a provider is to the callers of the vault: with the keys of others they may go on."""
+    """Turn an error of a provider into one that concerns one customer: callers may go on with the keys of others."""
     return next(particular for general, particular in _PARTICULAR.items() if issubclass(kind, general))
 
 
-# The first that fits.
+# The first that fits counts.
 _PARTICULAR: Mapping[type[VaultError], type[VaultError]] = {
     KeyRevoked: KeyRevoked,
     VaultRefused: ProviderRefused,
@@ -124,7 +124,7 @@ _PARTICULAR: Mapping[type[VaultError], type[VaultError]] = {
 
 
 class _Items(NamedTuple):
-    """Which context items had a customer-managed key in a turn of the keyring. They are few beside all items."""
+    """The context items with a customer-managed key in a turn of the keyring. They are few compared to all items."""
 
     turn: int
     items: frozenset[tuple[str, str, str]]
@@ -134,8 +134,8 @@ class CustomerKeys:
     """
     The customer-managed keys of a keystore, by context item and by id. Thread-safe.
 
-    The state of a key is read from the keystore each time that it is used. Which items have one at all is remembered
-    for as long as the keyring holds KEKs.
+    The state of a key is read from the keystore at each use. The set of items that have a key at all is remembered for
+    as long as the keyring holds KEKs.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class CustomerKeys:
         *,
         timeout: float = 5.0,
     ) -> None:
-        # 0 means "do not wait for locks"; of a network it would ask the impossible.
+        # 0 means "do not wait for locks". For a network it would demand the impossible.
         self.timeout = max(timeout, 0.01)
         self.store = CmkStore(ring.store.connections, ring.tags)
         self._ring = ring
@@ -156,7 +156,7 @@ class CustomerKeys:
 
     @property
     def vault_id(self) -> str:
-        """Asked anew: another vault may have been restored into the keystore since."""
+        """The id of the vault, read anew: another vault may have been restored into the keystore."""
         return self._ring.store.mark()[0]
 
     @property
@@ -165,7 +165,7 @@ class CustomerKeys:
 
     def for_item(self, environment: str, name: str, value: str) -> Cmk | None:
         """
-        The key that takes the place of the item's managed KEK; None if the item has no such key.
+        Return the key that takes the place of the item's managed KEK; None if the item has no such key.
 
         Raises ``KeyRevoked`` if it has one that is disabled: the managed KEK does not stand in for it.
         """
@@ -174,21 +174,21 @@ class CustomerKeys:
             return None
         record = self.store.of_item(*item)
         if record is None or record.state in {CONFIGURED, VERIFIED}:
-            return None  # It is another one since a moment ago, and not active yet.
+            return None  # It changed a moment ago, and is not active yet.
         return self._require(record, {ACTIVE})
 
     def without_key(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those of the items, by name and value, whose managed KEK no such key takes the place of."""
+        """Return the items, by name and value, that use their managed KEK."""
         taken = self._items_with_keys()
         return [item for item in items if (environment, *item) not in taken]
 
     def opening(self, record: CmkRecord) -> Cmk:
-        """The key of a record, for what it has wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""
-        # Verified is also what one is that was deactivated.
+        """Return the key of a record to open what it wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""
+        # A deactivated key is "verified" too.
         return self._require(record, {VERIFIED, ACTIVE})
 
     def usable(self, record: CmkRecord) -> Cmk:
-        """The key of a record that is not deleted, whatever else its state is."""
+        """Return the key of a record that is not deleted, in whatever other state."""
         circuit = self._circuits.get(record.id) or self._circuits.add(
             record.id, Circuit(patience=self.timeout * PATIENCE)
         )
@@ -198,7 +198,7 @@ class CustomerKeys:
     def add(
         self, environment: str, name: str, value: str, provider: str, settings: str, state: str
     ) -> CmkRecord | None:
-        """Store a key with a fresh id and inner key. None, and nothing stored, as ``CmkStore.add`` has it."""
+        """Store a key with a fresh id and inner key. Return None, and store nothing, where ``CmkStore.add`` refuses."""
         vault_id = self.vault_id
         root_key = self._ring.unlock().current
         parts = uuid.uuid4().bytes, environment, name, value, provider, settings, state, root_key.id
@@ -207,18 +207,18 @@ class CustomerKeys:
         return record if self.store.add(record, vault_id) else None
 
     def build(self, kind: str, settings: Mapping[str, str]) -> KeyProvider:
-        """A provider that nobody else uses. Raises ``ValueError`` for settings that cannot be."""
+        """Build a provider for one caller alone. Raises ``ValueError`` for invalid settings."""
         return self._build(kind, settings)
 
     def provider_name(self, record: CmkRecord) -> str:
-        """As events name its provider, one that cannot be built here any more too: its key can still be deleted."""
+        """Return the provider's name for events, also if it can no longer be built: its key can still be deleted."""
         try:
             return self._build(record.provider, record.parsed_settings()).name
         except (ValueError, ImproperlyConfigured):
             return record.provider
 
     def forget(self) -> None:
-        """Ask the keystore again for every item."""
+        """Read the keystore again for every item."""
         self._held = None
 
     def close(self) -> None:
@@ -235,7 +235,7 @@ class CustomerKeys:
     def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
         turn, held = self._ring.turn(), self._held
         if held is None or held.turn != turn:
-            # Read after the turn began: a key that comes in between has begun another one.
+            # Read after the turn began: a key that is added in between has begun another turn.
             held = self._held = _Items(turn, self.store.items_with_keys())
         return held.items
 
@@ -250,7 +250,7 @@ class CustomerKeys:
                 raise KeyUnavailable(
                     f"The customer-managed key for the context item {record.item_name!r} cannot be asked: {error}"
                 ) from error
-            # Those that must go may still be in use; they close with their last user.
+            # Providers that must go may still be in use. They close with their last user.
             self._providers.put(name, provider)
         return provider
 

@@ -1,4 +1,4 @@
-"""What can be done to customer-managed keys besides using them: configure, verify, activate, disable and delete."""
+"""The life of customer-managed keys apart from their use: configure, verify, activate, disable and delete."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from vault_fields.text.encoding import compact_json
 
 __all__ = ["Byok", "CustomerKey"]
 
-# What a state comes from, in words for whoever asks for the wrong next step.
+# The step that leads to each state, in words for a caller who asks for the wrong next step.
 _NEXT = {
     CONFIGURED: "verify it first",
     VERIFIED: "activate it first",
@@ -25,7 +25,7 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class CustomerKey:
-    """What can be told of a customer-managed key. None of it is secret."""
+    """The public facts about a customer-managed key. None of them is secret."""
 
     id: UUID
     item_name: str
@@ -40,12 +40,12 @@ class Byok:
     """
     The customer-managed keys of one environment, by context item: an exact name and an exact value.
 
-    Changes raise ``VaultRefused``, and change nothing, where the item has no such key or one in a state that forbids
-    them. All calls raise ``VaultUnavailable`` if the keystore fails. ``changed`` is called with an item for which
-    another key is in use from now on, or none, so that what is cached of it can be dropped.
+    Changes raise ``VaultRefused``, and change nothing, where the item has no such key or its key is in a state that
+    forbids them. All calls raise ``VaultUnavailable`` if the keystore fails. ``changed`` is called with an item that
+    begins or stops to use a key, so that cached facts about it can be dropped.
     """
 
-    # The organization's item: only this one has a place in the events of the specification.
+    # The organization's item: the events of the specification have a place for this one only.
     ORGANIZATION: ClassVar[str] = "organization_id"
 
     def __init__(self, keys: CustomerKeys, environment: str) -> None:
@@ -54,17 +54,17 @@ class Byok:
         self._environment = environment
 
     def get(self, name: str, value: str) -> CustomerKey | None:
-        """The key of an item, in whatever state; None if it has none, or only ones that were deleted."""
+        """Return the key of an item, in whatever state; None if it has none, or only deleted ones."""
         record = self._keys.store.of_item(self._environment, name, value)
         return None if record is None else _described(record)
 
     def all(self) -> list[CustomerKey]:
-        """All keys, deleted ones too, in the order of their items."""
+        """Return all keys, deleted ones too, in the order of their items."""
         return [_described(record) for record in self._keys.store.of_environment(self._environment)]
 
     def configure(self, name: str, value: str, *, provider: str, settings: Mapping[str, str]) -> CustomerKey:
         """
-        Say which key is this item's. The managed KEK stays in use until ``activate``; the provider is not asked.
+        Name the key of this item. The managed KEK stays in use until ``activate``; the provider is not called.
 
         ``settings`` must hold no secret: they are stored and shown. Raises ``ValueError`` for settings that the
         provider does not know, and ``KeyContextError`` for an item that no key context can have.
@@ -85,10 +85,10 @@ class Byok:
 
     def verify(self, name: str, value: str) -> CustomerKey:
         """
-        Wrap and unwrap a random probe through the provider, and record the event of it, whatever comes of it.
+        Wrap and unwrap a random probe through the provider, and record an event, whatever the outcome.
 
-        Raises what stands in the way: ``KeyRevoked``, ``VaultUnavailable`` or ``VaultRefused``. The state of a key
-        that was verified before stays as it is.
+        Raises the error that stands in the way: ``KeyRevoked``, ``VaultUnavailable`` or ``VaultRefused``. The state of
+        a key that was verified before stays as it is.
         """
         record = self._required(name, value)
         cmk = self._keys.usable(record)
@@ -105,19 +105,21 @@ class Byok:
         return self._now(record)
 
     def activate(self, name: str, value: str) -> CustomerKey:
-        """From now on the key, and not the managed KEK, wraps new data keys of this item. Old data stay as they are."""
+        """
+        Wrap new data keys of this item with the key, and not the managed KEK, from now on. Old data stay as they are.
+        """
         return self._move(name, value, "activated", {VERIFIED}, ACTIVE)
 
     def deactivate(self, name: str, value: str) -> CustomerKey:
         """
-        Undo ``activate``: the managed KEK wraps new data keys again. What the key wrapped still opens with it.
+        Undo ``activate``: the managed KEK wraps new data keys again. The key still opens what it wrapped.
 
-        For giving data back to the managed KEK, with ``vault_rekey --rewrap``, before the key is deleted.
+        Data can then be given back to the managed KEK, with ``vault_rekey --rewrap``, before the key is deleted.
         """
         return self._move(name, value, "deactivated", {ACTIVE}, VERIFIED)
 
     def disable(self, name: str, value: str) -> CustomerKey:
-        """Refuse everything that the key has a part in, with ``KeyRevoked``, until it is enabled again."""
+        """Refuse everything that involves the key, with ``KeyRevoked``, until it is enabled again."""
         return self._move(name, value, "disabled", {VERIFIED, ACTIVE}, DISABLED)
 
     def enable(self, name: str, value: str) -> CustomerKey:
@@ -126,9 +128,10 @@ class Byok:
 
     def delete(self, name: str, value: str) -> None:
         """
-        Refuse for ever what the key has a part in. Its inner key is erased: the customer's key alone opens nothing.
+        Refuse everything that involves the key, for ever. Its inner key is erased: the customer's key alone opens
+        nothing.
 
-        The item has a managed KEK again, for new data keys. May be called again if it was interrupted.
+        The item uses a managed KEK again for new data keys. An interrupted call may be repeated.
         """
         record = self._keys.store.of_item(self._environment, name, value)
         if record is None:

@@ -1,4 +1,6 @@
-"""What a customer-managed key is to the embedded Vault: a key kept elsewhere, which wraps and unwraps bytes."""
+"""
+The interface of a customer-managed key to the embedded Vault: a key kept elsewhere, which wraps and unwraps bytes.
+"""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -8,12 +10,12 @@ from vault_fields.exceptions import KeyUnavailable, VaultRefused, VaultThrottled
 
 __all__ = ["Binding", "KeyProvider", "ProviderRefused", "ProviderThrottled", "Providers", "no_providers"]
 
-# What a wrapped copy is bound to. Providers authenticate it, and may show it to the key's owner: it is not secret.
+# The binding of a wrapped copy. Providers authenticate it, and may show it to the key's owner: it is not secret.
 Binding = Mapping[str, str]
 
 
 class ProviderRefused(VaultRefused):
-    """A provider does not do what its settings ask of it: nothing that a caller of the vault could change."""
+    """A provider does not do what its settings ask for, and no caller of the vault can change that."""
 
 
 class ProviderThrottled(KeyUnavailable, VaultThrottled):
@@ -24,14 +26,14 @@ class KeyProvider(ABC):
     """
     One key of one customer, wherever it is kept. Thread-safe; built without I/O.
 
-    What it is given to wrap is sealed already, so that neither the provider nor its logs ever have a data key.
+    It wraps bytes that are sealed already, so that neither the provider nor its logs ever have a data key.
 
     Every operation may take ``timeout`` seconds in all. It raises ``KeyRevoked`` if the owner has withdrawn the key,
-    ``VaultUnavailable`` if the key cannot be asked now, and ``VaultRefused`` if somebody has to correct something on
+    ``VaultUnavailable`` if the key cannot be reached now, and ``VaultRefused`` if somebody has to correct something on
     this side. No other exception of the network or of a library leaves it.
     """
 
-    # As events name the provider.
+    # The name of the provider in events.
     name: ClassVar[str]
 
     @abstractmethod
@@ -39,18 +41,18 @@ class KeyProvider(ABC):
 
     @abstractmethod
     def unwrap(self, wrapped: bytes, binding: Binding, *, timeout: float) -> bytes:
-        """Raises ``InvalidTag`` for what this key did not wrap with this binding."""
+        """Unwrap a copy. Raises ``InvalidTag`` unless this key wrapped it with this binding."""
 
     def inspect(self, *, timeout: float) -> None:
-        """Look for what makes a key that works unfit for use; raise ``VaultRefused`` if there is something."""
+        """Look for facts that make a working key unfit for use. Raises ``VaultRefused`` if there are any."""
         return
 
     def close(self) -> None:
-        """Let go of connections. The provider can be used again afterwards."""
+        """Close connections. The provider can be used again afterwards."""
         return
 
 
-# Builds the provider of a kind with its settings. Raises ``ValueError`` for a kind or settings that it does not know.
+# A function that builds the provider of a kind from settings. Raises ``ValueError`` for an unknown kind or setting.
 Providers = Callable[[str, Mapping[str, str]], KeyProvider]
 
 

@@ -1,4 +1,4 @@
-"""Customer-managed keys as the keystore has them: where they are, what state they are in, and their inner keys."""
+"""Customer-managed keys in the keystore: their settings, their states and their inner keys."""
 
 import json
 from collections.abc import Collection, Mapping
@@ -51,13 +51,13 @@ class CmkRecord:
         return parsed
 
     def associated_data(self, vault_id: str) -> bytes:
-        """What the inner key is bound to: with another item or other settings in the row it does not open."""
+        """The data to which the inner key is bound: it does not open in a row with another item or other settings."""
         parts = ["vault_fields cmk", vault_id, self.environment, self.item_name, self.item_value]
         return framed(self.id, *[part.encode() for part in [*parts, self.provider, self.settings]])
 
 
 _COLUMNS = ", ".join(column.name for column in fields(CmkRecord))
-# What is deleted is found too: an edit may say so.
+# A deleted key is found too: an edit may have made it look deleted.
 _SELECT = f"SELECT root_key_id, wrapped, {selected('byok_key')} FROM byok_key WHERE "  # noqa: S608 - constants.
 _OF_ITEM = "environment = ? AND item_name = ? AND item_value = ?"
 _INSERT = f"INSERT INTO byok_key ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING"  # noqa: S608
@@ -69,8 +69,8 @@ class CmkStore:
     """
     The customer-managed keys in a keystore. Every change is on the disk on return, together with its events.
 
-    Each row is verified as it is read, and those that are looked through for others too: all calls raise
-    ``VaultUnavailable`` if one of them was edited.
+    Every row is verified when it is read, also in a search for another row: all calls raise ``VaultUnavailable`` if
+    one of them was edited.
     """
 
     def __init__(self, connections: Connections, tags: RowTags) -> None:
@@ -78,12 +78,14 @@ class CmkStore:
         self._tags = tags
 
     def of_item(self, environment: str, name: str, value: str) -> CmkRecord | None:
-        """The key that is configured for a context item, whatever its state; a deleted one is not."""
+        """Return the key configured for a context item, in whatever state except deleted."""
         found = self._all(_OF_ITEM, environment, name, value)
         return next((record for record in found if record.state != DELETED), None)
 
     def items_with_keys(self) -> frozenset[tuple[str, str, str]]:
-        """Environment, name and value of the items whose key was activated, whether it may be used now or not."""
+        """
+        Return environment, name and value of the items whose key was activated, whether it may be used now or not.
+        """
         return frozenset(
             (record.environment, record.item_name, record.item_value)
             for record in self._all("true")
@@ -94,14 +96,14 @@ class CmkStore:
         return next(iter(self._all("id = ?", cmk_id)), None)
 
     def of_environment(self, environment: str) -> list[CmkRecord]:
-        """All of them, deleted ones too, in the order of their items."""
+        """Return all keys, deleted ones too, in the order of their items."""
         return self._all("environment = ? ORDER BY item_name, item_value, created_at, id", environment)
 
     def add(self, record: CmkRecord, vault_id: str) -> bool:
         """
-        Store a key of that vault. False if its item has one already, or its root key is not the keystore's current one.
+        Store a key of that vault. Return False if its item has a key already, or its root key is not the current one.
 
-        Raises ``VaultReplaced`` if the keystore is another vault's by now.
+        Raises ``VaultReplaced`` if the keystore belongs to another vault by now.
         """
         values = [getattr(record, column.name) for column in fields(CmkRecord)]
         with self._tags.transaction() as rows:
@@ -113,7 +115,7 @@ class CmkStore:
         return added
 
     def move(self, cmk_id: bytes, states: Collection[str], state: str, *events: Event) -> bool:
-        """Bring a key that is in one of ``states`` into another; False if it is in none of them."""
+        """Move a key from one of ``states`` to another state. Return False if it is in none of them."""
         with self._tags.transaction() as rows:
             rows.require("byok_key", cmk_id)
             moved = rows.connection.execute(_MOVE, [state, cmk_id, json.dumps(sorted(states))]).rowcount > 0
@@ -123,7 +125,7 @@ class CmkStore:
         return moved
 
     def delete(self, cmk_id: bytes, event: Event) -> bool:
-        """Delete a key and erase its inner key; False if it is deleted."""
+        """Delete a key and erase its inner key. Return False if it is already deleted."""
         with self._tags.transaction() as rows:
             rows.require("byok_key", cmk_id)
             deleted = rows.connection.execute(_DELETE, [cmk_id]).rowcount > 0

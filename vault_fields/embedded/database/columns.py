@@ -1,4 +1,4 @@
-"""What is read of a keystore is of the types that its columns have, or the keystore is damaged."""
+"""Type checks of what is read from a keystore: a value of another type than its column's means damage."""
 
 import json
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ __all__ = ["Malformed", "json_object", "moment", "texts", "typed"]
 
 
 class Malformed(VaultUnavailable):
-    """A value that nobody wrote so. ``Connections.use`` names the file."""
+    """A value that no release writes. ``Connections.use`` names the file."""
 
 
 def typed(row: Sequence[Any] | None, *kinds: type) -> Sequence[Any]:
     """
-    The row, if its first columns are of these types, and if there is one. Raises ``Malformed``.
+    Return the row, if there is one and its first columns are of these types. Raises ``Malformed``.
 
     SQLite keeps a value of any type in a column of any other, and a flipped bit makes NULL of what is never NULL.
     """
@@ -27,12 +27,12 @@ def typed(row: Sequence[Any] | None, *kinds: type) -> Sequence[Any]:
 
 
 def texts(connection: Connection, query: str, *parameters: str) -> list[str]:
-    """The one column of a query. Raises ``Malformed``."""
+    """Return the one column of a query. Raises ``Malformed``."""
     return [str(typed(row, str)[0]) for row in connection.execute(query, parameters)]
 
 
 def moment(text: object) -> datetime:
-    """A point in time as it is stored. Raises ``Malformed``."""
+    """Return a stored point in time. Raises ``Malformed``."""
     try:
         return datetime.fromisoformat(str(typed([text], str)[0]))
     except ValueError:
@@ -40,7 +40,7 @@ def moment(text: object) -> datetime:
 
 
 def json_object(text: str) -> dict[str, Any]:
-    """Raises ``Malformed``."""
+    """Return a stored JSON object. Raises ``Malformed``."""
     try:
         parsed = json.loads(text)
     except (ValueError, RecursionError):

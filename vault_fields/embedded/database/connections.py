@@ -18,9 +18,9 @@ __all__ = ["Connections", "FileConnections", "MemoryConnections", "require_no_lo
 
 
 class Connections(ABC):
-    """Where a keystore gets its connections. They are in autocommit mode: transactions are spelled out."""
+    """A source of connections to a keystore. They are in autocommit mode: transactions are written out."""
 
-    # Whether what is written outlives the process.
+    # Whether written data outlive the process.
     lasting = True
 
     def __init__(self, location: str) -> None:
@@ -28,11 +28,14 @@ class Connections(ABC):
 
     @abstractmethod
     def use(self) -> AbstractContextManager[sqlite3.Connection]:
-        """A connection for this thread alone. SQLite's errors leave the block as errors of this package."""
+        """Return a connection for this thread alone. SQLite's errors leave the block as errors of this package."""
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """As ``use``, in a transaction that nobody else can write beside. An error undoes it."""
+        """
+        Yield a connection in a transaction that excludes other writers. An error rolls it back. Otherwise like
+        ``use``.
+        """
         with self.use() as connection:
             connection.execute("BEGIN IMMEDIATE")
             yield connection
@@ -40,11 +43,11 @@ class Connections(ABC):
 
     @abstractmethod
     def create(self) -> None:
-        """Make the keystore now. Raises ``FileExistsError`` if it is there."""
+        """Create the keystore now. Raises ``FileExistsError`` if it exists."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close what is not in use; later use opens anew."""
+        """Close idle connections. Later use opens new ones."""
 
     @abstractmethod
     def before_fork(self) -> None:
@@ -71,7 +74,7 @@ class FileConnections(Connections):
         self._in_use = 0
         self._forking = False
         self._idle: list[sqlite3.Connection] = []
-        # Connections that nobody closed would be reported by the garbage collector.
+        # The garbage collector would report connections that nobody closed.
         weakref.finalize(self, _close_all, self._idle)
         hold_while_forking(self)
 
@@ -88,7 +91,7 @@ class FileConnections(Connections):
                 connection = self._open()
             yield connection
         except BaseException as error:
-            # What a failure left behind in the connection (an open transaction) goes with it.
+            # Closing it also drops what a failure left behind, such as an open transaction.
             if connection is not None:
                 connection.close()
                 connection = None
@@ -116,8 +119,8 @@ class FileConnections(Connections):
             self._identity = None
 
     def before_fork(self) -> None:
-        # A child must neither use nor close a connection of its parent. What is worse, SQLite's own tables would tell
-        # it that it holds the locks of every connection that is open now.
+        # A child must neither use nor close a connection of its parent. SQLite's own tables would even tell the child
+        # that # it holds the locks of every connection that is open now.
         self._turn.acquire()
         self._forking = True
         interruption = None
@@ -161,12 +164,12 @@ class FileConnections(Connections):
         connection = _connect(self._path, self._timeout)
         try:
             verify_schema(connection, self._path)
-            # Kept in the file; only a backup that was put back may need it again.
+            # Kept in the file. Only a restored backup may need it again.
             connection.execute("PRAGMA journal_mode = WAL")
             # A KEK that was handed out must survive a loss of power: every commit waits for the disk.
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")
-            # What is deleted or overwritten, a destroyed KEK above all, is not left behind in free space of the file.
+            # Deleted or overwritten data, above all a destroyed KEK, are not left behind in free space of the file.
             connection.execute("PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
@@ -178,7 +181,7 @@ class FileConnections(Connections):
 
 
 class MemoryConnections(Connections):
-    """The one connection to a keystore in memory, which threads take in turn. It ends with this object."""
+    """The one connection to a keystore in memory, which threads use in turn. It ends with this object."""
 
     lasting = False
 
@@ -205,7 +208,7 @@ class MemoryConnections(Connections):
         raise FileExistsError("A keystore in memory is there from the start.")
 
     def close(self) -> None:
-        """Nothing: the KEKs would be gone, and with them every data key."""
+        """Do nothing: closing would lose the KEKs, and with them every data key."""
 
     def before_fork(self) -> None:
         # The child gets a copy of the whole keystore.
@@ -216,9 +219,9 @@ class MemoryConnections(Connections):
 
 
 def require_no_log(path: Path) -> None:
-    """Before a keystore is made at ``path``: SQLite would write the pages in another one's log into the new one."""
+    """Refuse to create a keystore at ``path`` beside a log: SQLite would write the log's pages into the new file."""
     log = path.with_name(f"{path.name}-wal")
-    # In this order: if another process has just made the keystore, its log came after it.
+    # In this order: if another process has just created the keystore, its log came after it.
     if log.exists() and not path.exists():
         raise VaultUnavailable(
             f"The keystore {path} is missing, but its write-ahead log {log.name} is there. Put the keystore back; or "

@@ -1,4 +1,4 @@
-"""What went wrong with a file of the embedded Vault, in words that name the file and what to do about it."""
+"""Errors about a file of the embedded Vault, in words that name the file and what to do about it."""
 
 import errno
 import sqlite3
@@ -33,7 +33,7 @@ _OS = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
 }
-# These say that the path is wrong: no waiting mends them.
+# These mean that the path is wrong: waiting does not help.
 _OS_SETTING = {
     errno.ENOENT: _NO_DIRECTORY,
     errno.ENOTDIR: _NO_DIRECTORY,
@@ -47,14 +47,14 @@ def damaged(location: str, problem: str, kind: type[VaultUnavailable] = VaultUna
 
 
 def raise_as_ours(error: BaseException, path: Path) -> None:
-    """Raise the error of this package for whatever reading and writing a keystore raises; return from all others."""
+    """Raise the error of this package for an error of reading or writing a keystore; return for all others."""
     if isinstance(error, sqlite3.Error):
         raise from_sqlite(error, path) from error
-    # That a file exists is said by this package itself, of a backup.
+    # This package itself raises FileExistsError, about a backup.
     if isinstance(error, OSError) and not isinstance(error, FileExistsError):
         raise from_os(error, path) from error
     if isinstance(error, (UnicodeDecodeError, Malformed)):
-        # SQLite quotes the file in its messages, and the sqlite3 module cannot read what it quotes.
+        # SQLite quotes the file in its messages, and the sqlite3 module cannot read the quoted text.
         raise VaultUnavailable(f"The keystore {path} {_DAMAGED}") from None
     if isinstance(error, (OverflowError, UnicodeEncodeError)):
         raise VaultRefused(
@@ -63,8 +63,8 @@ def raise_as_ours(error: BaseException, path: Path) -> None:
 
 
 def from_sqlite(error: sqlite3.Error, path: Path) -> Exception:
-    """The error of this package for one of SQLite's."""
-    # Errors of the sqlite3 module itself carry no code, extended codes hold the primary one in their low byte.
+    """Return the error of this package for one of SQLite's."""
+    # Errors of the sqlite3 module itself carry no code. Extended codes hold the primary code in their low byte.
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code == sqlite3.SQLITE_NOTADB:
         return ImproperlyConfigured(f"{path} is not a keystore. Correct the path, or move that file away.")
@@ -72,7 +72,7 @@ def from_sqlite(error: sqlite3.Error, path: Path) -> Exception:
 
 
 def from_os(error: OSError, path: Path) -> Exception:
-    """The error of this package for one of the operating system's."""
+    """Return the error of this package for one of the operating system's."""
     if error.errno in _OS_SETTING:
         return ImproperlyConfigured(f"{path} {_OS_SETTING[error.errno]}")
     return VaultUnavailable(f"{path} {_OS.get(error.errno or 0, f'failed: {error.strerror}.')}")

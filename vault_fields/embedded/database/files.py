@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, readable by their owner only, and once however many processes make them."""
+"""Files that appear whole or not at all, readable by their owner only, and made once by any number of processes."""
 
 import os
 import secrets
@@ -11,7 +11,7 @@ __all__ = ["drafted", "publish"]
 
 def publish(path: Path, write: Callable[[Path], None]) -> bool:
     """
-    Make ``path`` with what ``write`` puts into the empty file it is given; return whether this call made it.
+    Make ``path`` with the content that ``write`` puts into an empty file; return whether this call made it.
 
     Of several processes one wins, and the others leave its file alone. Durable on return. Raises ``OSError``.
     """
@@ -29,7 +29,7 @@ def publish(path: Path, write: Callable[[Path], None]) -> bool:
 
 @contextmanager
 def drafted(path: Path) -> Iterator[Path]:
-    """An empty file beside ``path``, for its owner only, that is gone after the block. Raises ``OSError``."""
+    """Yield an empty file beside ``path``, for its owner only, which is removed after the block. Raises ``OSError``."""
     draft = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     os.close(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     try:

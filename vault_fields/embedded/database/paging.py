@@ -13,8 +13,9 @@ T = TypeVar("T")
 @dataclass(frozen=True, slots=True)
 class Window:
     """
-    Which page. ``after`` and ``before`` are values of the column that orders the table; the page is the one that
-    follows the first, or else leads up to the second.
+    The page to fetch. ``after`` and ``before`` are values of the column that orders the table.
+
+    The page follows ``after``, or else leads up to ``before``.
     """
 
     limit: int
@@ -25,7 +26,9 @@ class Window:
 
 @dataclass(frozen=True, slots=True)
 class Page(Generic[T]):
-    """``before`` and ``after`` are the cursors of the neighbouring pages; None where there is nothing more."""
+    """
+    A page of items. ``before`` and ``after`` are the cursors of the neighbouring pages; None where there is no more.
+    """
 
     items: list[T]
     before: str | None
@@ -43,14 +46,14 @@ def fetch_page(
     alternatives: Sequence[tuple[str, Any]] = (),
 ) -> Page[T]:
     """
-    The page of ``select`` that the window asks for.
+    Return the page of ``select`` that the window asks for.
 
     Each condition is SQL with one placeholder, and its parameter. ``key`` is the column that orders the rows, ``make``
-    turns the columns of a row into an item, and ``cursor`` names an item's place.
+    turns the columns of a row into an item, and ``cursor`` returns an item's place.
 
-    Of ``alternatives``, if there are any, one has to hold, and no row may be of two. Each is looked for by itself, in
-    the order of an index that has it before ``key``: a page of rare rows costs no look at the others. ``select`` must
-    have ``key`` among its columns then.
+    If there are ``alternatives``, one has to hold, and no row may satisfy two. Each has a query of its own, in the
+    order of an index that has it before ``key``: a page of rare rows reads none of the others. ``select`` must then
+    have ``key`` among its columns.
     """
     conditions = list(conditions)
     forward, backward = ("<", ">") if window.descending else (">", "<")
@@ -58,7 +61,7 @@ def fetch_page(
         conditions.append((f"{key} {forward} ?", window.after))
     if window.before is not None:
         conditions.append((f"{key} {backward} ?", window.before))
-    # The page before a cursor is read from the cursor backwards.
+    # The page before a cursor is read backwards from the cursor.
     reverse = window.after is None and window.before is not None
     direction = "DESC" if window.descending != reverse else "ASC"
     order = f"ORDER BY {key} {direction} LIMIT ?"

@@ -1,4 +1,4 @@
-"""The tables of a keystore, and how one is told from any other SQLite file."""
+"""The tables of a keystore, and the marks that tell a keystore from any other SQLite file."""
 
 import functools
 import secrets
@@ -11,19 +11,19 @@ from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["SCHEMA_VERSION", "create_schema", "has_own_tables", "require_not_newer", "verify_schema", "version_of"]
 
-# Whoever changes a table, an index or a trigger counts this up, writes a step into ``steps``, and keeps a keystore of
-# the new schema in tests/embedded/schemas.
+# A change of a table, an index or a trigger needs a higher number here, a step in ``steps``, and a keystore of the new
+# schema in tests/embedded/schemas.
 SCHEMA_VERSION = 4
 # "VFks", in the header field that SQLite keeps for the owner of a file format.
 APPLICATION_ID = 0x56466B73
 
-# A KEK keeps its id through all of its versions; new data keys are wrapped under the highest, which its row names, and
-# none below the minimum opens. State is open-ended text: a state that a release does not know counts as not
-# enabled. See ``rowtags`` for the tag. The versions of a destroyed KEK are left without root key and material, so that
-# what hangs on them is told from a stranger's.
+# A KEK keeps its id through all of its versions. New data keys are wrapped under the highest version, which its row
+# names, and no version below the minimum opens. State is open-ended text: a state that a release does not know counts
+# as not enabled. See ``managed.tags`` for the tag. The versions of a destroyed KEK are left without root key and material,
+# so that data keys under it are told from those of an unknown key.
 #
-# "mark" changes with everything that makes a KEK other than a process may hold it, whoever writes it and with what.
-# Another KEK, and another root key around the same one, are nothing of that kind.
+# "mark" changes with every change that makes a KEK differ from the copy that a process may hold, whoever writes it and
+# with whatever program. A new KEK is no such change, and neither is another root key around the same KEK.
 _SCHEMA = """
 BEGIN IMMEDIATE;
 
@@ -91,12 +91,12 @@ def create_schema(connection: sqlite3.Connection) -> None:
 
 
 def version_of(connection: sqlite3.Connection) -> int:
-    """The schema version of a keystore."""
+    """Return the schema version of a keystore."""
     return _pragma(connection, "user_version")
 
 
 def require_not_newer(connection: sqlite3.Connection, path: object) -> None:
-    """Refuse a file that is no keystore, or one that a newer release has changed. Reads only."""
+    """Refuse a file that is no keystore, or that a newer release has changed. Reads only."""
     if _pragma(connection, "application_id") != APPLICATION_ID:
         raise ImproperlyConfigured(f"{path} is not a keystore. Correct the path, or move that file away.")
     if (version := version_of(connection)) > SCHEMA_VERSION:
@@ -104,14 +104,16 @@ def require_not_newer(connection: sqlite3.Connection, path: object) -> None:
 
 
 def verify_schema(connection: sqlite3.Connection, path: object) -> None:
-    """As ``require_not_newer``, and refuse one that was not upgraded yet, or has other tables. Reads only."""
+    """
+    Refuse what ``require_not_newer`` refuses, and a keystore that was not upgraded or has other tables. Reads only.
+    """
     require_not_newer(connection, path)
     if (version := version_of(connection)) < SCHEMA_VERSION:
         raise VaultUnavailable(
             f"{_differs(path, version)} Stop the processes that use it, and run `manage.py vault_keystore upgrade`."
         )
     if not has_own_tables(connection):
-        # A trigger of somebody else's would change rows as they are written, and have the change authenticated.
+        # A foreign trigger would change rows as they are written, and have the change authenticated.
         raise VaultUnavailable(
             f"The keystore {path} has other tables, indexes or triggers than a release makes: somebody has changed "
             "them. Nothing was written. Find out who, and restore the keystore from a backup."
@@ -134,7 +136,7 @@ def _tables_of_this_release() -> set[tuple[str, ...]]:
 
 
 def _tables(connection: sqlite3.Connection) -> set[tuple[str, ...]]:
-    # SQLite's own need not be there, as its statistics, or have no text.
+    # SQLite's own objects, such as statistics, need not exist or have a text.
     return set(
         connection.execute(
             "SELECT type, name, tbl_name, sql FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"

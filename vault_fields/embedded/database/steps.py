@@ -1,4 +1,4 @@
-"""The steps by which a keystore of an earlier release gets the tables of this one, from a version to the next."""
+"""The upgrade steps that give a keystore of an earlier release the tables of this one, one version at a time."""
 
 import sqlite3
 from collections.abc import Mapping, Sequence
@@ -8,11 +8,11 @@ from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["climb", "has_tags", "require_steps"]
 
-# In versions before this one the rows that decide something were not authenticated.
+# In versions before this one, the rows that decide something were not authenticated.
 _FIRST_WITH_TAGS = 3
 
-# What stands here is not changed any more. A step leaves the tables exactly as ``create_schema`` makes them, in text
-# and in the order of their columns, in which restore copies rows. So a table that changes is made anew beside its
+# Steps that were released do not change any more. A step leaves the tables exactly as ``create_schema`` makes them, in
+# text and in the order of their columns, in which restore copies rows. So a changed table is made anew beside the
 # former one: with "ADD COLUMN", or renamed to its name, it would have another text.
 _TO_3 = (
     "ALTER TABLE kek RENAME TO former_kek",
@@ -103,7 +103,7 @@ END""",
 
 _TO_4 = ("CREATE INDEX event_of_name ON event (environment, name, sequence)",)
 
-# By the version that they lead from.
+# By the version that they start from.
 _STEPS: Mapping[int, Sequence[str]] = {2: _TO_3, 3: _TO_4}
 
 
@@ -123,7 +123,8 @@ def require_steps(version: int, location: object) -> None:
 
 def climb(connection: sqlite3.Connection, location: object) -> None:
     """
-    Bring the tables up to this release's, in the transaction that is open. Whoever commits it answers for the tags.
+    Bring the tables up to this release's, in the transaction that is open. The caller that commits it answers for the
+    tags.
 
     ``connection`` must have ``PRAGMA legacy_alter_table = ON``, or the tables that refer to a renamed one follow it.
     Raises ``VaultUnavailable`` if the tables were not those of their version.

@@ -4,13 +4,13 @@ from typing import Any, Literal
 
 __all__ = ["BYOK", "EVENTS", "OBJECTS", "ROOT_KEYS", "TAGGED", "Row", "Table", "selected"]
 
-# Their ids, the current one last.
+# The ids of root keys, the current one last.
 ROOT_KEYS = "SELECT id FROM root_key ORDER BY number"
 
 Table = Literal["kek", "byok_key", "object"]
 Row = tuple[Any, ...]
 
-# What the tag of a row authenticates: all columns that decide something and stand in the clear. Wrapped keys and sealed
+# The columns that a row's tag authenticates: all that decide something and are in the clear. Wrapped keys and sealed
 # values authenticate themselves, and what they belong to.
 TAGGED: dict[Table, tuple[str, ...]] = {
     "kek": (
@@ -23,12 +23,12 @@ TAGGED: dict[Table, tuple[str, ...]] = {
 
 
 def selected(table: Table) -> str:
-    """For a SELECT: a row as its tag is verified."""
+    """Return the columns of a SELECT that reads a row as its tag is verified."""
     columns = ", ".join(f"{table}.{column}" for column in TAGGED[table])
     return f"{columns}, {table}.tagged_by, {table}.tag, (SELECT id FROM vault)"  # noqa: S608 - nothing is a caller's.
 
 
-# The sequence is the order in which events became visible: a reader that goes on from one misses none.
+# The sequence is the order in which events became visible: a reader that continues from one misses none.
 EVENTS = """
 CREATE TABLE event (
     sequence INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -76,7 +76,8 @@ CREATE INDEX version_of_object ON object_version (object_id, id);
 """
 
 # A customer-managed key. ``wrapped`` is its inner key under the root key, as in kek_version, and moves with those when
-# the root key is replaced; a deleted key is left without it, so that what hangs on it is told from a stranger's.
+# the root key is replaced. A deleted key is left without it, so that data keys under it are told from those of an
+# unknown key.
 BYOK = """
 CREATE TABLE byok_key (
     id BLOB NOT NULL PRIMARY KEY,

@@ -16,7 +16,7 @@ __all__ = ["IN_PROCESS", "PAYLOADS", "Actor", "Event", "acting_as", "current_act
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Who does something: an API key, or whoever ``source`` stands for."""
+    """The author of an action: an API key, or the program that ``source`` names."""
 
     id: str
     name: str
@@ -28,7 +28,7 @@ IN_PROCESS = Actor("in_process", "In process")
 
 _actor: ContextVar[Actor] = ContextVar("vault_fields_actor", default=IN_PROCESS)
 
-# What the payload of each event has besides the actor; those of BYOK keys do not name one.
+# The payload of each event besides the actor. Events of BYOK keys name no actor.
 PAYLOADS: Mapping[str, frozenset[str]] = {
     "vault.byok_key.deleted": frozenset({"organization_id", "key_provider"}),
     "vault.byok_key.verification_completed": frozenset({"organization_id", "key_provider", "verified"}),
@@ -49,13 +49,13 @@ _WITHOUT_ACTOR = frozenset({"vault.byok_key.deleted", "vault.byok_key.verificati
 _INSERT = (
     "INSERT INTO event (id, environment, name, actor_id, actor_name, actor_source, data, created_at)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-    # Who was interrupted after the commit does not know of it, and stores them again.
+    # A caller that was interrupted after the commit does not know of it, and stores them again.
     " ON CONFLICT (id) DO NOTHING"
 )
 
 
 def timestamp(moment: datetime) -> str:
-    """A moment in UTC to the millisecond: texts that sort as the moments do."""
+    """Return a moment in UTC to the millisecond, as text that sorts as the moments do."""
     return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
@@ -65,7 +65,7 @@ def _now() -> str:
 
 @contextmanager
 def acting_as(actor: Actor) -> Iterator[None]:
-    """Within the block, in this thread or task, events are this actor's."""
+    """Record events as this actor's within the block, in this thread or task."""
     token = _actor.set(actor)
     try:
         yield
@@ -79,7 +79,7 @@ def current_actor() -> Actor:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Something that happened. ``data`` is the payload without the actor; ``created_at`` is UTC, as ``timestamp``."""
+    """A thing that happened. ``data`` is the payload without the actor; ``created_at`` is UTC, as ``timestamp``."""
 
     environment: str
     name: str
@@ -90,13 +90,13 @@ class Event:
 
     @classmethod
     def now(cls, environment: str, name: str, /, **data: Any) -> Self:
-        """An event of this moment, by the actor of the ``acting_as`` that this is in."""
+        """Return an event of this moment, by the actor of the surrounding ``acting_as``."""
         if PAYLOADS[name] != set(data):
             raise TypeError(f"{name} has the fields {', '.join(sorted(PAYLOADS[name])) or 'of no one but the actor'}.")
         return cls(environment, name, data, current_actor())
 
     def as_json(self) -> dict[str, Any]:
-        """The event as the API shows it."""
+        """Return the event as the API shows it."""
         who: dict[str, Any] = {}
         if self.name not in _WITHOUT_ACTOR:
             who = {"actor_id": self.actor.id, "actor_source": self.actor.source, "actor_name": self.actor.name}
@@ -113,7 +113,7 @@ def insert(connection: sqlite3.Connection, events: Iterable[Event]) -> None:
     """
     Store events on a keystore's connection, in the transaction that is open there.
 
-    In the transaction of what they tell of: then there is neither without the other.
+    It is the transaction of the change that they report, so that neither exists without the other.
     """
     connection.executemany(
         _INSERT,

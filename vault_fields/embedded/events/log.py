@@ -1,4 +1,4 @@
-"""The event log of a keystore: events of changes with the change, events of use in batches, both readable."""
+"""The event log of a keystore: events of changes stored with the change, events of use in batches."""
 
 import atexit
 import logging
@@ -23,13 +23,13 @@ __all__ = ["EventLog", "UnknownCursor", "flush_all"]
 
 logger = logging.getLogger("vault_fields.events")
 
-# A caller that fills a batch writes it, so that no more than this waits however fast events come.
+# The caller that fills a batch writes it, so that no more than this waits however fast events come.
 BATCH = 1000
-# What is kept while the keystore cannot be written.
+# The number kept while the keystore cannot be written.
 MAX_PENDING = 20_000
 
-# In one transaction of ``prune``, and how many seconds it leaves to others after each: SQLite looks every tenth of one
-# whether it is its turn.
+# The number deleted in one transaction of ``prune``, and the seconds left to other writers after each: SQLite tries
+# every tenth of a second to get its turn.
 PRUNED_AT_ONCE = 5000
 PAUSE = 0.12
 
@@ -39,17 +39,17 @@ _SELECT = "SELECT sequence, id, environment, name, actor_id, actor_name, actor_s
 
 
 class UnknownCursor(ValueError):
-    """There is no event of that id in the environment; it may have been pruned."""
+    """There is no event with that id in the environment; it may have been pruned."""
 
 
 class EventLog:
     """
     The events in a keystore. Thread-safe; each process that uses the keystore has its own.
 
-    What ``note`` was told is on the disk ``flush_after`` seconds later: that much a crash can lose. Nothing is lost
-    when a process ends in the ordinary way, and a forked child leaves to its parent what the parent noted.
+    A noted event is on the disk ``flush_after`` seconds later: a crash can lose that much. Nothing is lost when a
+    process ends in the ordinary way, and a forked child leaves to its parent what the parent noted.
 
-    With a ``retention``, whoever stores what was noted deletes up to twice as many events that are older.
+    With a ``retention``, each write of noted events also deletes up to twice as many events that are older.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class EventLog:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """What is pending is the parent's to store."""
+        """Forget the pending events: the parent stores them."""
         self._lock = threading.Lock()
         self._flush_lock = threading.Lock()
         self._pending: list[Event] = []
@@ -71,11 +71,11 @@ class EventLog:
         self._flusher: threading.Thread | None = None
 
     def add(self, event: Event) -> None:
-        """Store an event now; it is on the disk on return."""
+        """Store an event now. It is on the disk on return."""
         self._write([event])
 
     def note(self, event: Event) -> None:
-        """Store an event soon, at the cost of remembering it. Does not fail if the keystore cannot be written."""
+        """Store an event soon. Costs only memory, and does not fail if the keystore cannot be written."""
         with self._lock:
             if len(self._pending) >= MAX_PENDING:
                 self._lost += 1
@@ -84,7 +84,7 @@ class EventLog:
             full = len(self._pending) % BATCH == 0
             if self._flusher is None:
                 flusher = threading.Thread(target=self._flush_until_empty, name="vault-events", daemon=True)
-                # A process that has as many threads as it may has one another time.
+                # A process that can start no more threads can do so another time.
                 with suppress(RuntimeError):
                     flusher.start()
                     self._flusher = flusher
@@ -92,7 +92,9 @@ class EventLog:
             self._try_to_flush()
 
     def flush(self) -> None:
-        """Store what was noted. Raises ``VaultUnavailable`` if that is impossible, and keeps it for the next time."""
+        """
+        Store the noted events. Raises ``VaultUnavailable`` if that is impossible, and keeps them for the next time.
+        """
         # One at a time, so that the events of this process stay in order.
         with self._flush_lock:
             with self._lock:
@@ -122,14 +124,14 @@ class EventLog:
         until: datetime | None = None,
     ) -> Page[Event]:
         """
-        Events of an environment, the oldest first, with cursors for more; only those of ``names``, if there are any.
+        Return events of an environment, the oldest first, with cursors for more; with ``names``, only events of these.
 
-        The order is that of their storing: who goes on after the last one misses none. Raises
+        They are in the order in which they were stored: a reader that continues after the last one misses none. Raises
         ``UnknownCursor``.
         """
         self.flush()
         conditions: list[tuple[str, str]] = [("environment = ?", environment)]
-        # There are no events of other names, and a caller may send any number of them.
+        # There are no events of other names, and a caller may send any number of names.
         wanted = [("name = ?", name) for name in sorted({*names} & PAYLOADS.keys())]
         if names and not wanted:
             return Page([], None, None)
@@ -144,7 +146,7 @@ class EventLog:
             )
 
     def count(self, until: datetime) -> int:
-        """How many events of all environments there are before a moment."""
+        """Return the number of events of all environments before a moment."""
         with self._connections.use() as connection:
             (number,) = connection.execute(f"SELECT count(*) {_BEFORE}", [timestamp(until)]).fetchone()
         return int(number)
@@ -153,8 +155,8 @@ class EventLog:
         """
         Delete the events of all environments before a moment; return how many there were.
 
-        In many transactions, with a pause after each in which others write. ``advance`` is called with the number of
-        those that are deleted for good. Interrupted, it leaves the newest of them.
+        It uses many transactions, with a pause after each in which others write. ``advance`` is called with the number
+        of events deleted for good. An interrupted run leaves the newest of them.
         """
         deleted, moment = 0, timestamp(until)
         while True:
@@ -167,7 +169,7 @@ class EventLog:
             time.sleep(PAUSE)
 
     def close(self) -> None:
-        """Store what was noted, as far as that is possible."""
+        """Store the noted events, as far as that is possible."""
         self._try_to_flush()
 
     def _place(self, environment: str, event_id: str | None) -> int | None:
@@ -215,7 +217,7 @@ _instances: weakref.WeakSet[EventLog] = weakref.WeakSet()
 
 @atexit.register
 def flush_all() -> None:
-    """Store what was noted anywhere in this process, which is about to end."""
+    """Store the noted events of all logs in this process, which is about to end."""
     for log in list(_instances):
         if log._connections.lasting:
             log.close()

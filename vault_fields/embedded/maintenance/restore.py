@@ -1,4 +1,4 @@
-"""Putting a backup of a keystore in its place, in one transaction, with the processes that use it still running."""
+"""Restoring a keystore from a backup, in one transaction, while the processes that use it keep running."""
 
 import sqlite3
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from vault_fields.text.counting import counted
 
 __all__ = ["Losses", "RestoreRefused", "restore"]
 
-# What happened is not undone by going back to what was.
+# A restore does not undo what happened: the events stay.
 _KEPT = "event"
 
 _TABLES = """
@@ -58,11 +58,11 @@ _REVIVED_CUSTOMER_KEYS = """
 @dataclass(frozen=True, slots=True)
 class Losses:
     """
-    How the keystore differs from a backup that is older.
+    The differences of the keystore to a backup that is older.
 
-    ``lost`` counts keys that only the keystore has: what was encrypted with them will not open. ``revived`` counts
-    keys that were disabled, retired or destroyed since, and will open things again. ``objects`` counts versions of
-    stored objects that only the keystore has.
+    ``lost`` counts keys that only the keystore has: values encrypted with them will not open. ``revived`` counts keys
+    that were disabled, retired or destroyed since, and will open things again. ``objects`` counts versions of stored
+    objects that only the keystore has.
     """
 
     lost: int = 0
@@ -85,19 +85,19 @@ class Losses:
 
 
 class RestoreRefused(VaultRefused):
-    """The keystore that is there is newer than the backup, or another one."""
+    """The existing keystore is newer than the backup, or belongs to another vault."""
 
 
 def restore(
     ring: KeyRing, backup: Path, *, force: bool = False, progress: Progress = silent
 ) -> tuple[Snapshot, Losses]:
     """
-    Make the keystore what a backup says, but for the events, once every key of the backup has opened.
+    Replace the content of the keystore by a backup's, except for the events, once every key of the backup has opened.
 
     All or nothing, and in one transaction with the comparison: raises ``RestoreRefused``, and changes nothing, if
-    anything would be lost or revived; ``force`` accepts that. Processes that use the keystore hand out no data key any
-    more that hangs on what was there before, and open with it for a second at most. Where it is missing altogether,
-    they have to be restarted.
+    anything would be lost or revived; ``force`` accepts that. Processes that use the keystore hand out no more data
+    keys that depend on the former content, and open with it for a second at most. If the keystore is missing
+    altogether, they have to be restarted.
     """
     path = Path(ring.store.location)
     try:
@@ -113,7 +113,7 @@ def restore(
             losses = _replace(ring, draft, backup, force)
     except OSError as error:
         raise failures.from_os(error, path) from error
-    # What was there before is not to be left in the log either.
+    # The former content must not stay in the log either.
     scrub(ring.store.connections)
     ring.forget()
     return snapshot, losses

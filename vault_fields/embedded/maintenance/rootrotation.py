@@ -1,4 +1,4 @@
-"""Moving a keystore from one root key to another: whatever it holds is wrapped again, in batches."""
+"""Moving a keystore from one root key to another: everything in it is wrapped again, in batches."""
 
 from dataclasses import dataclass
 from itertools import islice
@@ -21,7 +21,9 @@ BATCH_SIZE = 1000
 
 @dataclass(frozen=True, slots=True)
 class RootKeyRotation:
-    """What was done: the ids of the root keys that are gone and of the one that is left, and how many keys moved."""
+    """
+    The result of a rotation: the ids of the removed root keys and of the remaining one, and the number of moved keys.
+    """
 
     former: list[str]
     current: str
@@ -30,10 +32,10 @@ class RootKeyRotation:
 
 def rotate_root_key(ring: KeyRing, *, batch_size: int = BATCH_SIZE, progress: Progress = silent) -> RootKeyRotation:
     """
-    Wrap every key of the keystore under the configured root key, and forget the one that it replaces.
+    Wrap every key of the keystore under the configured root key, and forget the root key that it replaces.
 
-    Each batch is one transaction, during which other processes wait to write and go on reading. A run that was
-    interrupted leaves a keystore that opens where both root keys are configured; the next run does the rest. Raises
+    Each batch is one transaction, during which other processes wait to write and go on reading. An interrupted run
+    leaves a keystore that opens where both root keys are configured; the next run does the rest. Raises
     ``ImproperlyConfigured``, and changes nothing, where they are not.
     """
     ring.unlock()
@@ -49,7 +51,7 @@ def rotate_root_key(ring: KeyRing, *, batch_size: int = BATCH_SIZE, progress: Pr
     with progress("Tagging rows", lambda: _left_to_tag(ring, target)) as advance:
         while count := _retag_batch(ring, root_keys, batch_size):
             advance(count)
-    # The copies under the former root key, which may be known to others, are not to be left in the log.
+    # The copies under the former root key, which others may know, must not stay in the log.
     scrub(ring.store.connections)
     ring.forget()
     return RootKeyRotation([root_key_id for root_key_id in known if root_key_id != target.id], target.id, rewrapped)
@@ -66,9 +68,12 @@ def _left_to_tag(ring: KeyRing, target: RootKey) -> int:
 
 
 def _announce(ring: KeyRing, target: RootKey) -> None:
-    """From here on, new keys are wrapped under the new root key by everybody, and who does not have it is told so."""
+    """
+    Make every process wrap new keys under the new root key from here on. A process without it gets an error that says
+    so.
+    """
     with ring.store.connections.transaction() as connection:
-        # It may be one of those before, to which somebody goes back halfway. The highest number is the current one.
+        # It may be an earlier root key, to which somebody returns halfway. The highest number is the current one.
         connection.execute("INSERT OR REPLACE INTO root_key (id) VALUES (?)", [target.id])
 
 
@@ -80,7 +85,7 @@ def _require_current(connection: Connection, ring: KeyRing, target: str) -> None
 
 
 def _rewrap_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
-    """Returns 0 where there was nothing left."""
+    """Return the number of keys wrapped again; 0 if none is left."""
     target = root_keys.current.id
     with ring.store.connections.transaction() as connection:
         _require_current(connection, ring, target)
@@ -91,7 +96,7 @@ def _rewrap_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
 
 
 def _retag_batch(ring: KeyRing, root_keys: RootKeys, size: int) -> int:
-    """Returns 0 where there was nothing left: then no root key but the current one is known any more."""
+    """Return the number of rows tagged again; 0 if none is left: then only the current root key is known."""
     target = root_keys.current.id
     with ring.store.connections.transaction() as connection:
         _require_current(connection, ring, target)

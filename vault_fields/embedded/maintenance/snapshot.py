@@ -1,4 +1,4 @@
-"""A keystore in one file that nobody uses: copied from one in use, and verified key by key."""
+"""Snapshots: a keystore in one file that nobody uses, copied from one in use, and verified key by key."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ __all__ = ["Snapshot", "back_up", "copied", "opened"]
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What a verified file holds: KEKs, and keys (versions of KEKs, keys of customers) that open."""
+    """The content of a verified file: KEKs, and keys (versions of KEKs, keys of customers) that open."""
 
     vault_id: str
     keks: int
@@ -43,7 +43,7 @@ def back_up(ring: KeyRing, target: Path, *, progress: Progress = silent) -> Snap
     """
     Copy the keystore into a new file, of mode 0600, as it is at one moment; others go on using it.
 
-    The file appears when it is whole and verified. Raises ``FileExistsError`` if there is one of that name.
+    The file appears when it is whole and verified. Raises ``FileExistsError`` if a file of that name exists.
     """
     ring.unlock()
     snapshots: list[Snapshot] = []
@@ -67,8 +67,8 @@ def copied(
     """
     Copy a whole database into an empty file, and verify that it is a sound keystore which the root keys open.
 
-    It may be of an earlier schema version. ``name`` is what errors call it: the copy may be a draft that is gone when
-    somebody reads them.
+    It may be of an earlier schema version. Errors call it ``name``: the copy may be a draft that is gone when somebody
+    reads them.
     """
     with opened(target, name) as copy:
         source.backup(copy)
@@ -97,7 +97,7 @@ def copied(
 
 @contextmanager
 def opened(path: Path, name: Path, *, mode: str = "rw") -> Iterator[sqlite3.Connection]:
-    """A connection in autocommit mode to a file that is no keystore in use. SQLite's errors call it ``name``."""
+    """Yield a connection in autocommit mode to a file that is no keystore in use. Errors of SQLite call it ``name``."""
     try:
         with closing(sqlite3.connect(f"{path.as_uri()}?mode={mode}", uri=True, isolation_level=None)) as connection:
             yield connection

@@ -1,4 +1,4 @@
-"""Bringing a keystore that an earlier release has made up to the tables of this one. Nothing does it unasked."""
+"""Upgrading a keystore of an earlier release to the tables of this one. It never happens unasked."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ __all__ = ["Upgrade", "UpgradeRefused", "schema_version", "upgrade", "upgrade_dr
 @dataclass(frozen=True, slots=True)
 class Upgrade:
     """
-    From which schema version to which. They are the same where there was nothing to do, and then there is no backup.
+    The former and the new schema version. They are equal if there was nothing to do; then there is no backup.
 
     ``trusted`` counts the rows that got their first tags as they stood.
     """
@@ -36,11 +36,11 @@ class Upgrade:
 
 
 class UpgradeRefused(VaultRefused):
-    """The keystore is in use, or would have to be trusted unseen. Nothing was changed."""
+    """The keystore is in use, or its rows would have to be trusted unseen. Nothing was changed."""
 
 
 def schema_version(ring: KeyRing) -> int:
-    """The schema version of a keystore, which may be of an earlier release."""
+    """Return the schema version of a keystore, which may be of an earlier release."""
     if not ring.store.connections.lasting:
         return SCHEMA_VERSION
     path = Path(ring.store.location)
@@ -53,13 +53,13 @@ def upgrade(
     ring: KeyRing, backup: Path | None = None, *, trust_rows: bool = False, progress: Progress = silent
 ) -> Upgrade:
     """
-    Bring the keystore up to this release, after a verified copy of it was put into the new file ``backup``.
+    Upgrade the keystore to this release, after writing a verified copy of it to the new file ``backup``.
 
-    All or nothing, in one transaction of who has the keystore for itself: raises ``UpgradeRefused`` while another
+    All or nothing, in one transaction that has the keystore for itself: raises ``UpgradeRefused`` while another
     process has it open. Without a ``backup`` it is written beside the keystore, under a name that is not taken.
 
     Where the rows of that schema version have no tags they get them as they stand, and only with ``trust_rows``:
-    whoever could write to the file may have edited them, or made the file one of that version for this very moment.
+    anyone who could write to the file may have edited them, or made the file one of that version for this very moment.
     """
     before = schema_version(ring)
     if before == SCHEMA_VERSION:
@@ -76,7 +76,7 @@ def upgrade(
     backup = backup or path.with_name(f"{path.name}.schema-{before}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")
     with _alone(path) as connection:
         if version_of(connection) != before:
-            # Somebody else has just upgraded it.
+            # Another process has just upgraded it.
             return Upgrade(SCHEMA_VERSION, SCHEMA_VERSION)
         snapshot = _backed_up(ring, connection, backup, progress)
         trusted = _raised(ring, connection, path, before, progress)
@@ -84,7 +84,7 @@ def upgrade(
 
 
 def upgrade_draft(draft: Path, backup: Path) -> None:
-    """Bring the verified copy of a backup, which nobody else has, up to this release. Its rows must have tags."""
+    """Upgrade the verified copy of a backup, which nobody else has, to this release. Its rows must have tags."""
     with opened(draft, backup) as connection:
         before = version_of(connection)
         if before == SCHEMA_VERSION:
@@ -104,9 +104,9 @@ def upgrade_draft(draft: Path, backup: Path) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[sqlite3.Connection]:
     """
-    A connection to a keystore that nobody else has open, nor can open before it is closed.
+    Yield a connection to a keystore that no other process has open, nor can open before it is closed.
 
-    A process of an earlier release that goes on would write rows as they were.
+    A process of an earlier release that stayed connected would write rows in its own format.
     """
     with opened(path, path) as connection:
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -143,7 +143,7 @@ def _backed_up(ring: KeyRing, source: sqlite3.Connection, backup: Path, progress
 
 
 def _raised(ring: KeyRing, connection: sqlite3.Connection, path: Path, before: int, progress: Progress) -> int:
-    """Returns how many rows were trusted."""
+    """Upgrade the tables, and return how many rows were trusted."""
     trusted = 0
     connection.execute("PRAGMA legacy_alter_table = ON")
     connection.execute("BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Whatever a keystore holds wrapped under its root key: the versions of KEKs, and the inner keys of CMKs."""
+"""The keys that a keystore holds wrapped under its root key: versions of KEKs, and inner keys of CMKs."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,7 +11,7 @@ from vault_fields.embedded.managed.unlocking import RootKeys
 
 __all__ = ["WrappedKey", "count_wrapped_keys", "wrapped_keys"]
 
-# An empty id stands for what was erased.
+# An empty id marks an erased key.
 _KEKS = (
     "SELECT id, kek_version.version, environment, item_name, item_value, state, root_key_id, wrapped"
     " FROM kek JOIN kek_version ON kek_id = id WHERE root_key_id NOT IN ('', ?)"
@@ -24,7 +24,7 @@ _CMKS = (
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """One of them, and the statement that stores it wrapped under another root key."""
+    """A key wrapped under a root key, and the statement that stores it wrapped under another one."""
 
     description: str
     root_key_id: str
@@ -34,18 +34,18 @@ class WrappedKey:
     identity: tuple[bytes | int, ...]
 
     def unwrap(self, root_keys: RootKeys, location: str) -> bytes:
-        """Raises ``VaultUnavailable`` if it does not open."""
+        """Unwrap the key. Raises ``VaultUnavailable`` if it does not open."""
         return root_keys.unwrap(self, self.associated_data, location)
 
     def rewrap(self, connection: Connection, root_keys: RootKeys, location: str) -> None:
-        """Wrap it under the current one of ``root_keys``, in the transaction that is open."""
+        """Wrap the key under the current one of ``root_keys``, in the transaction that is open."""
         root_key = root_keys.current
         wrapped = root_key.wrapping.wrap(self.unwrap(root_keys, location), self.associated_data)
         connection.execute(self.statement, [root_key.id, wrapped, *self.identity])
 
 
 def count_wrapped_keys(connection: Connection, *, except_under: str = "") -> int:
-    """How many ``wrapped_keys`` gives."""
+    """Return the number of keys that ``wrapped_keys`` yields."""
     return sum(
         int(number)
         for table in ("kek_version", "byok_key")
@@ -57,7 +57,7 @@ def count_wrapped_keys(connection: Connection, *, except_under: str = "") -> int
 
 
 def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[WrappedKey]:
-    """All of them, as they are read; without those that are wrapped under the root key of that id."""
+    """Yield all wrapped keys as they are read, except those under the root key of that id."""
     (vault_id,) = typed(connection.execute("SELECT id FROM vault").fetchone(), str)
     statement = "UPDATE kek_version SET root_key_id = ?, wrapped = ? WHERE kek_id = ? AND version = ?"
     for row in connection.execute(_KEKS, [except_under]):

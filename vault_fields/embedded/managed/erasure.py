@@ -1,4 +1,4 @@
-"""Erasing KEKs whose waiting period is over, and what is left of them in the files of a keystore."""
+"""Erasing KEKs whose waiting period is over, and their remains in the files of a keystore."""
 
 import uuid
 from sqlite3 import Connection
@@ -15,10 +15,10 @@ __all__ = ["erase_due", "scrub"]
 
 def erase_due(tags: RowTags, connections: Connections, now: str, *, progress: Progress = silent) -> int:
     """
-    Overwrite the KEKs whose time has come, in the file and in its write-ahead log; return how many there were.
+    Overwrite the KEKs that are due, in the file and in its write-ahead log; return how many there were.
 
-    Also where there was none: a run that was interrupted may have left the log to the next one. Every row is verified:
-    an edit may have made one due, or hidden one that is. Raises ``RowsAltered`` after all others are erased.
+    The log is emptied even if there was none: an interrupted run may have left it to the next one. Every row is
+    verified: an edit may have made one due, or hidden one that is. Raises ``RowsAltered`` after all others are erased.
     """
     due, altered = [], None
     with (
@@ -36,7 +36,7 @@ def erase_due(tags: RowTags, connections: Connections, now: str, *, progress: Pr
             if state == PENDING_DESTRUCTION and destroy_at <= now:
                 due.append((kek_id, environment, name, value))
         for kek_id, environment, name, value in due:
-            # SQLite overwrites what stood in the row with zeros: see secure_delete in ``connections``.
+            # SQLite overwrites the former content of the row with zeros: see secure_delete in ``connections``.
             update = "UPDATE kek_version SET wrapped = x'', root_key_id = '' WHERE kek_id = ?"
             rows.connection.execute(update, [kek_id])
             rows.connection.execute("UPDATE kek SET state = ? WHERE id = ?", [DESTROYED, kek_id])

@@ -1,4 +1,4 @@
-"""What can be done to KEKs besides using them: list, rotate, retire, disable, enable, and destroy after a while."""
+"""The life of KEKs apart from their use: list, rotate, retire, disable, enable, and destroy after a while."""
 
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ _AFTER = _SELECT + f"(item_name, item_value) > (?, ?) ORDER BY item_name, item_v
 
 @dataclass(frozen=True, slots=True)
 class KekInfo:
-    """What can be told of a KEK. ``version`` is the one that wraps; those from ``minimum_version`` on open."""
+    """The public facts about a KEK. ``version`` is the one that wraps; those from ``minimum_version`` on open."""
 
     id: UUID
     environment: str
@@ -48,8 +48,8 @@ class Keks:
     The KEKs of one environment, by context item.
 
     Every change is one transaction, and other processes follow within a second. Changes raise ``VaultRefused``, and
-    change nothing, where the item has no KEK or one in a state that forbids them; all calls raise
-    ``VaultUnavailable`` if the keystore fails, and where a row of it was edited.
+    change nothing, where the item has no KEK or its KEK is in a state that forbids them. All calls raise
+    ``VaultUnavailable`` if the keystore fails, or a row of it was edited.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Keks:
         self._clock = clock
 
     def __iter__(self) -> Iterator[KekInfo]:
-        """All of them, by the names and values of their items, a page in memory at a time."""
+        """Yield all KEKs, by the names and values of their items, with a page in memory at a time."""
         page = self._page(_AFTER, "", "")  # No item has an empty name.
         while page:
             yield from page
@@ -75,25 +75,25 @@ class Keks:
         return int(number)
 
     def names(self) -> list[str]:
-        """The names of the items that have a KEK."""
+        """Return the names of the items that have a KEK."""
         with self._connections.use() as connection:
             query = "SELECT DISTINCT item_name FROM kek WHERE environment = ? ORDER BY 1"
             return texts(connection, query, self._environment)
 
     def get(self, name: str, value: str) -> KekInfo:
-        """The KEK of an item. Raises ``VaultRefused`` if it has none."""
+        """Return the KEK of an item. Raises ``VaultRefused`` if it has none."""
         found = self.find(name, value)
         if found is None:
             raise VaultRefused(f"The context item {name!r} has no key of this value in {self._environment!r}.")
         return found
 
     def find(self, name: str, value: str) -> KekInfo | None:
-        """The KEK of an item; None if it never had one, as where a customer's key was there before."""
+        """Return the KEK of an item; None if it never had one, as where a customer's key was there before."""
         found = self._page(_ITEM, name, value)
         return found[0] if found else None
 
     def rotate(self, name: str, value: str) -> KekInfo:
-        """Wrap new data keys under a new version. Older ones go on opening what they wrapped."""
+        """Wrap new data keys under a new version. Older versions still open what they wrapped."""
         current = self._ring.current(self._environment, name, value)
         if current is None or current.state != ENABLED:
             raise self._refusal(self.get(name, value), "rotated")
@@ -102,7 +102,7 @@ class Keks:
 
     def retire(self, name: str, value: str, *, before: int) -> KekInfo:
         """
-        Refuse what versions lower than ``before`` wrapped, with ``KeyRevoked``.
+        Refuse copies that versions lower than ``before`` wrapped, with ``KeyRevoked``.
 
         Nothing is erased: a lower number lets them open again.
         """
@@ -115,7 +115,7 @@ class Keks:
         return self._changed(name, value)
 
     def disable(self, name: str, value: str) -> KekInfo:
-        """Refuse everything that the KEK has a part in, until it is enabled. A new item gets one that is disabled."""
+        """Refuse everything that involves the KEK, until it is enabled. A new item gets a KEK that is disabled."""
         self._ring.record_for(self._environment, name, value)
         return self._set(name, value, {ENABLED, DISABLED}, "disabled", DISABLED)
 
@@ -124,16 +124,16 @@ class Keks:
 
     def destroy(self, name: str, value: str, *, after: timedelta) -> KekInfo:
         """
-        Refuse everything that the KEK has a part in, now and for ever; erase it when ``after`` has passed.
+        Refuse everything that involves the KEK, now and for ever; erase it when ``after`` has passed.
 
-        Until then ``cancel`` undoes it. Whoever holds a copy of the keystore and the root key holds the KEK. Without a
-        waiting period it may be called again if it was interrupted.
+        Until then ``cancel`` undoes it. Anyone with a copy of the keystore and the root key has the KEK. Without a
+        waiting period, an interrupted call may be repeated.
         """
         if after < timedelta(0):
             raise ValueError("A waiting period is not negative.")
         now = self._clock()
         with self._ring.tags.transaction() as rows:
-            # What an interrupted call has made due, or erased, is brought to its end below.
+            # The code below finishes what an interrupted call has made due, or erased.
             ended = set() if after else {PENDING_DESTRUCTION, DESTROYED}
             kek = self._require(rows, name, value, {ENABLED, DISABLED} | ended, "destroyed")
             if kek.destroy_at is None:
@@ -146,7 +146,7 @@ class Keks:
         return self.get(name, value)
 
     def cancel(self, name: str, value: str) -> KekInfo:
-        """Do not destroy it after all. It is disabled then, and can be enabled."""
+        """Cancel the destruction. The KEK is disabled then, and can be enabled."""
         with self._ring.tags.transaction() as rows:
             kek = self._require(rows, name, value, {PENDING_DESTRUCTION}, "kept")
             if kek.destroy_at is None or kek.destroy_at <= self._clock():

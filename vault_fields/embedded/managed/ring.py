@@ -22,9 +22,9 @@ from vault_fields.runtime.lru import LRU
 
 __all__ = ["Kek", "KeyRing"]
 
-# Between two of them another process would have to change the root key once more.
+# For a third attempt, another process would have to change the root key between two of them once more.
 ATTEMPTS = 3
-# New KEKs in one transaction: others who want to write wait for it.
+# New KEKs in one transaction: other writers wait for it.
 MAX_AT_ONCE = 1000
 
 _Name = tuple[str, str, str] | tuple[bytes, int]
@@ -44,10 +44,11 @@ class KeyRing:
     """
     The usable KEKs of a keystore, by context item and by id.
 
-    At most ``max_keks`` are held, the least recently used go first; one that is used both ways counts twice, and takes
-    about 900 bytes. They are held while the keystore's mark stays the same, which is looked at every ``max_age``
-    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. Who hands out
-    what it wrapped looks once more, with ``is_current``. Thread-safe; a forked child starts with an empty one.
+    At most ``max_keks`` are held, and the least recently used go first. One that is used both ways counts twice, and
+    takes about 900 bytes. They are held while the keystore's mark stays the same, which is read every ``max_age``
+    seconds: a KEK that another process disables, rotates or destroys is not used for longer than that. A caller that
+    hands out keys that a KEK wrapped reads the mark once more, with ``is_current``. Thread-safe; a forked child starts
+    with an empty keyring.
     """
 
     def __init__(
@@ -75,22 +76,25 @@ class KeyRing:
         follow_forks(self)
 
     def unlock(self, *, anew: bool = False) -> RootKeys:
-        """The root keys, once they are known to be the keystore's. Raises ``ImproperlyConfigured`` if they are not."""
-        # Two threads may both come here at first. They get the same keys, so nothing is gained by a lock.
+        """
+        Return the root keys, once they are known to be the keystore's. Raises ``ImproperlyConfigured`` if they are
+        not.
+        """
+        # Two threads may both come here at first. They get the same keys, so a lock would gain nothing.
         root_keys = self._root_keys
         if root_keys is None or anew:
             root_keys = self._root_keys = self.configured.unlock(self.store)
         return root_keys
 
     def turn(self) -> int:
-        """What is known of the keystore, by a number that is another one after any change that was noticed."""
+        """Return the number of the current turn: a noticed change of the keystore begins another one."""
         now = self._clock()
         if now >= self._trusted_until:
             self._look(now)
         return self._turn
 
     def vault_id(self) -> str:
-        """The id of the vault whose KEKs are held: another one may be restored into the keystore."""
+        """Return the id of the vault whose KEKs are held: another one may be restored into the keystore."""
         self.turn()
         with self._lock:
             mark = self._mark
@@ -98,13 +102,15 @@ class KeyRing:
         return mark[0] if mark else self.store.vault_id()
 
     def is_current(self, turn: int) -> bool:
-        """Look now whether the keystore is as it was in that turn, so that its KEKs may have wrapped what follows."""
+        """
+        Read now whether the keystore is as it was in that turn, so that keys wrapped by its KEKs may be handed out.
+        """
         self._look(self._clock())
         return self._turn == turn
 
     def for_item(self, environment: str, name: str, value: str) -> Kek:
         """
-        The KEK that new data keys of this context item are wrapped under, created if the item is new.
+        Return the KEK that wraps new data keys of this context item, created if the item is new.
 
         Raises ``KeyRevoked`` if it is disabled.
         """
@@ -114,7 +120,7 @@ class KeyRing:
         return kek
 
     def for_items(self, environment: str, items: Collection[tuple[str, str]]) -> list[Kek]:
-        """As ``for_item``, for each of them."""
+        """Return the KEK of each item, as ``for_item`` does."""
         if len(items) > 1:
             self.prepare(environment, items)
         return [self.for_item(environment, name, value) for name, value in items]
@@ -123,8 +129,8 @@ class KeyRing:
         """
         Make the KEKs of those items that have none, ``MAX_AT_ONCE`` in a transaction.
 
-        ``for_item`` makes those that are missing all the same, because the root key is being replaced for example, or a
-        backup was restored.
+        ``for_item`` still makes KEKs that are missing afterwards: because the root key is being replaced, for example,
+        or a backup was restored.
         """
         wanted = [item for item in dict.fromkeys(items) if self._held((environment, *item))[0] is None]
         if not wanted:
@@ -141,7 +147,7 @@ class KeyRing:
 
     def find(self, kek_id: bytes, version: int) -> Kek | None:
         """
-        The KEK of that id and version, if this keystore has it.
+        Return the KEK of that id and version, if this keystore has it.
 
         Raises ``KeyRevoked`` if it is disabled, or the version is below the minimum.
         """
@@ -151,19 +157,23 @@ class KeyRing:
         return kek
 
     def record_for(self, environment: str, name: str, value: str) -> KekRecord:
-        """The stored KEK of an item, in whatever state, created if the item is new."""
+        """Return the stored KEK of an item, in whatever state, created if the item is new."""
         return self.current(environment, name, value) or self._add(_unborn(environment, name, value))
 
     def rotate(self, record: KekRecord) -> KekRecord:
-        """The next version of a KEK: a new one, unless somebody else adds it at the same time."""
+        """Return the next version of a KEK: a new one, unless another process adds it at the same time."""
         return self._add(record)
 
     def current(self, environment: str, name: str, value: str) -> KekRecord | None:
-        """The highest version of an item's KEK, in whatever state. Raises ``VaultUnavailable`` if that was edited."""
+        """
+        Return the highest version of an item's KEK, in whatever state. Raises ``VaultUnavailable`` if it was edited.
+        """
         return self._authentic(self.store.current(environment, name, value))
 
     def record(self, kek_id: bytes, version: int) -> KekRecord | None:
-        """The same for a version by its id."""
+        """
+        Return the stored KEK of that id in a version, in whatever state. Raises ``VaultUnavailable`` if it was edited.
+        """
         return self._authentic(self.store.find(kek_id, version))
 
     def _authentic(self, record: KekRecord | None) -> KekRecord | None:
@@ -174,13 +184,13 @@ class KeyRing:
     def _unwrap(self, record: KekRecord) -> bytes:
         root_keys = self.unlock()
         if record.root_key_id not in root_keys.by_id:
-            # This says so, if the keystore was moved to a root key that is not configured here.
+            # This raises if the keystore was moved to a root key that is not configured here.
             self.unlock(anew=True)
         # Of the vault that the row was read from: another one may have been restored since.
         return root_keys.unwrap(record, record.associated_data(record.row[-1]), self.store.location)
 
     def forget(self) -> None:
-        """Ask the keystore again for every KEK."""
+        """Read the keystore again for every KEK."""
         with self._lock:
             self._clear()
 
@@ -190,19 +200,19 @@ class KeyRing:
         self._clear()
 
     def close(self) -> None:
-        """Forget the KEKs and the root keys, and close the keystore; later use reads them anew."""
+        """Forget the KEKs and the root keys, and close the keystore. Later use reads them anew."""
         self.forget()
         self.configured.forget()
         self.store.close()
 
     def _held(self, name: _Name) -> tuple[Kek | None, int]:
-        """The KEK, if it is held; and the turn, in which one may be put there that is read from now on."""
+        """Return the KEK, if it is held, and the turn in which a KEK read from now on may be held."""
         self.turn()
         with self._lock:
             return self._keks.used(name), self._turn
 
     def _look(self, now: float) -> None:
-        # One after the other: of two who look, the one who was slower to say what they saw may have seen less.
+        # One thread at a time: of two that read the mark, the one that stores it later may have read the older state.
         with self._looking:
             mark = self.store.mark()
             with self._lock:
@@ -214,7 +224,7 @@ class KeyRing:
     def _hold(self, name: _Name, record: KekRecord, turn: int) -> Kek:
         kek = self._usable(record)
         with self._lock:
-            # What was read in an earlier turn may be what the mark changed for.
+            # A record read in an earlier turn may be the very one that changed the mark.
             if turn == self._turn:
                 self._keks[name] = kek
         return kek
@@ -227,7 +237,7 @@ class KeyRing:
         self._root_keys = None
 
     def _add(self, before: KekRecord) -> KekRecord:
-        """The version after this one."""
+        """Store and return the version after this one."""
         for _ in range(ATTEMPTS):
             root_keys = self.unlock()
             vault_id = self.vault_id()
@@ -246,7 +256,7 @@ class KeyRing:
         raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
 
     def _draft(self, before: KekRecord, root_key: RootKey, vault_id: str) -> KekRecord:
-        """The version after this one, with fresh material, which is not stored yet."""
+        """Return the version after this one, with fresh material, not stored yet."""
         draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
         wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(vault_id))
         return replace(draft, wrapped=wrapped)
@@ -274,5 +284,5 @@ class KeyRing:
 
 
 def _unborn(environment: str, name: str, value: str) -> KekRecord:
-    """What the first version of an item's KEK comes after."""
+    """Return the record that precedes the first version of an item's KEK."""
     return KekRecord(uuid.uuid4().bytes, 0, environment, name, value, ENABLED, "", b"")

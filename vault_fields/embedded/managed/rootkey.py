@@ -37,14 +37,14 @@ FORMER_ENVIRONMENT_VARIABLE = "VAULT_FORMER_ROOT_KEYS"
 ROOT_KEY_BYTES = 32
 COMMAND = "python manage.py vault_root_key"
 
-# Hashes of those that were in the sources of the documentation.
+# Hashes of root keys that were in the sources of the documentation.
 _PUBLISHED = frozenset({"fd4020438927052c23885a36839887876cfb8032578ec6348337b8435945a24f"})
 
 
 @forgetful_class
 class RootKey:
     """
-    Wraps key-encrypting keys; ``id`` is derived from it, so that a keystore can tell its own root key from another.
+    A key that wraps key-encrypting keys. Its ``id`` is derived from it, so that a keystore can recognise its root key.
 
     ``repr`` hides the key, and it cannot be pickled or copied.
     """
@@ -54,15 +54,15 @@ class RootKey:
     def __init__(self, material: bytes) -> None:
         if len(material) != ROOT_KEY_BYTES:
             raise ValueError(f"A root key has {ROOT_KEY_BYTES} bytes, not {len(material)}.")
-        # The root key itself is only ever derived from: what is published of it tells nothing about what wraps.
+        # Keys are only derived from the root key: the published id reveals nothing about the key that wraps.
         self.id = hmac.digest(material, b"vault_fields root key: id", "sha256")[:16].hex()
         self.wrapping = WrappingKey(hmac.digest(material, b"vault_fields root key: wrapping", "sha256"))
-        # A check reports it. It is not refused: what a keystore was made with has to open it.
+        # A check reports it. It is not refused: the root key that a keystore was made with has to open it.
         self.is_guessable = is_guessable(material)
         self._tagging = hmac.digest(material, b"vault_fields root key: tagging", "sha256")
 
     def tag(self, message: bytes) -> bytes:
-        """What nobody can make of ``message`` without this key."""
+        """Return an HMAC of ``message`` that nobody can make without this key."""
         return hmac.digest(self._tagging, message, "sha256")
 
     def __repr__(self) -> str:
@@ -74,13 +74,13 @@ class RootKey:
 
 
 def generate_root_key() -> str:
-    """A fresh random root key, as the setting takes it."""
+    """Return a fresh random root key, in the form that the setting takes."""
     return encode_base64(secrets.token_bytes(ROOT_KEY_BYTES))
 
 
 @forgetful
 def decode_root_key(text: str) -> RootKey:
-    """The root key from its setting. Raises an error that does not hold the text if it is not one."""
+    """Return the root key of a setting. Raises an error that does not hold the text if it is not one."""
     if not isinstance(text, str):
         raise TypeError(f"it must be a string, not {type(text).__name__}.")
     material = decode_lenient_base64(text.strip())
@@ -89,7 +89,7 @@ def decode_root_key(text: str) -> RootKey:
     if len(material) != ROOT_KEY_BYTES:
         raise ValueError(f"it must be the base64 of {ROOT_KEY_BYTES} bytes, not of {len(material)}.")
     if len(set(material)) == 1:
-        # What an example, a placeholder or a buffer that nobody filled looks like.
+        # It looks like an example, a placeholder or a buffer that nobody filled.
         raise ValueError("it is one byte repeated, which anybody can guess, and no random key.")
     if hashlib.sha256(material).hexdigest() in _PUBLISHED:
         raise ValueError("it is a key that was published, and no secret.")
@@ -99,10 +99,10 @@ def decode_root_key(text: str) -> RootKey:
 @forgetful
 def configured_root_key(option: str | None) -> RootKey | None:
     """
-    The root key of the option or else of the environment; None where neither is there.
+    Return the root key of the option or else of the environment; None if there is none.
 
-    Raises ``ValueError`` for one that is there and is no root key, an empty one too: a deployment that lost its
-    secret must not go on with a development key.
+    Raises ``ValueError`` for a value that is no root key, an empty one too: a deployment that lost its secret must not
+    go on with a development key.
     """
     text, source = option, "root_key"
     if text is None:
@@ -118,9 +118,9 @@ def configured_root_key(option: str | None) -> RootKey | None:
 @forgetful
 def configured_former_root_keys(option: Sequence[str] | None) -> list[RootKey]:
     """
-    The former root keys of the option, or else of the environment, where commas or spaces part them.
+    Return the former root keys of the option, or else of the environment, separated by commas or spaces.
 
-    Raises ``ValueError`` for one that is no root key.
+    Raises ``ValueError`` for a value that is no root key.
     """
     texts: Sequence[str]
     if option is None:
@@ -141,7 +141,7 @@ class DevelopmentRootKey:
     """
     The root key of a project that has not configured one: generated on first use into a file beside the keystore.
 
-    Whoever can read the keystore can read this file too, so it protects nothing. Nothing is read or made before
+    Anyone who can read the keystore can read this file too, so it protects nothing. Nothing is read or created before
     ``obtain``.
     """
 
@@ -151,7 +151,9 @@ class DevelopmentRootKey:
         self.path = keystore.with_name(f"{keystore.name}-development-root-key")
 
     def obtain(self, *, generate: bool) -> RootKey:
-        """The key in the file; without a file, a new one, or ``ImproperlyConfigured`` where none may be generated."""
+        """
+        Return the key in the file. Without a file, generate one, or raise ``ImproperlyConfigured`` where none may be.
+        """
         try:
             key = self._read()
             if key is None:

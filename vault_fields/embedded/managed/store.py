@@ -28,7 +28,7 @@ _SELECT = (
 )
 _BY_ID = _SELECT + "id = ? AND kek_version.version = ?"
 _BY_ITEM = _SELECT + "environment = ? AND item_name = ? AND item_value = ? AND kek_version.version = ?"
-# A version that the row names and that is not there is damage, and no reason to go on with an older one.
+# A version that the row names and that does not exist is damage, and no reason to go on with an older one.
 _CURRENT = (
     f"SELECT current_version, ifnull(root_key_id, ''), ifnull(wrapped, x''), {selected('kek')} FROM kek"  # noqa: S608
     " LEFT JOIN kek_version ON kek_id = id AND version = current_version"
@@ -38,18 +38,18 @@ _ENVIRONMENTS = (
     "SELECT environment FROM kek UNION SELECT environment FROM byok_key UNION SELECT environment FROM object ORDER BY 1"
 )
 _HAS_KEK = "SELECT 1 FROM kek WHERE environment = ? AND item_name = ? AND item_value = ?"
-# Not for a KEK of the same item but another id, which somebody else was faster to add.
+# Not for a KEK of the same item but another id, which another process was faster to add.
 _INSERT_KEK = (
     "INSERT INTO kek (id, environment, item_name, item_value, state) VALUES (?, ?, ?, ?, ?)"
     " ON CONFLICT (environment, item_name, item_value) DO NOTHING"
 )
-# Nor for one that is not as it was when this version of it was made.
+# Nor for one that has changed since this version of it was made.
 _NEXT_VERSION = "UPDATE kek SET current_version = ? WHERE id = ? AND current_version = ? - 1 AND state = ? AND tag = ?"
 _INSERT_VERSION = "INSERT INTO kek_version (kek_id, version, root_key_id, wrapped) VALUES (?, ?, ?, ?)"
 
 
 def _untagged(connection: Connection, kek_id: bytes) -> None:
-    """For who needs no KEK that can be used."""
+    """The tag function of callers that need no usable KEK."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ class KekRecord:
         return f"the key for the context item {self.item_name!r}"
 
     def associated_data(self, vault_id: str) -> bytes:
-        """What ``wrapped`` is bound to, so that rows cannot be swapped or edited."""
+        """The data to which ``wrapped`` is bound, so that rows cannot be swapped or edited."""
         parts = ["vault_fields kek", vault_id, self.environment, self.item_name, self.item_value, str(self.version)]
         return framed(self.id, *[part.encode() for part in parts])
 
@@ -92,8 +92,8 @@ class KeyStore:
     """
     KEKs by context item and by id. Thread-safe, and safe for any number of processes on one machine.
 
-    It keeps connections of its own, so that a transaction of Django, rolled back or not, has no part in it: a KEK
-    that ``add`` returned is on the disk.
+    It keeps connections of its own, so that a transaction of Django, rolled back or not, has no part in it: a KEK that
+    ``add`` returned is on the disk.
     """
 
     def __init__(self, connections: Connections, *, event_retention: timedelta | None = None) -> None:
@@ -104,12 +104,12 @@ class KeyStore:
     def at(
         cls, path: Path, *, timeout: float = 5.0, must_exist: bool = False, event_retention: timedelta | None = None
     ) -> Self:
-        """The keystore in a file. Nothing is opened, or created where it need not exist, before it is used."""
+        """Return the keystore in a file. Nothing is opened, or created where it need not exist, before it is used."""
         return cls(FileConnections(path, timeout=timeout, must_exist=must_exist), event_retention=event_retention)
 
     @classmethod
     def in_memory(cls) -> Self:
-        """A keystore that ends with its process."""
+        """Return a keystore that ends with its process."""
         return cls(MemoryConnections())
 
     @property
@@ -122,23 +122,23 @@ class KeyStore:
         return self.mark()[0]
 
     def mark(self) -> tuple[str, str]:
-        """The id of the vault, and a text that is another one as soon as a KEK that somebody holds is out of date."""
+        """Return the id of the vault, and a text that changes as soon as a KEK that somebody holds is out of date."""
         with self.connections.use() as connection:
             vault_id, mark = typed(connection.execute("SELECT id, mark FROM vault").fetchone(), str, str)
         return vault_id, mark
 
     def root_key_ids(self) -> list[str]:
-        """The ids of the root keys that KEKs are wrapped under, the current one last; none for a new keystore."""
+        """Return the ids of the root keys that wrap KEKs, the current one last; none for a new keystore."""
         with self.connections.use() as connection:
             return texts(connection, ROOT_KEYS)
 
     def environments(self) -> list[str]:
-        """The environments that have a KEK, a customer-managed key or an object."""
+        """Return the environments that have a KEK, a customer-managed key or an object."""
         with self.connections.use() as connection:
             return texts(connection, _ENVIRONMENTS)
 
     def adopt_root_key(self, root_key_id: str) -> list[str]:
-        """Make it the root key of a keystore that has none yet; return the ids that the keystore has now."""
+        """Give a keystore without a root key this one; return the ids that the keystore has now."""
         with self.connections.transaction() as connection:
             connection.execute(
                 "INSERT INTO root_key (id) SELECT ? WHERE NOT EXISTS (SELECT 1 FROM root_key)", [root_key_id]
@@ -146,7 +146,7 @@ class KeyStore:
         return self.root_key_ids()
 
     def current(self, environment: str, item_name: str, item_value: str) -> KekRecord | None:
-        """The highest version of an item's KEK."""
+        """Return the highest version of an item's KEK."""
         return self._one(_CURRENT, environment, item_name, item_value)
 
     def find(self, kek_id: bytes, version: int) -> KekRecord | None:
@@ -154,11 +154,12 @@ class KeyStore:
 
     def add(self, record: KekRecord, tag: Callable[[Connection, bytes], object] = _untagged) -> KekRecord | None:
         """
-        Store a new KEK, or a new version of an enabled one; return what is stored under its item and version.
+        Store a new KEK, or a new version of an enabled one; return the record stored under its item and version.
 
-        One of any number of racing processes stores its own, and all of them get that one. None if nothing is there
-        and nothing was stored: the record's root key is not the current one any more, or the KEK is not enabled, or not
-        as its ``row`` says any more. ``tag`` is called in the transaction, with the id of the KEK that was written.
+        Of any number of racing processes one stores its own, and all of them get that one. Return None if nothing is
+        there and nothing was stored: the record's root key is not the current one any more, or the KEK is not enabled,
+        or not as its ``row`` says any more. ``tag`` is called in the transaction, with the id of the KEK that was
+        written.
         """
         item = record.environment, record.item_name, record.item_value
         with self.connections.transaction() as connection:
@@ -168,15 +169,16 @@ class KeyStore:
 
     def add_all(self, records: Collection[KekRecord], tag: Callable[[Connection, bytes], object] = _untagged) -> None:
         """
-        Store new KEKs of one root key as ``add`` does, all in one transaction: each of them waits for the disk.
+        Store new KEKs of one root key as ``add`` does, all in one transaction: each transaction waits for the disk.
 
-        Those whose item has got one meanwhile are left out, and all of them if their root key is not the current one.
+        KEKs are left out if their item has got one in the meantime, and all of them if their root key is not the
+        current one.
         """
         with self.connections.transaction() as connection:
             self._add(connection, records, tag)
 
     def without_kek(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
-        """Those of the items, by name and value, that have no KEK in whatever state."""
+        """Return the items, by name and value, that have no KEK in whatever state."""
         with self.connections.use() as connection:
             return [item for item in items if connection.execute(_HAS_KEK, [environment, *item]).fetchone() is None]
 
@@ -201,7 +203,7 @@ class KeyStore:
         return True
 
     def close(self) -> None:
-        """Close the connections that are not in use; later use opens new ones."""
+        """Close idle connections. Later use opens new ones."""
         self.events.close()
         self.connections.close()
 

@@ -28,17 +28,17 @@ __all__ = ["RowTags", "RowsAltered", "TaggedRows", "VaultReplaced", "count_tagge
 
 
 class Unlock(Protocol):
-    """The root keys of the keystore, as they are known, or asked anew."""
+    """A function that returns the root keys of the keystore, as they are known, or read anew."""
 
     def __call__(self, *, anew: bool = False) -> RootKeys: ...
 
 
 class RowsAltered(VaultUnavailable):
-    """A row of the keystore is not as it was written by who had the root key."""
+    """A row of the keystore differs from the one that a holder of the root key wrote."""
 
 
 class VaultReplaced(VaultUnavailable):
-    """A backup was restored into the keystore while something was made that hangs on what stood there before."""
+    """A backup was restored into the keystore while something was made that depends on its former content."""
 
 
 class RowTags:
@@ -54,17 +54,17 @@ class RowTags:
         _verify(table, row, self._root_keys(row), self._connections.location)
 
     def is_authentic(self, table: Table, row: Row) -> bool:
-        """As ``verify``, for who goes on with other rows."""
+        """Whether the row is as it was written, for callers that go on with other rows."""
         return _is_authentic(table, row, self._root_keys(row))
 
     def _root_keys(self, row: Row) -> RootKeys:
         root_keys = self._unlock()
-        # Asked anew, this says so if the keystore was moved to a root key that is not configured here.
+        # Reading them anew raises if the keystore was moved to a root key that is not configured here.
         return root_keys if row[-3] in root_keys.by_id else self._unlock(anew=True)
 
     @contextmanager
     def transaction(self) -> Iterator["TaggedRows"]:
-        """A transaction that may write tagged rows, under the root key that the keystore has in it."""
+        """Yield a transaction that may write tagged rows, under the root key that the keystore has in it."""
         self._unlock()
         with self._connections.transaction() as connection:
             root_keys = self._configured.of(texts(connection, ROOT_KEYS), self._connections.location)
@@ -80,24 +80,24 @@ class TaggedRows:
     location: str
 
     def each(self, table: Table) -> Iterator[Row]:
-        """All rows of a table, as ``require`` returns one."""
+        """Yield all rows of a table, in the form that ``verify`` takes."""
         yield from self.connection.execute(f"SELECT {selected(table)} FROM {table}")  # noqa: S608 - constants.
 
     def require_vault(self, vault_id: str) -> None:
-        """Raise ``VaultReplaced`` unless the keystore is that vault's: what is bound to another one opens nowhere."""
+        """Raise ``VaultReplaced`` unless the keystore is that vault's: data bound to another one open nowhere."""
         if self.connection.execute("SELECT id FROM vault").fetchone() != (vault_id,):
             raise VaultReplaced(f"Another vault was restored into the keystore {self.location}. Try again.")
 
     def require(self, table: Table, row_id: str | bytes) -> None:
         """Raise ``RowsAltered`` unless the row is as it was written."""
-        # One that is gone since it was read is nothing to go on from either.
+        # A row that is gone since it was read cannot be relied on either.
         self.verify(table, self._row(table, row_id) or (row_id, "", b"", ""))
 
     def verify(self, table: Table, row: Row) -> None:
         _verify(table, row, self.root_keys, self.location)
 
     def tag(self, table: Table, row_id: str | bytes) -> None:
-        """Say of the row, as it stands now, that it was written so."""
+        """Tag the row as it stands now."""
         *columns, _, _, vault_id = self._row(table, row_id)
         typed([vault_id], str)
         root_key = self.root_keys.current
@@ -114,7 +114,7 @@ class TaggedRows:
 
 
 def tagged_rows(connection: Connection, *, except_by: str | None = None) -> Iterator[tuple[Table, Row]]:
-    """All of them, those without a tag too; without those that were tagged by the root key of that id."""
+    """Yield all rows, without a tag too, except those that the root key of that id has tagged."""
     for table in TAGGED:
         query = f"SELECT {selected(table)} FROM {table} WHERE tagged_by IS NOT ?"  # noqa: S608 - constants.
         for row in connection.execute(query, [except_by]):
@@ -122,7 +122,7 @@ def tagged_rows(connection: Connection, *, except_by: str | None = None) -> Iter
 
 
 def count_tagged_rows(connection: Connection, *, except_by: str | None = None) -> int:
-    """How many ``tagged_rows`` gives."""
+    """Return the number of rows that ``tagged_rows`` yields."""
     return sum(
         int(number)
         for table in TAGGED

@@ -1,4 +1,4 @@
-"""Which of the configured root keys a keystore needs: the one that it wraps new KEKs under, and former ones."""
+"""The choice among the configured root keys: the one under which a keystore wraps new KEKs, and former ones."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -36,17 +36,13 @@ class StoredKey(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class RootKeys:
-    """The root key that new KEKs are wrapped under, and all that are configured, by their ids."""
+    """The root key that wraps new KEKs, and all configured root keys by their ids."""
 
     current: RootKey
     by_id: Mapping[str, RootKey]
 
     def unwrap(self, stored: "StoredKey", associated_data: bytes, location: str) -> bytes:
-        """
-        Return a key that the keystore at ``location`` holds, wrapped under one of these.
-
-        Raises ``VaultUnavailable`` if it does not open: one error for all causes.
-        """
+        """Return a key that is wrapped under the root key of that id. Raises ``InvalidTag``."""
         root_key = self.by_id.get(stored.root_key_id)
         if root_key is not None:
             # What is raised below must not carry what this one knows.
@@ -59,8 +55,8 @@ class ConfiguredRootKeys:
     """
     The root key of the settings, and those it replaces.
 
-    A keystore goes on with its own root key until it is moved to the configured one by ``rotate_root_key``. So all
-    processes can be given the new key, with the former one beside it, before any KEK is wrapped under it.
+    A keystore stays with its own root key until ``rotate_root_key`` moves it to the configured one. So all processes
+    can be given the new key, with the former one beside it, before any KEK is wrapped under it.
     """
 
     def __init__(self, configured: RootKey | DevelopmentRootKey, former: Sequence[RootKey] = ()) -> None:
@@ -69,14 +65,16 @@ class ConfiguredRootKeys:
         self._obtained: RootKey | None = None
 
     def unlock(self, store: KeyStore) -> RootKeys:
-        """The root keys of the keystore, to which a new one gets the configured one. ``ImproperlyConfigured``."""
+        """Return the root keys of the keystore; a new one gets the configured key. Raises ``ImproperlyConfigured``."""
         known = store.root_key_ids()
         root_key = self.obtain(generate=not known)
         known = known or store.adopt_root_key(root_key.id)
         return self.of(known, store.location)
 
     def of(self, known: Sequence[str], location: str) -> RootKeys:
-        """Those of the keystore at ``location``, which has root keys of the ids ``known``, the current one last."""
+        """
+        Return those of the keystore at ``location``, which has root keys of the ids ``known``, the current one last.
+        """
         root_key = self.obtain()
         available = {key.id: key for key in (root_key, *self._former)}
         if missing := [root_key_id for root_key_id in known if root_key_id not in available]:
@@ -84,7 +82,7 @@ class ConfiguredRootKeys:
         return RootKeys(available[known[-1]] if known else root_key, available)
 
     def obtain(self, *, generate: bool = False) -> RootKey:
-        """The configured one; a development key is read once."""
+        """Return the configured root key. A development key is read once."""
         if self._obtained is None:
             source = self.configured
             self._obtained = source if isinstance(source, RootKey) else source.obtain(generate=generate)

@@ -37,8 +37,8 @@ class StoredObjects:
     """
     The objects of a vault's environment. Thread-safe, and safe for any number of processes on one machine.
 
-    Each call raises what the vault's do, besides ``ObjectMissing``, and ``ObjectConflict`` for a name that is taken or
-    a version that is not the current one. What changes something is on the disk on return, with its event.
+    Each call raises the errors of the vault's operations, and ``ObjectMissing``, and ``ObjectConflict`` for a name
+    that is taken or a version that is not the current one. A change is on the disk on return, with its event.
     """
 
     def __init__(self, vault: EmbeddedVault) -> None:
@@ -46,7 +46,7 @@ class StoredObjects:
         self._store = ObjectStore(vault.store.connections, vault.tags, vault.environment)
 
     def create(self, name: str, value: str, context: Mapping[str, str]) -> ObjectMetadata:
-        """A new object. Raises ``ValueRefused`` for a name or value beyond the limits, ``KeyContextError``."""
+        """Create an object. Raises ``ValueRefused`` for a name or value beyond the limits, and ``KeyContextError``."""
         check(name, value)
         object_id, key_context = new_id(), KeyContext(context)
         for _ in range(ATTEMPTS):
@@ -58,10 +58,10 @@ class StoredObjects:
 
     def update(self, object_id: str, value: str, *, version_check: str | None = None) -> ObjectMetadata:
         """
-        A new version of an object, with a fresh data key for the same context.
+        Add a version to an object, with a fresh data key for the same context.
 
-        With ``version_check`` only if that is the current version: of any number of callers who say the same one, one
-        succeeds, and the others get ``ObjectConflict``.
+        With ``version_check`` it does so only if that is the current version: of any number of callers who name the
+        same one, one succeeds, and the others get ``ObjectConflict``.
         """
         check("name", value)
         for _ in range(ATTEMPTS):
@@ -77,7 +77,7 @@ class StoredObjects:
         return self._store.delete(object_id, version_check)
 
     def read(self, object_id: str, *, version_id: str | None = None) -> StoredObject:
-        """An object in its current version, or in an earlier one."""
+        """Return an object in its current version, or in an earlier one."""
         return self._opened(self._store.get(object_id, version_id))
 
     def read_by_name(self, name: str) -> StoredObject:
@@ -85,7 +85,7 @@ class StoredObjects:
         return self._opened(self._store.get_by_name(name))
 
     def describe(self, object_id: str) -> ObjectMetadata:
-        """An object without its value."""
+        """Return an object without its value."""
         version = self._store.get(object_id)
         self._note("vault.metadata.read", kv_name=version.name)
         return self._described(version)
@@ -99,13 +99,15 @@ class StoredObjects:
         before: str | None = None,
         descending: bool = True,
     ) -> Page[ObjectSummary]:
-        """A page of objects, the newest first; ``after`` and ``before`` are ids of objects, also of deleted ones."""
+        """
+        Return a page of objects, the newest first; ``after`` and ``before`` are ids of objects, also of deleted ones.
+        """
         page = self._store.page(query or ObjectQuery(), Window(limit, after, before, descending))
         self._note("vault.names.listed")
         return page
 
     def versions(self, object_id: str) -> list[ObjectVersion]:
-        """All versions, the newest first."""
+        """Return all versions, the newest first."""
         return self._store.versions(object_id)
 
     def version_page(
@@ -117,7 +119,7 @@ class StoredObjects:
         before: str | None = None,
         descending: bool = True,
     ) -> Page[ObjectVersion]:
-        """A page of them; ``after`` and ``before`` are ids of versions, also of deleted ones."""
+        """Return a page of versions; ``after`` and ``before`` are ids of versions, also of deleted ones."""
         return self._store.version_page(object_id, Window(limit, after, before, descending))
 
     def prune(
@@ -126,8 +128,9 @@ class StoredObjects:
         """
         Delete older versions of all objects, and never a current one; return how many.
 
-        With ``keep`` the newest so many of each object stay, with ``replaced_before`` those that another version has
-        replaced since then; with both, what either keeps. In portions, so that others can write. Can be interrupted.
+        With ``keep`` that many of the newest versions of each object stay. With ``replaced_before`` those stay that
+        another version has replaced since then. With both, a version stays if either keeps it. Works in portions, so
+        that others can write, and can be interrupted.
 
         Raises ``VaultUnavailable`` after all others are done, if the row of an object was edited.
         """
@@ -137,7 +140,9 @@ class StoredObjects:
             return pruning.run(advance)
 
     def claims(self) -> Iterator[ObjectClaim | None]:
-        """What all versions of all objects say of their keys, with nothing opened; None for one that says nothing."""
+        """
+        Yield the claim of each version of each object about its keys, with nothing opened; None for one that has none.
+        """
         for version in self._store.each_version():
             if version.is_altered:
                 yield None
@@ -147,20 +152,22 @@ class StoredObjects:
                 )
 
     def number_of_versions(self) -> int:
-        """How many versions of objects there are."""
+        """Return the number of versions of all objects."""
         return self._store.number_of_versions()
 
     def rewrap(self, *, progress: Progress = silent, on_problem: OnProblem | None = None) -> int:
         """
         Wrap the data keys of all versions anew under the current KEKs; return how many.
 
-        After a rotation, before the versions of KEKs that wrapped them are retired. Values are not touched, but each
-        is opened first: only that tells that its context, whose keys are to open it from now on, was not edited. What
-        cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run again.
+        Run it after a rotation, before the versions of KEKs that wrapped them are retired. Values are not changed, but
+        each is opened first: only that shows that its context, whose keys are to open it from now on, was not edited.
+        A version that cannot be opened, because a key of it is revoked, is left as it is. Can be interrupted and run
+        again.
 
-        With ``on_problem``, which is told of each, a customer's key that does not answer keeps none but its own from
-        being wrapped. Raises ``VaultUnavailable`` after all others are done, if one was damaged or tampered with;
-        and ``VaultReplaced`` at once if a backup was restored meanwhile, in which all of this may be to do.
+        With ``on_problem``, which is called for each, a customer's key that does not answer keeps only its own
+        versions from being wrapped. Raises ``VaultUnavailable`` after all others are done, if one was damaged or
+        tampered with. Raises ``VaultReplaced`` at once if a backup was restored meanwhile: all of this may have to be
+        done in it.
         """
         done, damaged = 0, None
         with progress("Wrapping keys", self.number_of_versions) as advance:
@@ -181,7 +188,7 @@ class StoredObjects:
         return done
 
     def _rewrapped(self, version: StoredVersion) -> bool:
-        """Whether it could be; not if a key of it is revoked."""
+        """Whether the version could be wrapped; it could not if a key of it is revoked."""
         if version.is_altered:
             raise self._damaged(version)
         try:
@@ -232,7 +239,7 @@ class StoredObjects:
         return self._decrypted(version, key) is not None
 
     def _decrypted(self, version: StoredVersion, key: DataKey) -> str | None:
-        # What stands beside the value follows from it, and nothing else would tell that it was edited.
+        # The facts beside the value follow from it, and nothing else would reveal that they were edited.
         if version.data_key_id != key.id or version.etag != sealing.etag(version.sealed):
             return None
         places = version.object_id, version.name, version.context, version.version_id
@@ -288,7 +295,7 @@ class StoredObjects:
 
 
 class _Damaged(VaultUnavailable):
-    """What stands in the keystore does not belong together."""
+    """The parts of a stored object do not belong together."""
 
 
 def _label(version: StoredVersion) -> str:

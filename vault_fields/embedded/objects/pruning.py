@@ -18,12 +18,12 @@ from vault_fields.embedded.managed.tags import RowsAltered, RowTags, TaggedRows
 
 __all__ = ["Outdated", "Pruning"]
 
-# In one transaction: values are up to 256 KiB long, and are overwritten where they stood.
+# In one transaction: values are up to 256 KiB long, and are overwritten in place.
 PRUNED_AT_ONCE = 100
 
 _FROM = "FROM object JOIN object_version AS version ON version.object_id = object.id WHERE object.environment = ?"
 _NEWER = "FROM object_version AS newer WHERE newer.object_id = object.id AND newer.id > version.id ORDER BY newer.id"
-# The current version of an object, by what an event tells of it.
+# The current version of an object, with the facts that an event reports.
 _CURRENT = (
     "SELECT object.name, object.context, version.data_key_id"
     " FROM object LEFT JOIN object_version AS version ON version.id = object.version_id"
@@ -34,8 +34,9 @@ _CURRENT = (
 @dataclass(frozen=True, slots=True)
 class Outdated:
     """
-    Which versions are deleted: those that are not among the newest ``keep`` of their object, and that another one
-    replaced before a moment. What is not said is not asked for.
+    The choice of versions to delete: older than the newest ``keep`` of their object, and replaced before a moment.
+
+    A condition that is None is not applied.
     """
 
     keep: int | None = None
@@ -48,7 +49,9 @@ class Outdated:
             raise ValueError("At least one version of an object is kept.")
 
     def condition(self) -> tuple[str, list[Any]]:
-        """As SQL of ``version`` and ``object``, with its parameters. Which versions are newer their ids say."""
+        """
+        Return the choice as SQL over ``version`` and ``object``, with its parameters. The ids sort versions by age.
+        """
         condition, parameters = " AND version.id <> object.version_id", list[Any]()
         if self.keep is not None:
             condition += f" AND (SELECT newer.id {_NEWER} LIMIT 1 OFFSET ?) IS NOT NULL"
@@ -60,7 +63,7 @@ class Outdated:
 
 
 class Pruning:
-    """What is outdated among the objects of one environment."""
+    """The outdated versions among the objects of one environment."""
 
     def __init__(self, connections: Connections, tags: RowTags, environment: str, outdated: Outdated) -> None:
         self._connections = connections
@@ -77,11 +80,11 @@ class Pruning:
 
     def run(self, advance: Callable[[int], object]) -> int:
         """
-        Delete what is outdated; return how many versions that were.
+        Delete the outdated versions; return how many there were.
 
-        In many transactions, with a pause after each in which others write; ``advance`` is called with the number of
-        those that are deleted for good. Raises ``RowsAltered`` after all others are done, if the row of an object was
-        edited: nobody knows then which of its versions is the current one.
+        It uses many transactions, with a pause after each in which others write. ``advance`` is called with the number
+        of versions deleted for good. Raises ``RowsAltered`` after all others are done, if the row of an object was
+        edited: which of its versions is the current one is then unknown.
         """
         deleted, fault, found = 0, None, self._after("", "")
         while found:
@@ -95,7 +98,7 @@ class Pruning:
         return deleted
 
     def _after(self, object_id: str, version_id: str) -> list[tuple[str, str]]:
-        """The next of them, as the ids of object and version, in that order."""
+        """Return the next versions, as the ids of object and version, in that order."""
         query = (
             f"SELECT object.id, version.id {self._outdated} AND object.id >= ? AND (object.id > ? OR version.id > ?)"
             " ORDER BY object.id, version.id LIMIT ?"
@@ -119,10 +122,10 @@ class Pruning:
     def _delete_of(self, rows: TaggedRows, object_id: str, first: str, last: str) -> int:
         current = rows.connection.execute(_CURRENT, [self._environment, object_id]).fetchone()
         if current is None:
-            # It was deleted since.
+            # The object was deleted since.
             return 0
         rows.require("object", object_id)
-        # A backup may have been restored since: once more only those that are outdated now.
+        # A backup may have been restored since: delete only the versions that are still outdated.
         outdated = f"SELECT version.id {self._outdated} AND object.id = ? AND version.id BETWEEN ? AND ?"
         deleted = rows.connection.execute(
             f"DELETE FROM object_version WHERE id IN ({outdated})",  # noqa: S608 - nothing in it is a caller's.

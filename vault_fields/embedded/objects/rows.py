@@ -1,4 +1,4 @@
-"""What the rows of stored objects say, and by what objects are looked for."""
+"""The rows of stored objects, and the query by which objects are searched."""
 
 import json
 import os
@@ -24,7 +24,7 @@ class StoredVersion:
     """
     A version of an object, sealed. ``context`` is the canonical text of its key context.
 
-    ``is_altered`` says that the object's row is not as it was written. ``vault_id`` is that of the vault that it was
+    ``is_altered`` says that the object's row is not as it was written. ``vault_id`` is the id of the vault that it was
     sealed for, or read from.
     """
 
@@ -52,7 +52,10 @@ class ObjectSummary:
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:
-    """``size`` and ``etag`` (a hash) are of what is stored, which tells nothing about the value but its length."""
+    """
+    A version of an object, without its value. ``size`` and ``etag`` (a hash) describe the stored bytes, which reveal
+    nothing about the value but its length.
+    """
 
     id: str
     created_at: str
@@ -64,8 +67,8 @@ class ObjectVersion:
 @dataclass(frozen=True, slots=True)
 class ObjectQuery:
     """
-    Which objects: those whose name contains ``name``, whatever the case of ASCII letters, whose context has every item
-    of ``context``, and that were written after ``updated_after``.
+    A search: the name contains ``name``, in any case of ASCII letters; the context has every item of ``context``; the
+    object was written after ``updated_after``.
     """
 
     name: str = ""
@@ -83,7 +86,7 @@ class ObjectQuery:
 
 
 def new_id() -> str:
-    """A UUID of version 7, with the fraction of a millisecond in it: ids sort by the time of their making."""
+    """Return a UUID of version 7, with the fraction of a millisecond in it: ids sort by their time of creation."""
     milliseconds, rest = divmod(time.time_ns(), 1_000_000)
     fraction = rest * 4096 // 1_000_000
     tail = int.from_bytes(os.urandom(8)) >> 2

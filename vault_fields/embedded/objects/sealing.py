@@ -1,5 +1,5 @@
 """
-How a version of a stored object is sealed under its data key.
+The seal of a version of a stored object under its data key.
 
     nonce[12] ‖ ciphertext ‖ tag[16]
 
@@ -31,7 +31,10 @@ def sealed(key: DataKey, value: str, associated: bytes) -> bytes:
 
 
 def opened(key: DataKey, stored: bytes, associated: bytes) -> str | None:
-    """None if it does not open. A fault is returned and not raised: no traceback has a frame with the data key."""
+    """
+    Return the value; None if it does not open. A fault is not raised: its traceback would have a frame with the data
+    key.
+    """
     try:
         return key.aead.decrypt(stored[:_NONCE_BYTES], stored[_NONCE_BYTES:], associated).decode()
     except (InvalidTag, TypeError, ValueError):
@@ -39,5 +42,8 @@ def opened(key: DataKey, stored: bytes, associated: bytes) -> str | None:
 
 
 def etag(stored: bytes) -> str:
-    """Of what is stored: a hash of the value would tell which objects hold the same, and let it be guessed."""
+    """
+    Return a hash of the stored bytes. A hash of the value would tell which objects hold the same, and let it be
+    guessed.
+    """
     return hashlib.sha256(stored).hexdigest()

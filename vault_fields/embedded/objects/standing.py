@@ -1,4 +1,6 @@
-"""Whether what wrapped a data key is still in the keystore, asked in the transaction that stores the encrypted keys."""
+"""
+The check, in the transaction that stores encrypted keys, that the keys that wrapped them are still in the keystore.
+"""
 
 from sqlite3 import Connection
 
@@ -18,9 +20,9 @@ _CUSTOMERS = "SELECT 1 FROM byok_key WHERE id = ? AND state = ?"
 
 def require_standing(rows: TaggedRows, vault_id: str, encrypted_keys: str) -> None:
     """
-    Raise ``VaultReplaced`` unless every key that wrapped these stands in the keystore, which is that vault's.
+    Raise ``VaultReplaced`` unless every key that wrapped these is in the keystore, which is that vault's.
 
-    It did when they were handed out; a backup may have been restored since.
+    They were there when the encrypted keys were handed out, but a backup may have been restored since.
     """
     rows.require_vault(vault_id)
     for copy in EncryptedKeys.decode(encrypted_keys).copies:

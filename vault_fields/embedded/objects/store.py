@@ -1,4 +1,4 @@
-"""Where stored objects are kept: rows of the keystore, as they are, with nothing opened."""
+"""The rows of the keystore with stored objects, as they are, with nothing opened."""
 
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -41,7 +41,7 @@ _INSERT_VERSION = (
 
 class ObjectStore:
     """
-    The objects of one environment. Each change is one transaction, with the event that tells of it.
+    The objects of one environment. Each change is one transaction, with the event that reports it.
 
     All calls but ``each_version`` raise ``VaultUnavailable`` if the row of an object was edited.
     """
@@ -52,7 +52,7 @@ class ObjectStore:
         self._environment = environment
 
     def get(self, object_id: str, version_id: str | None = None) -> StoredVersion:
-        """An object's current version, or that one. Raises ``ObjectMissing``."""
+        """Return an object's current version, or the given one. Raises ``ObjectMissing``."""
         if version_id is None:
             return self._one("object.id = ? AND version.id = object.version_id", object_id)
         return self._one("object.id = ? AND version.id = ?", object_id, version_id)
@@ -70,11 +70,11 @@ class ObjectStore:
         return Page([ObjectSummary(row[0], row[2], row[5]) for row in page.items], page.before, page.after)
 
     def versions(self, object_id: str) -> list[ObjectVersion]:
-        """All versions of an object, the newest first. Raises ``ObjectMissing``."""
+        """Return all versions of an object, the newest first. Raises ``ObjectMissing``."""
         return self.version_page(object_id, Window(_ALL, descending=True)).items
 
     def version_page(self, object_id: str, window: Window) -> Page[ObjectVersion]:
-        """Some of them, by id. Raises ``ObjectMissing`` if there is no such object."""
+        """Return a page of versions, by id. Raises ``ObjectMissing`` if there is no such object."""
         query = f"SELECT {selected('object')} FROM object WHERE environment = ? AND id = ?"  # noqa: S608
         with self._connections.use() as connection:
             row = connection.execute(query, [self._environment, object_id]).fetchone()
@@ -87,7 +87,7 @@ class ObjectStore:
         return page
 
     def add(self, version: StoredVersion, event: Event) -> None:
-        """A new object. Raises ``ObjectConflict`` if there is one of that name, and as ``require_standing``."""
+        """Store a new object. Raises ``ObjectConflict`` if there is one of that name, and as ``require_standing``."""
         with self._tags.transaction() as rows:
             require_standing(rows, version.vault_id, version.encrypted_keys)
             added = rows.connection.execute(
@@ -110,7 +110,7 @@ class ObjectStore:
             raise ObjectConflict("There is already an object of that name.")
 
     def replace(self, version: StoredVersion, expected: str | None, event: Event) -> None:
-        """Make it the current version; where ``expected`` is given, only if that one is it now. Raises as ``add``."""
+        """Make a version the current one; with ``expected``, only if that is the current one now. Raises as ``add``."""
 
         def work(rows: TaggedRows) -> None:
             require_standing(rows, version.vault_id, version.encrypted_keys)
@@ -145,10 +145,11 @@ class ObjectStore:
 
     def each_version(self) -> Iterator[StoredVersion]:
         """
-        Every version of every object, one in memory at a time, by id; those added meanwhile may be among them.
+        Yield every version of every object, one in memory at a time, by id. Versions added meanwhile may be among
+        them.
 
-        One that is damaged is altered, and says nothing but its id. Where only the sealed value is none, the rest
-        stands, and the value is one that opens with no key.
+        A damaged version is marked as altered, and has nothing but its id. If only the sealed value is damaged, the
+        rest stands, and the value is one that opens with no key.
         """
         last = ""
         while True:
@@ -175,8 +176,8 @@ class ObjectStore:
             )
 
     def _change(self, object_id: str, expected: str | None, work: Callable[[TaggedRows], T]) -> T:
-        # What is expected is compared where nobody else can write: of any number of writers that expect one version,
-        # one goes on from it. Refusals are raised outside, where they do not cost the connection.
+        # The expected version is compared where nobody else can write: of any number of writers that expect it, one
+        # goes on from it. Refusals are raised outside, where they do not cost the connection.
         with self._tags.transaction() as rows:
             query = "SELECT version_id FROM object WHERE id = ? AND environment = ?"
             row = rows.connection.execute(query, [object_id, self._environment]).fetchone()

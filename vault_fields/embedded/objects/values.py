@@ -1,4 +1,4 @@
-"""What a stored object is to those who use it or go through all of them, and the limits of its name and value."""
+"""Stored objects as values, for callers that use one or go through all, and the limits of name and value."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -24,7 +24,7 @@ MAX_VALUE_BYTES = 256 * 1024
 
 @dataclass(frozen=True, slots=True)
 class ObjectMetadata:
-    """What can be told of an object without opening it. ``key_id`` is that of the version's data key."""
+    """The public facts about an object, known without opening it. ``key_id`` is that of the version's data key."""
 
     id: str
     name: str
@@ -45,9 +45,9 @@ class StoredObject:
 @dataclass(frozen=True, slots=True)
 class ObjectClaim:
     """
-    What the row of a version says: under which encrypted keys its value is, and for which key context.
+    The claim in the row of a version: the encrypted keys of its value, and the key context.
 
-    Its value opens with the data key for the context that it was stored with, and no other.
+    Its value opens with the data key for the context that it was stored with, and for no other.
     """
 
     label: str
@@ -57,7 +57,7 @@ class ObjectClaim:
     values: int = 1
 
     def opening(self, key: DataKey) -> int:
-        """How many of its values open with ``key``, for which the claim is proven."""
+        """Return how many of its values open with ``key``, for which the claim is proven."""
         return self.values
 
 

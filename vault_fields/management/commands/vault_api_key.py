@@ -13,7 +13,7 @@ class Command(BaseCommand):
         "Prints a fresh random API key for the server of an embedded Vault, and the hash that VAULT_SERVER takes. The "
         "key is shown this once and kept nowhere: give it to who may call."
     )
-    # The command is what one types because the settings lack a key.
+    # People type this command because the settings lack a key.
     requires_system_checks: list[str] = []
 
     @forgetful

@@ -36,7 +36,7 @@ ACTIONS = {
     "enable": "let a disabled key be used again; it is active then",
     "delete": "refuse what it has a part in, for ever",
 }
-# Which options each action has a use for, besides --vault and --environment.
+# The options that each action uses, besides --vault and --environment.
 OPTIONS = {
     "list": {"format"},
     "status": {"database"},
@@ -130,7 +130,7 @@ class Command(KeystoreCommand):
             self.tell([getattr(byok, action)(name, value)])
 
     def require_known(self, service: EmbeddedVault, name: str, value: str) -> None:
-        """A key that is configured for a slip of the pen wraps nothing, and whoever configured it believes it does."""
+        """Refuse an item that is unknown: a key configured for a mistyped item wraps nothing, and seems to."""
         if service.keks.find(name, value) is None and customers_key(service, name, value) is None:
             raise CommandError(
                 f"Nothing was encrypted for the context item {name!r} of this value in {service.environment!r}, "
@@ -171,6 +171,6 @@ def _as_json(key: CustomerKey, environment: str) -> dict[str, Any]:
 def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
-        # It is not shown: a setting that has no name may be a secret.
+        # It is not shown: a setting without a name may be a secret.
         raise CommandError("What stands behind one --set is not of the form NAME=VALUE.")
     return name, value

@@ -20,7 +20,7 @@ from vault_fields.server.configuration import served_vault
 from vault_fields.text.counting import counted
 
 PAGE = 1000
-# Stands for the setting of the vault.
+# It stands for the setting of the vault.
 CONFIGURED = -1
 
 
@@ -89,7 +89,7 @@ class Command(BaseCommand):
             with progress_bar("Deleting events", lambda: events.count(until)) as show:
                 events.prune(until, advance=advance)
         except KeyboardInterrupt:
-            # The status of a process that SIGINT ended, for who runs this in a script.
+            # The status of a process that SIGINT ended, for scripts that run this.
             raise CommandError(
                 f"Interrupted. {counted(deleted, 'event is', 'events are')} deleted; run this again for the others.",
                 returncode=130,

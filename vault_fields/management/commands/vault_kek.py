@@ -47,7 +47,7 @@ ACTIONS = {
 }
 CHANGES = {"show", "rotate", "disable", "enable", "cancel"}
 WITHOUT_ITEM = {"list", "erase"}
-# Which options each action has a use for.
+# The options that each action uses.
 OPTIONS = {
     "list": {"environment", "format"},
     "show": {"environment", "format"},
@@ -108,7 +108,7 @@ class Command(KeystoreCommand):
         options |= {name: default for name, default in DEFAULTS.items() if options[name] is None}
         with self.failures_told(vault):
             if action == "prove":
-                # Other vaults than embedded ones are asked just the same.
+                # Other vaults than embedded ones are checked in the same way.
                 self.prove(vault, *self.required(action, item), **options)
                 return
             service = self.embedded(vault).service
@@ -133,7 +133,7 @@ class Command(KeystoreCommand):
                 advance(1)
 
     def require_meant_item(self, service: EmbeddedVault, name: str, value: str, in_advance: bool) -> None:
-        """What a slip of the pen disables is a new item's key, and whoever typed it believes that the right one is."""
+        """Refuse a mistyped item: disabling it would disable a new item's key, and seem to disable the right one."""
         customers = service.byok.get(name, value)
         if customers is not None:
             self.stderr.write(
@@ -250,7 +250,7 @@ class Command(KeystoreCommand):
 
 
 def _verdict(state: str | None) -> str:
-    """What was proven of a key in this state."""
+    """Return what is proven about a key in this state."""
     held = "Running processes may hold opened data keys for key_max_age seconds more."
     if state is None:
         return f"Proven. Whether it can be undone, the vault alone knows. {held}"

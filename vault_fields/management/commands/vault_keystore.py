@@ -78,7 +78,11 @@ class Command(KeystoreCommand):
         )
 
     def require_nothing_stored(self, alias: str) -> None:
-        """An entry point that makes a keystore at every start would undo what it is missed for."""
+        """
+        Refuse to make a keystore while values of a lost one are stored.
+
+        An entry point that makes a keystore at every start would otherwise hide the loss.
+        """
         try:
             label = where_stored(alias)
         except DatabaseError as error:

@@ -1,4 +1,4 @@
-"""``manage.py vault_objects``: what is done to all stored objects of an environment."""
+"""``manage.py vault_objects``: operations on all stored objects of an environment."""
 
 from argparse import ArgumentTypeError
 from datetime import UTC, datetime, timedelta
@@ -84,7 +84,7 @@ class Command(KeystoreCommand):
         try:
             deleted = objects.prune(keep=keep, replaced_before=replaced_before, progress=self.progress())
         except KeyboardInterrupt:
-            # The status of a process that SIGINT ended, for who runs this in a script.
+            # The status of a process that SIGINT ended, for scripts that run this.
             raise CommandError(
                 "Interrupted. What was deleted until then is gone; run this again for the others.", returncode=130
             ) from None

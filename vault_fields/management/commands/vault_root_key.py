@@ -18,7 +18,7 @@ class Command(KeystoreCommand):
         "keystore under the configured root key instead of the one that former_root_keys has. If it is interrupted, "
         "run it again."
     )
-    # The command is what one types because the settings lack a root key.
+    # People type this command because the settings lack a root key.
     requires_system_checks: list[str] = []
 
     def add_arguments(self, parser: CommandParser) -> None:

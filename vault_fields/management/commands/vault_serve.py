@@ -60,7 +60,7 @@ class Command(BaseCommand):
             address = f"[{host}]" if ":" in host else host
             self.stdout.write(f"Vault ready at http://{address}:{server.server_port}")
             self.stdout.flush()
-            # A shell that starts it in the background has it ignore SIGINT, and SIGTERM would end it without a word.
+            # A shell that starts it in the background makes it ignore SIGINT, and SIGTERM would end it silently.
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, signal.default_int_handler)
             try:
