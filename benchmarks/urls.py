@@ -1,0 +1,6 @@
+"""The admin, of which a page is measured."""
+
+from django.contrib import admin
+from django.urls import path
+
+urlpatterns = [path("admin/", admin.site.urls)]
