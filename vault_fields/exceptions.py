@@ -82,7 +82,7 @@ class PlaintextFound(DecryptionError):
 
 
 class UnknownVault(DecryptionError, ImproperlyConfigured):
-    """A companion names a vault that ``VAULTS`` does not have, or that was left: it is the error of that row."""
+    """A companion names a vault that ``VAULTS`` does not have, or that was left. The error concerns that row only."""
 
 
 class DatabaseBusy(VaultFieldsError, CommandError):
@@ -125,7 +125,7 @@ class VaultError(VaultFieldsError):
         self.retry_after = retry_after
 
     def details(self) -> dict[str, Any]:
-        """What is known beside the message: the keywords for an error that says the same in other words."""
+        """The known facts beside the message: the keywords for an error that says the same in other words."""
         return {
             "alias": self.alias,
             "status": self.status,
@@ -142,7 +142,7 @@ class VaultError(VaultFieldsError):
         return text
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Task queues pickle exceptions; the default would lose what stands in keywords.
+        # Task queues pickle exceptions; the default would lose the keyword arguments.
         return _restore, (type(self), self.args[0], self.details())
 
 
@@ -152,9 +152,9 @@ class VaultUnavailable(VaultError):
 
 class KeyUnavailable(VaultUnavailable):
     """
-    A key that its owner keeps elsewhere does not answer; the Vault does, and the keys of others open.
+    A key that its owner keeps elsewhere does not answer. The Vault does, and the keys of others open.
 
-    Operations over rows take it for the error of that row.
+    Operations over rows treat it as the error of that row.
     """
 
 

@@ -43,7 +43,7 @@ class Layout(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """A value for an SDK: what its ``decrypt`` takes as ``encrypted_data`` and as ``associated_data``."""
+    """A value for an SDK: its ``decrypt`` takes the two as ``encrypted_data`` and ``associated_data``."""
 
     payload: str
     associated_data: str
@@ -59,11 +59,11 @@ class _Payload:
 @forgetful
 def export_value(instance: Model, name: str) -> Export | None:
     """
-    The stored value of an encrypted field as a payload in the layout ``TAG_FIRST``; None for None.
+    Return the stored value of an encrypted field as a payload in the layout ``TAG_FIRST``; None for None.
 
-    The data key stays the same, and so does the ciphertext: any SDK that calls the same Vault opens it. The text in it
-    is the value, or the JSON text of an ``EncryptedJSONField``'s. Costs what reading the value costs. Raises
-    what that raises, and ``ValueRefused`` for a value that is not saved.
+    The data key and the ciphertext stay the same: any SDK that calls the same Vault opens it. The text in it is the
+    value, or the JSON text of an ``EncryptedJSONField``'s value. Costs as much as reading the value. Raises the errors
+    of reading, and ``ValueRefused`` for a value that is not saved.
     """
     encrypted = instance._meta.get_field(name)
     if not isinstance(encrypted, EncryptedField):
@@ -77,7 +77,7 @@ def export_value(instance: Model, name: str) -> Export | None:
     envelope = envelope_format.decode(sealed.text)
     text: str = sealed.keys or getattr(instance, encrypted.companion_name)
     companion = companion_format.decode(text)
-    # Once more: what was opened earlier does not tell what stands beside it now.
+    # Read again: a value opened earlier does not tell what stands beside it now.
     key = proven_key(text, companion, Batch())
     associated_data = _associated_data(encrypted, instance, key, envelope.sealed)
     nonce, ciphertext = envelope.sealed[:NONCE_BYTES], envelope.sealed[NONCE_BYTES:-TAG_BYTES]
@@ -94,12 +94,12 @@ def import_value(
     payload: str, *, vault: str = "default", associated_data: str = "", layout: Layout | None = None
 ) -> str:
     """
-    The text in a payload, to be assigned to a field.
+    Return the text in a payload, to be assigned to a field.
 
-    Without a layout, those that the payload could have are tried, and the one by which it authenticates is taken.
-    Costs one call to the vault for each that is tried: say which it is where you know. Raises ``DecryptionError`` if
-    the payload does not open, and what the vault raises: ``VaultRefused`` for keys that are not its own only where
-    a layout is given.
+    Without a layout, every layout that the payload may have is tried, and the one by which it authenticates is taken.
+    Costs one call to the vault for each that is tried: name the layout where you know it. Raises ``DecryptionError``
+    if the payload does not open, and the errors of the vault: ``VaultRefused`` for keys that are not its own only
+    where a layout is given.
     """
     raw = envelope_format.decode_base64(payload) if len(payload) <= _MAX_PAYLOAD_LENGTH else None
     for candidate in [layout] if layout else Layout:
@@ -122,7 +122,7 @@ def import_value(
 
 
 def _parse(raw: bytes, layout: Layout) -> _Payload | None:
-    """The parts of a payload, if it can have this layout."""
+    """Return the parts of a payload, if it can have this layout."""
     if layout is Layout.TAG_LAST:
         found = _keys(raw)
         if found is None:
@@ -142,7 +142,7 @@ def _parse(raw: bytes, layout: Layout) -> _Payload | None:
 
 
 def _keys(raw: bytes) -> tuple[bytes, bytes] | None:
-    """The encrypted keys after their length, and what follows them."""
+    """Return the encrypted keys after their length, and the rest."""
     length = 0
     # Three groups of seven bits are more than the longest keys need.
     for position, byte in enumerate(raw[:3]):
@@ -166,7 +166,7 @@ def _length(number: int) -> bytes:
 
 
 def _text(key: DataKey, parts: _Payload, associated_data: bytes) -> str | None:
-    # A fault is returned and not raised: what holds the plaintext would stay in the context of the next error.
+    # A fault is returned and not raised: the frame with the plaintext would stay in the context of the next error.
     try:
         return key.aead.decrypt(parts.nonce, parts.sealed, associated_data).decode()
     except (InvalidTag, UnicodeDecodeError):
@@ -174,7 +174,7 @@ def _text(key: DataKey, parts: _Payload, associated_data: bytes) -> str | None:
 
 
 def _associated_data(encrypted: EncryptedField, instance: Model, key: DataKey, sealed: bytes) -> bytes:
-    """What the value is authenticated with: it may have been written under an earlier label."""
+    """Return the associated data that fit the value, which may have been written under an earlier label."""
     group = group_of(encrypted)
     bindings = group.bound_columns(encrypted)[len(group.bindings) :]
     bound = bound_texts(bindings, [binding.text(getattr(instance, binding.attname)) for binding in bindings])

@@ -1,4 +1,4 @@
-"""What a client is told where a whole answer needs keys that the Vault does not give."""
+"""Answers to a client whose whole request needs keys that the Vault does not give."""
 
 import logging
 import math
@@ -28,7 +28,7 @@ logger = logging.getLogger("vault_fields.middleware")
 
 TEMPLATE = "vault_fields/vault_error.html"
 
-# A Vault may name any moment; who waits for longer than a day asks somebody.
+# A Vault may name any moment. Nobody should wait longer than a day without asking.
 LONGEST_RETRY_AFTER = 24 * 60 * 60
 
 
@@ -36,8 +36,8 @@ class VaultErrorMiddleware:
     """
     Answers a ``VaultUnavailable`` that leaves a view with 503, and a ``VaultRefused`` with 403.
 
-    As JSON (``detail`` and ``code``) to those who ask for it, or send it; as the template
-    ``vault_fields/vault_error.html`` otherwise. It is logged once, as a warning with the error's own message, which no
+    The answer is JSON (``detail`` and ``code``) for clients that ask for it, or send it, and the template
+    ``vault_fields/vault_error.html`` otherwise. The error is logged once, as a warning with its own message, which no
     client gets. For views in threads and in coroutines.
     """
 
@@ -59,18 +59,18 @@ class VaultErrorMiddleware:
         response["Cache-Control"] = "no-store"
         if exception.retry_after is not None:
             response["Retry-After"] = str(math.ceil(min(exception.retry_after, LONGEST_RETRY_AFTER)))
-        # Django would log the answer too, as an error that administrators get a mail about.
+        # Django would log the answer too, as an error about which administrators get a mail.
         log_response("%s", str(exception), response=response, request=request, logger=logger, level="warning")
         return response
 
 
 def _status_and_code(error: VaultError) -> tuple[int, str] | None:
-    """What the error is over HTTP, and the name that programs know it by; None if that is not for us to say."""
+    """Return the HTTP status of the error, and its name for programs; None if the project has to decide."""
     if isinstance(error, VaultUnavailable):
         return 503, "vault_unavailable"
     if isinstance(error, KeyRevoked):
         return 403, "key_revoked"
-    # Objects are asked for by the project's own code, which knows what it means that there is none.
+    # The project's own code asks for objects, and knows the meaning of a missing one.
     if isinstance(error, VaultRefused) and not isinstance(error, ObjectConflict | ObjectMissing):
         return 403, "vault_refused"
     return None
@@ -86,7 +86,7 @@ def _response(request: HttpRequest, error: VaultError, status: int, code: str) -
 
 
 def _wants_json(request: HttpRequest) -> bool:
-    """Whether the client asks for JSON sooner than for HTML; of one that asks for neither, whether it sends JSON."""
+    """Whether the client prefers JSON to HTML; if it asks for neither, whether it sends JSON."""
     for accepted in request.accepted_types:
         is_json = _is_json(str(accepted.sub_type))
         if accepted.quality and (is_json or accepted.sub_type in {"html", "xhtml+xml"}):
@@ -99,7 +99,7 @@ def _is_json(sub_type: str) -> bool:
 
 
 def _page(context: dict[str, Any]) -> str:
-    # Without the request: a context processor may need the very key that there is not.
+    # Rendered without the request: a context processor may need the very key that is missing.
     try:
         return loader.render_to_string(TEMPLATE, context)
     except TemplateDoesNotExist:

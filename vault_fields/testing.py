@@ -17,7 +17,7 @@ __all__ = [
     "sample_text",
 ]
 
-# For the setting BAKER_CUSTOM_FIELDS_GEN of model-bakery, which knows fields by their own class only.
+# For the setting BAKER_CUSTOM_FIELDS_GEN of model-bakery, which looks fields up by their exact class.
 BAKER_GENERATORS = {
     "vault_fields.fields.EncryptedTextField": "vault_fields.testing.sample_text",
     "vault_fields.fields.EncryptedJSONField": "vault_fields.testing.sample_json",
@@ -32,8 +32,8 @@ def capture_vault_calls(using: str = "default", *, cold: bool = False) -> Iterat
     """
     Count the calls to a Vault: yields a ``Counter`` of ``create``, ``decrypt`` and ``rekey``, filled at the end.
 
-    With ``cold`` the cache of opened keys is emptied first. Calls of all threads count. Of rows that are written again,
-    none gets a fresh data key by chance meanwhile.
+    With ``cold`` the cache of opened keys is emptied first. Calls of all threads count. Meanwhile no row that is
+    written again gets a fresh data key by chance.
     """
     vault = vaults[using]
     if cold:
@@ -61,14 +61,14 @@ def assert_vault_calls(
 
 
 def sample_text() -> str:
-    """For model-bakery: a text that no other call gives."""
+    """Return a text that no other call returns, for model-bakery."""
     return f"sample {next(_numbers)}"
 
 
 def sample_json() -> dict[str, str]:
-    """For model-bakery: JSON that no other call gives."""
+    """Return JSON that no other call returns, for model-bakery."""
     return {"sample": sample_text()}
 
 
 def no_companion() -> None:
-    """For model-bakery, which may be told to fill every column: a companion is written with its value."""
+    """Give no value, for model-bakery, which may be told to fill every column: a companion is written with its value."""

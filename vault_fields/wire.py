@@ -1,11 +1,12 @@
 """
-How a Vault says over HTTP that a key was withdrawn, or does not answer: the one place where both sides have it from.
+The HTTP answers by which a Vault says that a key was withdrawn, or does not answer: one place for both sides.
 
-What the hosted Vault answers for a customer-managed key that was revoked is not public. Ours answers 403, because the
-request is right and the key's owner forbids it, with a machine code in the body by which a client tells it from 403
-for its own credentials. Whoever finds out what the hosted Vault does adds it to ``tells_of_revocation``.
+The answer of the hosted Vault for a revoked customer-managed key is not public. Ours answers 403, because the request
+is right and the key's owner forbids it. A machine code in the body lets a client tell it from 403 for its own
+credentials. If you find out what the hosted Vault answers, add it to ``tells_of_revocation``.
 
-A key of a customer that does not answer is a 503, as all is that may pass; the code tells it from a Vault that is away.
+A key of a customer that does not answer is a 503, like every passing failure. The code tells it from a Vault that is
+away.
 """
 
 from collections.abc import Mapping

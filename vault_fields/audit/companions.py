@@ -1,7 +1,7 @@
 """
 The encrypted keys that are stored: every companion of every encrypted field, read and not written.
 
-What a companion says is a claim. Whoever can write to the table can edit it, and only its data key tells.
+A companion's content is a claim. Anyone who can write to the table can edit it, and only its data key proves it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -54,7 +54,7 @@ T = TypeVar("T")
 
 
 class Claim(Protocol):
-    """What somebody stored: ``values`` values under a data key that is wrapped for a key context."""
+    """A stored claim: ``values`` values are under a data key that is wrapped for a key context."""
 
     @property
     def values(self) -> int: ...
@@ -66,10 +66,10 @@ class Claim(Protocol):
     def context(self) -> Mapping[str, str]: ...
 
     def is_proven(self, key: DataKey) -> bool:
-        """Whether who held ``key``, its data key, has said so."""
+        """Whether a holder of ``key``, its data key, made the claim."""
 
     def opening(self, key: DataKey) -> int:
-        """How many of the values open with ``key``, for which the claim is proven."""
+        """Return how many of the values open with ``key``, for which the claim is proven."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ class RowClaim:
 
 @dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """How many encrypted values a row has, and what it claims of them; None if its companion cannot be read."""
+    """The number of encrypted values in a row, and its claim about them; None if its companion cannot be read."""
 
     label: str
     pk: object
@@ -128,9 +128,10 @@ class Standing(Enum):
 
 class Answers(Generic[T]):
     """
-    What ``ask`` says of encrypted keys, remembered for the other values under the same data key. For one thread.
+    The answers of ``ask`` about encrypted keys, remembered for other values under the same data key. For one thread.
 
-    Not for longer than ``cache`` keeps a data key, and not what that keeps itself if ``ask`` has it from there.
+    They are remembered no longer than ``cache`` keeps a data key. An answer that ``ask`` has from that cache is not
+    remembered here.
     """
 
     def __init__(self, cache: KeyCache, ask: Callable[[str], T], *, from_cache: bool = False) -> None:
@@ -154,9 +155,9 @@ class Answers(Generic[T]):
 
 class Proofs:
     """
-    Which claims are true, as far as a vault can tell without asking a customer's provider.
+    A judge of claims, as far as a vault can tell without asking a customer's provider.
 
-    One unwrapping for each distinct data key, past all caches and without an event. For one thread.
+    Costs one unwrapping for each distinct data key, past all caches and without an event. For one thread.
     """
 
     def __init__(self, vault: EmbeddedBackend, service: EmbeddedVault) -> None:
@@ -181,14 +182,14 @@ class Proofs:
 
 
 def keys_of_item(service: EmbeddedVault, name: str, value: str) -> frozenset[bytes]:
-    """The ids of all keys that the item has or had: of its KEK, and of customers' keys, deleted ones too."""
+    """Return the ids of all keys that the item has or had: of its KEK, and of customers' keys, deleted ones too."""
     kek = service.keks.find(name, value)
     customers = (key.id.bytes for key in service.byok.all() if (key.item_name, key.item_value) == (name, value))
     return frozenset([*customers, *([kek.id.bytes] if kek else [])])
 
 
 def hangs_on(encrypted_keys: str, ids: frozenset[bytes]) -> bool:
-    """Whether a copy of the data key is under one of these keys, whatever is claimed of it."""
+    """Whether a copy of the data key is under one of these keys, whatever is claimed about it."""
     try:
         return any(copy.kek_id in ids for copy in EncryptedKeys.decode(encrypted_keys).copies)
     except MalformedBlob:
@@ -199,9 +200,9 @@ def in_environment(
     vault: EmbeddedBackend, environment: str | None, wanted: Iterable[tuple[str, Group]]
 ) -> tuple[EmbeddedVault, list[tuple[str, Group]]]:
     """
-    The Vault of an environment, or of the backend's own without one, and which of these tables have rows of it.
+    Return the Vault of an environment, by default the backend's own, and those of the tables that have rows of it.
 
-    Fields take their keys from the backend's own environment: of any other there are stored objects only.
+    Fields take their keys from the backend's own environment. Any other environment has only stored objects.
     """
     if environment in {None, vault.service.environment}:
         return vault.service, list(wanted)
@@ -210,7 +211,8 @@ def in_environment(
 
 def tables(databases: Iterable[str] = ()) -> list[tuple[str, Group]]:
     """
-    Every table with encrypted columns in every database that may have it, by the routers; or in ``databases`` alone.
+    Return every table with encrypted columns in every database that may have it, by the routers; or in ``databases``
+    alone.
     """
     return [
         (alias, group)
@@ -225,7 +227,7 @@ def tables(databases: Iterable[str] = ()) -> list[tuple[str, Group]]:
 def stored_keys(
     wanted: Iterable[tuple[str, Group]], *, batch_size: int = BATCH_SIZE, progress: Progress = silent
 ) -> Iterator[StoredKeys]:
-    """The rows of these tables that have an encrypted value. Costs no Vault call."""
+    """Yield the rows of these tables that have an encrypted value. Costs no Vault call."""
     for alias, group in wanted:
         rows = StoredRows(group, alias)
         label = f"{group.model._meta.label}.{group.companion}"
@@ -243,9 +245,9 @@ def stored_keys(
 @forgetful
 def where_stored(vault: str) -> str | None:
     """
-    The label of a companion column that holds keys of this vault, in any database; None if there is none.
+    Return the label of a companion column that holds keys of this vault, in any database; None if there is none.
 
-    Tables and columns that no migration has made yet hold none.
+    Tables and columns that no migration has created yet hold none.
     """
     for alias, group in tables():
         rows = QuerySet[Model](group.model, using=alias).exclude(**{group.companion: None})

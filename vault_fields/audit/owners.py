@@ -1,4 +1,4 @@
-"""In whose custody stored data are: how much hangs on a managed KEK, and how much on a customer's key."""
+"""The owners of the keys of stored data: how much is under a managed KEK, and how much under a customer's key."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from vault_fields.runtime.progress import Progress, silent
 
 __all__ = ["OBJECTS", "Custody", "custody_of"]
 
-# Under which the objects that the vault itself stores are counted.
+# The label under which the objects that the vault itself stores are counted.
 OBJECTS = "stored objects"
 
 
@@ -22,9 +22,9 @@ class Custody:
     """
     Numbers of rows, or objects, whose key context has an item.
 
-    Those that ``unverified`` counts once more were counted for whom they claim: a key of theirs is refused, or is a
-    customer's, who was not asked. ``unreadable`` counts companions that are damaged, whatever their item: they may be
-    any tenant's; and those of this item, or on a key of this item, that were altered.
+    ``unverified`` counts again those that were counted on their own claim: a key of theirs is refused, or belongs to a
+    customer, who was not asked. ``unreadable`` counts damaged companions, whatever their item, since they may be any
+    tenant's; and altered ones of this item, or under a key of this item.
     """
 
     managed: int = 0
@@ -49,11 +49,12 @@ def custody_of(
     progress: Progress = silent,
 ) -> dict[str, Custody]:
     """
-    What hangs on the keys of an item, by companion column, in the tables ``wanted`` and among the vault's objects.
+    Count what is under the keys of an item, by companion column, in the tables ``wanted`` and among the vault's
+    objects.
 
-    Of another ``environment`` than the vault's own there are objects only.
-    Reads every row, a page in memory at a time, and writes nothing. Opens each data key of the item that is under
-    managed KEKs alone, to verify what was stored with it; no customer's provider is asked.
+    Another ``environment`` than the vault's own has only objects. Reads every row, a page in memory at a time, and
+    writes nothing. Opens each data key of the item that is only under managed KEKs, to verify what was stored with it;
+    no customer's provider is asked.
     """
     service, wanted = in_environment(vault, environment, wanted)
     found = {f"{group.model._meta.label}.{group.companion}": Custody() for _, group in wanted}
@@ -98,7 +99,7 @@ class _Counter:
 
 def _kind(claim: Claim, name: str) -> KeyKind | None:
     try:
-        # The copies stand in the order of the context's items.
+        # The copies are in the order of the context's items.
         copies = zip(sorted(claim.context), EncryptedKeys.decode(claim.encrypted_keys).copies, strict=True)
         return dict(copies)[name].kind
     except (MalformedBlob, ValueError):

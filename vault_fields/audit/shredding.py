@@ -1,8 +1,8 @@
 """
-Proves that the key of a context item is gone: what was encrypted for it does not open, and everything else does.
+The proof that the key of a context item is gone: values encrypted for it do not open, and all others do.
 
-Every value of every encrypted field is opened, with a data key that is asked for past all caches, after its companion
-has proved whose it is. So are the objects that the vault itself stores.
+Every value of every encrypted field is opened, with a data key that is read past all caches, after its companion has
+proved whose it is. So are the objects that the vault itself stores.
 """
 
 from collections.abc import Callable, Iterable
@@ -34,15 +34,15 @@ OnProblem = Callable[[str], object]
 @dataclass(slots=True)
 class ShredReport:
     """
-    Numbers of values. It is a proof if all of the item's are refused because of a key that is gone, and each other
-    opens or is refused for a key of its own.
+    Numbers of values. It is a proof if all values of the item are refused because of a key that is gone, and each
+    other value opens or is refused for a key of its own.
 
-    ``recoverable`` are the item's that do not open, but because of a key that is only disabled, retired or withdrawn.
-    ``refused_otherwise`` are others' whose own keys are disabled or destroyed; ``broken`` are those, of whomever, that
-    do not open for another reason, such as a setting, or though their data key opens, and whatever cannot be read;
-    ``elsewhere`` say that other vaults encrypted them; of ``unanswered`` nobody can tell, for a customer's key that
-    does not answer. Whose a value is was verified where its data key opens, and is what its companion says where that
-    is refused.
+    ``recoverable`` counts the item's values that do not open only because a key is disabled, retired or withdrawn.
+    ``refused_otherwise`` counts others' values whose own keys are disabled or destroyed. ``broken`` counts values of
+    anybody that do not open for another reason, such as a setting, or although their data key opens, and everything
+    that cannot be read. ``elsewhere`` counts values that other vaults are said to have encrypted. ``unanswered``
+    counts values of which nothing is known, because a customer's key does not answer. The owner of a value was
+    verified where its data key opens, and is taken from its companion where the key is refused.
     """
 
     unreadable: int = 0
@@ -60,7 +60,7 @@ class ShredReport:
 
     @property
     def unverified(self) -> int:
-        """Those of which nothing but their own companion tells whose they are, for its proof needs the data key."""
+        """The number of values whose owner only their companion tells: its proof needs the data key."""
         return self.unreadable + self.recoverable + self.refused_otherwise
 
     def __str__(self) -> str:
@@ -94,10 +94,10 @@ def prove_shredded(
     """
     Try to open what the tables ``wanted`` hold, for the context item and for all others. Reads only.
 
-    Of another ``environment`` than the vault's own, which has keys of its own and no rows, the objects are tried.
+    Another ``environment`` than the vault's own has keys of its own and no rows: its objects are tried.
 
-    One ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves nothing.
-    Where one customer's key does not answer ``on_problem`` is told of each row, and it is no proof.
+    Costs one ``decrypt`` for each distinct data key. Raises ``VaultUnavailable`` if the vault fails, which proves
+    nothing. If one customer's key does not answer, ``on_problem`` is called for each row, and the report is no proof.
     """
     vault.purge()
     report = ShredReport()
@@ -130,23 +130,23 @@ def prove_shredded(
 
 @forgetful
 def managed_key(service: EmbeddedVault, name: str, value: str) -> KekInfo | None:
-    """The item's KEK; None if it only ever had a customer's key. Raises ``VaultRefused`` if it never had any."""
+    """Return the item's KEK; None if it only ever had a customer's key. Raises ``VaultRefused`` if it never had any."""
     return service.keks.find(name, value) if customers_key(service, name, value) else service.keks.get(name, value)
 
 
 @forgetful
 def customers_key(service: EmbeddedVault, name: str, value: str) -> CustomerKey | None:
-    """The item's latest customer-managed key, a deleted one too."""
+    """Return the item's latest customer-managed key, a deleted one too."""
     found = [key for key in service.byok.all() if (key.item_name, key.item_value) == (name, value)]
     return service.byok.get(name, value) or (found[-1] if found else None)
 
 
 def _ignored(problem: str) -> None:
-    """Who only wants the numbers."""
+    """Ignore a problem, for callers that want only the numbers."""
 
 
 def _believed(encrypted_keys: str) -> bool:
-    """Of what another vault hands out nothing can be read."""
+    """Believe that the key is gone: a blob of another vault cannot be read to check it."""
     return True
 
 
@@ -181,7 +181,7 @@ class _Prover:
             report.unanswered += claim.values
             self._on_problem(f"{label}: {outcome}")
         elif isinstance(outcome, DataKey):
-            # What a companion says of a data key that opens is worth nothing before that has proved it.
+            # The companion of a data key that opens counts for nothing before the data key has proved it.
             opening = claim.opening(outcome) if claim.is_proven(outcome) else 0
             report.broken += claim.values - opening
             if is_the_items:
@@ -194,7 +194,7 @@ class _Prover:
             report.unreadable += claim.values
         elif is_the_items:
             report.recoverable += claim.values
-        # One that hangs on the key, though its context does not name the item, is a loss that nobody meant.
+        # A value under the key, though its context does not name the item, is a loss that nobody intended.
         elif hangs_on(claim.encrypted_keys, self._keys):
             report.broken += claim.values
         else:

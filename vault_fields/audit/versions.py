@@ -1,4 +1,4 @@
-"""How many values hang on each version of a managed KEK: what would be refused if older ones were retired."""
+"""Counts of values under each version of a managed KEK, which would be refused if older versions were retired."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -21,9 +21,9 @@ class Usage:
     """
     Numbers of values by version of the KEK.
 
-    Of those that ``unverified`` counts once more nobody could tell whether they open: a key of theirs is disabled,
-    retired or destroyed, or is a customer's. ``altered`` are not among ``versions``: they name the KEK, and do not
-    belong to their data key.
+    ``unverified`` counts again those of which it is unknown whether they open: a key of theirs is disabled, retired or
+    destroyed, or is a customer's. ``altered`` ones are not among ``versions``: they name the KEK, and do not belong to
+    their data key.
     """
 
     versions: Counter[int] = field(default_factory=Counter)
@@ -41,10 +41,10 @@ def versions_in_use(
     progress: Progress = silent,
 ) -> Usage:
     """
-    What hangs on a KEK, in the tables ``wanted`` and among the objects of the environment.
+    Count the values under a KEK, in the tables ``wanted`` and among the objects of the environment.
 
-    Of another environment than the vault's own there are objects only. Opens each data key that the KEK has wrapped,
-    to verify what was stored with it, and no customer's provider is asked.
+    Another environment than the vault's own has only objects. Opens each data key that the KEK has wrapped, to verify
+    what was stored with it, and no customer's provider is asked.
     """
     found = Usage()
     service, wanted = in_environment(vault, environment, wanted)

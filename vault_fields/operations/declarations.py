@@ -28,12 +28,12 @@ from vault_fields.text.counting import counted
 
 __all__ = ["JSONToText", "MoveToCompanion", "RekeyField", "RowsOperation", "TextToJSON"]
 
-# How many of the rows that could not be dealt with are named.
+# The number of rows left alone that an error names.
 MAX_NAMED = 20
 
 
 class RowsOperation(Operation):
-    """Writes to the rows of one model; what columns there are, and what they are called, stays as it is."""
+    """An operation that writes to the rows of one model. The columns and their names stay as they are."""
 
     category = OperationCategory.PYTHON
     reduces_to_sql = False
@@ -48,10 +48,10 @@ class RowsOperation(Operation):
         self.elidable = elidable  # type: ignore[misc]  # As in RunPython.
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """The rows change; the models do not."""
+        """Leave the state alone: the rows change, and the models do not."""
 
     def fields(self, app_label: str, state: Any, names: Sequence[str]) -> list[Encrypted]:
-        """The encrypted fields with these names in the model's own table."""
+        """Return the encrypted fields with these names in the model's own table."""
         model = state.apps.get_model(app_label, self.model_name)
         own = {field.name: field for field in encrypted_fields(model)}
         for name in names:
@@ -66,7 +66,7 @@ class RowsOperation(Operation):
         connection, meta = schema_editor.connection, field.model._meta
         if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
             return False
-        # Whose table Django does not manage may have it or not, as in a test database.
+        # A table that Django does not manage may or may not exist, as in a test database.
         return meta.managed or has_table(connection, meta.db_table)
 
     def options(self, schema_editor: Any) -> dict[str, Any]:
@@ -75,16 +75,16 @@ class RowsOperation(Operation):
 
 class MoveToCompanion(RowsOperation):
     """
-    Let the values of some fields have their keys in the column ``companion``, as ``keys_field`` will say.
+    Move the keys of the values of some fields to the column ``companion``, as ``keys_field`` will say.
 
     It goes after the ``AddField`` of that companion, and before the ``AlterField`` of the fields and the
-    ``RemoveField`` of the companions that they leave. Values open by the declaration before and by that after.
-    Reversed, it moves them back to where the fields have their keys at this point.
+    ``RemoveField`` of the companions that they leave. Values open by the declaration before and by the one after.
+    Reversed, it moves the keys back to where the fields have them at this point.
     """
 
     __module__ = "vault_fields.operations"
 
-    # None of these is keyword-only, because squashmigrations would leave it out of what it writes.
+    # None of these is keyword-only, because squashmigrations would leave it out of its result.
     def __init__(
         self,
         model_name: str,
@@ -140,9 +140,9 @@ class RekeyField(_FieldOperation):
     """
     Bring the values of a field up to date with the key context and the vault that it has at this point.
 
-    Does what ``manage.py vault_rekey`` does, with all fields that share the companion; in either direction, as a change
-    of the declaration that is reversed wants the same. With ``accept_redirected`` it follows what changed behind a
-    relation or in a function, as a declaration with another path does.
+    It does the work of ``manage.py vault_rekey``, with all fields that share the companion. It does so in either
+    direction, since a reversed change of the declaration needs the same. With ``accept_redirected`` it follows a
+    change behind a relation or in a function, which a declaration with another path also makes.
     """
 
     __module__ = "vault_fields.operations"
@@ -186,7 +186,7 @@ class RekeyField(_FieldOperation):
 
 
 class _Conversion(_FieldOperation):
-    """Values of a text field to those of a JSON field, or back: beside the ``AlterField``, before or after it."""
+    """A conversion of values of a text field to those of a JSON field, or back: beside the ``AlterField``."""
 
     @forgetful
     def database_forwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
@@ -216,7 +216,7 @@ class _Conversion(_FieldOperation):
         _require_none(problems, "could not be converted")
 
     def _state_of_texts(self, app_label: str, state: Any, field: Encrypted) -> Any:
-        """The same, where the field is one of text: what is encrypted of JSON is its text."""
+        """Return the state in which the field is one of text: the encrypted form of JSON is its text."""
         *_, options = field.deconstruct()
         kept = {name: value for name, value in options.items() if name in _OPTIONS}
         state = state.clone()
@@ -234,18 +234,18 @@ class _Conversion(_FieldOperation):
     def converted_back(text: str) -> str: ...
 
 
-# What of a declaration decides how its values open.
+# The options of a declaration that decide how its values open.
 _OPTIONS = {"key_context", "keys_field", "migrating", "former_labels", "bind_to", "former_bind_to", "vault"}
 _OPTIONS |= {"null", "db_column"}
 
 
 def _as_json(text: str) -> str:
-    """A text that is JSON is left as it is; any other becomes a JSON string. So converting twice changes nothing."""
+    """Return JSON as it is, and any other text as a JSON string. So converting twice changes nothing."""
     return text if _is_json(text) else json.dumps(text, ensure_ascii=False)
 
 
 def _as_text(text: str) -> str:
-    """The inverse of ``_as_json``: a JSON string is taken out of its quotes unless it would be JSON without them."""
+    """Return the inverse of ``_as_json``: a JSON string loses its quotes unless it would be JSON without them."""
     value = json.loads(text) if _is_json(text) else None
     if not isinstance(value, str) or _is_json(value) or envelope_format.is_envelope(value) or not _is_utf8(value):
         return text
@@ -274,9 +274,9 @@ def _is_utf8(text: str) -> bool:
 
 class TextToJSON(_Conversion):
     """
-    Make the values of an encrypted text field such that an ``EncryptedJSONField`` reads them.
+    Convert the values of an encrypted text field so that an ``EncryptedJSONField`` can read them.
 
-    A text that is JSON is taken for that JSON, as a database does that turns a text column into a JSON column; any
+    A text that is JSON is taken for that JSON, as a database does when it turns a text column into a JSON column. Any
     other text becomes a JSON string. Reversed, it is ``JSONToText``.
     """
 
@@ -290,9 +290,9 @@ class TextToJSON(_Conversion):
 
 class JSONToText(_Conversion):
     """
-    Make the values of an ``EncryptedJSONField`` such as an encrypted text field shows them.
+    Convert the values of an ``EncryptedJSONField`` so that an encrypted text field shows them.
 
-    A JSON string becomes its text, unless that is JSON itself; of all other values it is their JSON. Reversed, it is
+    A JSON string becomes its text, unless that is JSON itself. All other values become their JSON. Reversed, it is
     ``TextToJSON``.
     """
 
@@ -305,7 +305,7 @@ class JSONToText(_Conversion):
 
 
 def _know_later_names(fields: Sequence[Encrypted]) -> None:
-    """Rows that were written after a later rename know a field by its later labels, which its state does not."""
+    """Add later labels to fields: rows written after a rename know a field by them, and its state does not."""
     history = LabelHistory.of(all_migrations())
     for field in fields:
         field.former_labels = [*field.former_labels, *history.kin(field.label)]

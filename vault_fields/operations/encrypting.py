@@ -23,16 +23,16 @@ __all__ = ["DecryptField", "EncryptField"]
 
 
 class _ColumnOperation(Operation):
-    """What the operations have in common that rewrite one column, row by row, and change no model."""
+    """The base of the operations that rewrite one column, row by row, and change no model."""
 
     category = OperationCategory.PYTHON
     reduces_to_sql = False
-    # Where it belongs, for errors.
+    # The place of the operation, for errors.
     _place: str
     # Not one transaction where the migration is none: each batch is one.
     atomic = False
 
-    # None of these is keyword-only, because squashmigrations would leave it out of what it writes.
+    # None of these is keyword-only, because squashmigrations would leave it out of its result.
     def __init__(self, model_name: str, name: str, batch_size: int = BATCH_SIZE, elidable: bool = False) -> None:
         if batch_size < 1:
             raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
@@ -42,7 +42,7 @@ class _ColumnOperation(Operation):
         self.elidable = elidable  # type: ignore[misc]  # As in RunPython.
 
     def state_forwards(self, app_label: str, state: Any) -> None:
-        """The rows change; the models do not."""
+        """Leave the state alone: the rows change, and the models do not."""
 
     @property
     def migration_name_fragment(self) -> str:
@@ -56,7 +56,7 @@ class _ColumnOperation(Operation):
     def _decrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
         field = self._field(app_label, state)
         if self._is_here(field, schema_editor):
-            # Rows that were written after a later rename know the field by its later labels, which its state does not.
+            # Rows that were written after a later rename know the field by its later labels, and its state does not.
             field.former_labels = [*field.former_labels, *LabelHistory.of(all_migrations()).kin(field.label)]
             self._run(decrypt_column, field, schema_editor)
 
@@ -74,11 +74,11 @@ class _ColumnOperation(Operation):
         connection, meta = schema_editor.connection, field.model._meta
         if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
             return False
-        # Whose table Django does not manage may have it or not, as in a test database.
+        # A table that Django does not manage may or may not exist, as in a test database.
         return meta.managed or has_table(connection, meta.db_table)
 
     def _run(self, rewrite: Callable[..., BackfillReport], field: EncryptedField, schema_editor: Any) -> None:
-        """Deal with every row that can be dealt with, and end with an error if there are others."""
+        """Process every row that can be processed, and end with an error if there are others."""
         connection = schema_editor.connection
         problems: deque[str] = deque(maxlen=1)
         try:
@@ -146,7 +146,7 @@ class DecryptField(_ColumnOperation):
 
     @forgetful
     def database_backwards(self, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-        # Of the state that this operation is undone in: whatever the fields say, rows are plain now.
+        # From the state in which this operation is undone: whatever the fields say, rows are plain now.
         for member in group_of(self._field(app_label, from_state)).members:
             member.migrating = True
         self._encrypt(app_label, schema_editor, from_state)

@@ -1,4 +1,4 @@
-"""One deadline for all that an operation asks for, and threads that are its own: nobody else waits for them."""
+"""One deadline for everything that an operation asks for, in threads of its own, for which nobody else waits."""
 
 import asyncio
 import threading
@@ -17,16 +17,16 @@ K = TypeVar("K", bound=Hashable)
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# Seconds that somebody has after the deadline to tell what became of it, before nobody waits for them any more.
+# Seconds after the deadline in which a call may still report its result, before it is waited for no longer.
 LEEWAY = 0.5
 
 
 class NoAnswerInTime(VaultUnavailable):
-    """Whoever was asked was silent. To ask again at once would be as long a wait."""
+    """The service did not answer. Another call at once would wait as long."""
 
 
 class KeySilent(KeyUnavailable, NoAnswerInTime):
-    """Whoever keeps a key for its owner was silent."""
+    """The service that keeps a key for its owner did not answer."""
 
 
 class Deadline:
@@ -40,12 +40,12 @@ class Deadline:
 
     @property
     def left(self) -> float:
-        """Seconds until then; not positive afterwards."""
+        """The seconds until then; not positive afterwards."""
         return self._ends - time.monotonic()
 
     @property
     def timeout(self) -> float:
-        """The same for what takes a time-out: never 0, which means "do not wait at all" to a socket."""
+        """The same as a time-out: never 0, which means "do not wait at all" to a socket."""
         return max(self.left, 0.001)
 
     @property
@@ -65,24 +65,24 @@ def ask_together(
     called: str = "vault",
 ) -> dict[K, T]:
     """
-    What ``ask`` returns for each name, up to ``at_once`` of them under way; what it raises is raised here.
+    Return the result of ``ask`` for each name, with up to ``at_once`` calls at once. Its errors are raised here.
 
-    After the deadline nothing more is asked, and what is not answered gets what ``missed`` returns, even if ``ask``
-    itself overstays. Of names in one lane at most ``lane_width`` are under way, so that those who are slow to answer
-    do not take the places of others. Where one of them asks for fewer calls, the rest of its lane is not asked.
+    After the deadline no call is started, and names without an answer get the result of ``missed``, even if ``ask``
+    itself takes longer. At most ``lane_width`` names of one lane are asked at once, so that slow lanes do not take the
+    places of others. If a lane asks for fewer calls, the rest of it is not asked.
     """
     return _Together(names, ask, missed, deadline, lane, min(lane_width or at_once, at_once)).run(at_once, called)
 
 
-# Whether nobody waits for what this thread does beyond a deadline, however long that takes.
+# Whether nobody waits beyond a deadline for the work of this thread, however long it takes.
 _here = threading.local()
 
 
 def in_time(function: Callable[[], T], missed: Callable[[], T], deadline: Deadline, *, called: str = "vault") -> T:
     """
-    What the function returns, or after the deadline what ``missed`` returns; what either raises is raised.
+    Return the function's result, or after the deadline that of ``missed``. Errors of either are raised.
 
-    The function overstays in a thread of its own: a look-up of a host name ends when the system says so.
+    The function may take longer in a thread of its own: the system decides when a look-up of a host name ends.
     """
     if getattr(_here, "is_left_alone", False):
         return function()
@@ -92,13 +92,13 @@ def in_time(function: Callable[[], T], missed: Callable[[], T], deadline: Deadli
 
 async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
     """
-    What the function returns, from a thread that is made for it.
+    Return the function's result, from a thread made for it.
 
-    Those of the event loop are few, and one that waits for a Vault would keep others from looking up a host name. Who
-    is cancelled leaves the thread to end by itself, at the deadline of what it does.
+    The event loop has few threads, and one that waits for a Vault would keep others from looking up a host name. A
+    cancelled coroutine leaves the thread to end by itself, at the deadline of its work.
     """
     future: Future[T] = Future()
-    # As running, it is not cancelled with the coroutine: the thread has somewhere to put what comes of it.
+    # A running future is not cancelled with the coroutine: the thread has somewhere to put its result.
     future.set_running_or_notify_cancel()
     context = copy_context()
 
@@ -115,7 +115,10 @@ async def in_own_thread(function: Callable[P, T], *args: P.args, **kwargs: P.kwa
 
 
 def _elsewhere(fault: BaseException) -> BaseException:
-    """The fault without the frame that caught it: it may still run, and so keep its variables, when this is raised."""
+    """
+    Return the fault without the frame that caught it: it may still run, and so keep its variables, when this is
+    raised.
+    """
     return fault.with_traceback(fault.__traceback__ and fault.__traceback__.tb_next)
 
 
@@ -147,12 +150,12 @@ class _Together(Generic[K, T]):
         workers = min(at_once, sum(min(self._width, len(names)) for names in self._waiting.values()))
         try:
             for number in range(workers):
-                # Daemons: a process that ends does not wait for them either.
+                # Daemon threads: a process that ends does not wait for them either.
                 thread = threading.Thread(target=self._work, name=f"{called}-{number}", daemon=True)
                 try:
                     thread.start()
                 except RuntimeError:
-                    # There can be no more of them. Those that there are do it all, one after the other.
+                    # No more threads can be started. Those that exist do all the work, one name after the other.
                     if not number:
                         raise VaultUnavailable(
                             "No thread can be started to ask in: this process has as many as it may."
@@ -175,7 +178,7 @@ class _Together(Generic[K, T]):
         while (taken := self._take()) is not None:
             lane, name = taken
             try:
-                # Those that were waiting for their turn until now are not asked for any more.
+                # Names that still wait for their turn are no longer asked.
                 outcome = self._missed() if self._deadline.has_passed else self._ask(name)
             except BaseException as fault:  # noqa: BLE001 - it is raised to whoever waits.
                 with self._changed:
@@ -186,7 +189,7 @@ class _Together(Generic[K, T]):
             self._give_back(lane, name, outcome)
 
     def _take(self) -> tuple[Hashable, K] | None:
-        """Something that may be asked for now. If all lanes are full, those who are in them go on with the rest."""
+        """Return the next name that may be asked now. If all lanes are full, their threads go on with the rest."""
         with self._changed:
             if not self._is_over:
                 for lane, names in self._waiting.items():
@@ -198,7 +201,7 @@ class _Together(Generic[K, T]):
     def _give_back(self, lane: Hashable, name: K, outcome: T) -> None:
         with self._changed:
             self._under_way[lane] -= 1
-            # What comes after the end is nobody's any more: not even the dict is touched, which has a reader.
+            # A result after the end has no reader. Not even the dict is touched, since it is being read.
             if not self._is_over:
                 self._outcomes[name] = outcome
                 if isinstance(outcome, VaultThrottled):

@@ -1,9 +1,9 @@
 """
-What becomes of a vault in a forked child: every lock is a new one, and nothing is shared with the parent.
+Hooks for forks: in a child every lock is a new one, and nothing is shared with the parent.
 
 A lock that another thread held at the moment of the fork would never be released in the child, where that thread does
-not exist. So whoever has a lock, or connections, says here what is to be done with it. There is no other hook for forks
-in this package.
+not exist. So every object with a lock, or with connections, registers here. There is no other hook for forks in this
+package.
 """
 
 import os
@@ -15,52 +15,52 @@ __all__ = ["Held", "Reset", "follow_forks", "hold_while_forking", "leave_to_pare
 
 
 class Reset(Protocol):
-    """Something that a child begins anew."""
+    """An object that a child begins anew."""
 
     def reset_in_child(self) -> None:
         """Replace locks, never take them: called in the child, where no other thread runs yet."""
 
 
 class Held(Protocol):
-    """Something that must be at rest during a fork, because the system's own tables are copied with it."""
+    """An object that must be at rest during a fork, because the system's own tables are copied with it."""
 
     def before_fork(self) -> None:
         """Wait until no thread uses it, and let none begin before ``after_fork``."""
 
     def after_fork(self) -> None:
-        """Called in the parent and in the child."""
+        """Let threads use it again. Called in the parent and in the child."""
 
 
 _resets: weakref.WeakSet[Reset] = weakref.WeakSet()
 _holders: weakref.WeakSet[Held] = weakref.WeakSet()
 _held: list[Held] = []
 _inherited: list[Any] = []
-# While it is taken, by a thread that forks, nothing new is used that would have to be held.
+# While a thread that forks has this lock, nobody begins to use anything that would have to be held.
 _lock = threading.RLock()
 
 
 def follow_forks(instance: Reset) -> None:
-    """Have it reset in every child that is forked from now on. Called at the end of its constructor."""
+    """Reset the object in every child that is forked from now on. Called at the end of its constructor."""
     _resets.add(instance)
 
 
 def hold_while_forking(instance: Held) -> None:
-    """Have it held during every fork from now on. Called at the end of its constructor."""
+    """Hold the object during every fork from now on. Called at the end of its constructor."""
     with _lock:
         _holders.add(instance)
 
 
 def leave_to_parent(*things: Any) -> None:
     """
-    Keep what a child inherited, and does not use, for as long as it lives.
+    Keep inherited objects that a child does not use for as long as it lives.
 
-    To close a connection there, or to have it collected, may end it for the parent.
+    Closing a connection there, or collecting it, may end it for the parent.
     """
     _inherited.extend(thing for thing in things if thing)
 
 
 def _before() -> None:
-    # The process forks whatever is raised here, such as what a signal raises: so all the others are held before.
+    # The process forks whatever is raised here, for example by a signal: so all the others are held first.
     fault = None
     _lock.acquire()
     for holder in list(_holders):

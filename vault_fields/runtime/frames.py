@@ -1,5 +1,5 @@
 """
-What is left of a call when an exception leaves it: where it was, and nothing of what it worked with.
+Tracebacks without secrets: they say where a call was, and hold nothing that it worked with.
 
 Error trackers send the local variables of every frame in a traceback. Ours have plaintext, data keys and the keys of
 Vaults in them, so the frames are emptied where the exception leaves the package. A frame that still runs cannot be
@@ -23,7 +23,8 @@ E = TypeVar("E", bound=BaseException)
 
 _OURS = __name__.partition(".")[0]
 
-# What gets secrets from us as arguments. What the project's code and Django's had at hand stays: it tells of the fault.
+# Modules that get secrets from us as arguments. The variables of the project and of Django stay: they explain the
+# fault.
 _CALLED = sys.stdlib_module_names | {
     "anyio",
     "asgiref",
@@ -50,7 +51,7 @@ def forget(error: E) -> E:
         seen.add(id(each))
         _clear(each.__traceback__)
         if each.__suppress_context__:
-            # Nobody shows it, and it may itself hold what it is about, as errors of json and of codecs do.
+            # Nobody shows it, and it may itself hold the text it is about, as errors of json and of codecs do.
             each.__context__ = None
         pending += each.__cause__, each.__context__
         if isinstance(each, BaseExceptionGroup):
@@ -59,7 +60,7 @@ def forget(error: E) -> E:
 
 
 def forgetful(function: Callable[P, R]) -> Callable[P, R]:
-    """Let no exception leave ``function`` with what it was given, or has found out. For functions that others call."""
+    """Empty every exception that leaves ``function`` of its arguments and results. For functions that others call."""
     wrapper: Any
     if inspect.iscoroutinefunction(function):
 
@@ -96,7 +97,7 @@ def forgetful(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def forgetful_class(cls: C) -> C:
-    """The class with all its methods forgetful that others call: those without an underscore, and the constructor."""
+    """Make all methods of a class forgetful that others call: those without an underscore, and the constructor."""
     for name, value in list(vars(cls).items()):
         if isinstance(value, FunctionType) and (name == "__init__" or not name.startswith("_")):
             setattr(cls, name, forgetful(value))
@@ -112,7 +113,7 @@ def _clear(traceback: TracebackType | None) -> None:
         if top == _OURS:
             is_called = True
         if top == _OURS or (is_called and (top in _CALLED or (module, frame.f_code.co_name) == _CONVERTING)):
-            # One that still runs is left: whoever called it empties it, or it holds nothing.
+            # A frame that still runs is left: its caller empties it, or it holds nothing.
             with contextlib.suppress(RuntimeError):
                 frame.clear()
         traceback = traceback.tb_next

@@ -14,7 +14,7 @@ V = TypeVar("V")
 
 
 class LRU(OrderedDict[K, V]):
-    """At most ``max_entries`` values. Whoever shares it between threads holds a lock of their own."""
+    """A cache of at most ``max_entries`` values. Code that shares it between threads must hold a lock of its own."""
 
     def __init__(self, *, max_entries: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How far a long operation has come: a bar on a terminal, silence elsewhere."""
+"""Progress of a long operation: a bar on a terminal, silence elsewhere."""
 
 import sys
 from collections.abc import Callable, Iterator
@@ -6,19 +6,20 @@ from contextlib import AbstractContextManager, contextmanager
 
 __all__ = ["Progress", "progress_bar", "silent"]
 
-# Called with a title and with what counts the rows; gives what is called with the number of rows that were done.
+# A function of a title and of a function that counts the rows. It yields a function to call with numbers of finished
+# rows.
 Progress = Callable[[str, Callable[[], int]], AbstractContextManager[Callable[[int], object]]]
 
 
 @contextmanager
 def silent(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
-    """Shows nothing, and counts no rows, which can take a database a while."""
+    """Show nothing, and count no rows, which can take a database a while."""
     yield lambda rows: None
 
 
 @contextmanager
 def progress_bar(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
-    """On standard error, if that is a terminal. By tqdm where it is installed (the ``progress`` extra)."""
+    """Show a bar on standard error, if that is a terminal. By tqdm where it is installed (the ``progress`` extra)."""
     if not sys.stderr.isatty():
         with silent(title, count) as advance:
             yield advance

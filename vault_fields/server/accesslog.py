@@ -15,7 +15,7 @@ METHODS = frozenset({"DELETE", "GET", "HEAD", "OPTIONS", "PATCH", "POST", "PUT"}
 def log_access(
     *, request_id: str, method: str | None, template: str, key: ApiKey | None, status: int, seconds: float
 ) -> None:
-    """``template`` and not the path: names of objects are their owners' business, and so are query strings."""
+    """Log a request by its ``template`` and not its path: names of objects, and query strings, are private."""
     record = {
         "request_id": request_id,
         "method": method if method in METHODS else "other",

@@ -1,4 +1,4 @@
-"""The HTTP API of an embedded Vault: who may call it, in which environment, and what becomes of failures."""
+"""The HTTP API of an embedded Vault: its callers, their environments, and the answers to failures."""
 
 import logging
 import time
@@ -36,8 +36,8 @@ logger = logging.getLogger("vault_fields.server")
 
 MAX_DRAINED_BYTES = 1024 * 1024
 
-# Which part of the vault's timeout customers' providers have. A client that waits for as long, as it does by default,
-# is told that it was one of them, rather than left to believe that the vault is away.
+# The part of the vault's timeout that customers' providers have. A client with the same timeout, which is the default,
+# is told that one of them did not answer, rather than left to believe that the vault is away.
 PATIENCE = 3 / 4
 
 
@@ -45,7 +45,7 @@ class VaultApi:
     """
     An embedded Vault and the API keys that may call it, each in its environment.
 
-    ``record_key_events`` is whether there are events of every data key that is handed out.
+    ``record_key_events`` says whether an event is recorded for every data key that is handed out.
     """
 
     def __init__(self, vault: EmbeddedVault, api_keys: ApiKeys, *, record_key_events: bool = True) -> None:
@@ -57,7 +57,7 @@ class VaultApi:
         return self._api_keys.admit(request.headers.get("Authorization"))
 
     def require_ready(self) -> None:
-        """Ask the keystore, and open it if nobody did so far. Raises what a call would raise that it cannot answer."""
+        """Check the keystore, and open it if it is not open. Raises what a call would raise that it cannot answer."""
         self._vault.unlock()
         self._vault.store.mark()
 
@@ -86,7 +86,7 @@ class VaultApi:
         except VaultRefused:
             return refusal(400, "The encrypted keys do not open in this vault.")
         except SuspiciousOperation:
-            # Django's word for more parameters than it reads, and the like.
+            # Django raises it for more parameters than it reads, and similar faults.
             return refusal(400, "The request is malformed.")
 
 
@@ -94,7 +94,7 @@ def safely(
     api: Callable[[], VaultApi], request: HttpRequest, route: Route | Probe | None, path: Mapping[str, str]
 ) -> JsonResponse:
     """
-    The answer of an API, whatever happens: a failure on this side is logged here and only its kind leaves.
+    Return the answer of an API, whatever happens: a failure on this side is logged, and only its kind is answered.
 
     Without this Django's debug page would show the local variables, and with them data keys.
     """
@@ -108,7 +108,7 @@ def safely(
         else:
             built = api()
             key = built.admit(request)
-            # Before anything else: who has no key learns nothing about what is here.
+            # Before anything else: a caller without a key learns nothing about what is here.
             if key is None:
                 content = {"message": "Unauthorized", "code": "unauthorized"}
                 response = respond(Answer(content, 401), {"WWW-Authenticate": "Bearer"})
@@ -123,7 +123,7 @@ def safely(
         else:
             response = refusal(503, "The vault is not available.")
     except Exception as error:
-        # Whatever it was: the client gets an answer of the usual shape and no stack, which the log has.
+        # Whatever it was, the client gets an answer of the usual shape and no stack. The log has the stack.
         built = None
         forget(error)
         logger.exception("The vault failed (request %s).", request_id)
@@ -131,7 +131,7 @@ def safely(
     response["X-Request-ID"] = request_id
     _drain(request)
     if request.method == "HEAD":
-        response.content = b""  # Not every server takes it away; the length stays that of the answer.
+        response.content = b""  # Not every server removes the body. The length stays that of the answer.
     log_access(
         request_id=request_id,
         method=request.method,
@@ -146,7 +146,7 @@ def safely(
 def _probe(api: Callable[[], VaultApi], request: HttpRequest, probe: Probe) -> JsonResponse:
     if request.method not in {"GET", "HEAD"}:
         return _not_allowed(["GET", "HEAD"])
-    # A process with a wrong setting is alive: starting it again, which is what a container does else, mends nothing.
+    # A process with a wrong setting is alive. A container would otherwise restart it, which does not help.
     if probe.asks_vault:
         api().require_ready()
     return respond(Answer({"status": "ok"}))

@@ -13,10 +13,10 @@ from vault_fields.text.placeholders import hashes_of_placeholders
 __all__ = ["COMMAND", "DEFAULT_ENVIRONMENT", "ApiKey", "ApiKeys", "generate_api_key", "hash_api_key"]
 
 DEFAULT_ENVIRONMENT = "default"
-# What to type for a key and its hash.
+# The command that prints a key and its hash.
 COMMAND = "python manage.py vault_api_key"
 
-# Hashes of what is no secret.
+# Hashes of placeholders.
 _NO_SECRETS = frozenset(hashes_of_placeholders()) | {
     # Development versions of the documentation showed these two.
     "8eb00e4a6856cedb7bf399607860123b0e0a838668855f097c52f5ce5fe9afa7",
@@ -26,7 +26,7 @@ _NO_SECRETS = frozenset(hashes_of_placeholders()) | {
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key that may call, for one environment. Raises ``ValueError`` for what cannot be one."""
+    """A key that may call, for one environment. Raises ``ValueError`` for invalid parts."""
 
     sha256: str
     name: str = "API key"
@@ -34,7 +34,7 @@ class ApiKey:
 
     def __post_init__(self) -> None:
         if not _is_text(self.sha256, r"[0-9a-f]{64}"):
-            # What stands there is not shown: it may be a key that was written in place of its hash.
+            # The value is not shown: it may be a key that was written in place of its hash.
             raise ValueError(
                 "each entry must be the SHA-256 of a bearer key, as 64 lowercase hex digits. "
                 f"`{COMMAND}` prints a fresh key and its hash."
@@ -61,17 +61,17 @@ class ApiKeys:
     def __init__(self, keys: Iterable[ApiKey]) -> None:
         self._keys = tuple(keys)
         if len({key.sha256 for key in self._keys}) != len(self._keys):
-            # In which environment would it be?
+            # Its environment would be ambiguous.
             raise ValueError("the same key is there twice.")
 
     def admit(self, authorization: str | None) -> ApiKey | None:
-        """The key that an ``Authorization`` header carries, if it is one of these."""
+        """Return the key that an ``Authorization`` header carries, if it is one of these."""
         scheme, _, bearer = (authorization or "").partition(" ")
         bearer = bearer.strip()
         if scheme.lower() != "bearer" or not bearer:
             return None
         presented = hash_api_key(bearer)
-        # Hashes are compared in constant time and all of them each time; what they hash is random and long.
+        # All hashes are compared each time, in constant time. The keys that they hash are random and long.
         matches = [hmac.compare_digest(presented, key.sha256) for key in self._keys]
         return self._keys[matches.index(True)] if any(matches) else None
 
@@ -81,8 +81,8 @@ def generate_api_key() -> str:
 
 
 def hash_api_key(key: str) -> str:
-    """The SHA-256 in hex, as the setting takes it."""
-    # A key is ASCII; whatever else a header holds becomes something that no hash in the setting is of.
+    """Return the SHA-256 in hex, in the form that the setting takes."""
+    # A key is ASCII. Anything else in a header becomes a text whose hash is in no setting.
     return hashlib.sha256(key.encode("utf-8", "backslashreplace")).hexdigest()
 
 

@@ -26,7 +26,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 
 class WsgiApplication:
-    """Serves one API; ``api`` gives it, anew for each request."""
+    """An application that serves one API; ``api`` returns it, anew for each request."""
 
     def __init__(self, api: Callable[[], VaultApi]) -> None:
         self._api = api
@@ -41,7 +41,7 @@ class AsgiApplication:
     """
     The same for ASGI servers. The work is done in threads: it waits for the disk.
 
-    A body is read into memory, up to the limit of what an API reads.
+    A body is read into memory, up to the limit of an API.
     """
 
     def __init__(self, api: Callable[[], VaultApi]) -> None:
@@ -68,7 +68,7 @@ async def _live(receive: Receive, send: Send) -> None:
         message = await receive()
         ending = message["type"] == "lifespan.shutdown"
         if ending:
-            # Servers may end by the signal that told them to, which nothing in Python is asked about.
+            # Servers may end by the signal that told them to, without a hook in Python.
             await asyncio.to_thread(flush_all)
         await send({"type": f"{message['type']}.complete"})
         if ending:
@@ -76,7 +76,7 @@ async def _live(receive: Receive, send: Send) -> None:
 
 
 async def _body(receive: Receive) -> bytes | None:
-    """As much of the body as it takes to know that it is too long; None if the client went away."""
+    """Return enough of the body to know whether it is too long; None if the client went away."""
     body = b""
     while len(body) <= MAX_BODY_BYTES:
         message = await receive()

@@ -15,7 +15,7 @@ MAX_BODY_BYTES = 256 * 1024
 
 
 class Rejected(Exception):
-    """The request cannot be answered; ``status`` says of what kind the fault is."""
+    """The request cannot be answered; ``status`` tells the kind of fault."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(reason)
@@ -27,7 +27,7 @@ def read_body(request: HttpRequest) -> Mapping[str, Any]:
     if request.content_type != "application/json":
         raise Rejected(415, "The body must be JSON: Content-Type: application/json.")
     try:
-        # The announced length first, so that nothing long is read; not every server insists that it is announced.
+        # The announced length is checked first, so that nothing long is read. Not every server insists on one.
         too_long = int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES
         body = b"" if too_long else request.body
     except RequestDataTooBig:
@@ -37,7 +37,7 @@ def read_body(request: HttpRequest) -> Mapping[str, Any]:
     if too_long or len(body) > MAX_BODY_BYTES:
         raise Rejected(413, f"The body is longer than {MAX_BODY_BYTES // 1024} KiB.")
     if not body and "Transfer-Encoding" in request.headers:
-        # WSGI has no way to say where a body of no announced length ends.
+        # WSGI cannot say where a body without an announced length ends.
         raise Rejected(411, "This server reads bodies of announced length only: send Content-Length.")
     try:
         content = json.loads(body.decode(), object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
@@ -60,7 +60,7 @@ def _no_constant(name: str) -> NoReturn:
 
 
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    # Of two items with one name, which would count? A proxy that inspects requests might think otherwise.
+    # Two items with one name are ambiguous: a proxy that inspects requests might choose the other.
     found = dict(pairs)
     if len(found) != len(pairs):
         raise ValueError

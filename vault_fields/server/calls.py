@@ -1,4 +1,4 @@
-"""What a call to the server is: who makes it, to which vault, with what."""
+"""A call to the server: its caller, the vault, and its parameters."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -29,15 +29,16 @@ __all__ = ["api_for", "configured_api", "configured_api_keys", "configured_envir
 _KEYS = frozenset({"bearer_sha256", "keys", "record_key_events", "vault"})
 
 
-# The setting that was read last, and the keys in it: a thousand of them take milliseconds to validate.
+# The setting that was read last, and its keys: a thousand of them take milliseconds to validate.
 _last_read: list[tuple[object, ApiKeys]] = []
 
 
 def configured_api() -> VaultApi:
     """
-    The API that the setting describes, built anew for each request: vaults may be replaced under their alias.
+    Return the API that the setting describes, built anew for each request: vaults may be replaced under their alias.
 
-    Its API keys are read once. Who takes one out of the same dictionary restarts the process, as with every setting.
+    Its API keys are read once. After a key is removed from the same dictionary, the process must be restarted, as with
+    every setting.
     """
     setting = getattr(settings, "VAULT_SERVER", None)
     api_keys = next((api_keys for read, api_keys in _last_read if read is setting), None)
@@ -52,7 +53,7 @@ def configured_api() -> VaultApi:
 
 
 def api_for(vault: EmbeddedVault, api_keys: ApiKeys) -> VaultApi:
-    """An API for these, and with everything else as the setting says."""
+    """Return an API for these, and with everything else as the setting says."""
     record_key_events = _setting().get("record_key_events", True)
     if not isinstance(record_key_events, bool):
         raise ImproperlyConfigured("VAULT_SERVER: record_key_events must be True or False.")
@@ -60,7 +61,7 @@ def api_for(vault: EmbeddedVault, api_keys: ApiKeys) -> VaultApi:
 
 
 def configured_api_keys() -> ApiKeys | None:
-    """The API keys of the setting; None if it names none."""
+    """Return the API keys of the setting; None if it names none."""
     keys = [*_api_keys(_setting())]
     if not keys:
         return None
@@ -71,13 +72,13 @@ def configured_api_keys() -> ApiKeys | None:
 
 
 def configured_environments() -> frozenset[str]:
-    """The environments of the API keys of the setting; whether these are in order is not looked at."""
+    """Return the environments of the API keys of the setting, without validating the keys."""
     entries = [entry for entry in _list(_setting(), "keys") if isinstance(entry, Mapping)]
     return frozenset(name for entry in entries if isinstance(name := entry.get("environment"), str))
 
 
 def served_vault(alias: str | None = None) -> EmbeddedVault:
-    """The embedded Vault behind an alias, by default that of the setting."""
+    """Return the embedded Vault behind an alias, by default that of the setting."""
     alias = alias or _setting().get("vault", DEFAULT_VAULT_ALIAS)
     backend = vaults[alias]
     if not isinstance(backend, EmbeddedBackend):
@@ -93,7 +94,7 @@ def _api_keys(setting: Mapping[str, Any]) -> Iterator[ApiKey]:
     for number, entry in enumerate(_list(setting, "keys")):
         where = f"keys[{number}]"
         if not isinstance(entry, Mapping) or not {"name", "environment", "sha256"} == set(entry):
-            # What stands there is not shown: it may be a key.
+            # The value is not shown: it may be a key.
             raise ImproperlyConfigured(f"VAULT_SERVER: {where} must be a dict of name, environment and sha256.")
         yield _api_key(where, entry)
 

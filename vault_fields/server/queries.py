@@ -14,7 +14,7 @@ from vault_fields.server.bodies import Rejected
 __all__ = ["choice", "cursor", "limit", "moment", "search"]
 
 DEFAULT_LIMIT = 10
-# More than this is answered with this many, and a cursor for the rest.
+# A request for more than this gets this many, and a cursor for the rest.
 MAX_LIMIT = 100
 MAX_SEARCH_LENGTH = 10_000
 
@@ -36,7 +36,7 @@ def choice(request: HttpRequest, name: str, choices: tuple[str, ...], default: s
 
 
 def cursor(request: HttpRequest, name: str) -> str | None:
-    """The id of an object, which a page follows or leads up to."""
+    """Return the id of an object, which a page follows or leads up to."""
     text = request.GET.get(name)
     if text is not None and not re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text):
         raise Rejected(400, f"{name} must be a cursor of an earlier page.")
@@ -44,7 +44,7 @@ def cursor(request: HttpRequest, name: str) -> str | None:
 
 
 def moment(request: HttpRequest, name: str) -> datetime | None:
-    """A moment in ISO 8601, in UTC if it does not say otherwise."""
+    """Return a moment given in ISO 8601, in UTC if it does not say otherwise."""
     text = request.GET.get(name)
     if text is None:
         return None
@@ -52,7 +52,7 @@ def moment(request: HttpRequest, name: str) -> datetime | None:
         found = parse_datetime(text)
         if found is not None:
             found = found.replace(tzinfo=UTC) if found.tzinfo is None else found
-            # Next to the first and the last year there are moments that UTC cannot express.
+            # Moments close to the first and the last year cannot be expressed in UTC.
             return found.astimezone(UTC)
     except (ValueError, OverflowError):
         pass
@@ -61,7 +61,7 @@ def moment(request: HttpRequest, name: str) -> datetime | None:
 
 def search(request: HttpRequest) -> ObjectQuery:
     """
-    A part of a name; or a JSON object whose ``name`` is one, and whose ``key_context`` holds items of a context.
+    Return a part of a name; or the ``name`` of a JSON object and the items of its ``key_context``.
 
     A name that looks like a JSON object is found by ``{"name": …}``.
     """

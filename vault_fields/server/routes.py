@@ -1,4 +1,4 @@
-"""The paths of the server, and what each method does there."""
+"""The paths of the server, and the effect of each method there."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ __all__ = ["EVENTS", "PROBES", "VAULT", "Probe", "Route"]
 
 
 class ObjectName(StringConverter):
-    """Any text; Django's ``path`` stops at a line feed."""
+    """A converter for any text. Django's ``path`` stops at a line feed."""
 
     regex = "(?s:.+)"
 
@@ -26,7 +26,7 @@ with suppress(ValueError):  # Where the module is loaded again.
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """``pattern`` is one of Django's; ``template`` is the path as the API's documentation writes it."""
+    """A path. ``pattern`` is one of Django's; ``template`` is the path as the API's documentation writes it."""
 
     pattern: str
     operations: Mapping[str, Operation]
@@ -54,7 +54,7 @@ VAULT = (
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """A path that answers without a key, and says nothing but whether it is well."""
+    """A path that answers without a key, and tells only whether the server is well."""
 
     pattern: str
     asks_vault: bool

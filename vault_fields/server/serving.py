@@ -15,7 +15,7 @@ from vault_fields.server.application import WsgiApplication
 
 __all__ = ["bind", "is_loopback"]
 
-# Beyond what an API answers as too long itself, the connection is closed without reading on.
+# An API answers by itself that a body is too long. Beyond this length the connection is closed without reading on.
 MAX_ANNOUNCED_BYTES = 1024 * 1024
 
 _PROTOCOL_REFUSALS: Mapping[int, str] = {
@@ -26,13 +26,13 @@ _PROTOCOL_REFUSALS: Mapping[int, str] = {
 }
 
 
-# RFC 9112, 5: what else a line of a header may be, a proxy and this server might read differently.
+# RFC 9112, 5: a proxy and this server might read any other line of a header differently.
 _HEADER_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[\t\x20-\x7e\x80-\xff]*\r\n")
 _REQUEST_LINE = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+ [!-~\x80-\xff]+ HTTP/1\.[01]\r\n")
 
 
 class _Lines:
-    """Hands lines of a file on, and keeps them."""
+    """A reader that passes on lines of a file, and keeps them."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -49,7 +49,9 @@ class _Lines:
 
 
 def bind(api: VaultApi, host: str, port: int) -> ThreadedWSGIServer:
-    """A server that is bound and listening; ``server_port`` is the port it got (for port 0), ``serve_forever`` it."""
+    """
+    Return a server that is bound and listening. ``server_port`` is its port (for port 0), ``serve_forever`` serves.
+    """
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     server = ThreadedWSGIServer((host, port), _RequestHandler, ipv6=family == socket.AF_INET6)
     server.set_app(WsgiApplication(lambda: api))
@@ -57,7 +59,7 @@ def bind(api: VaultApi, host: str, port: int) -> ThreadedWSGIServer:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether every address of the host is this machine only. Raises ``OSError`` for a host that has none."""
+    """Whether every address of the host belongs to this machine only. Raises ``OSError`` for a host that has none."""
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return all(ipaddress.ip_address(address[0]).is_loopback for *_, address in found)
 
@@ -67,10 +69,10 @@ class _RequestHandler(WSGIRequestHandler):
     disable_nagle_algorithm = True
 
     def log_request(self, *args: Any) -> None:
-        """Nothing: there is the access log of the API, which does not show paths with names in them."""
+        """Log nothing: the access log of the API does, without paths that have names in them."""
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """What is refused before the API sees it, in the shape of what it refuses itself."""
+        """Answer what is refused before the API sees it in the shape of the API's own refusals."""
         response = refusal(code, _PROTOCOL_REFUSALS.get(code, "The request is malformed."))
         request_id = response["X-Request-ID"] = new_request_id()
         self.close_connection = True

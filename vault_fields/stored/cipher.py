@@ -15,7 +15,7 @@ __all__ = ["open_sealed", "prove", "seal", "verify_proof"]
 
 
 def seal(key: DataKey, plaintext: bytes, associated_data: bytes) -> bytes:
-    """Nonce ‖ ciphertext ‖ tag. Raises ``ValueRefused`` above ``MAX_PLAINTEXT_BYTES``."""
+    """Return nonce ‖ ciphertext ‖ tag. Raises ``ValueRefused`` above ``MAX_PLAINTEXT_BYTES``."""
     if len(plaintext) > MAX_PLAINTEXT_BYTES:
         raise ValueRefused(f"a value has at most {MAX_PLAINTEXT_BYTES} bytes; this one has {len(plaintext)}.")
     nonce = os.urandom(NONCE_BYTES)
@@ -23,7 +23,7 @@ def seal(key: DataKey, plaintext: bytes, associated_data: bytes) -> bytes:
 
 
 def open_sealed(key: DataKey, sealed: bytes, associated_data: Sequence[bytes]) -> bytes:
-    """The plaintext under the first of the ``associated_data`` that fits, or ``DecryptionError``."""
+    """Return the plaintext under the first of the ``associated_data`` that fits. Raises ``DecryptionError``."""
     nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
     for candidate in associated_data:
         try:
@@ -35,7 +35,7 @@ def open_sealed(key: DataKey, sealed: bytes, associated_data: Sequence[bytes]) -
 
 
 def prove(key: DataKey, message: bytes) -> bytes:
-    """The proof that whoever wrote ``message`` held ``key``."""
+    """Return the proof that the writer of ``message`` held ``key``."""
     mac = HMAC(key.plaintext, SHA256())
     mac.update(message)
     return mac.finalize()

@@ -65,7 +65,7 @@ class Companion:
 
 
 def encode(companion: Companion) -> str:
-    """The one text for this companion."""
+    """Return the one text for this companion."""
     return _compact(
         {
             "v": VERSION,
@@ -80,7 +80,7 @@ def encode(companion: Companion) -> str:
 
 
 def proof_message(companion: Companion) -> bytes:
-    """What the proof authenticates: everything that the companion says."""
+    """Return the message that the proof authenticates: everything that the companion says."""
     said = [
         companion.vault,
         companion.key_id,
@@ -92,20 +92,20 @@ def proof_message(companion: Companion) -> bytes:
 
 
 def proven(companion: Companion, key: DataKey) -> Companion:
-    """The same, with the proof that it was written by who held ``key``, its data key."""
+    """Return the companion with the proof that a holder of ``key``, its data key, wrote it."""
     return replace(companion, proof=cipher.prove(key, proof_message(companion)))
 
 
 def verify(companion: Companion, key: DataKey) -> None:
-    """Raise ``DecryptionError`` unless the companion was written, as it stands, by who held ``key``."""
+    """Raise ``DecryptionError`` unless a holder of ``key`` wrote the companion as it stands."""
     cipher.verify_proof(key, proof_message(companion), companion.proof)
 
 
-# Rows that were written together share their companion's text, and a page is read more than once. As many as a vault
-# caches keys by default: what is warm there is not parsed again here.
+# Rows that were written together share their companion's text, and a page is read more than once. The size is that of
+# a vault's key cache by default: a companion whose key is cached is not parsed again.
 @lru_cache(maxsize=10_000)
 def decode(text: str) -> Companion:
-    """The companion in a stored text, or ``EnvelopeError``."""
+    """Return the companion in a stored text. Raises ``EnvelopeError``."""
     if len(text) > _MAX_LENGTH:
         raise EnvelopeError("the companion is longer than any that is written.")
     try:

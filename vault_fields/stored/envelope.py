@@ -60,12 +60,12 @@ def is_key_id(text: str) -> bool:
 
 
 def encode(envelope: Envelope) -> str:
-    """The text to store."""
+    """Return the text to store."""
     return f"{_PREFIX}{envelope.key_id}${encode_base64(envelope.sealed)}"
 
 
 def decode(text: str) -> Envelope:
-    """The envelope in a stored text, or ``EnvelopeError``."""
+    """Return the envelope in a stored text. Raises ``EnvelopeError``."""
     if len(text) > _MAX_LENGTH:
         raise EnvelopeError("the envelope is longer than any that is written.")
     if not text.startswith(_PREFIX):
@@ -82,7 +82,7 @@ def decode(text: str) -> Envelope:
 
 
 def associated_data(label: str, bound: Iterable[str] = ()) -> bytes:
-    """What a value is authenticated with: the column's label and the row's own values that it is bound to."""
+    """Return the data that authenticate a value: the column's label, and the row's own values to which it is bound."""
     return _compact(["vault_fields", VERSION, label, *bound]).encode()
 
 
@@ -91,7 +91,7 @@ def encode_base64(raw: bytes) -> str:
 
 
 def decode_base64(text: str) -> bytes | None:
-    """The bytes, or None unless ``text`` is the one canonical base64 text for them."""
+    """Return the bytes, or None unless ``text`` is the one canonical base64 text for them."""
     try:
         raw = binascii.a2b_base64(text, strict_mode=True)
     except ValueError:

@@ -4,5 +4,5 @@ __all__ = ["counted"]
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """``1 row was left alone``, or ``1,000 rows were left alone``: whichever of the two texts is right behind it."""
+    """Return ``1 row was left alone`` or ``1,000 rows were left alone``: the number, and the text that fits it."""
     return f"{number:,} {one if number == 1 else many}"

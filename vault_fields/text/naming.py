@@ -1,4 +1,4 @@
-"""What of a setting may be named in a message: a key that stands in the place of a name is not repeated."""
+"""Names of settings that messages may show. A key that was written in place of a name is not repeated."""
 
 import re
 from collections.abc import Iterable
@@ -10,10 +10,10 @@ _WORD = re.compile(r"[A-Za-z_]{1,32}")
 
 
 def named(name: object) -> str:
-    """The name of an option, if it is a word."""
+    """Return the name of an option, if it is a word, or a text that says that it is none."""
     return name if isinstance(name, str) and _WORD.fullmatch(name) else "(not a word)"
 
 
 def names(options: Iterable[object]) -> str:
-    """All of them, in a message."""
+    """Return all names, for a message."""
     return ", ".join(sorted(set(map(named, options))))

@@ -1,4 +1,4 @@
-"""What stands in the place of a secret in examples, templates and first tries, and so is none."""
+"""Placeholders that stand for a secret in examples, templates and first tries, and are none."""
 
 import hashlib
 import re
@@ -7,7 +7,7 @@ from itertools import pairwise
 
 __all__ = ["hashes_of_placeholders", "is_guessable", "is_placeholder"]
 
-# What examples put in a secret's place, what everybody tries first, and what is there if nothing was filled in.
+# Placeholders of examples, the first guesses of everybody, and the values of a setting that nobody filled in.
 _TEXTS = (
     *("", "…", "...", "-", "?", "KEY", "API key", "your-api-key", "your_api_key", "your-key", "my-key", "my-secret"),
     *("sk_", "sk_…", "sk_...", "sk_KEY", "sk_example", "test", "test1", "test2", "test3", "testing", "example"),
@@ -18,7 +18,8 @@ _TEXTS = (
     *("null", "nil", "undefined", "nan", "true", "false", "empty", "hello", "letmein", "qwerty", "abc123", "abcdef"),
     *("xxx", "xxxx", "xxxxxxxx", "123", "1234", "12345", "123456", "1234567", "12345678", "123456789", "1234567890"),
 )
-# Sentences of these ask for a secret, such as "whsec_from_the_dashboard": one of the first, and any of the others.
+# Sentences of these words ask for a secret, such as "whsec_from_the_dashboard": one of the first, and any of the
+# others.
 _ASKING = (
     "your",
     "dashboard",
@@ -36,7 +37,7 @@ _AMONG = (
     *("my", "the", "a", "an", "of", "from", "in", "with", "here", "this", "me", "it", "is", "goes", "some", "signing"),
     *("secret", "key", "api", "token", "webhook", "whsec", "sk", "workos", "vault", "test", "live"),
 )
-# What a template, or a shell, would have put something in the place of.
+# Syntax that a template, or a shell, would have replaced.
 _TEMPLATE = re.compile(r"\$\{.*\}|\$\(.*\)|\$\w+|\{\{.*\}\}|\{.*\}|<.*>|\[.*\]|%\(.*\)s|%\w+%|__\w+__", re.DOTALL)
 _FEW_CHARACTERS = 4
 _FEW_BYTES = 12
@@ -49,7 +50,7 @@ def is_placeholder(text: str) -> bool:
 
 
 def hashes_of_placeholders() -> Iterator[str]:
-    """SHA-256 in hex of what placeholders there are, for who has nothing but hashes of secrets."""
+    """Yield the SHA-256, in hex, of known placeholders, for callers that have only hashes of secrets."""
     names = [re.sub(r"\W", "_", text) for text in _TEXTS]
     for spelling in {spell(text) for text in (*_TEXTS, *names) for spell in (str, str.upper, str.capitalize)}:
         templates = [form % spelling for form in ("${%s}", "$%s", "<%s>", "{{%s}}", "{{ %s }}", "{%s}")]
@@ -59,7 +60,7 @@ def hashes_of_placeholders() -> Iterator[str]:
 
 def is_guessable(material: bytes) -> bool:
     """
-    Whether 32 bytes have a pattern that can be seen: few different ones, a sequence that counts, or one repeated.
+    Whether 32 bytes have a visible pattern: few different bytes, a sequence that counts, or one repeated.
 
     A random key looks like that less often than once in 2**64.
     """
@@ -69,8 +70,8 @@ def is_guessable(material: bytes) -> bool:
 
 
 def _asks(text: str) -> bool:
-    """Whether it is made of these words alone, and one that asks is among them."""
-    # Where a word may end, and whether one that asks came before.
+    """Whether a text consists of these words alone, and one that asks is among them."""
+    # Positions where a word may end, and whether a word that asks came before.
     reached = {(0, False)}
     for end in range(1, len(text) + 1):
         words = [(text[begin:end], has_asked) for begin, has_asked in reached]

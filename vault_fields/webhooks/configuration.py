@@ -1,5 +1,5 @@
 """
-``settings.VAULT_WEBHOOKS``: whose webhooks are believed, and what they are about.
+``settings.VAULT_WEBHOOKS``: the secrets of believed webhooks, and the tenants they are about.
 
     VAULT_WEBHOOKS = {"secrets": [env("WORKOS_WEBHOOK_SECRET")]}
 """
@@ -19,18 +19,20 @@ from vault_fields.text.placeholders import is_placeholder
 
 __all__ = ["WebhookSettings", "webhook_settings"]
 
-# That of the official SDKs.
+# The tolerance of the official SDKs.
 TOLERANCE = 180
-# One that is short could be guessed, offline, by whoever has seen one webhook.
+# A short secret could be guessed, offline, by anyone who has seen one webhook.
 MIN_SECRET_LENGTH = 16
 
 
 @dataclass(frozen=True, slots=True)
 class WebhookSettings:
     """
-    ``secrets`` are the endpoint's secrets, two while one replaces the other; ``item_name`` is the name in key contexts
-    whose value is the organization's id; ``tolerance`` is how many seconds old a signature may be; ``cache`` is the
-    alias in ``CACHES`` where the ids of events are remembered, which all processes should share.
+    The validated setting.
+
+    ``secrets`` are the endpoint's secrets, two while one replaces the other. ``item_name`` is the name in key contexts
+    whose value is the organization's id. ``tolerance`` is how many seconds old a signature may be. ``cache`` is the
+    alias in ``CACHES`` of the cache that remembers the ids of events, which all processes should share.
     """
 
     secrets: tuple[str, ...] = field(repr=False)
@@ -44,7 +46,7 @@ class WebhookSettings:
 
 @forgetful
 def webhook_settings() -> WebhookSettings:
-    """Raises ``ImproperlyConfigured``, which never quotes a secret."""
+    """Return the setting. Raises ``ImproperlyConfigured``, which never quotes a secret."""
     setting = getattr(settings, "VAULT_WEBHOOKS", None)
     if not isinstance(setting, Mapping) or not set(setting) <= {"secrets", "item_name", "tolerance", "cache"}:
         raise _misconfigured("must be a dict of secrets, item_name, tolerance and cache; secrets is required.")

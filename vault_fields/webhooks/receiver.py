@@ -1,8 +1,9 @@
 """
-What becomes of a webhook: it is believed if it is signed, and acted on once.
+The receiver of webhooks: one is believed if it is signed, and acted on once.
 
-WorkOS repeats what was not answered with 200, with the same id and a new signature. So a repeated id is answered 200
-and does nothing; but the id of an event on which acting failed is forgotten again, so that its repetition counts.
+WorkOS repeats a webhook that was not answered with 200, with the same id and a new signature. So a repeated id is
+answered with 200 and does nothing. But if acting on an event failed, its id is forgotten again, so that its repetition
+counts.
 """
 
 import json
@@ -32,7 +33,7 @@ VERIFICATION = "vault.byok_key.verification_completed"
 
 @forgetful
 def receive(request: HttpRequest) -> JsonResponse:
-    """The whole of the view."""
+    """Receive one webhook: the whole of the view."""
     if request.method != "POST":
         return _refusal(405, "Only POST is allowed here.", {"Allow": "POST"})
     try:
@@ -76,7 +77,7 @@ def _withdraws(event: Mapping[str, Any]) -> bool:
 
 
 def _event(body: bytes) -> Mapping[str, Any] | None:
-    """The event in a body that is signed; of one that may withdraw a key, with the organization's id."""
+    """Return the event in a signed body, with the organization's id if it may withdraw a key."""
     try:
         event = json.loads(body.decode())
     except (ValueError, RecursionError):
@@ -89,13 +90,13 @@ def _event(body: bytes) -> Mapping[str, Any] | None:
 
 
 def _is_name(text: object) -> bool:
-    # It goes into a cache's key and into the log.
+    # It becomes part of a cache key and of the log.
     return isinstance(text, str) and re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", text) is not None
 
 
 def _body(request: HttpRequest) -> bytes | None:
     try:
-        # The announced length first, so that nothing long is read; not every server insists that it is announced.
+        # The announced length is checked first, so that nothing long is read. Not every server insists on one.
         if int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES:
             return None
         body = request.body

@@ -21,7 +21,7 @@ def is_signed(header: str, body: bytes, secrets: Sequence[str], *, now: float, t
     """
     Whether one of the secrets signed this body, at most ``tolerance`` seconds before or after ``now`` (a Unix time).
 
-    Each secret is tried, in constant time, whatever the others say.
+    Every secret is tried, in constant time, whatever the result of the others.
     """
     match = _HEADER.fullmatch(header)
     if match is None:

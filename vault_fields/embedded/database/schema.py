@@ -19,8 +19,8 @@ APPLICATION_ID = 0x56466B73
 
 # A KEK keeps its id through all of its versions. New data keys are wrapped under the highest version, which its row
 # names, and no version below the minimum opens. State is open-ended text: a state that a release does not know counts
-# as not enabled. See ``managed.tags`` for the tag. The versions of a destroyed KEK are left without root key and material,
-# so that data keys under it are told from those of an unknown key.
+# as not enabled. See ``managed.tags`` for the tag. The versions of a destroyed KEK are left without root key and
+# material, so that data keys under it are told from those of an unknown key.
 #
 # "mark" changes with every change that makes a KEK differ from the copy that a process may hold, whoever writes it and
 # with whatever program. A new KEK is no such change, and neither is another root key around the same KEK.
