@@ -71,4 +71,4 @@ def sample_json() -> dict[str, str]:
 
 
 def no_companion() -> None:
-    """Give no value, for model-bakery, which may be told to fill every column: a companion is written with its value."""
+    """Give no value, for model-bakery, which may fill every column: a companion is written with its value."""
