@@ -9,6 +9,7 @@ from django.core.checks import run_checks
 from django.db import models
 from django.test.utils import isolate_apps
 
+from vault_fields import patches
 from vault_fields.checks.models import check_models
 from vault_fields.fields import EncryptedTextField
 
@@ -19,6 +20,12 @@ from vault_fields.operations import DecryptField, EncryptField, JSONToText, Move
 
 class Migration(migrations.Migration):
 """
+
+
+def compare_anew() -> None:
+    """Let the installed Django be compared with the tables once more, as in a new process."""
+    patches.differences.cache_clear()
+    patches._unknown_methods.cache_clear()
 
 
 class Laboratory:

@@ -16,7 +16,7 @@ from django.db.models import Q, Value
 from django.db.models.functions import Length
 
 from tests.checks import standins
-from tests.checks.conftest import HEADER
+from tests.checks.conftest import HEADER, compare_anew
 from tests.checks.standins import (
     Auditlog,
     DirtyFieldsMixin,
@@ -31,6 +31,7 @@ from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
 from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.installed import check_installed
 from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
@@ -51,6 +52,7 @@ CHECKS = [
     check_admin,
     check_deployment,
     check_packages,
+    check_installed,
 ]
 BLOCK = re.compile(r"^```py\n# (\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -69,6 +71,7 @@ NAMES = {
     "Value": Value,
     "context_from": context_from,
     "b64encode": base64.b64encode,
+    "functools": functools,
     "env": lambda name: generate_root_key(),
     "hook": hook,
     "models": models,
@@ -136,6 +139,7 @@ class Example:
                     setattr(self.settings, name, self.names[name])
         if "$ python manage.py vault_keystore create" in section:
             vaults["default"].service.create_keystore()
+        compare_anew()
         configs = self.lab.apps.get_app_configs()
         messages = [message for check in CHECKS for message in check(configs)]
         # Of a list that has nothing in it.
@@ -148,12 +152,15 @@ def example(lab, project, settings, tmp_path, monkeypatch):
     monkeypatch.delenv(ENVIRONMENT_VARIABLE, raising=False)
     (tmp_path / "settings").mkdir()
     example = Example(lab, project, settings, tmp_path / "settings")
+    # What an example replaces is put back.
+    monkeypatch.setattr(models.QuerySet, "bulk_update", models.QuerySet.bulk_update)
     standins.install(monkeypatch)
     example.rest.install(monkeypatch)
     monkeypatch.setitem(sys.modules, "import_export.resources", example.names["resources"])
     monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=example.names["auditlog"]))
     monkeypatch.setitem(sys.modules, "django_filters.filterset", example.names["django_filters"])
     yield example
+    compare_anew()
     all_sites.discard(example.site)
 
 

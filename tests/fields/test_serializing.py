@@ -2,13 +2,11 @@
 
 import pytest
 from django.core import serializers
-from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.python import Serializer as PythonSerializer
 from django.forms.models import model_to_dict
 
 from tests.testapp.models import Letter, Patient
 from vault_fields.fields import EncryptedJSONField
-from vault_fields.fields.serializing import require_signature
 
 
 class Counting(EncryptedJSONField):
@@ -53,13 +51,3 @@ def test_companions_are_serialized_by_django_and_by_nobody_else(organization):
     assert "vault_keys" in serializers.serialize("python", [row])[0]["fields"]
     assert not Letter._meta.get_field("vault_keys").serialize
     assert "serialize" not in Letter._meta.get_field("vault_keys").deconstruct()[3]
-
-
-def test_a_django_whose_serializers_are_others_is_refused():
-    class Other:
-        def serialize(self, rows):
-            """A method with other parameters."""
-
-    for name in ("serialize", "_value_from_field"):
-        with pytest.raises(ImproperlyConfigured, match="does not know Django"):
-            require_signature(Other, name, ["self", "queryset"])

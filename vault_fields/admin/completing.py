@@ -8,7 +8,7 @@ from django.contrib.admin.views.autocomplete import AutocompleteJsonView
 
 from vault_fields.admin.naming import naming_rows
 from vault_fields.fields.failures import Failures, remembering
-from vault_fields.fields.hooks import wrap
+from vault_fields.patches import wrap
 
 __all__ = ["name_what_is_offered"]
 

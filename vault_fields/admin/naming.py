@@ -11,7 +11,7 @@ from django.db.models import Model
 
 from vault_fields.admin.reasons import ERRORS
 from vault_fields.fields.groups import all_groups_of
-from vault_fields.fields.hooks import wrap
+from vault_fields.patches import wrap
 
 __all__ = ["naming_rows", "strictly"]
 

@@ -5,6 +5,7 @@ from django.core.checks import Tags, register
 from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
 from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.installed import check_installed
 from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
@@ -18,6 +19,7 @@ TAG = "vault_fields"
 
 
 def register_checks() -> None:
+    register(check_installed, TAG, Tags.compatibility)
     register(check_models, TAG, Tags.models)
     register(check_former_labels, TAG, Tags.models)
     register(check_losses, TAG, Tags.models)

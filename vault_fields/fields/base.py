@@ -30,13 +30,11 @@ from vault_fields.fields.saving import is_sealed, load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed, require_text
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.typed import GetT_co, SetT_contra
+from vault_fields.patches import HISTORICAL_MODULE
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedField"]
-
-# A migration state lists every column itself; see ``contribute_to_class``.
-_HISTORICAL_MODULE = "__fake__"
 
 # The names of the fields of a row for which a subclass is choosing what to write.
 _CHOOSING = "vault_fields_choosing"
@@ -110,7 +108,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         super().contribute_to_class(cls, name, private_only)
         # In a historical model the companion stands in the state by itself, or does not exist yet: added here, it
         # would become a column that no migration made.
-        if cls.__module__ != _HISTORICAL_MODULE and self.keys_field is None:
+        if cls.__module__ != HISTORICAL_MODULE and self.keys_field is None:
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
         install_hooks(cls)
 
@@ -133,7 +131,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     @property
     def _is_historical(self) -> bool:
-        return getattr(getattr(self, "model", None), "__module__", None) == _HISTORICAL_MODULE
+        return getattr(getattr(self, "model", None), "__module__", None) == HISTORICAL_MODULE
 
     # Reading.
 

@@ -53,11 +53,10 @@ from vault_fields.fields.saving import (
 from vault_fields.fields.sealed import Handover, Sealed
 from vault_fields.fields.serializing import install_serializing
 from vault_fields.fields.updating import update_encrypted, values_to_seal
-from vault_fields.runtime.frames import forget
+from vault_fields.patches import wrap
 
-__all__ = ["guard_migrations", "install_hooks", "wrap"]
+__all__ = ["guard_migrations", "install_hooks"]
 
-_MARK = "_vault_fields_hook"
 _PARENT_MARK = "_vault_fields_parent_hook"
 _WRITE = "vault_fields_partial_write"
 
@@ -91,25 +90,6 @@ def install_hooks(cls: type[Model]) -> None:
     wrap(Collector, "delete", _delete)
     trace_compilers(wrap, require_comparable)
     install_serializing()
-
-
-def wrap(cls: type, name: str, hook: Callable[..., Any], *, mark: str = _MARK) -> None:
-    """Let ``hook(original, self, …)`` take the place of a method, once for each ``mark``."""
-    original = getattr(cls, name)
-    if hasattr(original, mark):
-        return
-
-    @functools.wraps(original)
-    def hooked(self: Any, *args: Any, **kwargs: Any) -> Any:
-        try:
-            return hook(original, self, *args, **kwargs)
-        except BaseException as error:
-            forget(error)
-            del self, args, kwargs
-            raise
-
-    setattr(hooked, mark, True)
-    setattr(cls, name, hooked)
 
 
 def _save_table(

@@ -12,6 +12,7 @@ from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.renewal import is_due
 from vault_fields.fields.sealed import FAILURE_AGE
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.patches import require_known_django
 from vault_fields.vaults import vaults
 
 __all__ = ["NewKeys"]
@@ -38,6 +39,7 @@ class NewKeys:
     """
 
     def __init__(self, *, shared: bool = False) -> None:
+        require_known_django()
         self._shared = shared
         self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
         self._renewed: set[tuple[int, Group]] = set()

@@ -3,26 +3,20 @@ What Django's serializers get of an encrypted field: what is stored.
 
 Two hooks, on Django's own classes. ``Serializer.serialize`` is what every serializer runs in: meanwhile fields answer
 with what is stored, and companions count as fields to serialize. ``_value_from_field`` is where the serializers of
-JSON, YAML and Python objects ask for a value, and write numbers and booleans as they are. A Django whose serializers
-do not have them is refused: a fixture must not hold a value in the clear.
+JSON, YAML and Python objects ask for a value, and write numbers and booleans as they are. With a Django whose
+serializers do not have them nothing is serialized: a fixture must not hold a value in the clear.
 """
 
-import functools
-import inspect
 from collections.abc import Callable, Iterable
 from contextvars import ContextVar
 from typing import Any
 
-import django
-from django.core.exceptions import ImproperlyConfigured
 from django.core.serializers.base import Serializer
 from django.core.serializers.python import Serializer as PythonSerializer
 
-from vault_fields.runtime.frames import forget
+from vault_fields.patches import is_unknown, require_known_django, wrap
 
-__all__ = ["install_serializing", "is_serialized", "is_serializing", "require_signature"]
-
-_MARK = "_vault_fields_hook"
+__all__ = ["install_serializing", "is_serialized", "is_serializing"]
 
 # The names of the fields that the running serializer was asked for, () for all; None while none is running.
 _names: ContextVar[tuple[str, ...] | None] = ContextVar("vault_fields_serialized", default=None)
@@ -40,40 +34,12 @@ def is_serialized(name: str) -> bool:
 
 
 def install_serializing() -> None:
-    """Wrap the methods, each once."""
-    _wrap(Serializer, "serialize", ["self", "queryset"], _serialize)
-    _wrap(PythonSerializer, "_value_from_field", ["self", "obj", "field"], _value_from_field)
-
-
-def require_signature(cls: type, name: str, parameters: list[str]) -> Any:
-    """The method of one of Django's classes, if it begins with the parameters that its hook knows."""
-    method = getattr(cls, name, None)
-    found = list(inspect.signature(method).parameters) if callable(method) else []
-    if found[: len(parameters)] != parameters:
-        raise ImproperlyConfigured(
-            f"This release of vault_fields does not know Django {django.get_version()}: {cls.__module__}."
-            f"{cls.__qualname__}.{name}({', '.join(parameters)}) is not there, and values would be written in the "
-            "clear. Upgrade django-vault-fields, or use a Django that it supports."
-        )
-    return method
-
-
-def _wrap(cls: type, name: str, parameters: list[str], hook: Callable[..., Any]) -> None:
-    original = require_signature(cls, name, parameters)
-    if hasattr(original, _MARK):
-        return
-
-    @functools.wraps(original)
-    def hooked(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return hook(original, *args, **kwargs)
-        except BaseException as error:
-            forget(error)
-            del args, kwargs  # The rows, which may be called by their values.
-            raise
-
-    setattr(hooked, _MARK, True)
-    setattr(cls, name, hooked)
+    """Wrap the methods, each once; refuse to serialize with a Django whose serializers are others."""
+    wrap(Serializer, "serialize", _serialize)
+    wrap(PythonSerializer, "_value_from_field", _value_from_field)
+    if is_unknown(Serializer, "serialize") or is_unknown(PythonSerializer, "_value_from_field"):
+        # It would write values in the clear.
+        setattr(Serializer, "serialize", lambda *args, **kwargs: require_known_django())  # noqa: B010
 
 
 def _serialize(

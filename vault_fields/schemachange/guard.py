@@ -22,7 +22,7 @@ from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.conversion import holds_text, refuse_conversion
-from vault_fields.fields.hooks import wrap
+from vault_fields.patches import wrap
 from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
