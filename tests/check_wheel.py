@@ -3,6 +3,7 @@
 import importlib.metadata
 import importlib.util
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -37,6 +38,10 @@ sources = (path for kind in ("py", "html") for path in (TREE / "vault_fields").r
 shipped = {str(path.relative_to(TREE)) for path in sources}
 if missing := shipped - files:
     sys.exit(f"The wheel lacks {sorted(missing)}")
+
+description = importlib.metadata.metadata("django-vault-fields").get_payload()
+if relative := re.findall(r"\]\((?!https?:|#)[^)]*\)", str(description)):
+    sys.exit(f"The description has links that lead nowhere on the page of a package index: {relative}")
 
 modules = [module.name for module in pkgutil.walk_packages(vault_fields.__path__, "vault_fields.")]
 for name in modules:

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted(ROOT.glob("docs/**/*.md"))]
 DOCS = ROOT / "docs"
 
-LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
+LINK = re.compile(r"(?<!!)\[([^\]]*)\]\(([^)\s]+)\)")
 
 
 def prose(page: Path) -> str:
@@ -26,7 +26,8 @@ def anchors(page: Path) -> set[str]:
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
 def test_links_lead_somewhere(page):
-    for link in LINK.findall(prose(page)):
+    for text, link in LINK.findall(prose(page)):
+        assert text, f"a link to {link} that code hosts show as nothing"
         if re.match(r"[a-z]+:", link):
             continue
         path, _, fragment = link.partition("#")
@@ -37,8 +38,14 @@ def test_links_lead_somewhere(page):
             assert fragment in anchors(target), link
 
 
+def test_the_sidebar_has_the_order_of_the_index() -> None:
+    listed = re.findall(r"^([\w/-]+)$", (DOCS / "index.md").read_text("utf-8"), re.MULTILINE)
+    linked = [link.removesuffix(".md") for _, link in LINK.findall(prose(DOCS / "README.md"))]
+    assert listed == ["README", *dict.fromkeys(linked)]
+
+
 def test_the_index_leads_to_every_page():
-    linked = {(DOCS / link.partition("#")[0]).resolve() for link in LINK.findall(prose(DOCS / "README.md"))}
+    linked = {(DOCS / link.partition("#")[0]).resolve() for _, link in LINK.findall(prose(DOCS / "README.md"))}
     pages = {page for page in DOCS.glob("*.md") if page.name not in ("README.md", "index.md")}
     pages |= set(DOCS.glob("*/README.md"))
     assert pages <= linked

@@ -2,11 +2,10 @@
 
 import contextlib
 import io
-import sys
 
 import pytest
 
-from vault_fields.runtime.progress import progress_bar
+from vault_fields.runtime.progress import bar_on, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -31,18 +30,30 @@ def test_elsewhere_nothing_is_shown_and_no_row_is_counted():
     assert not stream.getvalue()
 
 
-def test_on_a_terminal_by_tqdm():
-    assert "Encrypting: 100%" in show(Terminal())
-
-
-def test_on_a_terminal_without_tqdm(monkeypatch):
-    monkeypatch.setitem(sys.modules, "tqdm", None)
+def test_on_a_terminal_the_rows_are_counted() -> None:
     assert show(Terminal()) == ("\rEncrypting: 0 of 3 rows\rEncrypting: 1 of 3 rows\rEncrypting: 3 of 3 rows\n")
 
 
-@pytest.mark.parametrize("tqdm", ["tqdm", None])
-def test_errors_pass_through(tqdm, monkeypatch):
-    if tqdm is None:
-        monkeypatch.setitem(sys.modules, "tqdm", None)
+def test_what_takes_long_tells_how_long_it_will_take() -> None:
+    stream, times = io.StringIO(), iter([100.0, 104.9, 110.0])
+    with bar_on(stream, "Encrypting", 300, clock=lambda: next(times)) as advance:
+        advance(50)
+        advance(50)
+        advance(200)
+    assert stream.getvalue().split("\r")[2:] == [
+        "Encrypting: 50 of 300 rows",
+        "Encrypting: 100 of 300 rows, 0:00:20 left",
+        "Encrypting: 300 of 300 rows              \n",
+    ]
+
+
+def test_rows_that_came_later_are_counted_too() -> None:
+    stream = io.StringIO()
+    with bar_on(stream, "Encrypting", 1, clock=iter([0.0]).__next__) as advance:
+        advance(2)
+    assert stream.getvalue().endswith("\rEncrypting: 2 of 1 rows\n")
+
+
+def test_errors_pass_through() -> None:
     with contextlib.redirect_stderr(Terminal()), pytest.raises(KeyboardInterrupt), progress_bar("E", lambda: 3):
         raise KeyboardInterrupt

@@ -3,6 +3,9 @@
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import timedelta
+from time import monotonic
+from typing import TextIO
 
 __all__ = ["Progress", "progress_bar", "silent"]
 
@@ -19,33 +22,36 @@ def silent(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], obj
 
 @contextmanager
 def progress_bar(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
-    """Show a bar on standard error, if that is a terminal. By tqdm where it is installed (the ``progress`` extra)."""
+    """Show on standard error, if that is a terminal, how many rows are done and how long the others may take."""
     if not sys.stderr.isatty():
         with silent(title, count) as advance:
             yield advance
         return
-    try:
-        from tqdm import tqdm
-    except ImportError:
-        with _plain_bar(title, count()) as advance:
-            yield advance
-        return
-    with tqdm(desc=title, total=count(), unit=" rows", file=sys.stderr) as bar:
-        yield bar.update
+    with bar_on(sys.stderr, title, count()) as advance:
+        yield advance
 
 
 @contextmanager
-def _plain_bar(title: str, total: int) -> Iterator[Callable[[int], object]]:
-    done = 0
+def bar_on(
+    stream: TextIO, title: str, total: int, *, clock: Callable[[], float] = monotonic
+) -> Iterator[Callable[[int], object]]:
+    """A line of ``stream`` that is written anew after each batch; the time left is told from the fifth second on."""
+    done = width = 0
+    started = clock()
 
     def advance(rows: int) -> None:
-        nonlocal done
+        nonlocal done, width
         done += rows
-        sys.stderr.write(f"\r{title}: {done} of {total} rows")
-        sys.stderr.flush()
+        line = f"{title}: {done} of {total} rows"
+        if 0 < done < total and (passed := clock() - started) >= 5:
+            line += f", {timedelta(seconds=round(passed / done * (total - done)))} left"
+        # Spaces cover what is left of a longer line.
+        stream.write(f"\r{line:<{width}}")
+        stream.flush()
+        width = len(line)
 
     advance(0)
     try:
         yield advance
     finally:
-        sys.stderr.write("\n")
+        stream.write("\n")

@@ -21,7 +21,8 @@ MEMORY = "vault_fields.backends.memory.InMemoryVault"
 OPENBAO = "vault_fields.backends.openbao.OpenBaoVault"
 WORKOS = "vault_fields.backends.workos.WorkOSVault"
 
-TRUTH = {"true": True, "1": True, "false": False, "0": False}
+# Narrower than Env, for which every word that it does not know is false.
+BOOLEANS = {"true", "1", "false", "0"}
 
 # What has its own place in a URL, or must not stand in one: query strings end up in logs and process lists.
 NOT_IN_QUERY = {
@@ -182,9 +183,9 @@ def _option_types(backend: type) -> dict[str, Any]:
 def _convert(name: str, text: str, hint: Any) -> Any:
     kinds = set(get_args(hint)) - {NoneType} if get_origin(hint) in (Union, UnionType) else {hint}
     if bool in kinds:
-        if text.lower() not in TRUTH:
+        if text.lower() not in BOOLEANS:
             raise _invalid(f"{name} must be true or false.")
-        return TRUTH[text.lower()]
+        return _parsed(text, bool)
     if kinds & {int, float}:
         return _number(name, text, whole=float not in kinds)
     if kinds & {str, Path}:
@@ -192,13 +193,21 @@ def _convert(name: str, text: str, hint: Any) -> Any:
     raise _invalid(f"{name} cannot be written in a URL; give it as {name}=… beside the URL.")
 
 
-def _number(name: str, text: str, *, whole: bool) -> int | float:
-    # Narrower than int() and float(), which take underscores, white space, "nan" and "inf".
+def _number(name: str, text: str, *, whole: bool) -> Any:
+    # Narrower than Env, whose int() takes underscores and white space, and whose float passes over letters.
     if re.fullmatch(r"[0-9]{1,15}", text):
-        return int(text)
+        return _parsed(text, int)
     if whole or not re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text):
         raise _invalid(f"{name} must be a {'whole ' if whole else ''}number.")
-    return float(text)
+    return _parsed(text, float)
+
+
+def _parsed(text: str, kind: type) -> Any:
+    """The value that django-environ reads in ``text``, as it does for a variable of the environment."""
+    # Imported where a URL has options: most have none, and whoever imports a field imports this module.
+    from environ import Env
+
+    return Env.parse_value(text, kind)
 
 
 def _invalid(reason: str) -> ImproperlyConfigured:
