@@ -12,7 +12,8 @@ from django.test.utils import isolate_apps
 from tests.testapp.models import Document, Organization, Patient, Setting, Token
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields import EncryptedTextField, context_from
-from vault_fields.fields.context import ContextSource, attribute_text
+from vault_fields.fields.bindings import attribute_text
+from vault_fields.fields.context import ContextSource
 from vault_fields.stored import companion
 
 

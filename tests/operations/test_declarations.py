@@ -50,7 +50,7 @@ def separate(table):
         # Two values of a row under keys of their own.
         row = objects.create(tenant_id=5, a=f"apart {number}")
         row = objects.get(pk=row.pk)
-        with mock.patch("vault_fields.fields.sealing._sibling", return_value=None):
+        with mock.patch("vault_fields.fields.keychoice.Work._sibling", return_value=None):
             row.b = {"apart": number}
             row.save()
     return made
@@ -129,7 +129,7 @@ def test_to_another_column_that_is_there_and_has_a_value_already(table):
     made = table(a=text(keys_field="k"), k=keys(), c=text(keys_field="m"), m=keys(), d=text(keys_field="k"))
     first = made.objects().create(tenant_id=1, a="a", c="c", d="d")
     made.objects().filter(pk=first.pk).get()
-    with mock.patch("vault_fields.fields.sealing._sibling", return_value=None):
+    with mock.patch("vault_fields.fields.keychoice.Work._sibling", return_value=None):
         row = made.objects().get(pk=first.pk)
         row.c = "other key"
         row.tenant_id = 1

@@ -17,10 +17,10 @@ from vault_fields.admin.reasons import ERRORS, Failure, is_passing, reason_of
 from vault_fields.admin.widgets import ClosedWidget, closed_name, replace_name
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.attempts import try_open
-from vault_fields.fields.changes import changed_columns, is_encrypted, keys_beside, settle
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.saving import seal_rows
 from vault_fields.fields.sealed import Damaged, Pending, Sealed
+from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["ClosedFields", "closing", "holds_nothing"]
@@ -141,7 +141,7 @@ class ClosedFields(_Form):
 
     def _is_left_out(self, group: Group) -> bool:
         """Whether nothing of a group is to be written. If something is, find out whether it can be."""
-        settle(self.instance, group)
+        GroupState(self.instance, group).settle()
         # The project's own code may move a row as well, in clean(). A row that SQL moved was read like that.
         names = {binding.attname for binding in group.all_bindings}
         is_moved = any(self.instance.__dict__.get(name) != self._stood_in.get(name) for name in names)
@@ -224,11 +224,11 @@ def _is_unwritable(instance: Model, group: Group) -> bool:
     """
     for member in group.members:
         held = instance.__dict__.get(member.attname)
-        if is_encrypted(held) and not _is_text(keys_beside(instance, group, held)):
+        if is_encrypted(held) and not _is_text(GroupState(instance, group).beside(held)):
             return True
         if held is not None and not is_encrypted(held) and (isinstance(held.text, Damaged) or not member.migrating):
             return True
-    return bool(changed_columns(instance, group))
+    return bool(GroupState(instance, group).changed_columns())
 
 
 def _is_text(text: str | None) -> bool:

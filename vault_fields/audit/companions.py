@@ -18,7 +18,7 @@ from vault_fields.datakeys.cache import KeyCache, Term
 from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
 from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, VaultRefused
-from vault_fields.fields.context import concrete_field
+from vault_fields.fields.bindings import concrete_field
 from vault_fields.fields.groups import Group, groups_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import require_open

@@ -14,7 +14,7 @@ from vault_fields.checks.kinds import BOUND, JSON, KEYS, RENAMED, SPELLING, Kind
 from vault_fields.checks.migrations import UNREADABLE
 from vault_fields.checks.models import models_of
 from vault_fields.fields.base import EncryptedField
-from vault_fields.fields.context import column_type, concrete_field
+from vault_fields.fields.bindings import column_type, concrete_field
 from vault_fields.operations import DecryptField, EncryptField, JSONToText, MoveToCompanion, TextToJSON
 from vault_fields.rows.labels import all_migrations
 from vault_fields.schemachange.effects import Effect

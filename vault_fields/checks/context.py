@@ -11,8 +11,8 @@ from django.db.migrations.writer import MigrationWriter
 from django.db.models import Model
 from django.db.models.constants import LOOKUP_SEP
 
+from vault_fields.fields.bindings import concrete_field
 from vault_fields.fields.companion import CompanionField
-from vault_fields.fields.context import concrete_field
 from vault_fields.fields.interface import Encrypted
 from vault_fields.keys import MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH
 

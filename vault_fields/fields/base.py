@@ -14,7 +14,6 @@ from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import ValueRefused
 from vault_fields.fields.brought import portable
-from vault_fields.fields.changes import settle_unchanged
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
@@ -26,9 +25,10 @@ from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import is_sealed, load_sealed, seal_rows
+from vault_fields.fields.saving import load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed, require_text
 from vault_fields.fields.serializing import is_serialized, is_serializing
+from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
 from vault_fields.patches import HISTORICAL_MODULE
 from vault_fields.runtime.frames import forgetful
@@ -171,10 +171,10 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         """
         if self.name in vars(model_instance._state).get(_CHOOSING, ()):
             return getattr(model_instance, self.attname)
-        group = group_of(self)
         if is_inserted(model_instance):
             return placeholder(model_instance, [self])
-        if not is_sealed(model_instance, group):
+        group = group_of(self)
+        if not GroupState(model_instance, group).is_sealed:
             # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
             seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
@@ -230,7 +230,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     def serialized_text(self, obj: Model) -> Any:
         """The text in the column, or ``ValueRefused`` for what is not encrypted yet."""
         load_sealed([obj], {self.attname}, for_write=False)
-        settle_unchanged(obj, group_of(self))
+        GroupState(obj, group_of(self)).settle_unchanged()
         held = obj.__dict__[self.attname]
         if isinstance(held, Pending) or (isinstance(held, Sealed) and held.is_changed):
             raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")

@@ -7,13 +7,13 @@ from django.db.models import Model, TextField
 from django.db.models.query_utils import DeferredAttribute
 
 from vault_fields.fields.brought import companion_assigned, members_of
-from vault_fields.fields.changes import settle_unchanged
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, groups_of
 from vault_fields.fields.ownkey import is_inserted, placeholder
-from vault_fields.fields.saving import companion_of, is_sealed, load_sealed, require_settled_context, seal_rows
+from vault_fields.fields.saving import load_sealed, require_settled_context, seal_rows
 from vault_fields.fields.sealed import require_text
 from vault_fields.fields.serializing import is_serializing
+from vault_fields.fields.state import GroupState
 
 __all__ = ["CompanionField"]
 
@@ -109,9 +109,10 @@ class CompanionField(_TextField):
         if group is None:
             return super().value_to_string(obj)
         load_sealed([obj], group.member_names, for_write=False)
-        settle_unchanged(obj, group)
+        state = GroupState(obj, group)
+        state.settle_unchanged()
         fetched(obj, self.attname)  # Loads it, where it was deferred.
-        return require_text(companion_of(obj, group), self._label)
+        return require_text(state.written_companion, self._label)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
         return super().get_db_prep_save(require_text(value, self._label), connection)
@@ -123,7 +124,10 @@ class CompanionField(_TextField):
     @property
     def _group(self) -> Group | None:
         """The values that it is for; a companion that was declared may have none."""
-        return next((group for group in groups_of(self.model) if group.companion == self.name), None)
+        for group in groups_of(self.model):
+            if group.companion == self.name:
+                return group
+        return None
 
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         group = self._group
@@ -132,7 +136,8 @@ class CompanionField(_TextField):
         if is_inserted(model_instance):
             held = placeholder(model_instance, group.members)
             return None if held is None else held.text
-        if not is_sealed(model_instance, group):
+        state = GroupState(model_instance, group)
+        if not state.is_sealed:
             seal_rows([(model_instance, group)])
         require_settled_context(model_instance, group)
-        return companion_of(model_instance, group)
+        return state.written_companion

@@ -1,22 +1,21 @@
 """Where a row's key context comes from: attribute names, relation paths, constants, or a function of the row."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import Enum
+from collections.abc import Callable, Iterable, Mapping
+from functools import cached_property
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import UUID
 
-from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist, ValidationError
-from django.db import connection
+from django.core.exceptions import FieldDoesNotExist, ObjectDoesNotExist
 from django.db.models import AutoField, Field, ForeignKey, Model, Value
 from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.bindings import Binding, attribute_text, concrete_field
 from vault_fields.fields.fetching import fetched, unblocked
 from vault_fields.keys import KeyContext
 
-__all__ = ["Binding", "ContextFunction", "ContextSource", "KeyContextDeclaration", "attribute_text"]
-__all__ += ["column_type", "compares_exactly", "concrete_field", "context_from", "follow", "stands_elsewhere"]
+__all__ = ["ContextFunction", "ContextSource", "KeyContextDeclaration", "context_from", "follow", "stands_elsewhere"]
 
 ContextFunction = Callable[[Any], Mapping[str, str]]
 # What stands outside of the row, such as the schema of the connection: None where there is none.
@@ -38,86 +37,6 @@ def context_from(*attributes: str) -> Callable[[F], F]:
         return function
 
     return mark
-
-
-@dataclass(frozen=True, slots=True)
-class Binding:
-    """One of the row's own columns that a context starts from, or that a value is bound to."""
-
-    name: str
-    field: "Field[Any, Any]"
-
-    @property
-    def attname(self) -> str:
-        return self.field.attname
-
-    def text(self, value: object) -> str | None:
-        """The value as it stands in a companion: the same before saving as after loading."""
-        if value is None:
-            return None
-        try:
-            attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
-            return attribute_text(self._loaded(self._stored(value)))
-        except KeyContextError as error:
-            raise KeyContextError(f"{self.attname!r} has {error}") from None
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError):
-            raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
-
-    def selected_text(self, text: str | None) -> str | None:
-        """The same, of the text that the database makes of the column."""
-        convert = _NATIVE.get(column_type(self.field).get_internal_type(), str)
-        return None if text is None else self.text(self._loaded(convert(text)))
-
-    def _stored(self, value: object) -> Any:
-        if hasattr(column_type(self.field), "from_db_value"):
-            return self.field.get_db_prep_value(value, connection, prepared=False)
-        return self.field.get_prep_value(value)
-
-    def _loaded(self, stored: Any) -> Any:
-        """What the attribute is when this is loaded: some fields store another value than they show."""
-        target: Any = column_type(self.field)
-        if hasattr(target, "from_db_value"):
-            return target.from_db_value(stored, None, connection)
-        return target.to_python(stored)
-
-
-# What a driver gives for columns of these types; for others it is text, or Django's own fields take text for it.
-_NATIVE: Mapping[str, Callable[[str], Any]] = {
-    **dict.fromkeys(("AutoField", "BigAutoField", "SmallAutoField"), int),
-    **dict.fromkeys(("IntegerField", "BigIntegerField", "SmallIntegerField"), int),
-    **dict.fromkeys(("PositiveIntegerField", "PositiveBigIntegerField", "PositiveSmallIntegerField"), int),
-    "UUIDField": UUID,
-}
-
-
-def column_type(field: "Field[Any, Any]") -> "Field[Any, Any]":
-    """The column whose values a foreign key has."""
-    while isinstance(field, ForeignKey):
-        field = field.target_field
-    return field
-
-
-def compares_exactly(field: "Field[Any, Any]") -> bool:
-    """Whether a database takes two values of the column for equal only if they are: of text, its collation decides."""
-    return column_type(field).get_internal_type() in _NATIVE
-
-
-def attribute_text(value: object) -> str:
-    """
-    What an attribute contributes to a context: ``str``, ``int``, ``UUID``, or an ``Enum`` of these, as text.
-
-    Anything else has more than one spelling, or none, and is refused.
-    """
-    if value.__class__ is int or value.__class__ is str:
-        return str(value)
-    if isinstance(value, Enum):
-        value = value.value
-    if isinstance(value, str):
-        # A subclass may print itself differently.
-        return str.__str__(value)
-    if isinstance(value, UUID) or (isinstance(value, int) and not isinstance(value, bool)):
-        return str(value)
-    raise KeyContextError(f"a value of type {type(value).__name__} cannot name a tenant; use str, int, UUID or Enum.")
 
 
 class ContextSource:
@@ -163,14 +82,14 @@ class ContextSource:
     def parts(self) -> tuple[object, ...]:
         return self.function, self.paths, self.constants, self.outside
 
-    @property
+    @cached_property
     def roots(self) -> dict[str, str]:
         """The row's own attributes that the context starts from, by the name that they have in the companion."""
         if self.function is not None:
             return {name: name for name in getattr(self.function, "context_attributes", ())}
         return {name: path.partition(LOOKUP_SEP)[0] for name, path in self.paths.items()}
 
-    @property
+    @cached_property
     def relations(self) -> set[str]:
         """The relation paths to load before many rows are asked for their context."""
         return {head for path in self.paths.values() if (head := path.rpartition(LOOKUP_SEP)[0])}
@@ -193,6 +112,18 @@ class ContextSource:
         if self.function is not None:
             with unblocked(instance):
                 return KeyContext(self.function(instance))
+        return KeyContext(self.items_of(instance))
+
+    def own_columns(self, bindings: Iterable[Binding]) -> dict[str, Binding]:
+        """Those of the row's columns that are items of the context themselves, by the names of the items."""
+        return {
+            binding.name: binding
+            for binding in bindings
+            if (path := self.paths.get(binding.name)) and not stands_elsewhere(path, binding.field)
+        }
+
+    def items_of(self, instance: Model, own_columns: Mapping[str, Binding] = MappingProxyType({})) -> dict[str, str]:
+        """The items of this row's context, where no function makes it. As ``derive``."""
         items = dict(self.constants)
         for name, text in self.now_outside().items():
             if not text:
@@ -203,10 +134,13 @@ class ContextSource:
             items[name] = text
         for name, path in self.paths.items():
             try:
-                items[name] = follow(instance, path)
+                binding = own_columns.get(name)
+                text = binding.text(fetched(instance, binding.attname)) if binding else None
+                # What is missing there is told by who follows the path.
+                items[name] = text or follow(instance, path)
             except KeyContextError as error:
                 raise KeyContextError(f"the key context needs {path!r}: {error}") from None
-        return KeyContext(items)
+        return items
 
 
 def _name(function: Any) -> str:
@@ -218,14 +152,6 @@ def _constant(name: str, value: object) -> str:
         return attribute_text(value)
     except KeyContextError as error:
         raise TypeError(f"key_context[{name!r}] has {error}") from None
-
-
-def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":
-    """The column of ``model`` or its parents that has this name or attname."""
-    for field in model._meta.concrete_fields:
-        if name in (field.name, field.attname):
-            return field
-    raise FieldDoesNotExist(f"{model._meta.label} has no column {name!r}.")
 
 
 def stands_elsewhere(path: str, field: "Field[Any, Any]") -> bool:

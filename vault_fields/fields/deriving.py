@@ -1,6 +1,6 @@
 """Derives the key contexts of many rows, with a query for each relation and not for each row."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -27,17 +27,30 @@ def derive_contexts(rows: Sequence[tuple[Model, Group]], using: str | None) -> l
         state.db = using
     try:
         _load_relations(rows, using)
-        return [_context(instance, group) for instance, group in rows]
+        return _contexts(rows)
     finally:
         for state, db in read_from:
             state.db = db
 
 
-def _context(instance: Model, group: Group) -> KeyContext:
-    try:
-        return group.source.derive(instance)
-    except KeyContextError as error:
-        raise located_context(error, instance, group) from None
+def _contexts(rows: Iterable[tuple[Model, Group]]) -> list[KeyContext]:
+    own_columns = {group: group.source.own_columns(group.bindings) for _, group in rows}
+    # Rows of one context share it.
+    made: dict[tuple[tuple[str, str], ...], KeyContext] = {}
+    contexts = []
+    for instance, group in rows:
+        try:
+            if group.source.function is not None:
+                contexts.append(group.source.derive(instance))
+                continue
+            items = group.source.items_of(instance, own_columns[group])
+            name = tuple(items.items())
+            if (context := made.get(name)) is None:
+                context = made[name] = KeyContext(items)
+            contexts.append(context)
+        except KeyContextError as error:
+            raise located_context(error, instance, group) from None
+    return contexts
 
 
 def located_context(error: KeyContextError, instance: Model, group: Group) -> KeyContextError:
@@ -54,6 +67,8 @@ def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> N
     for instance, group in rows:
         by_group.setdefault(group, []).append(instance)
     for group, instances in by_group.items():
+        if not group.source.relations:
+            continue
         if using is not None or len(instances) > 1:
             with _keys_as_loaded(instances, group):
                 prefetch_related_objects(instances, *_prefetches(group, using))

@@ -4,9 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from django.db import models
 from django.db.models import Model
 
 __all__ = ["fetched", "unblocked"]
+
+# The mode of every query that is not told otherwise; None before Django 6.1, where instances have none either.
+_FETCH_ONE = getattr(models, "FETCH_ONE", None)
 
 
 @contextmanager
@@ -18,12 +22,10 @@ def unblocked(instance: Model) -> Iterator[None]:
     """
     state: Any = instance._state
     mode = getattr(state, "fetch_mode", None)
-    if mode is None or mode.track_peers:
+    if _may_fetch(mode):
         yield
         return
-    from django.db.models import FETCH_ONE  # Not there before Django 6.1.
-
-    state.fetch_mode = FETCH_ONE
+    state.fetch_mode = _FETCH_ONE
     try:
         yield
     finally:
@@ -34,8 +36,15 @@ def fetched(instance: Model, name: str) -> Any:
     """An attribute of an instance; a relation that is fetched for it has the caller's fetch mode."""
     state: Any = instance._state
     is_cached = name in state.fields_cache
-    with unblocked(instance):
+    if _may_fetch(getattr(state, "fetch_mode", None)):
         value = getattr(instance, name)
+    else:
+        with unblocked(instance):
+            value = getattr(instance, name)
     if isinstance(value, Model) and not is_cached and hasattr(state, "fetch_mode"):
         value._state.fetch_mode = state.fetch_mode
     return value
+
+
+def _may_fetch(mode: Any) -> bool:
+    return mode is None or mode is _FETCH_ONE or bool(mode.track_peers)

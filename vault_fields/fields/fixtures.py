@@ -2,10 +2,10 @@
 
 from django.db.models import Model
 
-from vault_fields.fields.changes import changed_columns, is_dirty
 from vault_fields.fields.groups import groups_of
 from vault_fields.fields.saving import seal_rows
 from vault_fields.fields.sealed import Brought, Sealed
+from vault_fields.fields.state import GroupState
 
 __all__ = ["prepare_fixture"]
 
@@ -25,6 +25,7 @@ def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> N
                 # It takes the place of the stored row with its primary key, whose columns may vouch for it.
                 instance.__dict__[name] = Sealed(value.text, value.keys)
                 instance.__dict__[group.companion] = value.keys
-        is_clear = any(is_dirty(member, instance.__dict__.get(member.attname)) for member in group.members)
-        if is_clear or any(binding.field in own for binding in changed_columns(instance, group)):
+        state = GroupState(instance, group)
+        is_clear = any(state.is_dirty(member, instance.__dict__.get(member.attname)) for member in group.members)
+        if is_clear or any(binding.field in own for binding in state.changed_columns()):
             seal_rows([(instance, group)], using)

@@ -1,13 +1,14 @@
 """Which encrypted fields share a companion: they are sealed under one data key and written all or none."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from django.db.models import Field, Model
 
-from vault_fields.fields.context import Binding, ContextSource, concrete_field
+from vault_fields.fields.bindings import Binding, concrete_field
+from vault_fields.fields.context import ContextSource
 from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
 
@@ -30,46 +31,50 @@ class Group:
     # What each member is tied to besides, by its name: see ``bind_to``.
     bound: Mapping[str, tuple[Binding, ...]]
     declared_vault: str
+    # Made once, of the members and their columns.
+    member_names: frozenset[str] = field(init=False)
+    # The attribute names that are written together.
+    columns: frozenset[str] = field(init=False)
+    # Every column of the row that decides whether some value of the group opens.
+    all_bindings: tuple[Binding, ...] = field(init=False)
+    # The names under which a caller of ``save(update_fields=…)`` may mean one of these columns.
+    context_names: frozenset[str] = field(init=False)
+    # Those of ``all_bindings`` that may choose their value only when they are saved.
+    late_columns: "tuple[Field[Any, Any], ...]" = field(init=False)
+
+    def __post_init__(self) -> None:
+        names = frozenset(member.attname for member in self.members)
+        every = (*self.bindings, *(binding for member in self.members for binding in self.bound[member.name]))
+        fields = [binding.field for binding in every]
+        made = {
+            "member_names": names,
+            "columns": names | {self.companion},
+            "all_bindings": every,
+            "context_names": frozenset(name for each in fields for name in (each.name, each.attname)),
+            "late_columns": tuple(each for each in fields if type(each).pre_save is not Field.pre_save),
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def writes_plaintext(self) -> bool:
+        """Whether a member may be written in the clear: the first phase of a migration."""
+        return any(member.writes_plaintext for member in self.members)
 
     @property
     def vault(self) -> str:
         """The alias of the vault that its new data keys come from."""
         return vaults.writer(self.declared_vault)
 
-    def bound_columns(self, field: Encrypted) -> tuple[Binding, ...]:
-        """The row's own columns that decide whether a value of ``field`` opens: the context's, then ``bind_to``."""
-        return (*self.bindings, *self.bound[field.name])
-
-    @property
-    def member_names(self) -> frozenset[str]:
-        return frozenset(member.attname for member in self.members)
-
-    @property
-    def columns(self) -> frozenset[str]:
-        """The attribute names that are written together."""
-        return self.member_names | {self.companion}
-
-    @property
-    def all_bindings(self) -> tuple[Binding, ...]:
-        """Every column of the row that decides whether some value of the group opens."""
-        return (*self.bindings, *(binding for member in self.members for binding in self.bound[member.name]))
-
-    @property
-    def context_names(self) -> frozenset[str]:
-        """The names under which a caller of ``save(update_fields=…)`` may mean one of these columns."""
-        return frozenset(name for binding in self.all_bindings for name in (binding.field.name, binding.attname))
-
-    @property
-    def late_columns(self) -> list["Field[Any, Any]"]:
-        """Those of ``all_bindings`` that may choose their value only when they are saved."""
-        fields = [binding.field for binding in self.all_bindings]
-        return [field for field in fields if type(field).pre_save is not Field.pre_save]
+    def bound_columns(self, member: Encrypted) -> tuple[Binding, ...]:
+        """The row's own columns that decide whether a value of ``member`` opens: the context's, then ``bind_to``."""
+        return (*self.bindings, *self.bound[member.name])
 
 
 def encrypted_fields(model: type[Model]) -> list[Encrypted]:
     """The encrypted fields in the table of ``model`` itself, without those of its parents."""
     fields: Any = model._meta.local_concrete_fields
-    return [field for field in fields if getattr(field, "is_encrypted", False)]
+    return [each for each in fields if getattr(each, "is_encrypted", False)]
 
 
 def groups_of(model: type[Model]) -> tuple[Group, ...]:
@@ -77,8 +82,8 @@ def groups_of(model: type[Model]) -> tuple[Group, ...]:
     groups = _groups.get(model)
     if groups is None:
         members: dict[str, list[Encrypted]] = {}
-        for field in encrypted_fields(model):
-            members.setdefault(field.companion_name, []).append(field)
+        for each in encrypted_fields(model):
+            members.setdefault(each.companion_name, []).append(each)
         groups = tuple(group_under(model, companion, tuple(fields)) for companion, fields in members.items())
         _groups[model] = groups
     return groups
@@ -90,8 +95,9 @@ def all_groups_of(model: type[Model]) -> list[Group]:
     return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
 
 
-def group_of(field: Encrypted) -> Group:
-    return next(group for group in groups_of(field.model) if group.companion == field.companion_name)
+def group_of(member: Encrypted) -> Group:
+    name = member.companion_name
+    return next(group for group in groups_of(member.model) if group.companion == name)
 
 
 def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ...]) -> Group:

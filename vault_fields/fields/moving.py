@@ -22,8 +22,7 @@ from django.db.models.lookups import Lookup
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.apart import apart_error, leading
-from vault_fields.fields.changes import changed_columns, current_keys, rebound_columns
-from vault_fields.fields.context import Binding, column_type, compares_exactly
+from vault_fields.fields.bindings import Binding, column_type, compares_exactly
 from vault_fields.fields.dependents import Holder, depends_on, holders_of, names_of
 from vault_fields.fields.deriving import derive_contexts, located_context
 from vault_fields.fields.groups import Group
@@ -38,8 +37,8 @@ from vault_fields.fields.queries import (
 from vault_fields.fields.saving import handed_over
 from vault_fields.fields.sealed import Sealed, as_text
 from vault_fields.fields.sealing import seal
+from vault_fields.fields.state import GroupState
 from vault_fields.fields.stored import StoredColumns
-from vault_fields.stored import companion as companion_format
 
 __all__ = ["Move"]
 
@@ -390,7 +389,7 @@ def _listed(value: Any) -> Iterable[Any]:
 
 def _changes(instance: Model, group: Group) -> bool:
     try:
-        return bool(changed_columns(instance, group))
+        return bool(GroupState(instance, group).changed_columns())
     except KeyContextError as error:
         raise located_context(error, instance, group) from None
 
@@ -402,13 +401,14 @@ def _without_followed(pieces: Sequence[tuple[_Row, Group]], using: str) -> list[
     staying = {
         (id(row), group)
         for (row, group), context in zip(led, contexts, strict=True)
-        if companion_format.decode(current_keys(row.instance, group) or "").context == context
+        if (companion := GroupState(row.instance, group).companion) is not None and companion.context == context
     }
     return [(row, group) for row, group in pieces if (id(row), group) not in staying]
 
 
 def _is_followed(instance: Model, group: Group) -> bool:
     """Whether all that changed are columns from which relations lead on to the key context."""
-    if any(rebound_columns(instance, group, member) for member in group.members):
+    state = GroupState(instance, group)
+    if any(state.rebound_columns(member) for member in group.members):
         return False
-    return all(LOOKUP_SEP in group.source.paths.get(each.name, "") for each in changed_columns(instance, group))
+    return all(LOOKUP_SEP in group.source.paths.get(each.name, "") for each in state.changed_columns())

@@ -16,7 +16,7 @@ from vault_fields.exceptions import (
     PlaintextFound,
     VaultError,
 )
-from vault_fields.fields.context import Binding, attribute_text
+from vault_fields.fields.bindings import Binding, attribute_text
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.interface import Encrypted

@@ -20,15 +20,15 @@ from django.db import connections, transaction
 from django.db.models import Model
 
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields.changes import changed_columns, has_companion, needs_sealing
-from vault_fields.fields.context import Binding
+from vault_fields.fields.bindings import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.plaintext import leave_in_the_clear
-from vault_fields.fields.saving import companion_of, settle_context
+from vault_fields.fields.saving import settle_context
 from vault_fields.fields.sealed import Pending, Sealed, as_text
 from vault_fields.fields.sealing import seal
+from vault_fields.fields.state import GroupState
 from vault_fields.fields.stored import StoredColumns
 
 __all__ = ["PartialWrite"]
@@ -43,8 +43,7 @@ ATTEMPTS = 3
 class _Piece:
     """One group of one row, of which the caller named something."""
 
-    instance: Model
-    group: Group
+    state: GroupState
     names: frozenset[str]
     # What the instance held when the write began: the members to write, and those that the caller did not name.
     named: dict[str, Any] = dataclass_field(default_factory=dict)
@@ -56,6 +55,14 @@ class _Piece:
     basis: Mapping[str, Any] | None = None
     written: frozenset[str] = frozenset()
 
+    @property
+    def instance(self) -> Model:
+        return self.state.instance
+
+    @property
+    def group(self) -> Group:
+        return self.state.group
+
     def set_aside(self) -> bool:
         """Take out what the caller did not name. Returns whether memory tells what to encrypt with which key."""
         data = self.instance.__dict__
@@ -63,8 +70,8 @@ class _Piece:
         self.deferred = [name for name in (*self.group.columns, *bound) if name not in data]
         is_known = (
             all(binding.attname in data for binding in self.group.all_bindings)
-            and has_companion(self.instance, self.group)
-            and not changed_columns(self.instance, self.group)
+            and self.state.companion is not None
+            and not self.state.changed_columns()
         )
         for member in self.group.members:
             # A deferred value that Django would load in order to write it back is left alone.
@@ -75,7 +82,7 @@ class _Piece:
                 if member.attname in data:
                     self.aside[member.attname] = data.pop(member.attname)
         # Where only what is encrypted already stays so, the stored row tells what that is.
-        if any(member.writes_plaintext for member in self.group.members):
+        if self.group.writes_plaintext:
             return False
         return is_known or not self.others
 
@@ -103,7 +110,7 @@ class _Piece:
         self.require_context(stored)
         if self.basis is None:
             self._take_others(stored)
-            is_settled = not needs_sealing(self.instance, self.group)
+            is_settled = not self.state.must_be_sealed
         else:
             relevant = [self.group.companion, *(member.attname for member in self.others)]
             relevant += [binding.attname for binding in self.group.all_bindings]
@@ -147,7 +154,7 @@ class _Piece:
     def _keeps_others(self, stored: Mapping[str, Any]) -> bool:
         """Whether the companion and what the caller did not name are to stay as they are stored."""
         held = [(self.instance.__dict__[member.attname], stored[member.attname]) for member in self.others]
-        return companion_of(self.instance, self.group) == stored[self.group.companion] and all(
+        return self.state.written_companion == stored[self.group.companion] and all(
             (value.text if isinstance(value, Sealed) else value) == text for value, text in held
         )
 
@@ -177,7 +184,7 @@ class PartialWrite:
         groups = [group for group in all_groups_of(model) if self._named & (group.member_names | group.context_names)]
         self._fields = [field for field in model._meta.concrete_fields if self._named & {field.name, field.attname}]
         self._instances = distinct = list({id(instance): instance for instance in instances}.values())
-        self._pieces = [_Piece(instance, group, self._named) for group in groups for instance in distinct]
+        self._pieces = [_Piece(GroupState(instance, group), self._named) for group in groups for instance in distinct]
         columns = {name for group in groups for name in group.columns}
         columns |= {binding.attname for group in groups for binding in group.all_bindings}
         self._stored = StoredColumns(model, columns, using)
@@ -244,7 +251,7 @@ class PartialWrite:
         leave_in_the_clear(rows)
         seal(rows, self._new_keys, using=self._using, written=self._instances, fields=self._fields)
         for piece in self._pieces:
-            piece.instance.__dict__[piece.group.companion] = companion_of(piece.instance, piece.group)
+            piece.instance.__dict__[piece.group.companion] = piece.state.written_companion
 
     def _judged(self, stored: Mapping[int, Mapping[str, Any]]) -> tuple[list[_Piece], KeyContextError | None]:
         """What has to be encrypted again, and why nothing can be written."""

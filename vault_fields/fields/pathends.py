@@ -7,7 +7,8 @@ from typing import Any
 from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields.context import Binding, follow
+from vault_fields.fields.bindings import Binding
+from vault_fields.fields.context import follow
 from vault_fields.fields.groups import Group
 
 __all__ = ["PathEnds"]

@@ -1,18 +1,18 @@
 """The first phase of a migration, ``migrating="read"``: what is not encrypted yet is written as it is."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from django.db.models import Model
 
-from vault_fields.fields.changes import is_encrypted
 from vault_fields.fields.groups import Group
 from vault_fields.fields.sealed import Opened, Pending, Sealed
 from vault_fields.fields.sealing import encoded
+from vault_fields.fields.state import is_encrypted
 
 __all__ = ["leave_in_the_clear"]
 
 
-def leave_in_the_clear(rows: Iterable[tuple[Model, Group]]) -> None:
+def leave_in_the_clear(rows: Sequence[tuple[Model, Group]]) -> None:
     """
     Let new values of fields that only read encrypted ones be what is stored, without the Vault.
 
@@ -20,7 +20,8 @@ def leave_in_the_clear(rows: Iterable[tuple[Model, Group]]) -> None:
     Raises ``ValueRefused``, and changes no row then.
     """
     kept: list[tuple[Model, str, Sealed]] = []
-    for instance, group in rows:
+    reading = {group for _, group in rows if group.writes_plaintext}
+    for instance, group in rows if reading else ():
         for member in group.members:
             held = instance.__dict__.get(member.attname)
             if not member.writes_plaintext or (new := _new_plaintext(held)) is None:

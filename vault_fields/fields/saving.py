@@ -9,16 +9,14 @@ from django.db.models import Model
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.brought import forget_assigned
-from vault_fields.fields.changes import changed_columns, is_encrypted
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.plaintext import leave_in_the_clear
-from vault_fields.fields.sealed import Brought, Handover, Sealed
+from vault_fields.fields.sealed import Handover
 from vault_fields.fields.sealing import seal
+from vault_fields.fields.state import GroupState
 
 __all__ = [
-    "companion_of",
     "handed_over",
-    "is_sealed",
     "load_missing",
     "load_sealed",
     "prepare_rows",
@@ -41,7 +39,7 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], using: str | No
     for group in groups:
         load_missing(instances, group)
     rows = [(instance, group) for instance in instances for group in groups]
-    seal_rows(rows, using, written=instances, fields=model._meta.concrete_fields)
+    _seal(rows, using, written=instances, fields=model._meta.concrete_fields)
 
 
 def settle_context(instance: Model, names: AbstractSet[str] | None = None) -> None:
@@ -59,7 +57,7 @@ def settle_context(instance: Model, names: AbstractSet[str] | None = None) -> No
 
 def require_settled_context(instance: Model, group: Group) -> None:
     """Refuse a column that chose another value once more after the row was sealed for what it chose before."""
-    if group.late_columns and (changed := changed_columns(instance, group)):
+    if group.late_columns and (changed := GroupState(instance, group).changed_columns()):
         raise KeyContextError(
             f"{group.members[0].label} (pk={instance.pk!r}): {', '.join(each.attname for each in changed)} has another "
             "value each time its pre_save() is called, and decides whether the value opens. Let it keep the value "
@@ -67,30 +65,25 @@ def require_settled_context(instance: Model, group: Group) -> None:
         )
 
 
-def seal_rows(
+def seal_rows(rows: Sequence[tuple[Model, Group]], using: str | None = None) -> None:
+    """Seal whole rows for the database that they are written to, if that is known."""
+    for instance, group in rows:
+        load_missing([instance], group)
+    _seal(rows, using)
+
+
+def _seal(
     rows: Sequence[tuple[Model, Group]],
-    using: str | None = None,
+    using: str | None,
     *,
     written: Sequence[Model] = (),
     fields: Sequence[Any] = (),
 ) -> None:
-    """Seal whole rows for the database that they are written to, if that is known; see ``seal`` for the others."""
-    for instance, group in rows:
-        load_missing([instance], group)
     leave_in_the_clear(rows)
     seal(rows, using=using, written=written, fields=fields)
     for instance, group in rows:
-        instance.__dict__[group.companion] = companion_of(instance, group)
+        instance.__dict__[group.companion] = GroupState(instance, group).written_companion
         forget_assigned(instance)
-
-
-def is_sealed(instance: Model, group: Group) -> bool:
-    """Whether everything in the group was sealed a moment ago, or is NULL: told at a glance."""
-    data = instance.__dict__
-    return all(
-        value is None or (isinstance(value, Sealed) and not value.loaded and not isinstance(value, Brought))
-        for value in (data.get(member.attname, instance) for member in group.members)
-    )
 
 
 def require_matched_context(model: type[Model], names: set[str], matched: Iterable[str]) -> set[str]:
@@ -147,15 +140,6 @@ def load_sealed(instances: Sequence[Model], names: AbstractSet[str], *, for_writ
         row = stored[instance.pk].__dict__ if instance.pk in stored else {}
         for name in names:
             instance.__dict__.setdefault(name, row.get(name))
-
-
-def companion_of(instance: Model, group: Group) -> str | None:
-    """The companion's text that goes with what the instance holds: that of its sealed values, if it has any."""
-    for member in group.members:
-        held = instance.__dict__.get(member.attname)
-        if is_encrypted(held):
-            return held.keys if held.keys is not None else instance.__dict__.get(group.companion)
-    return None
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from django.db.models.constants import LOOKUP_SEP
 from django.db.models.functions import Cast
 
 from vault_fields.exceptions import EnvelopeError
-from vault_fields.fields.context import Binding, column_type, concrete_field
+from vault_fields.fields.bindings import Binding, column_type, concrete_field
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import differing_items
 from vault_fields.fields.sealed import as_text
