@@ -35,7 +35,11 @@ def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model],
     Refuse rows whose context was derived from one of the instances that are ``written`` with them, if that gets another
     value in one of these columns: they would be encrypted for the tenant that it had.
     """
-    ways = [(instance, group, *way) for instance, group in rows for way in leading(group, fields)]
+    rows = list(rows)
+    led = {group: tuple(leading(group, fields)) for group in {group for _, group in rows}}
+    ways = [(instance, group, *way) for instance, group in rows for way in led[group]]
+    if not ways:
+        return
     by_pk: dict[Any, dict[Any, list[Model]]] = {}
     for field in {field for *_, field in ways}:
         found_by = by_pk[field] = defaultdict(list)

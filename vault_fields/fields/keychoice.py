@@ -1,7 +1,7 @@
 """Which data key seals the values of a row: its own, that of another companion of the row, or a new one."""
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from django.db.models import Model
 
@@ -49,9 +49,13 @@ class Work(GroupState):
                 raise KeyContextMismatch(f"{locate(group.members[0], instance)}: {problem}")
             self.keeps_key = self._serves(companion) and companion.row == self.row
 
-    def old_keys(self, new_keys: NewKeys) -> str | None:
-        """The companion whose data key goes on being used, unless it is the row's turn to have a fresh one."""
-        text = self.keys if self.keeps_key else self._sibling()
+    def old_keys(self, new_keys: NewKeys, groups: Iterable[Group]) -> str | None:
+        """
+        The companion whose data key goes on being used, unless it is the row's turn to have a fresh one.
+
+        ``groups`` are all of the row.
+        """
+        text = self.keys if self.keeps_key else self._sibling(groups)
         seals = len(self.changed if self.keeps_key else self.group.members)
         if text and new_keys.renews(self.instance, self.group, seals):
             self.keeps_key = False
@@ -74,9 +78,9 @@ class Work(GroupState):
         """Whether the data key of a companion is one for this context from this Vault."""
         return companion.context == self.context and companion.vault == self.vault
 
-    def _sibling(self) -> str | None:
+    def _sibling(self, groups: Iterable[Group]) -> str | None:
         """Another companion of the same row for the same context: one data key serves a row's equal contexts."""
-        for group in all_groups_of(type(self.instance)):
+        for group in groups:
             if group is not self.group:
                 text = GroupState(self.instance, group).companion_text
                 if text and self._serves(companion_format.decode(text)):
@@ -91,7 +95,8 @@ def choose_keys(works: Sequence[Work], new_keys: NewKeys) -> list[DataKey]:
     Keys that go on being used are unwrapped in one round with those of the values that have to be sealed again, which
     are opened here.
     """
-    old_keys = [work.old_keys(new_keys) for work in works]
+    tables = {model: all_groups_of(model) for model in {type(work.instance) for work in works}}
+    old_keys = [work.old_keys(new_keys, tables[type(work.instance)]) for work in works]
     batch = Batch([text for work, kept in zip(works, old_keys, strict=True) for text in (work.keys, kept)], hold=True)
     found: list[DataKey | None] = []
     for work, text in zip(works, old_keys, strict=True):

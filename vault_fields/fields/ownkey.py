@@ -39,17 +39,19 @@ class SealedRows(QuerySet[Any]):
 def awaits_key(instance: Model, table: type[Model]) -> bool:
     """Whether values in ``table`` are tied to the key that its row has yet to get there."""
     key = table._meta.auto_field
-    return (
-        key is not None
-        and getattr(instance, key.attname) is None
-        and any(binding.field is key for group in groups_of(table) for binding in group.all_bindings)
-    )
+    return key is not None and getattr(instance, key.attname) is None and _key_decides(table)
+
+
+def _key_decides(table: type[Model]) -> bool:
+    """Whether some value is tied to a key that the database counts up."""
+    key = table._meta.auto_field
+    return any(binding.field is key for group in groups_of(table) for binding in group.all_bindings)
 
 
 def rows_to_insert_first(objs: Iterable[Model], model: type[Model], using: str, *, is_upsert: bool) -> list[Model]:
     """Those that wait for their keys. ``KeyContextError`` where ``bulk_create()`` would not tell the keys of rows."""
     table: Any = model._meta.concrete_model
-    rows = [obj for obj in objs if awaits_key(obj, table)]
+    rows = [obj for obj in objs if awaits_key(obj, table)] if _key_decides(table) else []
     if len({id(row) for row in rows}) != len(rows):
         reason = "gives one instance several keys; pass an instance for each row."
     elif is_upsert:

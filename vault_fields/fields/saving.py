@@ -33,9 +33,10 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], using: str | No
 
     Every group of a row is sealed at once, in whichever of its tables it stands, so that equal contexts share a key.
     """
-    for instance in instances:
-        settle_context(instance)
     groups = all_groups_of(model)
+    if any(group.late_columns for group in groups):
+        for instance in instances:
+            settle_context(instance)
     for group in groups:
         load_missing(instances, group)
     rows = [(instance, group) for instance in instances for group in groups]

@@ -66,7 +66,8 @@ def seal(
     require_apart(rows, written, fields)
     _plan(works, contexts, follow=follow)
     keys = choose_keys(works, new_keys or NewKeys(shared=True))
-    sealed = [_sealed_members(*each) for each in zip(works, keys, _companions(works, keys), strict=True)]
+    unbound: dict[Encrypted, bytes] = {}
+    sealed = [_sealed_members(*each, unbound) for each in zip(works, keys, _companions(works, keys), strict=True)]
     for work, members in zip(works, sealed, strict=True):
         work.data.update(members)
 
@@ -139,8 +140,12 @@ def _companion(work: Work, key: DataKey) -> str:
     return text
 
 
-def _sealed_members(work: Work, key: DataKey, keys: str) -> dict[str, Any]:
-    """What the instance is to hold: its sealed values and their companion."""
+def _sealed_members(work: Work, key: DataKey, keys: str, unbound: dict[Encrypted, bytes]) -> dict[str, Any]:
+    """
+    The sealed values and the companion for the instance to hold.
+
+    ``unbound`` is the associated data of members that are tied to no column: the same for each row.
+    """
     group = work.group
     # The Vault may name the key differently since a rekey; value and companion have to agree.
     key_id = companion_format.decode(keys).key_id
@@ -148,7 +153,11 @@ def _sealed_members(work: Work, key: DataKey, keys: str) -> dict[str, Any]:
     held: dict[str, Any] = {group.companion: keys}
     for member, opened in work.changed.items():
         bound = [_bound_text(member, binding, work.instance) for binding in group.bound[member.name]]
-        associated = envelope_format.associated_data(member.label, bound)
+        associated = None if bound else unbound.get(member)
+        if associated is None:
+            associated = envelope_format.associated_data(member.label, bound)
+            if not bound:
+                unbound[member] = associated
         sealed = cipher.seal(key, opened.text.encode(), associated)
         text = envelope_format.encode(Envelope(key_id, sealed))
         held[member.attname] = Sealed(text, keys, (*values, *bound), None, opened)
