@@ -6,12 +6,15 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.client.calls import API_KEY, CREATE, TENANT, both, endpoint, quick
 from tests.faulty_server import DATA_KEY, Reply
-from vault_fields.client import Answer, AsyncVaultClient, VaultClient
+from vault_fields.client import Answer, AsyncVaultClient, VaultClient, http
 from vault_fields.client.endpoint import _version
+from vault_fields.client.lines import IDLE_SECONDS, Line, Lines, _sender
+from vault_fields.runtime.deadline import NoAnswerInTime
 
 
 @both
@@ -62,7 +65,7 @@ def test_20_awaited_calls_share_one_connection_and_a_new_loop_gets_its_own(serve
     assert server.wait_until_all_closed(), "the loop's end closes its connections"
     asyncio.run(calls())
     assert server.opened == 2
-    assert client._leases == {}
+    assert client._lines == {}
     assert len(recwarn) == 0
 
 
@@ -132,18 +135,78 @@ def test_aclose_lets_a_call_that_is_under_way_finish(server):
     assert server.wait_until_all_closed()
 
 
-def test_a_client_that_was_retired_in_the_last_moment_is_not_used(server):
-    """Between taking it and entering it, another thread may close it; the client then has none, or a newer one."""
+def test_a_connection_that_was_retired_in_the_last_moment_is_closed_by_its_call(server):
+    """Between taking it and its first request, another thread may close the client."""
     client = VaultClient(endpoint(server.url), quick())
-    with client._client():
-        pass
-    retired, client._lease = client._lease, None
-    assert retired is not None
-    assert retired.retire()
-    stale, take = iter([retired]), client._leased
-    client._leased = lambda: next(stale, None) or take()  # type: ignore[method-assign]
+    take = client._lines.take
+
+    def taken() -> Line[httpx.Client]:
+        line = take()
+        client.close()
+        return line
+
+    client._lines.take = taken  # type: ignore[method-assign]
     assert client.post(CREATE.path, CREATE.payload).content["data_key"] == DATA_KEY
+    assert server.wait_until_all_closed()
+    assert client._lines.retire() == []
+
+
+def connect() -> httpx.Client:
+    return httpx.Client(trust_env=False, verify=False)
+
+
+def test_the_connection_that_was_used_last_is_taken_first_and_old_ones_are_closed() -> None:
+    now = 0.0
+    lines = Lines(connect, clock=lambda: now)
+    first, second, third = lines.take(), lines.take(), lines.take()
+    assert lines.leave(first) == lines.leave(second) == []
+    assert lines.take() is second
+    now = IDLE_SECONDS
+    assert lines.leave(second) == [], "the first has not rested for longer"
+    now = IDLE_SECONDS + 1
+    assert lines.leave(third) == [first]
+    assert lines.retire() == [second, third]
+
+
+def test_a_connection_that_is_used_while_the_client_is_closed_is_not_used_again() -> None:
+    lines = Lines(connect)
+    used = lines.take()
+    assert lines.retire() == []
+    assert lines.leave(used) == [used]
+    assert lines.take() is not used
+
+
+def test_calls_wait_for_one_of_few_connections(server, monkeypatch):
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
+    client = VaultClient(endpoint(server.url), quick())
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: client.post(CREATE.path, CREATE.payload), range(40)))
+    assert server.opened == 2
     client.close()
+    server.wait_until_all_closed()
+    later = AsyncVaultClient(endpoint(server.url), quick())
+
+    async def calls() -> None:
+        await asyncio.gather(*(later.post(CREATE.path, CREATE.payload) for _ in range(40)))
+
+    asyncio.run(calls())
+    assert server.opened == 4
+
+
+def test_no_call_waits_for_a_connection_beyond_its_deadline(monkeypatch):
+    monkeypatch.setattr(http, "MAX_CONNECTIONS", 0)
+    with pytest.raises(NoAnswerInTime, match="did not answer in time"):
+        VaultClient(endpoint("http://127.0.0.1:9"), quick(timeout=0.01))._send(CREATE.path, CREATE.payload, None)
+    with pytest.raises(NoAnswerInTime, match="did not answer in time"):
+        asyncio.run(AsyncVaultClient(endpoint("http://127.0.0.1:9"), quick(timeout=0.01)).get("/"))
+
+
+def test_where_httpx_tells_of_no_transports_its_clients_send():
+    class Client:
+        def send(self, request: str, *, stream: bool) -> tuple[str, bool]:
+            return request, stream
+
+    assert _sender(Client(), httpx.URL("http://127.0.0.1"))("request") == ("request", True)  # type: ignore[arg-type]
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
@@ -169,15 +232,16 @@ def test_entries_of_loops_that_were_closed_without_shutting_down_are_dropped(ser
     for loop in (dead, living):
         loop.run_until_complete(client.post(CREATE.path, CREATE.payload))
     # Its transport would warn that it was never closed, and rightly so.
-    dead.run_until_complete(client._leases[dead].client.aclose())
+    for line in client._lines[dead].retire():
+        dead.run_until_complete(line.client.aclose())
     dead.close()
-    assert list(client._leases) == [dead, living]
+    assert list(client._lines) == [dead, living]
 
     async def held() -> list[Any]:
         await client.post(CREATE.path, CREATE.payload)
-        return list(client._leases)
+        return list(client._lines)
 
     assert asyncio.run(held())[:-1] == [living]
     living.run_until_complete(living.shutdown_asyncgens())
     living.close()
-    assert client._leases == client._lifetimes == {}
+    assert client._lines == client._lifetimes == {}

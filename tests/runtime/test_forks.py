@@ -5,18 +5,15 @@ import gc
 import re
 import threading
 import weakref
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 import vault_fields
 from vault_fields.byok.aws import AwsKms
-from vault_fields.byok.openbao import OpenBaoTransit
-from vault_fields.client import AsyncVaultClient, Endpoint, VaultClient
-from vault_fields.client.lease import Lease
+from vault_fields.client import AsyncVaultClient, Endpoint
+from vault_fields.client.lines import Lines
 from vault_fields.datakeys.cache import KeyCache
 from vault_fields.datakeys.sharing import KeyShare
 from vault_fields.embedded.customer.circuits import MAX_CALLS_AT_ONCE, Circuit
@@ -45,7 +42,7 @@ def test_whoever_has_a_lock_says_what_becomes_of_it() -> None:
 
     unheard = {name for name, text in texts.items() if locks.search(text) and "vault_fields.runtime.forks" not in text}
 
-    assert unheard == {"runtime/deadline.py", "runtime/forks.py", "client/lease.py", "client/overdue.py"}
+    assert unheard == {"runtime/deadline.py", "runtime/forks.py", "client/overdue.py"}
 
 
 class Thing:
@@ -196,17 +193,8 @@ def test_calls_of_the_parent_take_no_turn_of_the_child() -> None:
         pass
 
 
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: OpenBaoTransit({"address": "https://bao.example", "key": "k", "token_env": "TOKEN"})._client,
-        lambda: AwsKms({"key_id": "alias/k", "endpoint_url": "https://kms.example"}),
-        lambda: VaultClient(Endpoint("https://vault.example", alias="default", headers={})),
-    ],
-    ids=["OpenBaoTransit", "AwsKms", "VaultClient"],
-)
-def test_clients_have_a_lock_of_their_own(make: Callable[[], Any]) -> None:
-    client = make()
+def test_the_client_of_aws_has_a_lock_of_its_own() -> None:
+    client = AwsKms({"key_id": "alias/k", "endpoint_url": "https://kms.example"})
     client._lock.acquire()
 
     client.reset_in_child()
@@ -214,14 +202,26 @@ def test_clients_have_a_lock_of_their_own(make: Callable[[], Any]) -> None:
     client.close()
 
 
+def test_connections_have_a_lock_of_their_own_and_stay_with_the_parent() -> None:
+    lines = Lines(httpx.Client)
+    used, resting = lines.take(), lines.take()
+    lines.leave(resting)
+    lines._lock.acquire()
+
+    lines.reset_in_child()
+
+    assert all(any(line in kept for kept in forks._inherited) for line in (used, resting)), "nobody collects them"
+    assert lines.leave(used) == lines.retire() == []
+
+
 def test_connections_of_coroutines_stay_with_the_parent() -> None:
     client = AsyncVaultClient(Endpoint("https://vault.example", alias="default", headers={}))
     with asyncio.Runner() as runner:
         loop = runner.get_loop()
-        client._leases[loop] = lease = Lease(httpx.AsyncClient())
+        client._lines[loop] = lines = Lines(httpx.AsyncClient)
 
         client.reset_in_child()
 
-        assert client._leases == client._lifetimes == {}
+        assert client._lines == client._lifetimes == {}
         assert any(loop in kept for kept in forks._inherited if isinstance(kept, dict)), "nobody collects them"
-        runner.run(lease.client.aclose())
+        assert lines.retire() == []

@@ -12,15 +12,13 @@ import httpx
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
+from vault_fields.client.lines import LIMITS
 from vault_fields.client.retry import Tries
 from vault_fields.runtime.frames import forgetful, forgetful_class
 
 __all__ = ["Endpoint", "address_fault", "is_loopback"]
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
-
-# Idle connections go before the usual server or load balancer drops them (60 s), which would cost a failed try.
-LIMITS = httpx.Limits(max_connections=128, max_keepalive_connections=32, keepalive_expiry=30.0)
 
 
 @forgetful_class
@@ -56,16 +54,25 @@ class Endpoint:
         self._answers = answers
         addresses = [base_url] if isinstance(base_url, str) or not isinstance(base_url, Sequence) else base_url
         self._urls = [_checked(address, self.label, option) for address in addresses]
+        self._bases = [str(url).rstrip("/") for url in self._urls]
         self._first = 0
         self._ca_file = ca_file
-        self._credentials = headers if callable(headers) else lambda: headers
-        self._headers = {
+        own = {
             "Accept": "application/json",
             # A compressed answer could grow far beyond the bytes that are counted as they arrive.
             "Accept-Encoding": "identity",
-            "Content-Type": "application/json",
             "User-Agent": f"django-vault-fields/{_version('django-vault-fields')}",
         }
+
+        def spelled(address: int, has_body: bool) -> httpx.Headers:
+            credentials = headers() if callable(headers) else headers
+            about = {"Host": self._urls[address].netloc.decode("ascii")}
+            if has_body:
+                about["Content-Type"] = "application/json"
+            return httpx.Headers({**credentials, **own, **about})
+
+        # Credentials that stay the same are spelled once, and kept where nothing shows them.
+        self._headers = spelled if callable(headers) else functools.cache(spelled)
 
     @property
     def host(self) -> str:
@@ -92,20 +99,24 @@ class Endpoint:
 
     def request(self, path: str, payload: Mapping[str, Any] | None, tries: Tries) -> httpx.Request:
         """A POST of the payload, or a GET if that is None."""
-        headers = {**self._credentials(), **self._headers}
-        if payload is None:
-            del headers["Content-Type"]
+        first = self._first
+        headers = self._headers(first, payload is not None).copy()
+        body = b""
+        if payload is not None:
+            body = json.dumps(payload).encode()
+            headers["Content-Length"] = str(len(body))
         return httpx.Request(
-            "POST" if payload is not None else "GET",
-            f"{str(self._urls[self._first]).rstrip('/')}{path}",
+            "GET" if payload is None else "POST",
+            _joined(self._bases[first], path),
             headers=headers,
-            content=json.dumps(payload).encode() if payload is not None else None,
+            # As a stream it is sent as it is; for ``content`` httpx would look through the headers, and add to them.
+            stream=httpx.ByteStream(body),
             extensions={"timeout": _TimeLeft(tries)},
         )
 
-    def reading(self, response: httpx.Response, tries: Tries) -> Reading:
+    def reading(self, request: httpx.Request, response: httpx.Response, tries: Tries) -> Reading:
         """What to read the body of the response into."""
-        host = response.request.url.netloc.decode("ascii")
+        host = request.url.netloc.decode("ascii")
         return Reading(response.status_code, response.headers, tries, self._judge, self._answers, host)
 
     def turn_from(self, netloc: bytes) -> None:
@@ -152,6 +163,12 @@ def _ssl_context(trust_env: bool, ca_file: str | None = None) -> ssl.SSLContext:
     if ca_file is not None:
         return ssl.create_default_context(cafile=ca_file)
     return httpx.create_ssl_context(trust_env=trust_env)
+
+
+# Parsing a URL takes longer than anything else about a request.
+@functools.lru_cache(maxsize=256)
+def _joined(base: str, path: str) -> httpx.URL:
+    return httpx.URL(f"{base}{path}")
 
 
 def _version(distribution: str) -> str:

@@ -3,15 +3,15 @@
 import asyncio
 import threading
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, closing, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from contextlib import aclosing, closing
 from typing import Any, NoReturn
 
 import httpx
 
 from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
-from vault_fields.client.lease import Lease
+from vault_fields.client.lines import MAX_CONNECTIONS, Lines
 from vault_fields.client.lookups import LookUps, look_up_apart
 from vault_fields.client.overdue import Overdue
 from vault_fields.client.retry import RetryPolicy, Tries
@@ -40,7 +40,7 @@ class VaultClient:
         self._endpoint = endpoint
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
-        self._lease: Lease[httpx.Client] | None = None
+        self._lines = Lines(lambda: endpoint.connect(httpx.Client))
         self.reset_in_child()
         follow_forks(self)
 
@@ -53,12 +53,9 @@ class VaultClient:
         return self._sent(path, None, timeout)
 
     def reset_in_child(self) -> None:
-        """In a forked child: its parent's connections are not its own to use, or to close."""
-        leave_to_parent(self._lease)
-        self._lock = threading.Lock()
-        self._lease = None
-        # The threads of the parent do not run there.
+        """In a forked child: the threads of the parent do not run there."""
         self._overdue = Overdue()
+        self._places = threading.Semaphore(MAX_CONNECTIONS)
 
     @property
     def named(self) -> str:
@@ -67,31 +64,11 @@ class VaultClient:
 
     def close(self) -> None:
         """Close the connections: those in use when their call ends. A later call makes new ones."""
-        with self._lock:
-            lease, self._lease = self._lease, None
-        if lease is not None and lease.retire():
-            lease.client.close()
+        for line in self._lines.retire():
+            line.client.close()
 
     def __repr__(self) -> str:
         return f"<VaultClient of {self._endpoint!r}>"
-
-    @contextmanager
-    def _client(self) -> Iterator[httpx.Client]:
-        lease = self._leased()
-        while not lease.enter():
-            # Retired between these two lines. Its client let go of it before that, so the next one is another.
-            lease = self._leased()
-        try:
-            yield lease.client
-        finally:
-            if lease.leave():
-                lease.client.close()
-
-    def _leased(self) -> Lease[httpx.Client]:
-        with self._lock:
-            if self._lease is None:
-                self._lease = Lease(self._endpoint.connect(httpx.Client))
-            return self._lease
 
     def _sent(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         deadline = Deadline(self._policy.timeout if timeout is None else timeout)
@@ -128,16 +105,24 @@ class VaultClient:
             self._sleep(outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries))
 
     def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
-        reading = None
+        if not self._places.acquire(timeout=max(tries.remaining(), 0)):
+            return _interrupted(None, TimeoutError())
+        reading, line = None, None
         try:
-            with self._client() as client, closing(client.send(request, stream=True)) as response:
-                reading = self._endpoint.reading(response, tries)
+            line = self._lines.take()
+            with closing(line.send(request)) as response:
+                reading = self._endpoint.reading(request, response, tries)
                 for chunk in response.iter_raw():
                     if not reading.take(chunk):
                         break
                 return reading.outcome()
         except httpx.HTTPError as error:
             return _interrupted(reading, error)
+        finally:
+            if line is not None:
+                for old in self._lines.leave(line):
+                    old.client.close()
+            self._places.release()
 
 
 @forgetful_class
@@ -160,14 +145,16 @@ class AsyncVaultClient:
         self._sleep = sleep
         self._look_ups = LookUps()
         # Only a loop's own thread adds its entry, so there is nothing to lock.
-        self._leases: dict[asyncio.AbstractEventLoop, Lease[httpx.AsyncClient]] = {}
+        self._lines: dict[asyncio.AbstractEventLoop, Lines[httpx.AsyncClient]] = {}
+        self._places: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         follow_forks(self)
 
     def reset_in_child(self) -> None:
         """In a forked child: the loops of the parent do not run there."""
-        leave_to_parent(self._leases, self._lifetimes)
-        self._leases = {}
+        leave_to_parent(self._lines, self._lifetimes)
+        self._lines = {}
+        self._places = {}
         self._lifetimes = {}
 
     async def post(self, path: str, payload: Mapping[str, Any], *, within: float | None = None) -> Answer:
@@ -187,23 +174,20 @@ class AsyncVaultClient:
     def __repr__(self) -> str:
         return f"<AsyncVaultClient of {self._endpoint!r}>"
 
-    @asynccontextmanager
-    async def _client(self) -> AsyncIterator[httpx.AsyncClient]:
+    async def _of_loop(self) -> tuple[Lines[httpx.AsyncClient], asyncio.Semaphore]:
         loop = asyncio.get_running_loop()
-        if loop not in self._leases:
+        if loop not in self._lines:
             self._forget_closed_loops()
-            client = self._endpoint.connect(httpx.AsyncClient)
-            look_up_apart(client, self._look_ups)
-            self._leases[loop] = Lease(client)
+            self._lines[loop] = Lines(self._connect)
+            self._places[loop] = asyncio.Semaphore(MAX_CONNECTIONS)
             self._lifetimes[loop] = self._lifetime(loop)
             await anext(self._lifetimes[loop])
-        lease = self._leases[loop]
-        lease.enter()
-        try:
-            yield lease.client
-        finally:
-            if lease.leave():
-                await lease.client.aclose()
+        return self._lines[loop], self._places[loop]
+
+    def _connect(self) -> httpx.AsyncClient:
+        client = self._endpoint.connect(httpx.AsyncClient)
+        look_up_apart(client, self._look_ups)
+        return client
 
     async def _lifetime(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         # A loop that shuts down closes the async generators begun on it (asyncio.run() and asgiref see to that). It is
@@ -211,16 +195,18 @@ class AsyncVaultClient:
         try:
             yield
         finally:
-            del self._lifetimes[loop]
-            lease = self._leases.pop(loop)
-            if lease.retire():
-                await lease.client.aclose()
+            lines = self._forget(loop)
+            for line in lines.retire():
+                await line.client.aclose()
 
     def _forget_closed_loops(self) -> None:
-        for loop in list(self._leases):
+        for loop in list(self._lines):
             if loop.is_closed():
-                self._leases.pop(loop, None)
-                self._lifetimes.pop(loop, None)
+                self._forget(loop)
+
+    def _forget(self, loop: asyncio.AbstractEventLoop) -> Lines[httpx.AsyncClient]:
+        del self._lifetimes[loop], self._places[loop]
+        return self._lines.pop(loop)
 
     async def _send(self, path: str, payload: Mapping[str, Any] | None, within: float | None) -> Answer:
         tries = self._policy.begin(within, places=self._endpoint.places)
@@ -234,20 +220,23 @@ class AsyncVaultClient:
             await self._sleep(outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries))
 
     async def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
-        reading = None
+        reading, line = None, None
+        lines, places = await self._of_loop()
         try:
-            async with (
-                self._client() as client,
-                asyncio.timeout(tries.remaining()),
-                aclosing(await client.send(request, stream=True)) as response,
-            ):
-                reading = self._endpoint.reading(response, tries)
-                async for chunk in response.aiter_raw():
-                    if not reading.take(chunk):
-                        break
-                return reading.outcome()
+            async with asyncio.timeout(tries.remaining()), places:
+                line = lines.take()
+                async with aclosing(await line.send(request)) as response:
+                    reading = self._endpoint.reading(request, response, tries)
+                    async for chunk in response.aiter_raw():
+                        if not reading.take(chunk):
+                            break
+                    return reading.outcome()
         except (httpx.HTTPError, TimeoutError) as error:
             return _interrupted(reading, error)
+        finally:
+            if line is not None:
+                for old in lines.leave(line):
+                    await old.client.aclose()
 
 
 def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
