@@ -289,7 +289,7 @@ def test_from_a_url_to_a_key(server):
 
 def test_building_one_does_no_input_or_output():
     vault = WorkOSVault(api_key=API_KEY)
-    assert vault._client._lease is None
+    assert vault._client._lines.retire() == []
     assert repr(vault) == "<WorkOSVault 'default' at api.workos.com>"
 
 
