@@ -40,7 +40,7 @@ EMBEDDED = {
     "vault.service._customer_keys._circuits._lock",
 }
 REMOTE = {
-    *("vault._client._lock", "vault._client._lease._lock", "vault._client._overdue._lock"),
+    *("vault._client._lines._lock", "vault._client._overdue._lock"),
     "vault._async_client._look_ups._lock",
 }
 TOKEN = {"vault._engine._session._lock"}
