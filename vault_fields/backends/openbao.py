@@ -86,6 +86,7 @@ class OpenBaoVault(RemoteVault):
                 answers=is_batch,
                 ca_file=ca_file,
                 option="addresses",
+                budget=self._budget,
             )
         )
         self._engine = Engine(

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vault_fields.backends.base import BaseVault
-from vault_fields.client import AsyncVaultClient, Endpoint, RetryPolicy, VaultClient
+from vault_fields.client import AsyncVaultClient, Budget, Endpoint, RetryPolicy, VaultClient
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
@@ -20,17 +20,30 @@ class RemoteVault(BaseVault):
     A vault behind an address.
 
     ``timeout`` is in seconds and bounds each operation with all its requests and their tries, of which each address
-    gets at most 1 + ``max_retries``. Opening many keys together is one operation.
+    gets at most 1 + ``max_retries``. Opening many keys together is one operation. All threads and coroutines of the
+    process make at most ``max_calls_per_minute`` requests in any minute; the others wait, for as long as they may.
 
     The coroutines ask without a thread, and share cache and single flight with the threads. A backend calls
     ``_connect`` once, and supplies ``_acreate``, ``_arekey`` and ``_adecrypt_many`` beside what every backend does.
     """
 
-    def __init__(self, alias: str = "default", *, timeout: float = 5.0, max_retries: int = 3, **options: Any) -> None:
+    def __init__(
+        self,
+        alias: str = "default",
+        *,
+        timeout: float = 5.0,
+        max_retries: int = 3,
+        max_calls_per_minute: int | None = None,
+        **options: Any,
+    ) -> None:
         super().__init__(alias, **options)
         self._require_timeout(timeout, minimum=0.001)
         self.seconds = timeout
         self._require_number("max_retries", max_retries, minimum=0, integral=True)
+        if max_calls_per_minute is not None:
+            # With fewer, the bucket of the budget would hold next to nothing.
+            self._require_number("max_calls_per_minute", max_calls_per_minute, minimum=60, integral=True)
+        self._budget = None if max_calls_per_minute is None else Budget(max_calls_per_minute)
         self._policy = RetryPolicy(timeout=timeout, max_retries=max_retries)
 
     def _connect(self, endpoint: Endpoint) -> None:

@@ -14,6 +14,10 @@ from vault_fields.runtime.frames import forget, forgetful_class
 
 __all__ = ["WorkOSVault"]
 
+HOSTED = "https://api.workos.com"
+# Of one API key, as WorkOS documents it.
+HOSTED_CALLS_PER_MINUTE = 6000
+
 
 @forgetful_class
 class WorkOSVault(RemoteVault):
@@ -21,6 +25,7 @@ class WorkOSVault(RemoteVault):
     WorkOS Vault over https.
 
     ``api_key`` is the environment's secret key (``sk_…``). ``base_url`` may be plain http on this machine only.
+    By default ``max_calls_per_minute`` is what WorkOS allows for the hosted Vault, and elsewhere there is no limit.
     """
 
     def __init__(
@@ -28,13 +33,17 @@ class WorkOSVault(RemoteVault):
         alias: str = "default",
         *,
         api_key: str,
-        base_url: str = "https://api.workos.com",
+        base_url: str = HOSTED,
+        max_calls_per_minute: int | None = None,
         **options: Any,
     ) -> None:
-        super().__init__(alias, **options)
+        if max_calls_per_minute is None and base_url == HOSTED:
+            max_calls_per_minute = HOSTED_CALLS_PER_MINUTE
+        super().__init__(alias, max_calls_per_minute=max_calls_per_minute, **options)
         if not _can_stand_in_a_header(api_key):
             raise self.misconfigured("api_key must be the environment's secret key (sk_…), without spaces around it.")
-        self._connect(Endpoint(base_url, alias=alias, headers={"Authorization": f"Bearer {api_key}"}))
+        headers = {"Authorization": f"Bearer {api_key}"}
+        self._connect(Endpoint(base_url, alias=alias, headers=headers, budget=self._budget))
 
     def _create(self, context: KeyContext) -> DataKey:
         return self._ask(KeyCall.create(context))

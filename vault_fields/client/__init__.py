@@ -1,5 +1,6 @@
 """Calls to a Vault over HTTP. Nothing outside this package knows that it is httpx."""
 
+from vault_fields.client.budget import Budget
 from vault_fields.client.endpoint import Endpoint, address_fault, is_loopback
 from vault_fields.client.failures import Answer, host_in
 from vault_fields.client.http import AsyncVaultClient, VaultClient
@@ -9,6 +10,7 @@ from vault_fields.client.retry import RetryPolicy
 __all__ = [
     "Answer",
     "AsyncVaultClient",
+    "Budget",
     "Endpoint",
     "KeyCall",
     "RetryPolicy",

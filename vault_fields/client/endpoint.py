@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 import httpx
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.client.budget import Budget
 from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
 from vault_fields.client.lines import LIMITS
 from vault_fields.client.retry import Tries
+from vault_fields.exceptions import VaultThrottled
 from vault_fields.runtime.frames import forgetful, forgetful_class
 
 __all__ = ["Endpoint", "address_fault", "is_loopback"]
@@ -33,7 +35,8 @@ class Endpoint:
     Several addresses are those of one Vault: the one that answered last is asked first. ``headers`` may be a function,
     which is asked for each try. ``judge`` knows what the failures of this kind of server mean, and ``answers`` which of
     them are none. ``ca_file`` has the certificates to trust instead of the system's. ``option`` is how messages call
-    the address, and ``label`` what it belongs to, where that is no entry of ``VAULTS``.
+    the address, and ``label`` what it belongs to, where that is no entry of ``VAULTS``. ``budget`` bounds the calls in
+    a minute.
     """
 
     def __init__(
@@ -47,6 +50,7 @@ class Endpoint:
         answers: Answers = only_200,
         ca_file: str | None = None,
         option: str = "base_url",
+        budget: Budget | None = None,
     ) -> None:
         self.alias = alias
         self.label = label or f"VAULTS[{alias!r}]"
@@ -57,6 +61,7 @@ class Endpoint:
         self._bases = [str(url).rstrip("/") for url in self._urls]
         self._first = 0
         self._ca_file = ca_file
+        self._budget = budget
         own = {
             "Accept": "application/json",
             # A compressed answer could grow far beyond the bytes that are counted as they arrive.
@@ -96,6 +101,20 @@ class Endpoint:
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.alias or self.label!r} at {self.host}>"
+
+    def turn(self, tries: Tries) -> float:
+        """Seconds to wait before the next request. Raises ``VaultThrottled`` where that would take too long."""
+        if self._budget is None:
+            return 0.0
+        wait, has_turn = self._budget.turn(tries.remaining())
+        if has_turn:
+            return wait
+        raise VaultThrottled(
+            f"This process has made as many calls as its max_calls_per_minute allows, and may make the next one in "
+            f"{wait:.1f} s, after the deadline of the operation. The Vault was not asked.{self.named}",
+            alias=self.alias,
+            retry_after=wait,
+        )
 
     def request(self, path: str, payload: Mapping[str, Any] | None, tries: Tries) -> httpx.Request:
         """A POST of the payload, or a GET if that is None."""

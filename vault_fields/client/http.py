@@ -96,6 +96,8 @@ class VaultClient:
     def _send(self, path: str, payload: Mapping[str, Any] | None, timeout: float | None) -> Answer:
         tries = self._policy.begin(timeout, places=self._endpoint.places)
         while True:
+            if wait := self._endpoint.turn(tries):
+                self._sleep(wait)
             request = self._endpoint.request(path, payload, tries)
             outcome = self._try(request, tries)
             if isinstance(outcome, Answer):
@@ -211,6 +213,8 @@ class AsyncVaultClient:
     async def _send(self, path: str, payload: Mapping[str, Any] | None, within: float | None) -> Answer:
         tries = self._policy.begin(within, places=self._endpoint.places)
         while True:
+            if wait := self._endpoint.turn(tries):
+                await self._sleep(wait)
             request = self._endpoint.request(path, payload, tries)
             outcome = await self._try(request, tries)
             if isinstance(outcome, Answer):
