@@ -24,7 +24,8 @@ from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import require_open
 from vault_fields.keys import DataKey
 from vault_fields.rows.presence import has_column
-from vault_fields.rows.walk import Row, StoredRows
+from vault_fields.rows.row import Row
+from vault_fields.rows.walk import BATCH_SIZE, StoredRows
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.stored import companion as companion_format
@@ -44,8 +45,6 @@ __all__ = [
     "tables",
     "where_stored",
 ]
-
-BATCH_SIZE = 1000
 
 # How many answers are remembered for the other values under the same data key.
 MAX_REMEMBERED = 10_000
@@ -234,11 +233,11 @@ def stored_keys(
         with progress(f"Reading {label}", rows.count) as advance:
             for batch in rows.batches(batch_size):
                 for row in batch:
-                    members = tuple(member for member in group.members if row.envelope(member) is not None)
+                    members = tuple(member for member in group.members if row.is_encrypted(member))
                     if members:
                         companion = _companion(row.companion)
                         claim = None if companion is None else RowClaim(companion, row, members)
-                        yield StoredKeys(label, row.instance.pk, len(members), claim)
+                        yield StoredKeys(label, row.pk, len(members), claim)
                 advance(len(batch))
 
 

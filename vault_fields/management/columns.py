@@ -17,8 +17,9 @@ from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.management.formats import add_format, as_json
-from vault_fields.rows.backfill import BATCH_SIZE, BackfillReport
+from vault_fields.rows.backfill import BackfillReport
 from vault_fields.rows.rekey import RekeyReport
+from vault_fields.rows.walk import BATCH_SIZE
 from vault_fields.text.counting import counted
 
 __all__ = ["ColumnCommand", "LeftAlone"]

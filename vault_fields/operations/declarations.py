@@ -20,7 +20,8 @@ from vault_fields.fields.text import EncryptedTextField
 from vault_fields.rows.labels import LabelHistory, all_migrations
 from vault_fields.rows.presence import has_table
 from vault_fields.rows.rekey import rekey_group
-from vault_fields.rows.rewriting import BATCH_SIZE, convert_column, move_to_companion
+from vault_fields.rows.rewriting import convert_column, move_to_companion
+from vault_fields.rows.walk import BATCH_SIZE
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 from vault_fields.stored import envelope as envelope_format

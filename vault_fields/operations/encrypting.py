@@ -12,9 +12,10 @@ from django.db.migrations.operations.base import Operation, OperationCategory
 from vault_fields.exceptions import RowsLeftAlone
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
-from vault_fields.rows.backfill import BATCH_SIZE, BackfillReport, decrypt_column, encrypt_column
+from vault_fields.rows.backfill import BackfillReport, decrypt_column, encrypt_column
 from vault_fields.rows.labels import LabelHistory, all_migrations
 from vault_fields.rows.presence import has_table
+from vault_fields.rows.walk import BATCH_SIZE
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 from vault_fields.text.counting import counted

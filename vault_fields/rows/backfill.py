@@ -18,17 +18,17 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed
-from vault_fields.fields.sealed import Sealed
 from vault_fields.fields.sealing import examine, seal
-from vault_fields.rows.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
+from vault_fields.rows.firstseal import FirstSeal
+from vault_fields.rows.row import Row, open_together
+from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.stored import companion as companion_format, envelope as envelope_format
 from vault_fields.text.counting import counted
 
-__all__ = ["BATCH_SIZE", "BackfillReport", "decrypt_column", "encrypt_column"]
+__all__ = ["BackfillReport", "decrypt_column", "encrypt_column"]
 
-BATCH_SIZE = 1000
 # How many rows that were left alone are named in one message.
 MAX_SHOWN = 20
 
@@ -101,6 +101,7 @@ def encrypt_column(
             "Deploy migrating=True to all of them, with its migration, and encrypt the rows then."
         )
     group, new_keys = group_of(field), NewKeys()
+    first_seal = FirstSeal(group, new_keys)
     run = _Run(field, "would be encrypted:" if dry_run else "encrypted", using, on_problem)
 
     def sealed(rows: Sequence[Row]) -> list[Row]:
@@ -114,8 +115,10 @@ def encrypt_column(
         # Nothing was sealed. One at a time, to find out which rows it is; what they have in common is known by now.
         return run.without_problems(rows, lambda row: seal([(row.instance, group)], new_keys, follow=False))
 
+    @forgetful
     def convert(rows: Sequence[Row]) -> list[Change]:
-        return [(row, [row.companion, *map(row.text, group.members)]) for row in sealed(rows)]
+        changes, others = first_seal.changes(rows)
+        return changes + [(row, [row.companion, *map(row.text, group.members)]) for row in sealed(others)]
 
     def examined(rows: Sequence[Row]) -> list[Row]:
         prefetch_related_objects([row.instance for row in rows], *sorted(group.source.relations))
@@ -151,7 +154,7 @@ def decrypt_column(
         changes: list[Change] = []
 
         def add(row: Row) -> None:
-            is_shared = any(row.envelope(member) for member in group.members if member is not field)
+            is_shared = any(row.is_encrypted(member) for member in group.members if member is not field)
             changes.append((row, [row.companion if is_shared else None, _plaintext(field, row, vendor)]))
 
         run.without_problems(rows, add)
@@ -183,7 +186,7 @@ class _Run:
             for batch in self._rows.batches(batch_size):
                 due = self._due(is_due, batch)
                 if is_due is _is_plaintext:
-                    self.report.beside_keys += sum(_is_beside_keys(self._field, row) for row in due)
+                    self.report.beside_keys += sum(_is_beside_keys(row) for row in due)
                 while due:
                     # Somebody else wrote to these in the meantime: what counts is what they hold now.
                     due = self._due(is_due, step(due))
@@ -217,7 +220,7 @@ class _Run:
             except ROW_ERRORS as error:
                 if self._on_problem is None:
                     raise
-                self.report.left_alone.append(row.instance.pk)
+                self.report.left_alone.append(row.pk)
                 self._on_problem(str(error))
             else:
                 fine.append(row)
@@ -240,33 +243,33 @@ def _is_plaintext(field: Encrypted, row: Row) -> bool:
 
     Raises ``EnvelopeError`` for one that only looks as if it were encrypted.
     """
-    sealed = row.envelope(field)
-    if sealed is None:
-        return row.text(field) is not None
+    text = row.text(field)
+    if text is None or not envelope_format.is_envelope(text):
+        return text is not None
     try:
-        _require_pair(field, sealed)
+        _require_pair(field, text, row.companion)
     except EnvelopeError as error:
         raise located(error, field, row.instance) from None
-    return field.attname in row.respelled
+    return row.is_respelled(field)
 
 
-def _is_beside_keys(field: Encrypted, row: Row) -> bool:
+def _is_beside_keys(row: Row) -> bool:
     """Whether a companion is left of a value that was encrypted. Others that share it would be why it is there."""
-    return bool(row.companion) and not any(row.envelope(member) for member in group_of(field).members)
+    return bool(row.companion) and not any(map(row.is_encrypted, row.group.members))
 
 
-def _require_pair(field: Encrypted, sealed: Sealed) -> None:
-    if not sealed.keys:
+def _require_pair(field: Encrypted, text: str, keys: str | None) -> None:
+    if not keys:
         raise EnvelopeError(
             f"the value begins like an encrypted one, but {field.companion_name!r} is empty. If it is the user's own "
             "text, change it; otherwise bring the companion back."
         )
-    if envelope_format.decode(sealed.text).key_id != companion_format.decode(sealed.keys).key_id:
+    if envelope_format.decode(text).key_id != companion_format.decode(keys).key_id:
         raise EnvelopeError(f"the value and {field.companion_name!r} name different data keys.")
 
 
 def _is_encrypted(field: Encrypted, row: Row) -> bool:
-    return row.envelope(field) is not None
+    return row.is_encrypted(field)
 
 
 @forgetful

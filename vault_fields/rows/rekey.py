@@ -45,7 +45,8 @@ from vault_fields.fields.sealed import Batch, Pending
 from vault_fields.fields.sealing import seal
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.rows.rewrap import Wrappings
-from vault_fields.rows.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
+from vault_fields.rows.row import Row, open_together
+from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.stored import companion as companion_format, envelope as envelope_format
@@ -97,7 +98,7 @@ def rekey_group(
     accept_redirected: bool = False,
     rewrap: bool = False,
     dry_run: bool = False,
-    batch_size: int = 1000,
+    batch_size: int = BATCH_SIZE,
     progress: Progress = silent,
     on_problem: OnProblem,
 ) -> RekeyReport:
@@ -123,7 +124,7 @@ def reencrypt_group(
     group: Group,
     *,
     using: str = DEFAULT_DB_ALIAS,
-    batch_size: int = 1000,
+    batch_size: int = BATCH_SIZE,
     progress: Progress = silent,
     on_problem: OnProblem,
 ) -> RekeyReport:
@@ -236,11 +237,11 @@ class _Run:
                 self.report.redirected += 1
             else:
                 self.report.moved += 1
-            self.report.left_alone.add(row.instance.pk)
+            self.report.left_alone.add(row.pk)
             self._on_problem(str(error))
         except ROW_ERRORS as error:
             self.report.failed += 1
-            self.report.left_alone.add(row.instance.pk)
+            self.report.left_alone.add(row.pk)
             self._on_problem(str(error))
 
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
@@ -321,7 +322,7 @@ class _Run:
 
 
 def _sealed_members(row: Row) -> list[Encrypted]:
-    return [member for member in row.group.members if row.envelope(member) is not None]
+    return [member for member in row.group.members if row.is_encrypted(member)]
 
 
 def _label(row: Row) -> str:

@@ -21,14 +21,13 @@ from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import located, open_sealed
 from vault_fields.fields.sealed import Batch, Pending, Sealed
 from vault_fields.fields.sealing import seal
-from vault_fields.rows.walk import ROW_ERRORS, Change, Row, StoredRows, open_together
+from vault_fields.rows.row import Row, open_together
+from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.stored import companion as companion_format, envelope as envelope_format
 
 __all__ = ["RewriteReport", "convert_column", "move_to_companion"]
-
-BATCH_SIZE = 1000
 
 OnProblem = Callable[[str], object]
 

@@ -1,0 +1,115 @@
+"""A row as a query has read it, which becomes an instance of its model only for code that needs one."""
+
+from collections.abc import Callable, Iterable, Sequence
+from operator import itemgetter
+from typing import Any
+
+from django.db.models import Model
+
+from vault_fields.fields.groups import Group
+from vault_fields.fields.interface import Encrypted
+from vault_fields.fields.sealed import Batch, Sealed, as_text
+from vault_fields.fields.stored import StoredColumns
+from vault_fields.stored import envelope as envelope_format
+
+__all__ = ["Row", "Shape", "open_together"]
+
+
+class Shape:
+    """Which columns the rows of one walk have: those of a group, those that decide its key context, and others."""
+
+    def __init__(self, group: Group, using: str, besides: Iterable[str] = ()) -> None:
+        self.group = group
+        self.using = using
+        bound = [binding for member in group.members for binding in group.bound_columns(member)]
+        names = {group.companion, *(member.attname for member in group.members), *(each.attname for each in bound)}
+        names.update(besides)
+        self.columns = StoredColumns(group.model, names, using)
+        self.position = {name: number for number, name in enumerate(self.columns.attnames)}
+        # The primary key of what was read; of a composite one, a tuple.
+        self.pk: Callable[[tuple[Any, ...]], Any] = itemgetter(
+            *(self.position[field.attname] for field in group.model._meta.pk_fields)
+        )
+
+    def instance(self, stored: tuple[Any, ...]) -> Model:
+        """An instance with these columns; all others are deferred."""
+        attnames, group = self.columns.attnames, self.group
+        values = dict(zip(attnames, stored, strict=True))
+        keys = values[group.companion] = as_text(values[group.companion])
+        for member in group.members:
+            if (column := as_text(values[member.attname])) is not None:
+                bound = tuple([values[binding.attname] for binding in group.bound_columns(member)])
+                values[member.attname] = Sealed(member.stored_text(column), keys or "", bound, loaded=True)
+        return group.model.from_db(self.using, attnames, list(values.values()))
+
+
+class Row:
+    """
+    A row with the columns of one group, and those that decide its key context.
+
+    What it says of them is what was read, until there is an instance; then it is what the instance holds.
+    """
+
+    __slots__ = ("_instance", "_shape", "pk", "stored")
+
+    def __init__(self, shape: Shape, stored: tuple[Any, ...]) -> None:
+        self._shape = shape
+        self._instance: Model | None = None
+        self.stored = stored
+        self.pk = shape.pk(stored)
+
+    @property
+    def group(self) -> Group:
+        return self._shape.group
+
+    @property
+    def instance(self) -> Model:
+        """The row as its model has it, made when it is first asked for."""
+        if self._instance is None:
+            self._instance = self._shape.instance(self.stored)
+        return self._instance
+
+    @property
+    def companion(self) -> str | None:
+        """The companion's text."""
+        if self._instance is None:
+            return as_text(self.read(self._shape.group.companion))
+        text: str | None = self._instance.__dict__[self._shape.group.companion]
+        return text
+
+    def read(self, attname: str) -> Any:
+        """What the column held when the row was read."""
+        return self.stored[self._shape.position[attname]]
+
+    def text(self, member: Encrypted) -> str | None:
+        """The text in the column of ``member``: an envelope, plaintext or nothing."""
+        if self._instance is None:
+            column = as_text(self.read(member.attname))
+            return None if column is None else member.stored_text(column)
+        held = self._instance.__dict__[member.attname]
+        return held.text if isinstance(held, Sealed) else None
+
+    def is_encrypted(self, member: Encrypted) -> bool:
+        text = self.text(member)
+        return text is not None and envelope_format.is_envelope(text)
+
+    def is_respelled(self, member: Encrypted) -> bool:
+        """Whether an envelope was read in another spelling than it is written; see ``EncryptedField.stored_text``."""
+        column = as_text(self.read(member.attname))
+        return column is not None and column != member.stored_text(column)
+
+    def envelope(self, member: Encrypted) -> Sealed | None:
+        """The value of ``member``, if it is encrypted."""
+        if not self.is_encrypted(member):
+            return None
+        held: Sealed = self.instance.__dict__[member.attname]
+        return held
+
+
+def open_together(rows: Sequence[Row]) -> None:
+    """Let whichever value of these rows is opened first ask for the data keys of all of them."""
+    batch = Batch([row.companion for row in rows], hold=True, goes_on=True)
+    for row in rows:
+        for member in row.group.members:
+            if (sealed := row.envelope(member)) is not None:
+                sealed.batch = batch

@@ -1,0 +1,75 @@
+"""Writes text columns of many rows of one table, each row with values of its own, in as few statements as it takes."""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.db import connections
+from django.db.models import Model
+
+from vault_fields.runtime.frames import forgetful
+
+__all__ = ["update"]
+
+# Types of which PostgreSQL takes a list of a driver's values for an array of it. A limit of length is left out: a
+# cast would cut what is longer, where an assignment refuses it.
+_ARRAY_OF = re.compile(r"(text|varchar|uuid|bigint|integer|smallint)(\(\d+\))?")
+
+
+@forgetful
+def update(
+    model: type[Model], using: str, names: Sequence[str], rows: Sequence[tuple[Any, Sequence[str | None]]]
+) -> None:
+    """Give the columns ``names`` of each row, which is named by its primary key, these values, or None for NULL."""
+    meta, connection = model._meta, connections[using]
+    fields: list[Any] = [meta.get_field(name) for name in names]
+    keys: list[Any] = [*meta.pk_fields]
+    if all(type(pk) is int for pk, _ in rows):
+        parameters = [(*values, pk) for pk, values in rows]
+    else:
+        parameters = [(*values, *_key(keys, pk, connection)) for pk, values in rows]
+    types = _array_types(fields, keys, connection)
+    with connection.cursor() as cursor:
+        if types is None:
+            # One statement, prepared once. bulk_update() would have the database search a CASE of the whole batch
+            # for each row, in time that grows with its square.
+            cursor.executemany(_each(meta, fields, keys, connection), parameters)
+        else:
+            cursor.execute(
+                _at_once(meta, fields, keys, types, connection), list(map(list, zip(*parameters, strict=True)))
+            )
+
+
+def _key(keys: Sequence[Any], pk: Any, connection: Any) -> list[Any]:
+    values = pk if len(keys) > 1 else (pk,)
+    return [key.get_db_prep_value(value, connection) for key, value in zip(keys, values, strict=True)]
+
+
+def _array_types(fields: Sequence[Any], keys: Sequence[Any], connection: Any) -> list[str] | None:
+    """The types of the columns, if this database takes a column of a batch as one parameter."""
+    if connection.vendor != "postgresql":
+        return None
+    types = [field.db_type(connection) for field in fields] + [key.rel_db_type(connection) for key in keys]
+    found = [_ARRAY_OF.fullmatch(each or "") for each in types]
+    return [match[1] for match in found if match] if all(found) else None
+
+
+def _each(meta: Any, fields: Sequence[Any], keys: Sequence[Any], connection: Any) -> str:
+    quote = connection.ops.quote_name
+    assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
+    condition = " AND ".join(f"{quote(key.column)} = %s" for key in keys)
+    return f"UPDATE {quote(meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608
+
+
+def _at_once(meta: Any, fields: Sequence[Any], keys: Sequence[Any], types: Sequence[str], connection: Any) -> str:
+    quote = connection.ops.quote_name
+    table = quote(meta.db_table)
+    given = [f"c{number}" for number in range(len(types))]
+    arrays = ", ".join(f"%s::{each}[]" for each in types)
+    assignments = ", ".join(f"{quote(field.column)} = given.{each}" for field, each in zip(fields, given, strict=False))
+    matched = zip(keys, given[len(fields) :], strict=True)
+    condition = " AND ".join(f"{table}.{quote(key.column)} = given.{each}" for key, each in matched)
+    return (
+        f"UPDATE {table} SET {assignments} FROM unnest({arrays}) AS given({', '.join(given)}) "  # noqa: S608
+        f"WHERE {condition}"
+    )
