@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from uuid import UUID
 
 from vault_fields.exceptions import VaultError
-from vault_fields.fields.context import column_type
+from vault_fields.fields.bindings import column_type
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.groups import Group
