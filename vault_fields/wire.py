@@ -1,7 +1,7 @@
 """
 The HTTP answers by which a Vault says that a key was withdrawn, or does not answer: one place for both sides.
 
-The answer of the hosted Vault for a revoked customer-managed key is not public. Ours answers 403, because the request
+The answer of the hosted Vault for a revoked customer key is not public. Ours answers 403, because the request
 is right and the key's owner forbids it. A machine code in the body lets a client tell it from 403 for its own
 credentials. If you find out what the hosted Vault answers, add it to ``tells_of_revocation``.
 

@@ -49,7 +49,7 @@ def configure(item: str, path: Path) -> str:
 def test_life_by_command(organization: Organization, key_file: Path) -> None:
     item = f"organization_id={organization.pk}"
     old = Patient.objects.create(organization=organization, ssn="123-45-6789", history=[1])
-    assert byok("list") == "No customer-managed key.\n"
+    assert byok("list") == "No customer key.\n"
 
     assert configure(item, key_file).startswith(f"{item}: configured file path={key_file} (id ")
     assert ": verified file" in byok("verify", item)
@@ -76,7 +76,7 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
         byok("delete", item)
     assert byok("delete", item, "--make-data-unreadable") == f"{item}: deleted.\n"
     assert ": deleted file" in byok("list")
-    assert byok("status", item).startswith("No customer-managed key.\n")
+    assert byok("status", item).startswith("No customer key.\n")
 
 
 def test_status_asks_no_provider(organization: Organization, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,7 +131,7 @@ def test_data_are_given_back_and_none_is_lost(vault: LocalVault, organization: O
         (["configure", "organization_id=1", "--provider", "file", "--in-advance"], "settings are missing: path"),
         (
             ["verify", "organization_id=1"],
-            r"^VAULTS\['default'\]: .* no customer-managed key of this value",
+            r"^VAULTS\['default'\]: .* no customer key of this value",
         ),
         (["list", "--vault", "hosted"], "Only an embedded vault has a keystore"),
         (["list", "organization_id=1"], "list takes no context item"),
@@ -214,7 +214,7 @@ def test_keys_of_another_environment_are_its_own(vault: LocalVault, key_file: Pa
     byok("verify", *here)
     assert ": active file" in byok("activate", *here)
 
-    assert byok("list") == "No customer-managed key.\n"
+    assert byok("list") == "No customer key.\n"
     assert "stored objects: 1 under the managed key, 0 under a customer's key" in byok("status", *here)
     assert StoredObjects(production).rewrap() == 1
     assert "stored objects: 0 under the managed key, 1 under a customer's key" in byok("status", *here)

@@ -1,4 +1,4 @@
-"""The life of a customer-managed key: what each step does, and which may follow which."""
+"""The life of a customer key: what each step does, and which may follow which."""
 
 import secrets
 from dataclasses import replace
@@ -236,14 +236,14 @@ def test_wrong_step_is_refused_and_changes_nothing(
 
 @pytest.mark.parametrize("step", ["verify", "activate", "deactivate", "disable", "enable", "delete"])
 def test_item_without_a_key_is_refused(vault: LocalVault, step: str) -> None:
-    with pytest.raises(VaultRefused, match="no customer-managed key of this value"):
+    with pytest.raises(VaultRefused, match="no customer key of this value"):
         getattr(vault.byok, step)(*ITEM)
 
 
 def test_item_has_one_key_at_a_time(vault: LocalVault, file: dict) -> None:
     vault.byok.configure(*ITEM, **file)
 
-    with pytest.raises(VaultRefused, match="has a customer-managed key already, which is configured"):
+    with pytest.raises(VaultRefused, match="has a customer key already, which is configured"):
         vault.byok.configure(*ITEM, **file)
     vault.byok.delete(*ITEM)
     vault.byok.delete(*ITEM)
@@ -284,7 +284,7 @@ def test_failed_verification_is_an_event_and_leaves_the_state(vault: LocalVault,
     key = vault.byok.configure(*ITEM, **file)
     material = key_file.read_bytes()
     key_file.unlink()
-    with pytest.raises(KeyRevoked, match="customer-managed key for the context item 'organization_id'"):
+    with pytest.raises(KeyRevoked, match="customer key for the context item 'organization_id'"):
         vault.byok.verify(*ITEM)
     assert vault.byok.get(*ITEM) == key
 
@@ -556,7 +556,7 @@ def test_errors_of_byok_carry_the_alias_of_no_vault_but_calls_do(vault: LocalVau
     activate(vault, file)
     vault.byok.disable(*ITEM)
 
-    with pytest.raises(VaultError, match=r"^VAULTS\['tested'\]: The customer-managed key"):
+    with pytest.raises(VaultError, match=r"^VAULTS\['tested'\]: The customer key"):
         vault.create_data_key(ACME)
 
 

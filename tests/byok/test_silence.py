@@ -203,7 +203,7 @@ def test_messages_name_the_key_and_the_host(
     getattr(before, fault)()
     with pytest.raises(VaultUnavailable) as caught:
         vault.decrypt_data_key(name)
-    assert str(caught.value).startswith("VAULTS['tested']: The customer-managed key for the context item")
+    assert str(caught.value).startswith("VAULTS['tested']: The customer key for the context item")
     assert f"Host: {before.url.removeprefix('http://')}." in str(caught.value)
     logged = [record.getMessage() for record in caplog.records if "Trying again" in record.getMessage()]
     # It is no entry of VAULTS that a retry is logged for.

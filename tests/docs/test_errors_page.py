@@ -88,7 +88,7 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     vault.purge()
     with vault.fail_with(VaultUnavailable("no answer before the deadline.", alias="default")):
         tell(VaultError, read)
-    away = "The customer-managed key for the context item 'organization_id': "
+    away = "The customer key for the context item 'organization_id': "
     away += "AWS KMS cannot be asked (ConnectTimeoutError)."
     with vault.fail_with(KeyUnavailable(away, alias="default")):
         tell(KeyUnavailable, read)

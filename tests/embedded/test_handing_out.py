@@ -19,8 +19,8 @@ from tests.keystores import make_keystore
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok import build_provider
 from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.customer.lifecycle import Byok
-from vault_fields.embedded.customer.store import CmkStore
+from vault_fields.embedded.customer.lifecycle import CustomerKeyLifecycle
+from vault_fields.embedded.customer.store import CustomerKeyStore
 from vault_fields.embedded.managed.ring import ATTEMPTS, KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey, generate_root_key
 from vault_fields.embedded.managed.store import KeyStore
@@ -450,15 +450,15 @@ def test_new_customers_key_is_bound_to_the_vault_that_is_there(
 ) -> None:
     running.create(ACME)
     keys = CustomerKeys(running._ring, build_provider)
-    byok = Byok(keys, "default")
-    add, done = CmkStore.add, []
+    byok = CustomerKeyLifecycle(keys, "default")
+    add, done = CustomerKeyStore.add, []
 
     def late(*args: object) -> object:
         if not done:
             done.append(open_vault().restore(foreign, force=True))
         return add(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(CmkStore, "add", late)
+    monkeypatch.setattr(CustomerKeyStore, "add", late)
     with pytest.raises(VaultReplaced, match="Another vault was restored into the keystore .* Try again"):
         byok.configure(*ITEM, **customers)
     byok.configure(*ITEM, **customers)

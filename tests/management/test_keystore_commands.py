@@ -193,7 +193,7 @@ def test_who_disables_a_key_is_told_of_the_customers_one(vault: LocalVault, tmp_
 
     call_command("vault_kek", "disable", "organization_id=acme", stdout=io.StringIO(), stderr=err)
 
-    assert "This item has a customer-managed key too, which is configured" in err.getvalue()
+    assert "This item has a customer key too, which is configured" in err.getvalue()
 
 
 def test_environment_of_an_api_key_is_one(vault: LocalVault, settings: object) -> None:
@@ -376,7 +376,7 @@ def test_customers_key_is_proven_to_be_gone_when_it_is_deleted(
             run("vault_kek", "prove", "=".join(item))
     vault.byok.delete(*item)
     told = run("vault_kek", "prove", "=".join(item))
-    assert "Customer-managed key: deleted file (id " in told
+    assert "Customer key: deleted file (id " in told
     assert "1 value of this key is unreadable" in told
     assert "Proven: the key is deleted." in told
 

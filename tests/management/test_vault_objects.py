@@ -75,7 +75,7 @@ def test_what_a_customers_key_does_not_open_is_named_and_the_others_are_wrapped(
         call_command("vault_objects", "rewrap", "--environment", "staging")
     told = capsys.readouterr()
     assert told.out == "1 version of a stored object in 'staging' was wrapped anew.\n"
-    assert told.err.startswith(f"version {stored.version_id} of a stored object: The customer-managed key for")
+    assert told.err.startswith(f"version {stored.version_id} of a stored object: The customer key for")
 
 
 def test_version_that_was_edited_is_told_after_the_others_are_done(

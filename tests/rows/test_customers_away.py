@@ -294,7 +294,7 @@ def test_their_stored_objects_are_told_of_and_the_others_wrapped(customer, organ
     problems = []
     assert objects.rewrap(on_problem=problems.append) == 1
     assert len(problems) == 1
-    assert re.match("version [^ ]+ of a stored object: The customer-managed key for", problems[0])
+    assert re.match("version [^ ]+ of a stored object: The customer key for", problems[0])
 
 
 def test_a_key_that_answers_again_makes_new_keys_again(customer, plain, monkeypatch):

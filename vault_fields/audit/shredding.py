@@ -136,7 +136,7 @@ def managed_key(service: EmbeddedVault, name: str, value: str) -> KekInfo | None
 
 @forgetful
 def customers_key(service: EmbeddedVault, name: str, value: str) -> CustomerKey | None:
-    """Return the item's latest customer-managed key, a deleted one too."""
+    """Return the item's latest customer key, a deleted one too."""
     found = [key for key in service.byok.all() if (key.item_name, key.item_value) == (name, value)]
     return service.byok.get(name, value) or (found[-1] if found else None)
 

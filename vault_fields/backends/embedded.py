@@ -9,7 +9,7 @@ from django.core.exceptions import ImproperlyConfigured
 from vault_fields.backends.base import BaseVault
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.embedded.customer.circuits import MAX_CALLS_AT_ONCE
-from vault_fields.embedded.customer.lifecycle import Byok
+from vault_fields.embedded.customer.lifecycle import CustomerKeyLifecycle
 from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import VaultError, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
@@ -33,8 +33,8 @@ class EmbeddedBackend(BaseVault):
     service: EmbeddedVault
 
     @property
-    def byok(self) -> Byok:
-        """The customer-managed keys of this vault. What changes here is purged from this process's cache."""
+    def byok(self) -> CustomerKeyLifecycle:
+        """The customer keys of this vault. What changes here is purged from this process's cache."""
         return self.service.byok
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:

@@ -34,7 +34,7 @@ class LocalVault(EmbeddedBackend):
     ``root_key`` is what ``manage.py vault_root_key`` prints. Without it the environment variable ``VAULT_ROOT_KEY``
     counts, and without that a development key, which is generated beside the keystore. ``former_root_keys``, or else
     ``VAULT_FORMER_ROOT_KEYS``, are those that ``manage.py vault_root_key rotate`` replaces by it. ``timeout`` is how
-    many seconds to wait for other processes that are writing, and for the providers of customer-managed keys.
+    many seconds to wait for other processes that are writing, and for the providers of customer keys.
 
     ``unwrap`` says how many copies of a data key must open: ``"all"``, or the ``"first"`` whose key is neither disabled
     nor withdrawn nor out of reach, as the hosted Vault is documented to do. ``record_key_events`` keeps an event of

@@ -1,4 +1,4 @@
-"""Where customer-managed keys are kept: the providers that an embedded Vault can ask."""
+"""Providers of customer keys: AWS KMS, the transit engine of OpenBao, and files on this machine."""
 
 from collections.abc import Callable, Mapping
 

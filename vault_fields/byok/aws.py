@@ -1,4 +1,4 @@
-"""A customer's key in AWS KMS, asked with boto3: the only module that imports it."""
+"""A customer key in AWS KMS, asked with boto3: the only module that imports it."""
 
 import math
 import threading
@@ -25,7 +25,7 @@ __all__ = ["AwsKms"]
 
 INSTALL = "AWS KMS needs boto3. Type: pip install 'django-vault-fields[aws]'"
 
-# The codes by which KMS says that the owner of the key does not let it be used.
+# The codes of KMS for a key whose owner does not let it be used.
 WITHDRAWN = {"AccessDeniedException", "DisabledException", "KMSInvalidStateException", "NotFoundException"}
 DOES_NOT_OPEN = {"IncorrectKeyException", "InvalidCiphertextException"}
 THROTTLED = {
@@ -92,8 +92,8 @@ class AwsKms(KeyProvider):
     def _ask(self, operation: str, timeout: float, **parameters: Any) -> Mapping[str, Any]:
         from botocore.exceptions import BotoCoreError, ClientError, ConnectTimeoutError, ReadTimeoutError
 
-        # A try takes up to two thirds of the time: one third to connect, one to answer. So another one fits in if it
-        # begins in the first third.
+        # A try takes up to two thirds of the time: one third to connect, and one for the answer. Another try fits in if
+        # it begins in the first third.
         last_start = time.monotonic() + timeout / 3
         pause = timeout / 50
         host = ""

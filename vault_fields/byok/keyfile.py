@@ -1,4 +1,4 @@
-"""A customer's key in a file on this machine, such as a secret that is mounted there."""
+"""A customer key in a file on this machine, such as a secret that is mounted there."""
 
 import errno
 import os
@@ -22,7 +22,7 @@ class KeyFile(KeyProvider):
     """
     A key of 32 bytes in a file that only its owner may read. Setting: ``path``, absolute.
 
-    The file is read for every operation, so that a key that is taken away is gone at once.
+    The file is read for every operation: a key that is taken away is withdrawn at once.
     """
 
     name = "LOCAL_FILE"
@@ -60,7 +60,7 @@ class KeyFile(KeyProvider):
         return WrappingKey(material)
 
     def _read(self, descriptor: int) -> bytes:
-        # Looked at through the open file, so that no other can be put in its place in between.
+        # Checked on the open file: another file could be put in the place of a path in between.
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise VaultRefused(f"{self._path} is not a file.")

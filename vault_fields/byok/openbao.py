@@ -1,4 +1,4 @@
-"""A customer's key in the transit engine of OpenBao or HashiCorp Vault."""
+"""A customer key in the transit engine of OpenBao or HashiCorp Vault."""
 
 import base64
 import os

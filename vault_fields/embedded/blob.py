@@ -8,14 +8,14 @@ Standard base64, with padding, of
         10     16   id of the data key, a UUID
         26      1   number of entries, 1 to 10
         27          entries, one after the other:
-                       1   kind of the key that wrapped it: 1 a managed KEK, 2 a customer-managed key
+                       1   kind of the key that wrapped it: 1 a managed KEK, 2 a customer key
                       16   id of that key, a UUID
-                       4   version of a managed KEK, from 1, big-endian; 0 for a customer-managed key
+                       4   version of a managed KEK, from 1, big-endian; 0 for a customer key
                        2   length of the wrapped copy, 1 to 4,096, big-endian
                        …   wrapped copy of the data key
 
 and nothing after it. A copy under a managed KEK has 72 bytes, so one item makes 122 bytes and each further one 95. A
-copy under a customer-managed key is as long as its provider makes it: 112 bytes for a key file, about 140 for a
+copy under a customer key is as long as its provider makes it: 112 bytes for a key file, about 140 for a
 transit key, about 230 for AWS KMS.
 
 Each copy is wrapped with associated data that names the vault, the environment, the data key and *all* entries in
@@ -68,7 +68,7 @@ class KeyName(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class WrappedCopy:
-    """A copy of the data key. Customer-managed keys are KEKs without versions: ``kek_version`` is 0."""
+    """A copy of the data key. Customer keys are KEKs without versions: ``kek_version`` is 0."""
 
     kek_id: bytes
     kek_version: int

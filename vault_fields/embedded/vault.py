@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from vault_fields.embedded.blob import id_text, new_id
 from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.customer.lifecycle import Byok
+from vault_fields.embedded.customer.lifecycle import CustomerKeyLifecycle
 from vault_fields.embedded.events.event import Event
 from vault_fields.embedded.maintenance.restore import Losses, restore
 from vault_fields.embedded.maintenance.rootrotation import RootKeyRotation, rotate_root_key
@@ -56,7 +56,7 @@ class EmbeddedVault:
         self._unwrap = unwrap
         self._seconds = self._customer_keys.timeout * patience
         self._copies = Copies(ring, self._customer_keys, environment, unwrap=unwrap)
-        self.byok = Byok(self._customer_keys, environment)
+        self.byok = CustomerKeyLifecycle(self._customer_keys, environment)
         self._environment = environment
         self._record_key_events = record_key_events
         self.keks = Keks(ring, environment)
@@ -134,7 +134,7 @@ class EmbeddedVault:
 
     def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
         """
-        Return the customer-managed keys that opening them may wait for. A wait for the keystore is never that long.
+        Return the customer keys that opening them may wait for. A wait for the keystore is never that long.
         """
         return self._copies.customer_keys_of(encrypted_keys)
 

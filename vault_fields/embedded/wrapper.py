@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
-from vault_fields.embedded.customer.keys import Cmk, CustomerKeys
+from vault_fields.embedded.customer.keys import CustomerKeys, UsableCustomerKey
 from vault_fields.embedded.customer.provider import Binding
 from vault_fields.embedded.customer.store import DELETED
 from vault_fields.embedded.managed.ring import ATTEMPTS, Kek, KeyRing
@@ -36,7 +36,7 @@ class OpenedKey:
 
 class Copies:
     """
-    The wrapper of data keys, which uses the managed KEKs and customer-managed keys of one environment. Thread-safe.
+    The wrapper of data keys, which uses the managed KEKs and customer keys of one environment. Thread-safe.
 
     Nothing is locked, and no transaction is open, while a provider is called. All providers of one wrapping or opening
     share the timeout of ``customer_keys`` evenly.
@@ -52,7 +52,7 @@ class Copies:
         # The beginning of all associated data, and the vault it is for: another one may be restored into the keystore.
         self._prefix = "", b""
 
-    def keys_for(self, context: KeyContext) -> list[Kek | Cmk]:
+    def keys_for(self, context: KeyContext) -> list[Kek | UsableCustomerKey]:
         """Return the key of each item: the customer's, or else the managed one, created if the item is new."""
         environment = self._environment
         customers = {item: self._customer_keys.for_item(environment, *item) for item in context.items()}
@@ -93,7 +93,7 @@ class Copies:
         )
 
     def wrap(
-        self, opened: OpenedKey, keys: Sequence[Kek | Cmk], vault_id: str, *, timeout: float | None = None
+        self, opened: OpenedKey, keys: Sequence[Kek | UsableCustomerKey], vault_id: str, *, timeout: float | None = None
     ) -> DataKey:
         """Wrap the data key under these keys, for the vault that they belong to."""
         names = [_name(key) for key in keys]
@@ -102,7 +102,7 @@ class Copies:
         share = self._share(names, timeout)
         copies = []
         for key, name, copy, data in zip(keys, names, sealed, associated, strict=True):
-            if isinstance(key, Cmk):
+            if isinstance(key, UsableCustomerKey):
                 copy = key.wrap(copy, self._binding(vault_id, opened.id, data), timeout=share)  # noqa: PLW2901
             copies.append(WrappedCopy(name.id, name.version, copy, name.kind))
         encrypted_keys = EncryptedKeys(opened.id, tuple(copies)).encode()
@@ -147,7 +147,7 @@ class Copies:
         return all(gone) if self._unwrap == "first" else any(gone)
 
     def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
-        """Return the ids of the customer-managed keys that wrap them. Does not read the keystore."""
+        """Return the ids of the customer keys that wrap them. Does not read the keystore."""
         try:
             copies = EncryptedKeys.decode(encrypted_keys).copies
         except MalformedBlob:
@@ -180,7 +180,7 @@ class Copies:
     def _received(
         self,
         blob: EncryptedKeys,
-        keys: Sequence[Kek | Cmk],
+        keys: Sequence[Kek | UsableCustomerKey],
         associated: Sequence[bytes],
         share: float,
         vault_id: str,
@@ -190,13 +190,13 @@ class Copies:
         received = []
         for position, key in enumerate(keys, start):
             wrapped = blob.copies[position].wrapped
-            if isinstance(key, Cmk):
+            if isinstance(key, UsableCustomerKey):
                 binding = self._binding(vault_id, blob.data_key_id, associated[position])
                 wrapped = key.unwrap(wrapped, binding, timeout=share)
             received.append(wrapped)
         return received
 
-    def _find(self, copy: WrappedCopy) -> Kek | Cmk:
+    def _find(self, copy: WrappedCopy) -> Kek | UsableCustomerKey:
         if copy.kind == KeyKind.CUSTOMER:
             record = self._customer_keys.store.find(copy.kek_id)
             if record is None or record.environment != self._environment:
@@ -237,11 +237,11 @@ class Copies:
         return [common + framed(bytes([position])) for position in range(len(names))]
 
 
-def _is_same(key: Kek | Cmk, other: Kek | Cmk) -> bool:
+def _is_same(key: Kek | UsableCustomerKey, other: Kek | UsableCustomerKey) -> bool:
     return _name(key) == _name(other) and key.wrapping.is_same(other.wrapping)
 
 
-def _name(key: Kek | Cmk) -> KeyName:
-    if isinstance(key, Cmk):
+def _name(key: Kek | UsableCustomerKey) -> KeyName:
+    if isinstance(key, UsableCustomerKey):
         return KeyName(KeyKind.CUSTOMER, key.id, 0)
     return KeyName(KeyKind.MANAGED, key.id, key.version)

@@ -1,5 +1,5 @@
 """
 The transit engine of OpenBao or HashiCorp Vault: credentials, requests, failures, and one engine that asks.
 
-``backends.openbao`` wraps the data keys of a vault with it, and ``byok.openbao`` those of one customer.
+``backends.openbao`` wraps the data keys of a vault with it, and ``byok.openbao`` is one customer key.
 """

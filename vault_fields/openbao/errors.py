@@ -83,7 +83,7 @@ def judge_openbao(status: int, content: Mapping[str, Any]) -> tuple[type[VaultEr
 
 def judge_customer_key(status: int, content: Mapping[str, Any]) -> tuple[type[VaultError], str] | None:
     """
-    The judge of requests for a customer's key.
+    The judge of requests for a customer key.
 
     Taking the policy, the key, the engine or the namespace away is how its owner withdraws it. A 403 for an expired
     token looks the same.

@@ -9,7 +9,7 @@ A row is *current* if its companion was made by the field's vault for the row's 
 - Where they lead to another context because of what lies behind a relation, or of what a function makes of them, the
   row was **redirected**. It is reported and left alone, unless the caller accepts it; then it is rekeyed.
 - On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
-  it are others - a KEK was rotated, or a customer-managed key took its place.
+  it are others - a KEK was rotated, or a customer key took its place.
 - Where the declaration starts from other columns than it did, or the field has another vault, the row is
   **re-encrypted**: new data key, new ciphertext.
 - Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left

@@ -21,7 +21,7 @@ PAUSE = 5.0
 
 class Circuit:
     """
-    The calls to one customer-managed key: a limited number at once, and none for a while after one without an answer.
+    The calls to one customer key: a limited number at once, and none for a while after one without an answer.
 
     After that pause one call at a time finds out whether the key answers again. All other calls fail at once with
     ``VaultUnavailable``. Thread-safe.

@@ -1,4 +1,4 @@
-"""The customer-managed keys in use: taken out of the keystore, each with a provider to call."""
+"""The customer keys in use: taken out of the keystore, each with a provider to call."""
 
 import hmac
 import os
@@ -21,7 +21,7 @@ from vault_fields.embedded.customer.provider import (
     ProviderThrottled,
     no_providers,
 )
-from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, VERIFIED, CmkRecord, CmkStore
+from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, VERIFIED, CustomerKeyRecord, CustomerKeyStore
 from vault_fields.embedded.events.log import EventLog
 from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
@@ -36,7 +36,7 @@ from vault_fields.exceptions import (
 from vault_fields.runtime.deadline import KeySilent, NoAnswerInTime
 from vault_fields.runtime.lru import SharedLRU
 
-__all__ = ["Cmk", "CustomerKeys"]
+__all__ = ["CustomerKeys", "UsableCustomerKey"]
 
 # Providers hold connections. If more customers than this are called at once, they share fewer connections.
 MAX_PROVIDERS = 256
@@ -46,9 +46,9 @@ PATIENCE = 1 / 8
 
 
 @dataclass(frozen=True, slots=True)
-class Cmk:
+class UsableCustomerKey:
     """
-    A customer-managed key that can be used now.
+    A customer key that can be used now.
 
     ``wrapping``, the inner key, seals a data key, and the provider wraps the result: the keystore and the provider are
     both needed to open it.
@@ -104,7 +104,7 @@ class Cmk:
         try:
             yield
         except VaultError as error:
-            message = f"The customer-managed key for the context item {self.item_name!r}: {error.args[0]}"
+            message = f"The customer key for the context item {self.item_name!r}: {error.args[0]}"
             raise _of_one_customer(type(error))(message, **error.details()) from error
 
 
@@ -124,7 +124,7 @@ _PARTICULAR: Mapping[type[VaultError], type[VaultError]] = {
 
 
 class _Items(NamedTuple):
-    """The context items with a customer-managed key in a turn of the keyring. They are few compared to all items."""
+    """The context items with a customer key in a turn of the keyring. They are few compared to all items."""
 
     turn: int
     items: frozenset[tuple[str, str, str]]
@@ -132,7 +132,7 @@ class _Items(NamedTuple):
 
 class CustomerKeys:
     """
-    The customer-managed keys of a keystore, by context item and by id. Thread-safe.
+    The customer keys of a keystore, by context item and by id. Thread-safe.
 
     The state of a key is read from the keystore at each use. The set of items that have a key at all is remembered for
     as long as the keyring holds KEKs.
@@ -147,7 +147,7 @@ class CustomerKeys:
     ) -> None:
         # 0 means "do not wait for locks". For a network it would demand the impossible.
         self.timeout = max(timeout, 0.01)
-        self.store = CmkStore(ring.store.connections, ring.tags)
+        self.store = CustomerKeyStore(ring.store.connections, ring.tags)
         self._ring = ring
         self._build = providers
         self._held: _Items | None = None
@@ -163,7 +163,7 @@ class CustomerKeys:
     def log(self) -> EventLog:
         return self._ring.store.events
 
-    def for_item(self, environment: str, name: str, value: str) -> Cmk | None:
+    def for_item(self, environment: str, name: str, value: str) -> UsableCustomerKey | None:
         """
         Return the key that takes the place of the item's managed KEK; None if the item has no such key.
 
@@ -182,35 +182,35 @@ class CustomerKeys:
         taken = self._items_with_keys()
         return [item for item in items if (environment, *item) not in taken]
 
-    def opening(self, record: CmkRecord) -> Cmk:
+    def opening(self, record: CustomerKeyRecord) -> UsableCustomerKey:
         """Return the key of a record to open what it wrapped. Raises ``KeyRevoked`` if it is disabled or deleted."""
         # A deactivated key is "verified" too.
         return self._require(record, {VERIFIED, ACTIVE})
 
-    def usable(self, record: CmkRecord) -> Cmk:
+    def usable(self, record: CustomerKeyRecord) -> UsableCustomerKey:
         """Return the key of a record that is not deleted, in whatever other state."""
         circuit = self._circuits.get(record.id) or self._circuits.add(
             record.id, Circuit(patience=self.timeout * PATIENCE)
         )
         parts = record.id, record.environment, record.item_name, self._provider(record), circuit
-        return Cmk(*parts, self._inner_key(record))
+        return UsableCustomerKey(*parts, self._inner_key(record))
 
     def add(
         self, environment: str, name: str, value: str, provider: str, settings: str, state: str
-    ) -> CmkRecord | None:
-        """Store a key with a fresh id and inner key. Return None, and store nothing, where ``CmkStore.add`` refuses."""
+    ) -> CustomerKeyRecord | None:
+        """Store a key with a fresh id and inner key. Return None, and store nothing, if ``self.store`` refuses it."""
         vault_id = self.vault_id
         root_key = self._ring.unlock().current
         parts = uuid.uuid4().bytes, environment, name, value, provider, settings, state, root_key.id
-        associated = CmkRecord(*parts, b"").associated_data(vault_id)
-        record = CmkRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
+        associated = CustomerKeyRecord(*parts, b"").associated_data(vault_id)
+        record = CustomerKeyRecord(*parts, root_key.wrapping.wrap(os.urandom(KEY_BYTES), associated))
         return record if self.store.add(record, vault_id) else None
 
     def build(self, kind: str, settings: Mapping[str, str]) -> KeyProvider:
         """Build a provider for one caller alone. Raises ``ValueError`` for invalid settings."""
         return self._build(kind, settings)
 
-    def provider_name(self, record: CmkRecord) -> str:
+    def provider_name(self, record: CustomerKeyRecord) -> str:
         """Return the provider's name for events, also if it can no longer be built: its key can still be deleted."""
         try:
             return self._build(record.provider, record.parsed_settings()).name
@@ -227,9 +227,9 @@ class CustomerKeys:
         for provider in self._providers.clear():
             provider.close()
 
-    def _require(self, record: CmkRecord, states: Collection[str]) -> Cmk:
+    def _require(self, record: CustomerKeyRecord, states: Collection[str]) -> UsableCustomerKey:
         if record.state not in states:
-            raise KeyRevoked(f"The customer-managed key for the context item {record.item_name!r} is {record.state}.")
+            raise KeyRevoked(f"The customer key for the context item {record.item_name!r} is {record.state}.")
         return self.usable(record)
 
     def _items_with_keys(self) -> frozenset[tuple[str, str, str]]:
@@ -239,7 +239,7 @@ class CustomerKeys:
             held = self._held = _Items(turn, self.store.items_with_keys())
         return held.items
 
-    def _provider(self, record: CmkRecord) -> KeyProvider:
+    def _provider(self, record: CustomerKeyRecord) -> KeyProvider:
         name = record.provider, record.settings
         provider = self._providers.get(name)
         if provider is None:
@@ -248,12 +248,12 @@ class CustomerKeys:
             except (ValueError, ImproperlyConfigured) as error:
                 # Not ImproperlyConfigured: the other keys of the vault are not affected.
                 raise KeyUnavailable(
-                    f"The customer-managed key for the context item {record.item_name!r} cannot be asked: {error}"
+                    f"The customer key for the context item {record.item_name!r} cannot be asked: {error}"
                 ) from error
             # Providers that must go may still be in use. They close with their last user.
             self._providers.put(name, provider)
         return provider
 
-    def _inner_key(self, record: CmkRecord) -> WrappingKey:
+    def _inner_key(self, record: CustomerKeyRecord) -> WrappingKey:
         associated, location = record.associated_data(self.vault_id), self._ring.store.location
         return WrappingKey(self._ring.unlock().unwrap(record, associated, location))

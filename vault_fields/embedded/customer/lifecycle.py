@@ -1,4 +1,4 @@
-"""The life of customer-managed keys apart from their use: configure, verify, activate, disable and delete."""
+"""The life of customer keys apart from their use: configure, verify, activate, disable and delete."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import ClassVar
 from uuid import UUID
 
 from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, DISABLED, VERIFIED, CmkRecord
+from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, DISABLED, VERIFIED, CustomerKeyRecord
 from vault_fields.embedded.events.event import Event
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.runtime.frames import forgetful_class
 from vault_fields.text.encoding import compact_json
 
-__all__ = ["Byok", "CustomerKey"]
+__all__ = ["CustomerKey", "CustomerKeyLifecycle"]
 
 # The step that leads to each state, in words for a caller who asks for the wrong next step.
 _NEXT = {
@@ -25,7 +25,7 @@ _NEXT = {
 
 @dataclass(frozen=True, slots=True)
 class CustomerKey:
-    """The public facts about a customer-managed key. None of them is secret."""
+    """The public facts about a customer key. None of them is secret."""
 
     id: UUID
     item_name: str
@@ -36,9 +36,9 @@ class CustomerKey:
 
 
 @forgetful_class
-class Byok:
+class CustomerKeyLifecycle:
     """
-    The customer-managed keys of one environment, by context item: an exact name and an exact value.
+    The customer keys of one environment, by context item: an exact name and an exact value.
 
     Changes raise ``VaultRefused``, and change nothing, where the item has no such key or its key is in a state that
     forbids them. All calls raise ``VaultUnavailable`` if the keystore fails. ``changed`` is called with an item that
@@ -78,7 +78,7 @@ class Byok:
             if present is None:
                 raise VaultUnavailable("The root key of the keystore is being changed. Try again.")
             raise VaultRefused(
-                f"The context item {name!r} has a customer-managed key already, which is {present.state}. Delete that "
+                f"The context item {name!r} has a customer key already, which is {present.state}. Delete that "
                 f"first; what it wrapped must have been rekeyed before."
             )
         return _described(record)
@@ -91,15 +91,15 @@ class Byok:
         a key that was verified before stays as it is.
         """
         record = self._required(name, value)
-        cmk = self._keys.usable(record)
+        key = self._keys.usable(record)
         binding = {"vault": self._keys.vault_id, "environment": self._environment, "purpose": "verification"}
         try:
-            cmk.verify(binding, timeout=self._keys.timeout)
+            key.verify(binding, timeout=self._keys.timeout)
         except VaultError:
-            self._keys.log.add(self._event("verification_completed", record, cmk.provider.name, verified=False))
+            self._keys.log.add(self._event("verification_completed", record, key.provider.name, verified=False))
             self._tell(record)
             raise
-        event = self._event("verification_completed", record, cmk.provider.name, verified=True)
+        event = self._event("verification_completed", record, key.provider.name, verified=True)
         if not self._keys.store.move(record.id, {CONFIGURED}, VERIFIED, event):
             self._keys.log.add(event)
         return self._now(record)
@@ -147,35 +147,35 @@ class Byok:
         if not self._keys.store.move(record.id, states, state):
             now = self._now(record).state
             raise VaultRefused(
-                f"The customer-managed key for the context item {name!r} cannot be {change}: it is {now}"
+                f"The customer key for the context item {name!r} cannot be {change}: it is {now}"
                 f"{'' if now not in _NEXT or now == state else '; ' + _NEXT[now]}."
             )
         self._tell(record)
         return self._now(record)
 
-    def _tell(self, record: CmkRecord) -> None:
+    def _tell(self, record: CustomerKeyRecord) -> None:
         self._keys.forget()
         self.changed(record.item_name, record.item_value)
 
-    def _required(self, name: str, value: str) -> CmkRecord:
+    def _required(self, name: str, value: str) -> CustomerKeyRecord:
         record = self._keys.store.of_item(self._environment, name, value)
         if record is None:
             raise self._missing(name)
         return record
 
-    def _now(self, record: CmkRecord) -> CustomerKey:
+    def _now(self, record: CustomerKeyRecord) -> CustomerKey:
         return _described(self._keys.store.find(record.id) or record)
 
     def _missing(self, name: str) -> VaultRefused:
-        return VaultRefused(f"The context item {name!r} has no customer-managed key of this value.")
+        return VaultRefused(f"The context item {name!r} has no customer key of this value.")
 
-    def _event(self, what: str, record: CmkRecord, provider: str, **more: bool) -> Event:
+    def _event(self, what: str, record: CustomerKeyRecord, provider: str, **more: bool) -> Event:
         organization = record.item_value if record.item_name == self.ORGANIZATION else ""
         name = f"vault.byok_key.{what}"
         return Event.now(self._environment, name, organization_id=organization, key_provider=provider, **more)
 
 
-def _described(record: CmkRecord) -> CustomerKey:
+def _described(record: CustomerKeyRecord) -> CustomerKey:
     settings = record.parsed_settings()
     return CustomerKey(
         UUID(bytes=record.id), record.item_name, record.item_value, record.provider, settings, record.state

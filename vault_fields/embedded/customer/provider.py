@@ -1,5 +1,5 @@
 """
-The interface of a customer-managed key to the embedded Vault: a key kept elsewhere, which wraps and unwraps bytes.
+The interface of a customer key to the embedded Vault: a key kept elsewhere, which wraps and unwraps bytes.
 """
 
 from abc import ABC, abstractmethod

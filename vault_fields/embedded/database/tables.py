@@ -75,7 +75,7 @@ CREATE TABLE object_version (
 CREATE INDEX version_of_object ON object_version (object_id, id);
 """
 
-# A customer-managed key. ``wrapped`` is its inner key under the root key, as in kek_version, and moves with those when
+# A customer key. ``wrapped`` is its inner key under the root key, as in kek_version, and moves with those when
 # the root key is replaced. A deleted key is left without it, so that data keys under it are told from those of an
 # unknown key.
 BYOK = """

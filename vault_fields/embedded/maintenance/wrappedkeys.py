@@ -1,10 +1,10 @@
-"""The keys that a keystore holds wrapped under its root key: versions of KEKs, and inner keys of CMKs."""
+"""The keys that a keystore holds wrapped under its root key: versions of KEKs, and inner keys of customer keys."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from sqlite3 import Connection
 
-from vault_fields.embedded.customer.store import CmkRecord
+from vault_fields.embedded.customer.store import CustomerKeyRecord
 from vault_fields.embedded.database.columns import typed
 from vault_fields.embedded.managed.store import KekRecord
 from vault_fields.embedded.managed.unlocking import RootKeys
@@ -16,7 +16,7 @@ _KEKS = (
     "SELECT id, kek_version.version, environment, item_name, item_value, state, root_key_id, wrapped"
     " FROM kek JOIN kek_version ON kek_id = id WHERE root_key_id NOT IN ('', ?)"
 )
-_CMKS = (
+_CUSTOMER_KEYS = (
     "SELECT id, environment, item_name, item_value, provider, settings, state, root_key_id, wrapped"
     " FROM byok_key WHERE root_key_id NOT IN ('', ?)"
 )
@@ -65,7 +65,7 @@ def wrapped_keys(connection: Connection, *, except_under: str = "") -> Iterator[
         bound = kek.associated_data(vault_id)
         yield WrappedKey(kek.description, kek.root_key_id, bound, kek.wrapped, statement, (kek.id, kek.version))
     statement = "UPDATE byok_key SET root_key_id = ?, wrapped = ? WHERE id = ?"
-    for row in connection.execute(_CMKS, [except_under]):
-        cmk = CmkRecord(*typed(row, bytes, str, str, str, str, str, str, str, bytes))
-        bound = cmk.associated_data(vault_id)
-        yield WrappedKey(cmk.description, cmk.root_key_id, bound, cmk.wrapped, statement, (cmk.id,))
+    for row in connection.execute(_CUSTOMER_KEYS, [except_under]):
+        key = CustomerKeyRecord(*typed(row, bytes, str, str, str, str, str, str, str, bytes))
+        bound = key.associated_data(vault_id)
+        yield WrappedKey(key.description, key.root_key_id, bound, key.wrapped, statement, (key.id,))

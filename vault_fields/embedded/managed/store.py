@@ -133,7 +133,7 @@ class KeyStore:
             return texts(connection, ROOT_KEYS)
 
     def environments(self) -> list[str]:
-        """Return the environments that have a KEK, a customer-managed key or an object."""
+        """Return the environments that have a KEK, a customer key or an object."""
         with self.connections.use() as connection:
             return texts(connection, _ENVIRONMENTS)
 

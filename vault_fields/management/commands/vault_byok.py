@@ -1,4 +1,4 @@
-"""``manage.py vault_byok``: the customer-managed keys of an embedded Vault."""
+"""``manage.py vault_byok``: the customer keys of an embedded Vault."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -47,7 +47,7 @@ ALL_OPTIONS = ["format", "provider", "set", "make_data_unreadable", "in_advance"
 
 
 class Command(KeystoreCommand):
-    help = "Customer-managed keys of an embedded vault: " + "; ".join(
+    help = "Customer keys of an embedded vault: " + "; ".join(
         f"{action}: {meaning}" for action, meaning in ACTIONS.items()
     )
 
@@ -134,7 +134,7 @@ class Command(KeystoreCommand):
         if service.keks.find(name, value) is None and customers_key(service, name, value) is None:
             raise CommandError(
                 f"Nothing was encrypted for the context item {name!r} of this value in {service.environment!r}, "
-                f"and it has no customer-managed key. {known_names(service, name)} To configure one before anything is "
+                f"and it has no customer key. {known_names(service, name)} To configure one before anything is "
                 "encrypted for it, add --in-advance."
             )
 
@@ -153,7 +153,7 @@ class Command(KeystoreCommand):
             self.stdout.write(f"{item}: {key.state} {key.provider} {settings} (id {key.id})")
             told = True
         if not told:
-            self.stdout.write("No customer-managed key.")
+            self.stdout.write("No customer key.")
 
 
 def _as_json(key: CustomerKey, environment: str) -> dict[str, Any]:

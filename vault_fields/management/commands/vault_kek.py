@@ -137,7 +137,7 @@ class Command(KeystoreCommand):
         customers = service.byok.get(name, value)
         if customers is not None:
             self.stderr.write(
-                f"This item has a customer-managed key too, which is {customers.state}: what that wrapped, only "
+                f"This item has a customer key too, which is {customers.state}: what that wrapped, only "
                 "`vault_byok disable` refuses."
             )
         if service.keks.find(name, value) is None and not in_advance:
@@ -207,7 +207,7 @@ class Command(KeystoreCommand):
             if kek:
                 self.tell([kek], "text")
             if customers:
-                self.stdout.write(f"Customer-managed key: {customers.state} {customers.provider} (id {customers.id})")
+                self.stdout.write(f"Customer key: {customers.state} {customers.provider} (id {customers.id})")
         elif environment != "default":
             raise CommandError("Only an embedded vault has environments here.")
         if kek is None:

@@ -36,7 +36,7 @@ class Command(ColumnCommand):
             "--rewrap",
             action="store_true",
             help="Rekey also what is current but wrapped by other keys than today's: after a KEK was rotated, or a "
-            "customer-managed key was activated.",
+            "customer key was activated.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Only count, and report what would be left alone.")
 
