@@ -49,7 +49,7 @@ def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, 
         "5 values of this key are unreadable, 0 still open, and 0 are refused by a key that can come back. Of the "
         "values of other keys 3 open, 0 are refused because of a key of their own. 0 values do not "
         "open for other reasons, or were altered. 0 values say that they are in other vaults, which were not asked. "
-        "Unverified, because their keys are refused: 5, which were counted for whom they claim."
+        "Unverified, because their keys are refused: 5, which were counted by their own claim."
     )
 
 

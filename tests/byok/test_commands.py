@@ -72,7 +72,7 @@ def test_life_by_command(organization: Organization, key_file: Path) -> None:
     assert ": active file" in byok("enable", item)
     assert {Patient.objects.get(pk=each.pk).ssn for each in (old, new)} == {"123-45-6789", "123-45-6780"}
 
-    with pytest.raises(CommandError, match="becomes unreadable for ever"):
+    with pytest.raises(CommandError, match="become unreadable for ever"):
         byok("delete", item)
     assert byok("delete", item, "--make-data-unreadable") == f"{item}: deleted.\n"
     assert ": deleted file" in byok("list")
@@ -127,7 +127,10 @@ def test_data_are_given_back_and_none_is_lost(vault: LocalVault, organization: O
         (["verify", "organization_id"], "A context item is written NAME=VALUE"),
         (["verify", "=1"], "A context item is written NAME=VALUE"),
         (["configure", "organization_id=1"], "configure needs --provider"),
-        (["configure", "a=1", "--provider", "file", "--in-advance", "--set", "path"], "not of the form NAME=VALUE"),
+        (
+            ["configure", "a=1", "--provider", "file", "--in-advance", "--set", "path"],
+            "does not have the form NAME=VALUE",
+        ),
         (["configure", "organization_id=1", "--provider", "file", "--in-advance"], "settings are missing: path"),
         (
             ["verify", "organization_id=1"],

@@ -308,7 +308,7 @@ def test_rewrap_ends_where_the_keystore_was_replaced_meanwhile(
         return key
 
     monkeypatch.setattr(EmbeddedVault, "rewrap_data_key", overtaken)
-    with pytest.raises(VaultReplaced, match="backup was restored .* wrapped anew. Try again: that does all"):
+    with pytest.raises(VaultReplaced, match="backup was restored .* wrapped anew. Try again: that wraps everything"):
         objects.rewrap()
     monkeypatch.undo()
     vault.forget()

@@ -230,7 +230,7 @@ def test_two_rotations_to_different_keys_do_not_mix(
     def meanwhile(title: str, count: Callable[[], int]) -> Iterator[Callable[[int], object]]:
         yield lambda done: open_with(NEWER, NEW, OLD).rotate_root_key() if title == step else None
 
-    with pytest.raises(ImproperlyConfigured, match="was changed by somebody else meanwhile"):
+    with pytest.raises(ImproperlyConfigured, match="was changed by another process meanwhile"):
         rotate_root_key(open_with(NEW, OLD)._ring, batch_size=2, progress=meanwhile)
 
     assert opens_all(open_with(NEWER), keys)

@@ -64,7 +64,7 @@ def test_encrypt_says_that_there_is_nothing_to_encrypt(db):
 def test_encrypt_can_be_run_again_when_the_vault_is_back(legacy):
     with vaults["default"].fail_with(VaultUnavailable("Away.")):
         error = run("vault_encrypt", "testapp.Legacy")[2]
-    assert "Away. What was written before stays; the command can be run again." in error
+    assert "Away. Rows written before stay written; the command can be run again." in error
     assert run("vault_encrypt", "testapp.Legacy")[2] is None
 
 
@@ -220,7 +220,7 @@ def test_an_interruption_ends_in_words(command, legacy, monkeypatch):
 
     monkeypatch.setattr(StoredRows, "batches", interrupt)
     assert run(command, "testapp.Legacy")[2] == (
-        "Interrupted. What was written before stays; the command can be run again."
+        "Interrupted. Rows written before stay written; the command can be run again."
     )
 
 
@@ -312,5 +312,5 @@ def test_a_table_without_its_migrations_is_told_in_one_sentence(monkeypatch):
     _, _, error = run("vault_encrypt", "testapp.Legacy")
     assert error.startswith("The database: ")
     assert "testapp_nowhere" in error
-    assert error.endswith("Are all migrations applied? What was written before stays; the command can be run again.")
+    assert error.endswith("Are all migrations applied? Rows written before stay written; the command can be run again.")
     assert "\n" not in error

@@ -130,7 +130,7 @@ def test_life_of_a_key(vault: LocalVault) -> None:
         (["rotate"], "rotate needs the context item, as NAME=VALUE"),
         (["prove"], "prove needs the context item"),
         (["rotate", "acme"], "A context item is written NAME=VALUE, with"),
-        (["rotate", "=acme"], "What was given is not"),
+        (["rotate", "=acme"], "The argument is not"),
         (["retire", "a=b"], "retire needs --before"),
         (["rotate", "a=b"], r"VAULTS\['default'\]: The context item 'a' has no key of this value"),
         (["destroy", "a=b", "--days", "-1"], "--days is a number from 0 to 3650"),
@@ -411,7 +411,7 @@ def test_vault_that_is_not_embedded_knows_alone_whether_it_can_be_undone(
     told = run("vault_kek", "prove", "organization_id=acme\n", "--vault", "hosted")
 
     assert "\norganization_id='acme\\n'\n" in told
-    assert "Proven. Whether it can be undone, the vault alone knows." in told
+    assert "Proven. Only the vault knows whether it can be undone." in told
     with pytest.raises(CommandError, match="Only an embedded vault has environments here"):
         run("vault_kek", "prove", "organization_id=acme", "--vault", "hosted", "--environment", "staging")
 
@@ -641,7 +641,7 @@ def test_keystore_of_an_earlier_release_is_upgraded_by_hand(earlier: Path) -> No
 
     assert re.match(rf"{earlier}\.schema-2\.\S+: vault \w+ with 8 KEKs; \d+ keys were opened", backup)
     assert upgraded == f"{earlier}: schema version {SCHEMA_VERSION}, instead of 2."
-    assert trusted.startswith("10 rows were tagged as they stood. What somebody had edited before is authentic")
+    assert trusted.startswith("10 rows were tagged as they stood. Earlier edits count as authentic")
     assert "organization_id=disabled: disabled" in run("vault_kek", "list")
     assert run("vault_keystore", "upgrade") == f"Nothing to do: {earlier} has schema version {SCHEMA_VERSION}.\n"
 
@@ -679,7 +679,7 @@ def test_an_interruption_is_told_in_a_sentence(
 
     monkeypatch.setattr(EventLog, "page", interrupted)
     monkeypatch.setattr(KeystoreCommand, "embedded", interrupted)
-    with pytest.raises(CommandError, match=r"^Interrupted\. What was done before stays") as caught:
+    with pytest.raises(CommandError, match=r"^Interrupted\. Finished work stays") as caught:
         call_command(*command)
     assert caught.value.returncode == 130
     assert caught.value.__suppress_context__

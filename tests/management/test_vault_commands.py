@@ -226,7 +226,7 @@ def test_vault_that_is_not_embedded_is_refused(settings: object) -> None:
 def test_setting_that_is_wrong_is_an_error_in_words(settings: object) -> None:
     settings.VAULT_SERVER = {"bearer_sha256": [hash_api_key("")]}  # type: ignore[attr-defined]
 
-    with pytest.raises(CommandError, match="VAULT_SERVER: bearer_sha256: the hash there is that of an empty key"):
+    with pytest.raises(CommandError, match="VAULT_SERVER: bearer_sha256: it is the hash of an empty key"):
         call_command("vault_serve", "--port", "0")
 
 

@@ -133,7 +133,7 @@ def test_an_interrupted_pruning_says_so(vault: Any, monkeypatch: pytest.MonkeyPa
 
     StoredObjects(vault).create("name", "value", CONTEXT)
     monkeypatch.setattr(StoredObjects, "prune", prune)
-    with pytest.raises(CommandError, match="Interrupted. What was deleted until then is gone") as caught:
+    with pytest.raises(CommandError, match="Interrupted. The versions deleted so far are gone") as caught:
         call_command("vault_objects", "prune", "--environment", "staging", "--keep", "1")
     assert caught.value.returncode == 130
 

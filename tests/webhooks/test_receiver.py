@@ -268,7 +268,7 @@ def test_other_methods_are_refused() -> None:
         ({"secrets": SECRET}, "secrets must be a list"),
         ({"secrets": [SECRET, ""]}, "of at least 16 characters"),
         ({"secrets": [SECRET, None]}, "of at least 16 characters"),
-        ({"secrets": [SECRET, "whsec_from_the_dashboard"]}, "one of secrets stands for a secret"),
+        ({"secrets": [SECRET, "whsec_from_the_dashboard"]}, "one of secrets is a placeholder"),
         ({"secrets": [SECRET], "secret": "x"}, "must be a dict of secrets, item_name, tolerance and cache"),
         ({"secrets": [SECRET], "item_name": ""}, "item_name must be the name"),
         ({"secrets": [SECRET], "item_name": 1}, "item_name must be the name"),

@@ -76,7 +76,7 @@ class ShredReport:
             f"{counted(self.broken, 'value does', 'values do')} not open for other reasons, or were altered. "
             f"{counted(self.elsewhere, 'value says that it is', 'values say that they are')} in other vaults, which "
             f"were not asked. Unverified, because their keys are refused: "
-            f"{self.unverified}, which were counted for whom they claim.{unanswered}"
+            f"{self.unverified}, which were counted by their own claim.{unanswered}"
         )
 
 

@@ -167,7 +167,8 @@ def _check_deletion(field: Encrypted, option: str, root: Any) -> Iterator[CheckM
     on_delete = root.remote_field and root.remote_field.on_delete
     if on_delete in _SETTING:
         yield CheckWarning(
-            f"{option} starts from {root.name!r}, which the database sets anew when what it points to is deleted. That "
+            f"{option} starts from {root.name!r}, which the database sets anew when the row that it points to is "
+            "deleted. That "
             "moves the row behind the field's back: its value does not open afterwards.",
             hint=f"Write on_delete=models.PROTECT or models.CASCADE on {root.name!r}.",
             obj=field,

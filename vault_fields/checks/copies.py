@@ -35,8 +35,8 @@ def _check_cache(model: type[Model]) -> Iterator[CheckMessage]:
     profile = module.model_profile(model) if module is not None else None
     if profile and {"fetch", "get"} & {*profile["ops"]}:
         yield CheckWarning(
-            f"django-cacheops keeps what queries of {model._meta.label} give: of values() and annotations the values "
-            "in the clear, also after their key was withdrawn.",
+            f"django-cacheops keeps the results of queries of {model._meta.label}: for values() and annotations the "
+            "values in the clear, also after their key was withdrawn.",
             hint=f'Write "{model._meta.label_lower}": {{"ops": (), "timeout": {profile["timeout"]}}} in CACHEOPS, and '
             "cache() where whole instances are read: they are kept encrypted.",
             obj=model,
@@ -78,7 +78,7 @@ def _check_hooks(model: Any, fields: list[EncryptedField]) -> Iterator[CheckMess
             yield CheckWarning(
                 f"The hook {method.__name__!r} compares what {', '.join(dict.fromkeys(asked))} was, which is kept "
                 "encrypted and equal to no value.",
-                hint="Ask whether it changed, with has_changed, and what it is now, with is_now.",
+                hint="Ask whether it changed, with has_changed, and for its present value, with is_now.",
                 obj=model,
                 id="vault_fields.W025",
             )

@@ -45,8 +45,8 @@ def _usable_vaults() -> Iterator[BaseVault]:
 def _check_vault(vault: BaseVault) -> Iterator[CheckMessage]:
     if isinstance(vault, LocalVault) and vault.uses_development_key:
         yield Error(
-            f"VAULTS[{vault.alias!r}] has no root key. It uses a development key, which lies beside the keystore: who "
-            "can copy the one can copy the other.",
+            f"VAULTS[{vault.alias!r}] has no root key. It uses a development key, which lies beside the keystore: "
+            "anyone who can copy one can copy both.",
             hint="Type `python manage.py vault_root_key` and put what it prints into the environment variable "
             f"{ENVIRONMENT_VARIABLE}.",
             id="vault_fields.E023",
@@ -66,8 +66,8 @@ def _check_vault(vault: BaseVault) -> Iterator[CheckMessage]:
 def _check_migrating(field: Encrypted) -> Iterator[CheckMessage]:
     if field.migrating:
         yield CheckWarning(
-            f"It still has migrating={field.migrating!r}, so whoever can write to the database can put a value there "
-            "that was never encrypted.",
+            f"It still has migrating={field.migrating!r}, so anyone who can write to the database can put a value "
+            "there that was never encrypted.",
             hint=f"Once every row is encrypted, take migrating={field.migrating!r} away and type "
             "`python manage.py makemigrations`."
             if not field.writes_plaintext

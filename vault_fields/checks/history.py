@@ -18,7 +18,7 @@ def check_history(model: type[Model]) -> Iterator[CheckMessage]:
         label = f"{tracked._meta.label}.{field.name}"
         if label not in field.former_labels:
             yield CheckWarning(
-                f"Triggers copy what {label} holds: it was encrypted under that label, and does not open here.",
+                f"Triggers copy the values of {label}: they were encrypted under that label, and do not open here.",
                 hint=f"Declare the field in {model.__name__} itself, with "
                 f"former_labels={[*field.former_labels, label]!r}.",
                 obj=field,

@@ -34,15 +34,16 @@ def check_keystore(vault: LocalVault) -> Iterator[CheckMessage]:
         yield CheckWarning(
             f"VAULTS[{vault.alias!r}] has a keystore that others can get at: {'; '.join(faults)}.",
             hint=f"Type `chmod 0600` and `chown` for the files and `chmod 0700 {path.parent}` for the directory, which "
-            "belong to the user that the processes run as. Who could write there may have replaced or removed keys: "
+            "belong to the user that the processes run as. Anyone who could write there may have replaced or removed "
+            "keys: "
             "compare with a backup.",
             id="vault_fields.W021",
         )
     if vault.has_guessable_key:
         yield CheckWarning(
             f"VAULTS[{vault.alias!r}] has a root key with a pattern, which no random key has: it can be guessed.",
-            hint="Type `python manage.py vault_root_key` for a fresh one, make it the root key and the one that there "
-            "is now a former root key, and type `python manage.py vault_root_key rotate`.",
+            hint="Type `python manage.py vault_root_key` for a fresh one, make it the root key, "
+            "add the present one to the former root keys, and type `python manage.py vault_root_key rotate`.",
             id="vault_fields.W027",
         )
     found = [(root, reason) for root, reason in _replaced() if root in path.parents and not _is_mounted(path, root)]

@@ -37,7 +37,7 @@ def check_former_labels(app_configs: Sequence[AppConfig] | None, **kwargs: Any) 
     except UNREADABLE as error:
         return [
             CheckWarning(
-                f"The migrations cannot be read, so nobody knows which fields were renamed: {error}",
+                f"The migrations cannot be read, so it is unknown which fields were renamed: {error}",
                 hint="Type `python manage.py makemigrations --check`, which says more.",
                 id="vault_fields.W005",
             )

@@ -35,8 +35,8 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def _check_companions(app_configs: Sequence[AppConfig] | None) -> list[CheckMessage]:
     return [
         CheckWarning(
-            f"{owner.__name__} gives the companion {field.name!r} of {model._meta.label} to whoever reads it: the "
-            "encrypted data keys, and the tenant.",
+            f"{owner.__name__} gives the companion {field.name!r} of {model._meta.label} to everybody who reads it: "
+            "the encrypted data keys, and the tenant.",
             hint=f'Leave it out: exclude = ["{field.name}"].',
             obj=owner,
             id="vault_fields.W011",
@@ -79,7 +79,7 @@ def _check_filters(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMes
             if is_refused or isinstance(field, CompanionField):
                 yield CheckWarning(
                     f"The filter {name!r} asks for what {each.field_name!r} of {model._meta.label} holds, which the "
-                    "database does not know: whoever uses it gets an error, or nothing.",
+                    "database does not know: using it gives an error, or nothing.",
                     hint=f'Leave it out: exclude = ["{name}"]. A BooleanFilter with lookup_expr="isnull" can ask '
                     "whether there is a value.",
                     obj=filters,

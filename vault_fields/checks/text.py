@@ -36,7 +36,8 @@ def check_text(model: type[Model]) -> Iterator[CheckMessage]:
             name = field.name if issubclass(model, field.model) else field.label
             yield CheckWarning(
                 f"{method} seems to show the encrypted field {name!r}. {where}: there it stands in the clear.",
-                hint="Name the row by what is not secret, as in return f'{self._meta.verbose_name} {self.pk}'.",
+                hint="Name the row by something that is not secret, "
+                "as in return f'{self._meta.verbose_name} {self.pk}'.",
                 obj=model,
                 id="vault_fields.W004",
             )

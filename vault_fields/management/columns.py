@@ -29,7 +29,7 @@ LeftAlone = tuple[str, type[Model], Hashable]
 
 Report = BackfillReport | RekeyReport
 
-_GOES_ON = "What was written before stays; the command can be run again."
+_GOES_ON = "Rows written before stay written; the command can be run again."
 
 
 class ColumnCommand(BaseCommand):

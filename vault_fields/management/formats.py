@@ -15,7 +15,7 @@ def add_format(parser: CommandParser, applies: str = "") -> None:
         "--format",
         choices=FORMATS,
         default="text",
-        help=f"How to tell what was found: in sentences, or as one JSON document{applies} (default: %(default)s).",
+        help=f"The format of the report: sentences, or one JSON document{applies} (default: %(default)s).",
     )
 
 

@@ -70,9 +70,7 @@ def interruption_told() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         # The status of a process that SIGINT ended, for scripts that run this.
-        raise CommandError(
-            "Interrupted. What was done before stays; the command can be run again.", returncode=130
-        ) from None
+        raise CommandError("Interrupted. Finished work stays; the command can be run again.", returncode=130) from None
 
 
 def require_environment(vault: EmbeddedVault, environment: str) -> None:
@@ -114,9 +112,7 @@ def item_of(text: str) -> tuple[str, str]:
     match = re.fullmatch(r"((?:[^=\\]|\\.)+)=(.*)", text, re.DOTALL)
     if match is None:
         # It is not shown: it may be a key.
-        raise CommandError(
-            "A context item is written NAME=VALUE, with \\= for an = in the name. What was given is not."
-        )
+        raise CommandError("A context item is written NAME=VALUE, with \\= for an = in the name. The argument is not.")
     return re.sub(r"\\(.)", r"\1", match[1], flags=re.DOTALL), match[2]
 
 

@@ -108,8 +108,8 @@ def _answered(outcome: str) -> Iterator[None]:
     except DatabaseError as error:
         raise MigrationRefused(
             f"{outcome}: the database did not tell whether rows hold values that would not open afterwards "
-            f"({type(error).__name__}; --traceback shows what it said instead). Whoever migrates must be able to read "
-            "the tables with encrypted columns."
+            f"({type(error).__name__}; --traceback shows its own message). The user that migrates must be able to "
+            "read the tables with encrypted columns."
         ) from error
 
 

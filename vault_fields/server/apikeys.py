@@ -41,7 +41,7 @@ class ApiKey:
             )
         if self.sha256 in _NO_SECRETS:
             raise ValueError(
-                "the hash there is that of an empty key, or of one that examples show, which anybody can send. "
+                "it is the hash of an empty key, or of one that examples show, which anybody can send. "
                 f"`{COMMAND}` prints a fresh key and its hash."
             )
         if not _is_text(self.name, r".{1,200}"):

@@ -54,7 +54,7 @@ def webhook_settings() -> WebhookSettings:
     if not isinstance(secrets, list | tuple) or not secrets or not all(map(_is_secret, secrets)):
         raise _misconfigured(f"secrets must be a list of secrets, of at least {MIN_SECRET_LENGTH} characters each.")
     if any(map(is_placeholder, secrets)):
-        raise _misconfigured("one of secrets stands for a secret, as in an example, and is none: anybody can guess it.")
+        raise _misconfigured("one of secrets is a placeholder, as in an example: anybody can guess it.")
     item_name = setting.get("item_name", "organization_id")
     if not isinstance(item_name, str) or not 1 <= len(item_name) <= MAX_NAME_LENGTH:
         raise _misconfigured("item_name must be the name of an item of key contexts.")

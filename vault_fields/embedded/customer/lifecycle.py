@@ -78,8 +78,8 @@ class CustomerKeyLifecycle:
             if present is None:
                 raise VaultUnavailable("The root key of the keystore is being changed. Try again.")
             raise VaultRefused(
-                f"The context item {name!r} has a customer key already, which is {present.state}. Delete that "
-                f"first; what it wrapped must have been rekeyed before."
+                f"The context item {name!r} has a customer key already, which is {present.state}. Rekey what "
+                "it wrapped, and delete it first."
             )
         return _described(record)
 

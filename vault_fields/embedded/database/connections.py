@@ -156,8 +156,9 @@ class FileConnections(Connections):
             require_no_log(self._path)
             if self._must_exist:
                 raise VaultUnavailable(
-                    f"The keystore {self._path} is missing. What it encrypted opens with no other one, so none is made "
-                    "unasked: mount its volume, correct the path, or put a backup back with `manage.py vault_keystore "
+                    f"The keystore {self._path} is missing. No other keystore opens what it encrypted, so none is "
+                    "made unasked: mount its volume, correct the path, or put a backup back with `manage.py "
+                    "vault_keystore "
                     "restore FILE`. If there has never been one, run `manage.py vault_keystore create`."
                 )
             publish(self._path, _create)

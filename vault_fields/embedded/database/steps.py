@@ -135,7 +135,7 @@ def climb(connection: sqlite3.Connection, location: object) -> None:
     if not has_own_tables(connection):
         raise VaultUnavailable(
             f"The keystore {location} cannot be upgraded: its tables, indexes or triggers are not those that a release "
-            "has made. Nothing was changed. Drop what somebody added to it, or restore it from a backup."
+            "has made. Nothing was changed. Drop the additions, or restore it from a backup."
         )
     connection.execute("UPDATE vault SET mark = hex(randomblob(16))")
     connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")

@@ -80,7 +80,7 @@ def _announce(ring: KeyRing, target: RootKey) -> None:
 def _require_current(connection: Connection, ring: KeyRing, target: str) -> None:
     if connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone() != (target,):
         raise ImproperlyConfigured(
-            f"the root key of the keystore {ring.store.location} was changed by somebody else meanwhile."
+            f"the root key of the keystore {ring.store.location} was changed by another process meanwhile."
         )
 
 

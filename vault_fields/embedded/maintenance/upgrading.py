@@ -69,8 +69,8 @@ def upgrade(
     if not has_tags(before) and not trust_rows:
         raise UpgradeRefused(
             f"The rows of the keystore {path}, which has schema version {before}, have no tags under the root key: "
-            "whoever could write to the file may have edited the state of a key, or the version. Compare the file with "
-            "what you know of it; then add --trust-rows."
+            "anyone who could write to the file may have edited the state of a key, or the version. Compare the file "
+            "with what you know of it; then add --trust-rows."
         )
     ring.close()
     backup = backup or path.with_name(f"{path.name}.schema-{before}.{datetime.now(UTC):%Y%m%dT%H%M%S.%fZ}")

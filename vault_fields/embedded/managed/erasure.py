@@ -55,7 +55,7 @@ def scrub(connections: Connections) -> None:
     if busy:
         raise VaultUnavailable(
             f"The keystore {connections.location} was changed, but its write-ahead log is in use by another process "
-            f"and could not be emptied of what stood there before. Run this again."
+            f"and could not be emptied of its former content. Run this again."
         )
 
 

@@ -263,7 +263,8 @@ class StoredObjects:
     def _restored(self) -> VaultReplaced:
         return VaultReplaced(
             f"A backup was restored into the keystore {self._vault.store.location}, or keys were withdrawn there, "
-            "while the data keys of its objects were being wrapped anew. Try again: that does all that is there now."
+            "while the data keys of its objects were being wrapped anew. Try again: that wraps everything that is "
+            "there now."
         )
 
     def _damaged(self, version: StoredVersion) -> VaultUnavailable:

@@ -11,7 +11,7 @@ from vault_fields.server.apikeys import generate_api_key, hash_api_key
 class Command(BaseCommand):
     help = (
         "Prints a fresh random API key for the server of an embedded Vault, and the hash that VAULT_SERVER takes. The "
-        "key is shown this once and kept nowhere: give it to who may call."
+        "key is shown this once and kept nowhere: give it to the caller."
     )
     # People type this command because the settings lack a key.
     requires_system_checks: list[str] = []

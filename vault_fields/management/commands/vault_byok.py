@@ -27,14 +27,14 @@ from vault_fields.runtime.progress import progress_bar
 
 ACTIONS = {
     "list": "all keys, deleted ones too",
-    "status": "the key of an item, and how many rows still hang on the managed key",
+    "status": "the key of an item, and how many rows the managed key still protects",
     "configure": "say which key is the item's",
     "verify": "wrap and unwrap a probe with it",
     "activate": "wrap new data keys with it from now on",
-    "deactivate": "undo activate; what it wrapped still opens, and can be rekeyed",
-    "disable": "refuse what it has a part in, for the time being",
+    "deactivate": "undo activate; data keys that it wrapped still open, and can be rekeyed",
+    "disable": "refuse everything that involves it, until it is enabled",
     "enable": "let a disabled key be used again; it is active then",
-    "delete": "refuse what it has a part in, for ever",
+    "delete": "refuse everything that involves it, for ever",
 }
 # The options that each action uses, besides --vault and --environment.
 OPTIONS = {
@@ -56,8 +56,8 @@ class Command(KeystoreCommand):
         parser.add_argument("item", nargs="?", help="The context item, as NAME=VALUE; not for list.")
         super().add_arguments(parser)
         parser.add_argument("--environment", default="default", help="Whose keys (default: %(default)s).")
-        parser.add_argument("--format", choices=FORMATS, help="How to tell of keys (default: text); for list.")
-        parser.add_argument("--provider", choices=tuple(KINDS), help="Where the key is kept; for configure.")
+        parser.add_argument("--format", choices=FORMATS, help="The format of the output (default: text); for list.")
+        parser.add_argument("--provider", choices=tuple(KINDS), help="The provider that keeps the key; for configure.")
         parser.add_argument(
             "--set",
             action="append",
@@ -72,7 +72,7 @@ class Command(KeystoreCommand):
         parser.add_argument(
             "--in-advance",
             action="store_true",
-            help="For configure: also an item, or an environment, that nothing was encrypted for yet.",
+            help="For configure: allow an item, or an environment, for which nothing was encrypted yet.",
         )
         parser.add_argument(
             "--database",
@@ -121,8 +121,8 @@ class Command(KeystoreCommand):
         elif action == "delete":
             if not options["make_data_unreadable"]:
                 raise CommandError(
-                    "What was not rekeyed becomes unreadable for ever. See `vault_byok status` for how much that "
-                    "is; then add --make-data-unreadable."
+                    "Data that were not rekeyed become unreadable for ever. `vault_byok status` counts them; then add "
+                    "--make-data-unreadable."
                 )
             byok.delete(name, value)
             self.stdout.write(f"{item}: deleted.")
@@ -172,5 +172,5 @@ def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not name or not equals:
         # It is not shown: a setting without a name may be a secret.
-        raise CommandError("What stands behind one --set is not of the form NAME=VALUE.")
+        raise CommandError("The value of one --set does not have the form NAME=VALUE.")
     return name, value

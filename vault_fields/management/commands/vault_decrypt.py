@@ -12,9 +12,9 @@ from vault_fields.runtime.progress import progress_bar
 
 class Command(ColumnCommand):
     help = (
-        "Writes in the clear what columns that are declared with migrating=… hold encrypted. Does what the migration "
-        "operation DecryptField does, for tables that are too large for a migration. Whatever writes to the columns "
-        "meanwhile encrypts, unless it is stopped."
+        "Writes the encrypted values of columns declared with migrating=… in the clear. It does what the migration "
+        "operation DecryptField does, for tables that are too large for a migration. Stop whatever writes to the "
+        "columns first: it still encrypts."
     )
 
     @forgetful
@@ -24,7 +24,7 @@ class Command(ColumnCommand):
             columns = [(using, field) for using, field in columns if field.migrating]
         if refused := [field.label for _, field in columns if not field.migrating]:
             raise CommandError(
-                f"{', '.join(refused)}: the code that runs now could not read what is written in the clear. Declare it "
+                f"{', '.join(refused)}: the running code could not read values in the clear. Declare it "
                 'with migrating="read", deploy that, and run the command again; nothing was decrypted.'
             )
         left_alone: set[LeftAlone] = set()

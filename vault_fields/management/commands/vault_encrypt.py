@@ -12,7 +12,8 @@ from vault_fields.runtime.progress import progress_bar
 
 class Command(ColumnCommand):
     help = (
-        "Encrypts what columns that are declared with migrating=True still hold in the clear. Does what the migration "
+        "Encrypts the values that columns declared with migrating=True still hold in the clear. It does what the "
+        "migration "
         "operation EncryptField does, for tables that are too large for a migration, or that were written to since. "
         "Rows that cannot be encrypted are reported and left alone, and the exit status is 1."
     )

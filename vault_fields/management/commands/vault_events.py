@@ -26,8 +26,8 @@ CONFIGURED = -1
 
 class Command(BaseCommand):
     help = (
-        "Prints the events of an embedded Vault, the oldest first, each as JSON in a line. Go on with --after and the "
-        "id of the last one."
+        "Prints the events of an embedded Vault, the oldest first, each as JSON on a line. To continue, pass the id "
+        "of the last one as --after."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
@@ -36,8 +36,8 @@ class Command(BaseCommand):
         parser.add_argument(
             "--event", action="append", default=[], choices=sorted(PAYLOADS), metavar="NAME", help="Only these."
         )
-        parser.add_argument("--after", metavar="ID", help="Only what was stored after this event.")
-        parser.add_argument("--since", type=_moment, metavar="MOMENT", help="Only what happened after this moment.")
+        parser.add_argument("--after", metavar="ID", help="Only events stored after this one.")
+        parser.add_argument("--since", type=_moment, metavar="MOMENT", help="Only events after this moment.")
         parser.add_argument(
             "--prune-days",
             nargs="?",

@@ -35,10 +35,10 @@ LONGEST_DAYS = 3650
 ACTIONS = {
     "list": "all keys of the environment",
     "show": "the key of an item",
-    "usage": "how many values hang on each version of an item's key",
+    "usage": "how many values each version of an item's key protects",
     "rotate": "wrap new data keys under a new version; older ones go on opening",
-    "retire": "refuse what versions lower than --before wrapped; a lower --before lets them open again",
-    "disable": "refuse what the key has a part in, for the time being",
+    "retire": "refuse data keys that versions lower than --before wrapped; a lower --before lets them open again",
+    "disable": "refuse everything that involves the key, until it is enabled",
     "enable": "undo disable",
     "destroy": "refuse it for ever, and erase the key in --days days",
     "cancel": "undo destroy, within these days; the key is disabled then",
@@ -78,7 +78,7 @@ class Command(KeystoreCommand):
         parser.add_argument(
             "--format",
             choices=FORMATS,
-            help=f"How to tell of keys (default: {DEFAULTS['format']}); not for usage, destroy, erase and prove.",
+            help=f"The format of the output (default: {DEFAULTS['format']}); not for usage, destroy, erase and prove.",
         )
         parser.add_argument("--before", type=int, help="For retire: the lowest version that still opens.")
         parser.add_argument("--days", type=int, help=f"For destroy: the waiting period (default: {WAITING_DAYS}).")
@@ -89,7 +89,7 @@ class Command(KeystoreCommand):
         parser.add_argument(
             "--in-advance",
             action="store_true",
-            help="For disable: also an item, or an environment, that nothing was encrypted for yet.",
+            help="For disable: allow an item, or an environment, for which nothing was encrypted yet.",
         )
         parser.add_argument(
             "--database",
@@ -137,8 +137,8 @@ class Command(KeystoreCommand):
         customers = service.byok.get(name, value)
         if customers is not None:
             self.stderr.write(
-                f"This item has a customer key too, which is {customers.state}: what that wrapped, only "
-                "`vault_byok disable` refuses."
+                f"This item has a customer key too, which is {customers.state}: only `vault_byok disable` "
+                "refuses the data keys that it wrapped."
             )
         if service.keks.find(name, value) is None and not in_advance:
             raise CommandError(
@@ -253,7 +253,7 @@ def _verdict(state: str | None) -> str:
     """Return what is proven about a key in this state."""
     held = "Running processes may hold opened data keys for key_max_age seconds more."
     if state is None:
-        return f"Proven. Whether it can be undone, the vault alone knows. {held}"
+        return f"Proven. Only the vault knows whether it can be undone. {held}"
     if state == PENDING_DESTRUCTION:
         return f"Proven. Until the key is erased, `vault_kek cancel` can undo it. {held}"
     if state in {DESTROYED, DELETED}:

@@ -41,7 +41,7 @@ class Command(KeystoreCommand):
         parser.add_argument(
             "--trust-rows",
             action="store_true",
-            help="For upgrade: even if the keystore is so old that an edit of its rows cannot be told.",
+            help="For upgrade: even if the keystore is so old that an edit of its rows cannot be detected.",
         )
 
     @forgetful
@@ -93,8 +93,8 @@ class Command(KeystoreCommand):
         if label is not None:
             raise CommandError(
                 f"{label} holds keys of the vault {alias!r}, which a new keystore cannot open. Put the old one in its "
-                "place, with `manage.py vault_keystore restore FILE` if there is a backup; or add --force to go "
-                "without what is encrypted."
+                "place, with `manage.py vault_keystore restore FILE` if there is a backup; or add --force to give up "
+                "the encrypted values."
             )
 
     def back_up(self, alias: str, file: Path) -> None:
@@ -132,7 +132,6 @@ class Command(KeystoreCommand):
         self.stdout.write(f"{service.store.location}: schema version {done.after}, instead of {done.before}.")
         if done.trusted:
             self.stdout.write(
-                f"{counted(done.trusted, 'row was tagged as it', 'rows were tagged as they')} stood. What somebody "
-                f"had edited before is authentic from now "
-                "on: look at the states that `vault_kek list` and `vault_byok list` show."
+                f"{counted(done.trusted, 'row was tagged as it', 'rows were tagged as they')} stood. Earlier edits "
+                "count as authentic from now on: check the states that `vault_kek list` and `vault_byok list` show."
             )

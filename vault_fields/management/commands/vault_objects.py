@@ -16,8 +16,9 @@ from vault_fields.text.counting import counted
 class Command(KeystoreCommand):
     help = (
         "rewrap: opens every version of every stored object of an environment, and wraps its data key under the keys "
-        "that wrap for its context now. After a KEK was rotated, before its older versions are retired. Values are not "
-        "touched. prune: deletes older versions, by --keep, --replaced-days or what both allow, and never a current "
+        "that wrap for its context now. Run it after a KEK was rotated, before its older versions are retired. Values "
+        "are not touched. prune: deletes older versions, by --keep, --replaced-days or what both allow, and never a "
+        "current "
         "one. Interrupted, either can be run again."
     )
 
@@ -27,13 +28,13 @@ class Command(KeystoreCommand):
             "--environment", default=DEFAULT_ENVIRONMENT, help="The environment (default: %(default)s)."
         )
         parser.add_argument(
-            "--keep", type=_number, metavar="NUMBER", help="Leave so many versions of each object, the newest."
+            "--keep", type=_number, metavar="NUMBER", help="Keep this many versions of each object, the newest."
         )
         parser.add_argument(
             "--replaced-days",
             type=_number,
             metavar="DAYS",
-            help="Leave versions that another one replaced less than so many days ago.",
+            help="Keep versions that another one replaced less than this many days ago.",
         )
         super().add_arguments(parser)
         add_format(parser)
@@ -86,7 +87,7 @@ class Command(KeystoreCommand):
         except KeyboardInterrupt:
             # The status of a process that SIGINT ended, for scripts that run this.
             raise CommandError(
-                "Interrupted. What was deleted until then is gone; run this again for the others.", returncode=130
+                "Interrupted. The versions deleted so far are gone; run this again for the others.", returncode=130
             ) from None
         if options["format"] == "json":
             self.stdout.write(as_json({"environment": environment, "deleted": deleted}))

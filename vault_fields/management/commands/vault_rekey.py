@@ -22,21 +22,21 @@ class Command(ColumnCommand):
         parser.add_argument(
             "--accept-moved",
             action="store_true",
-            help="Re-encrypt moved rows for the context that they are in now. First look at what is reported without "
-            "it: a value that somebody pasted into a row of another tenant looks the same.",
+            help="Re-encrypt moved rows for the context that they are in now. First read the report "
+            "without it: a value that somebody pasted into a row of another tenant looks the same.",
         )
         parser.add_argument(
             "--accept-redirected",
             action="store_true",
             help="Rekey rows whose own columns stayed and lead to another context now, because what lies behind a "
-            "relation was changed. First look at what is reported without it: whoever changes the identifier of an "
-            "organization gives all its rows to another tenant's keys.",
+            "relation was changed. First read the report without it: a change of an organization's identifier gives "
+            "all its rows to another tenant's keys.",
         )
         parser.add_argument(
             "--rewrap",
             action="store_true",
-            help="Rekey also what is current but wrapped by other keys than today's: after a KEK was rotated, or a "
-            "customer key was activated.",
+            help="Also rekey rows that are current but wrapped by other keys than today's: after a KEK was rotated, "
+            "or a customer key was activated.",
         )
         parser.add_argument("--dry-run", action="store_true", help="Only count, and report what would be left alone.")
 
