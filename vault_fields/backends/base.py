@@ -1,4 +1,4 @@
-"""What a Vault is to the rest of the package, and what every backend shares: cache, counting and concurrency."""
+"""The interface of a Vault to the rest of the package, and the base of every backend: cache, counting, concurrency."""
 
 import threading
 from abc import ABC, abstractmethod
@@ -50,7 +50,7 @@ class BaseVault(ABC):
     All keys that are opened together have ``seconds`` between them, of which the deadline tells what is left.
     """
 
-    # Whether only tests use it, which may be stricter than what they test.
+    # Whether only tests use it. It may be stricter than the vault that it stands for.
     is_for_tests: ClassVar[bool] = False
 
     # For one operation, whatever its number of keys.
@@ -98,7 +98,7 @@ class BaseVault(ABC):
 
     @_unsafe
     def create_data_key(self, context: KeyContext) -> DataKey:
-        """A fresh random data key, wrapped under every item of ``context``. One call."""
+        """Return a fresh random data key, wrapped under every item of ``context``. One call."""
         self._count("create")
         generation = self.cache.generation
         key = self._create(context)
@@ -108,23 +108,23 @@ class BaseVault(ABC):
     @_unsafe
     def prepare(self, contexts: Collection[KeyContext]) -> None:
         """
-        Say that data keys for all of these contexts are about to be asked for. Costs no call.
+        Announce that data keys for all of these contexts are about to be asked for. Costs no call.
 
         A Vault that has to make something first, for contexts that are new to it, may do so for all of them at once.
-        Raises ``VaultUnavailable`` where it cannot; what one context is refused for, its ``create`` says.
+        Raises ``VaultUnavailable`` where it cannot. The refusal of one context is raised by its ``create``.
         """
         self._prepare(contexts)
 
     def shared_data_key(self, context: KeyContext) -> DataKey:
         """
-        A data key for one save: a fresh one, or the latest if ``data_key_max_uses`` and ``data_key_max_age`` allow.
+        Return a data key for one save: fresh, or the latest if ``data_key_max_uses`` and ``data_key_max_age`` allow.
 
         One call, or none for a key that is used again.
         """
         return self._share.take(context, self.create_data_key)
 
     def decrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
-        """The data key behind ``encrypted_keys``. One call, or none while it is cached."""
+        """Return the data key behind ``encrypted_keys``. One call, or none while it is cached."""
         key = self.cache.get(encrypted_keys)
         if key is not None:
             return key
@@ -136,18 +136,18 @@ class BaseVault(ABC):
     @_unsafe
     def decrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
         """
-        Many data keys at once, by their encrypted keys: each a ``DataKey`` or the ``VaultError`` in its way.
+        Return many data keys, by their encrypted keys: each a ``DataKey`` or the ``VaultError`` in its way.
 
         ``wanted`` maps encrypted keys to the context they were made for (None if unknown), by which they can be
-        purged. One call for each that is neither cached nor already being asked for by another thread. All of them have
-        one deadline: those that could not be asked for until then are ``VaultUnavailable``, and cost no call.
+        purged. One call for each that is neither cached nor being asked for by another thread. All of them have one
+        deadline: those that could not be asked for until then are ``VaultUnavailable``, and cost no call.
         """
         deadline = Deadline(self.seconds)
         return self.cache.resolve(wanted, lambda names: self._decrypt_many(names, deadline), deadline)
 
     @_unsafe
     def rekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        """The same data key wrapped for another context; its id may change with the wrapping. One call."""
+        """Return the same data key wrapped for another context; its id may change with the wrapping. One call."""
         self._count("rekey")
         generation = self.cache.generation
         key = self._rekey(encrypted_keys, context)
@@ -155,11 +155,11 @@ class BaseVault(ABC):
         return key
 
     async def acreate_data_key(self, context: KeyContext) -> DataKey:
-        """As ``create_data_key``."""
+        """Return what ``create_data_key`` returns."""
         return await in_own_thread(self.create_data_key, context)
 
     async def adecrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
-        """As ``decrypt_data_key``."""
+        """Return what ``decrypt_data_key`` returns."""
         key = self.cache.get(encrypted_keys)
         if key is not None:
             return key
@@ -169,11 +169,11 @@ class BaseVault(ABC):
         return outcome
 
     async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
-        """As ``decrypt_data_keys``."""
+        """Return what ``decrypt_data_keys`` returns."""
         return await in_own_thread(self.decrypt_data_keys, wanted)
 
     async def arekey_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        """As ``rekey_data_key``."""
+        """Return what ``rekey_data_key`` returns."""
         return await in_own_thread(self.rekey_data_key, encrypted_keys, context)
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
@@ -185,13 +185,13 @@ class BaseVault(ABC):
         """
         Whether these are wrapped by the keys that wrap for this context now, as far as the vault can tell.
 
-        Not where encrypted keys are opaque, as those of the hosted Vault are. Raises ``VaultError``.
+        False where encrypted keys are opaque, as those of the hosted Vault are. Raises ``VaultError``.
         """
         return False
 
     def rewrap_data_keys(self, wanted: Mapping[str, KeyContext]) -> dict[str, str | VaultError]:
         """
-        The same data keys wrapped by the keys that wrap for their contexts now: their new encrypted keys, or an error.
+        Return the same data keys wrapped by the present keys of their contexts: their new encrypted keys, or an error.
 
         Encrypted keys that are wrapped so already may stay as they are. One call for each, unless the backend does
         better; none for the others of a context whose key does not answer.
@@ -215,13 +215,13 @@ class BaseVault(ABC):
         return rewrapped
 
     def close(self) -> None:
-        """Let go of connections and cached keys. The vault can be used again afterwards."""
+        """Close connections and forget cached keys. The vault can be used again afterwards."""
         self.purge()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.alias!r}>"
 
-    # What a backend supplies.
+    # The methods that a backend supplies.
 
     @abstractmethod
     def _create(self, context: KeyContext) -> DataKey: ...
@@ -233,7 +233,7 @@ class BaseVault(ABC):
     def _rekey(self, encrypted_keys: str, context: KeyContext) -> DataKey: ...
 
     def _prepare(self, contexts: Collection[KeyContext]) -> None:  # noqa: B027 - most have nothing to make.
-        """As ``prepare``."""
+        """Do what ``prepare`` announces."""
 
     def _decrypt_many(self, encrypted_keys: list[str], deadline: Deadline) -> dict[str, Outcome]:
         """Ask for all of them, up to ``max_concurrency`` at a time."""
@@ -248,7 +248,7 @@ class BaseVault(ABC):
             called=f"vault-{self.alias}",
         )
 
-    # What a backend may use.
+    # The methods that a backend may use.
 
     def misconfigured(self, reason: str) -> ImproperlyConfigured:
         return ImproperlyConfigured(f"VAULTS[{self.alias!r}]: {reason}")
@@ -284,5 +284,5 @@ class BaseVault(ABC):
 
 
 def as_given(value: object) -> str:
-    """What was given, if it is a number; a text is not shown, since it may be a key in the wrong place."""
+    """Return the given value, if it is a number. A text is not shown, since it may be a key in the wrong place."""
     return repr(value) if isinstance(value, int | float | None) else f"a {type(value).__name__}"

@@ -1,4 +1,4 @@
-"""What the backends share that run the embedded Vault in this process."""
+"""The base of the backends that run the embedded Vault in this process."""
 
 import asyncio
 from collections.abc import Callable, Collection, Mapping
@@ -38,7 +38,7 @@ class EmbeddedBackend(BaseVault):
         return self.service.byok
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
-        """As for every vault; the state of KEKs is looked at anew as well."""
+        """Forget cached data keys, as every vault does, and read the state of KEKs anew."""
         self.service.forget()
         return super().purge(context)
 
@@ -50,7 +50,7 @@ class EmbeddedBackend(BaseVault):
         self.service.close()
 
     async def adecrypt_data_keys(self, wanted: Mapping[str, KeyContext | None]) -> dict[str, Outcome]:
-        """As ``decrypt_data_keys``, in a thread: one of its own where a customer's provider may keep it waiting."""
+        """Decrypt in a thread: one of its own where a customer's provider may keep it waiting."""
         if any(map(self.service.customer_keys_of, wanted)):
             return await in_own_thread(self.decrypt_data_keys, wanted)
         return await asyncio.to_thread(self.decrypt_data_keys, wanted)
@@ -76,7 +76,7 @@ class EmbeddedBackend(BaseVault):
             self._missed,
             deadline,
             at_once=self._max_concurrency,
-            # Keys of one customer leave room for those of others, whatever becomes of their provider.
+            # Keys of one customer leave room for those of others, whatever happens to their provider.
             lane=customers.__getitem__,
             lane_width=MAX_CALLS_AT_ONCE,
             called=f"vault-{self.alias}",
@@ -93,7 +93,7 @@ class EmbeddedBackend(BaseVault):
         self.byok.changed = lambda name, value: self.purge({name: value})
 
     def _ask(self, operation: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        # The embedded Vault does not know by what alias it is called; its errors are completed here.
+        # The embedded Vault does not know its own alias; its errors are completed here.
         try:
             return operation(*args, **kwargs)
         except VaultError as error:

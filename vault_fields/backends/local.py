@@ -19,7 +19,7 @@ from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["LocalVault"]
 
-# A hundred years of days, with which every calendar can do sums.
+# A hundred years of days, with which every calendar can calculate.
 LONGEST_RETENTION = 36_525
 
 
@@ -93,7 +93,7 @@ class LocalVault(EmbeddedBackend):
         if not isinstance(path, str | os.PathLike):
             raise self.misconfigured(f"path must be a string or a Path, not {type(path).__name__}.")
         path = Path(path)
-        # Relative to what? Two processes started in two directories would each make a keystore.
+        # A relative path is ambiguous: two processes started in two directories would each make a keystore.
         if not path.is_absolute():
             raise self.misconfigured('path must be absolute, for example BASE_DIR / "vault.sqlite3".')
         return path

@@ -37,7 +37,7 @@ class InMemoryVault(EmbeddedBackend):
     @contextmanager
     def fail_with(self, failure: Exception) -> Iterator[None]:
         """
-        Within the block every call to the Vault, from any thread, raises ``failure``.
+        Raise ``failure`` from every call to the Vault within the block, in any thread.
 
         Keys that are cached are still served, as they are when a real Vault is away: ``purge()`` first if they must
         not be.
@@ -49,7 +49,7 @@ class InMemoryVault(EmbeddedBackend):
             self.service.failure = before
 
     def revoke(self, name: str, value: str) -> None:
-        """Withdraw the key of a context item: what has a part in it raises ``KeyRevoked``, at once."""
+        """Withdraw the key of a context item: everything that involves it raises ``KeyRevoked``, at once."""
         self.service.disable(name, value)
         self.purge({name: value})
 
@@ -67,7 +67,7 @@ class _FailingVault(EmbeddedVault):
         return vault
 
     def prepare(self, contexts: Iterable[KeyContext]) -> None:
-        # The calls that it was for say what is wrong.
+        # The calls that it was for report the fault.
         if self.failure is None:
             super().prepare(contexts)
 

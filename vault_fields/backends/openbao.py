@@ -106,12 +106,14 @@ class OpenBaoVault(RemoteVault):
         return self._transit.names({name: value})[0]
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
-        """As in every vault. One call for each transit key whose version was not asked for in the last minute."""
+        """
+        Whether the newest versions of today's keys wrap them. One call for each transit key, at most once a minute.
+        """
         blob = _decoded(encrypted_keys)
         return blob is not None and blob.names == self._transit.names(context) and self._is_current(blob)
 
     def rewrap_data_keys(self, wanted: Mapping[str, KeyContext]) -> dict[str, str | VaultError]:
-        """As in every vault. One call for each transit key in any of them, and no data key leaves the engine."""
+        """Rewrap data keys. One call for each transit key in any of them, and no data key leaves the engine."""
         # A former prefix gave keys other names. Data keys under those must be wrapped by the keys of today.
         renamed = {
             text: context

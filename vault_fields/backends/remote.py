@@ -1,4 +1,4 @@
-"""What backends share that ask a server, in threads and in coroutines."""
+"""The base of the backends that call a server, from threads and coroutines."""
 
 from abc import abstractmethod
 from collections.abc import Mapping
@@ -70,12 +70,15 @@ class RemoteVault(BaseVault):
         return key
 
     def close(self) -> None:
-        """As ``BaseVault.close``; connections of coroutines are closed by ``aclose``, or with their event loop."""
+        """
+        Close connections of threads, and forget cached keys. Those of coroutines close by ``aclose``, or with their
+        loop.
+        """
         super().close()
         self._client.close()
 
     async def aclose(self) -> None:
-        """``close``, and close the connections of the running event loop."""
+        """Do what ``close`` does, and close the connections of the running event loop."""
         self.close()
         await self._async_client.aclose()
 
@@ -86,7 +89,7 @@ class RemoteVault(BaseVault):
         missed = super()._missed()
         return NoAnswerInTime(f"{missed.args[0]}{self._endpoint.named}", **missed.details())
 
-    # What a backend supplies.
+    # The methods that a backend supplies.
 
     @abstractmethod
     async def _acreate(self, context: KeyContext) -> DataKey: ...

@@ -74,7 +74,8 @@ class WorkOSVault(RemoteVault):
 
         async def attempt(name: str) -> Outcome:
             async with turns:
-                # As in threads: what is not asked for in time, or after somebody asked for fewer calls, is no call.
+                # As in threads: keys that are not asked for in time, or after the server asked for fewer calls, cost
+                # no call.
                 if throttled:
                     return throttled[0]
                 if deadline.has_passed:

@@ -20,7 +20,7 @@ KINDS: Mapping[str, Callable[[Mapping[str, str]], KeyProvider]] = {
 @forgetful
 def build_provider(kind: str, settings: Mapping[str, str]) -> KeyProvider:
     """
-    The provider of one of ``KINDS`` with its settings. No I/O.
+    Return the provider of one of ``KINDS`` with its settings. No I/O.
 
     Raises ``ValueError`` for a kind or settings that do not exist, and ``ImproperlyConfigured`` for a library that is
     not installed.

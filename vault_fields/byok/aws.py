@@ -78,7 +78,7 @@ class AwsKms(KeyProvider):
         return sealed
 
     def reset_in_child(self) -> None:
-        """In a forked child: connections are not shared."""
+        """Make new connections in a forked child: they are not shared."""
         leave_to_parent(self._clients)
         self._lock = threading.Lock()
         self._clients = {}
@@ -108,7 +108,7 @@ class AwsKms(KeyProvider):
             except BotoCoreError as error:
                 is_silent = isinstance(error, (ConnectTimeoutError, ReadTimeoutError))
                 kind = NoAnswerInTime if is_silent else VaultUnavailable
-                # By its kind only: its text may quote what was received.
+                # Only the kind of error: its text may quote received data.
                 failure = kind(f"AWS KMS cannot be asked ({type(error).__name__}).{host}")
             else:
                 return answer
@@ -120,7 +120,7 @@ class AwsKms(KeyProvider):
     def _client(self, timeout: float) -> Any:
         client = self._clients.get(timeout)
         if client is None:
-            # Made before the lock is taken: to look for credentials boto3 may ask the network.
+            # Made before the lock is taken: boto3 may use the network to look for credentials.
             made = self._connect(timeout)
             with self._lock:
                 client = self._clients.setdefault(timeout, made)
@@ -151,7 +151,9 @@ class AwsKms(KeyProvider):
 
 
 def _rounded(timeout: float) -> float:
-    """A little less, of a few lengths for all: a client has one for ever, and what is left of a deadline is any."""
+    """
+    Return a little less, one of a few lengths: a client has its time-out for ever, and the time left is arbitrary.
+    """
     return math.pow(2, math.floor(math.log2(timeout) * 4) / 4)
 
 

@@ -13,7 +13,7 @@ from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["KeyFile"]
 
-# Taking the file away, or the right to read it, is how the key is withdrawn.
+# Removing the file, or the right to read it, withdraws the key.
 _WITHDRAWN = {errno.ENOENT, errno.ENOTDIR, errno.EACCES, errno.EPERM}
 
 
@@ -43,7 +43,7 @@ class KeyFile(KeyProvider):
 
     def _key(self) -> WrappingKey:
         try:
-            # Not blocking: opening a pipe would wait for whoever writes to it.
+            # Not blocking: opening a pipe would wait for its writer.
             descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | getattr(os, "O_NONBLOCK", 0))
             try:
                 material = self._read(descriptor)

@@ -14,7 +14,9 @@ MAX_LENGTH = 2048
 def checked(
     settings: Mapping[str, Any], *, required: Collection[str], optional: Collection[str] = ()
 ) -> dict[str, str]:
-    """The settings, or ``ValueError``. Values are not quoted: one may be a secret that does not belong there."""
+    """
+    Return the settings. Raises ``ValueError``. Values are not quoted: one may be a secret that does not belong there.
+    """
     if missing := sorted(set(required) - set(settings)):
         raise ValueError(f"settings are missing: {', '.join(missing)}.")
     if unknown := sorted(set(settings) - set(required) - set(optional)):
@@ -27,5 +29,5 @@ def checked(
 
 
 def associated_data(binding: Mapping[str, str]) -> bytes:
-    """The one byte string for a binding, for providers that authenticate bytes."""
+    """Return the one byte string for a binding, for providers that authenticate bytes."""
     return compact_json(dict(sorted(binding.items()))).encode()

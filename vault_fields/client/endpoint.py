@@ -1,4 +1,4 @@
-"""Where a Vault is and how to speak to it: address, credentials, TLS and proxies, fixed before the first call."""
+"""The endpoint of a Vault: address, credentials, TLS and proxies, fixed before the first call."""
 
 import functools
 import ipaddress
@@ -86,7 +86,7 @@ class Endpoint:
 
     @property
     def named(self) -> str:
-        """The address that is asked first now, as messages end."""
+        """The address that is asked first now, as the end of a message."""
         return f" Host: {self.netloc.decode('ascii')}."
 
     @property
@@ -96,7 +96,7 @@ class Endpoint:
 
     @property
     def places(self) -> int:
-        """How many addresses there are."""
+        """The number of addresses."""
         return len(self._urls)
 
     def __repr__(self) -> str:
@@ -117,7 +117,7 @@ class Endpoint:
         )
 
     def request(self, path: str, payload: Mapping[str, Any] | None, tries: Tries) -> httpx.Request:
-        """A POST of the payload, or a GET if that is None."""
+        """Build a POST of the payload, or a GET if that is None."""
         first = self._first
         headers = self._headers(first, payload is not None).copy()
         body = b""
@@ -134,7 +134,7 @@ class Endpoint:
         )
 
     def reading(self, request: httpx.Request, response: httpx.Response, tries: Tries) -> Reading:
-        """What to read the body of the response into."""
+        """Return the reader for the body of the response."""
         host = request.url.netloc.decode("ascii")
         return Reading(response.status_code, response.headers, tries, self._judge, self._answers, host)
 
@@ -146,14 +146,14 @@ class Endpoint:
             self._first = (first + 1) % len(self._urls)
 
     def connect(self, kind: type[C]) -> C:
-        """A client for this endpoint. It opens no connection yet, but reads the certificates to trust."""
-        # One address over plain http, which is on this machine, is enough for no proxy to be asked for any.
+        """Return a client for this endpoint. It opens no connection yet, but reads the certificates to trust."""
+        # One address over plain http, which is on this machine, is enough for no proxy to be used for any.
         trust_env = all(url.scheme == "https" for url in self._urls)
         try:
             context = _ssl_context(trust_env, self._ca_file)
             return kind(verify=context, trust_env=trust_env, follow_redirects=False, limits=LIMITS)
         except (ImportError, OSError, ValueError, httpx.InvalidURL):
-            # What is wrong is not quoted: a proxy's URL may hold a password.
+            # The faulty value is not quoted: a proxy's URL may hold a password.
             also = "" if self._ca_file is None else "in ca_file or "
             named = f"{also}named in the environment (HTTPS_PROXY, SSL_CERT_FILE…)"
             reason = f"the proxies or certificates {named} are unusable."
@@ -198,7 +198,7 @@ def _version(distribution: str) -> str:
 
 
 def address_fault(address: str) -> str | None:
-    """The reason why this cannot be the address of a server, as messages end; None if it can."""
+    """Return the reason why this cannot be the address of a server, as the end of a message; None if it can."""
     return _fault(_parsed(address))
 
 

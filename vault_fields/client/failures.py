@@ -1,4 +1,4 @@
-"""What an HTTP answer means: a JSON object, or a failure with the error it becomes. No I/O, and no httpx."""
+"""The meaning of an HTTP answer: a JSON object, or a failure with the error it becomes. No I/O, and no httpx."""
 
 import json
 import logging
@@ -28,11 +28,11 @@ MAX_ANSWER_BYTES = 256 * 1024
 RETRIED_STATUSES = {408, 425, 429}
 
 
-# What a status that is not 200 and the JSON object with it mean, and in what words; None if the status says it all.
-# Redirects are judged without their bodies.
+# A function that returns the error for a status other than 200 and its JSON object, with its words; None if the status
+# says it all. Redirects are judged without their bodies.
 Judge = Callable[[int, Mapping[str, Any]], tuple[type[VaultError], str] | None]
 
-# Whether a status that is not 200 comes with an answer all the same. A 204 is asked about with an empty object.
+# A function that tells whether a status other than 200 comes with an answer all the same. A 204 has an empty object.
 Answers = Callable[[int, Mapping[str, Any]], bool]
 
 
@@ -49,16 +49,16 @@ class Answer:
     host: str | None = None
 
     def named(self, sentence: str) -> str:
-        """The sentence with the host that answered."""
+        """Return the sentence with the host that answered."""
         return sentence if self.host is None else f"{sentence} Host: {self.host}."
 
     def refusal(self, sentence: str, *, alias: str | None = None) -> VaultRefused:
-        """That it is not what was asked for: a 200 that breaks the contract."""
+        """Return the error for an answer that breaks the contract: a 200 that is not what was asked for."""
         return VaultRefused(self.named(sentence), alias=alias, status=200, request_id=self.request_id)
 
 
 class Asked(Protocol):
-    """Who was asked, for messages: an alias of ``VAULTS`` if it is one."""
+    """The addressee of a call, for messages: an alias of ``VAULTS`` if it is one."""
 
     alias: str | None
     label: str
@@ -76,11 +76,13 @@ class Failure:
 
     @property
     def may_pass(self) -> bool:
-        # Who keeps a customer's key has been asked as often as is of use.
+        # The service that keeps a customer's key has been asked as often as is useful.
         return issubclass(self.error, VaultUnavailable) and not issubclass(self.error, KeyUnavailable)
 
     def pause(self, endpoint: "Asked", host: str, tries: Tries) -> float:
-        """Seconds to wait before the next try. Raises the error that this failure is if there must not be another."""
+        """
+        Return the seconds to wait before the next try. Raises the error of this failure if no other try is allowed.
+        """
         pause = tries.pause(self.retry_after) if self.may_pass else None
         if pause is None:
             raise self._exception(endpoint.alias, host, tries.made)
@@ -100,7 +102,7 @@ class Failure:
 
 
 def host_in(error: VaultError) -> str:
-    """The end of a failed call's message, which names the host, for who says the rest in other words."""
+    """Return the end of a failed call's message, which names the host, for callers that word the rest differently."""
     _, found, host = str(error.args[0]).rpartition(" Host: ")
     return found + host if found else ""
 
@@ -126,14 +128,14 @@ class Reading:
         self._body = bytearray()
 
     def take(self, chunk: bytes) -> bool:
-        """Add a piece of the body; False means that reading should stop."""
+        """Add a piece of the body. Return False if reading should stop."""
         self._body += chunk
         return len(self._body) <= MAX_ANSWER_BYTES and self._tries.remaining() > 0
 
     def outcome(self, fault: Failure | None = None) -> Answer | Failure:
-        """What the response means, given the fault that cut it short, if one did."""
+        """Return the outcome of the response, given the fault that cut it short, if one did."""
         if self._status != 200:
-            # The status is known and says more than whatever happened to the body.
+            # The status is known and says more than the fault that hit the body.
             return self._judged()
         if fault is not None:
             return fault
@@ -161,7 +163,7 @@ class Reading:
         try:
             content = {} if empty else json.loads(self._body.decode())
         except (ValueError, RecursionError):
-            # Of a proxy, or cut short.
+            # An answer of a proxy, or one that was cut short.
             content = None
         if not isinstance(content, dict):
             return self._failure()
@@ -181,12 +183,12 @@ class Reading:
 
     def _nonsense(self, what: str) -> Failure:
         # Refused and not unavailable: a 200 that breaks the contract comes from something that is not the Vault (a
-        # proxy, a wrong base_url, an attacker), and asking it again must wait until somebody has looked.
+        # proxy, a wrong base_url, an attacker), and must not be asked again before somebody has looked.
         return Failure(f"The Vault answered with {what}.", VaultRefused, 200, self._request_id)
 
     @property
     def _request_id(self) -> str | None:
-        # It goes into messages and logs, so no more of it is believed than a name needs.
+        # It goes into messages and logs, so it is accepted only as far as a name needs.
         name = self._headers.get("x-request-id", "")
         return name if re.fullmatch(r"[A-Za-z0-9_.:-]{1,128}", name) else None
 

@@ -1,4 +1,4 @@
-"""The clients, for threads and for coroutines: all the I/O there is, and no exception of httpx leaves it."""
+"""The clients, for threads and for coroutines. They do all of the I/O, and no exception of httpx leaves them."""
 
 import asyncio
 import threading
@@ -26,12 +26,12 @@ __all__ = ["AsyncVaultClient", "VaultClient"]
 @forgetful_class
 class VaultClient:
     """
-    Sends JSON to a Vault and returns its JSON, or raises ``VaultError``. Thread-safe; built without I/O.
+    A client that sends JSON to a Vault and returns its JSON, or raises ``VaultError``.
 
-    Connections are made on first use, kept for the next, and not shared with a forked child. Every wait on a socket
-    ends at the deadline. The system's look-up of a host name cannot be cut short, nor a server that sends its headers
-    byte by byte: nobody waits for them beyond it, but the thread that was made for the call. With ``MAX_OVERDUE`` of
-    these no further call is begun.
+    Thread-safe; built without I/O. Connections are made on first use, kept for the next, and not shared with a forked
+    child. Every wait on a socket ends at the deadline. The system's look-up of a host name cannot be cut short, nor
+    can a server that sends its headers byte by byte: only the thread that was made for the call waits for them longer.
+    With ``MAX_OVERDUE`` of these no further call is begun.
     """
 
     def __init__(
@@ -45,21 +45,23 @@ class VaultClient:
         follow_forks(self)
 
     def post(self, path: str, payload: Mapping[str, Any], *, timeout: float | None = None) -> Answer:
-        """One operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own."""
+        """
+        Run one operation, in as many tries as it takes and the policy allows; within ``timeout`` instead of its own.
+        """
         return self._sent(path, payload, timeout)
 
     def get(self, path: str, *, timeout: float | None = None) -> Answer:
-        """As ``post``, but a GET."""
+        """Run one operation as ``post`` does, with a GET."""
         return self._sent(path, None, timeout)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the threads of the parent do not run there."""
+        """Forget the look-ups: the threads of the parent do not run in a forked child."""
         self._overdue = Overdue()
         self._places = threading.Semaphore(MAX_CONNECTIONS)
 
     @property
     def named(self) -> str:
-        """The host that is asked first now, as messages end."""
+        """The host that is asked first now, as the end of a message."""
         return self._endpoint.named
 
     def close(self) -> None:
@@ -146,25 +148,25 @@ class AsyncVaultClient:
         self._policy = policy or RetryPolicy()
         self._sleep = sleep
         self._look_ups = LookUps()
-        # Only a loop's own thread adds its entry, so there is nothing to lock.
+        # Only a loop's own thread adds its entry, so nothing needs a lock.
         self._lines: dict[asyncio.AbstractEventLoop, Lines[httpx.AsyncClient]] = {}
         self._places: dict[asyncio.AbstractEventLoop, asyncio.Semaphore] = {}
         self._lifetimes: dict[asyncio.AbstractEventLoop, AsyncGenerator[None, None]] = {}
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the loops of the parent do not run there."""
+        """Forget the loops of the parent, which do not run in a forked child."""
         leave_to_parent(self._lines, self._lifetimes)
         self._lines = {}
         self._places = {}
         self._lifetimes = {}
 
     async def post(self, path: str, payload: Mapping[str, Any], *, within: float | None = None) -> Answer:
-        """One operation, in as many tries as it takes and the policy allows; within so many seconds, if given."""
+        """Run one operation, in as many tries as it takes and the policy allows; within so many seconds, if given."""
         return await self._send(path, payload, within)
 
     async def get(self, path: str, *, within: float | None = None) -> Answer:
-        """As ``post``, but a GET."""
+        """Run one operation as ``post`` does, with a GET."""
         return await self._send(path, None, within)
 
     async def aclose(self) -> None:
@@ -193,7 +195,7 @@ class AsyncVaultClient:
 
     async def _lifetime(self, loop: asyncio.AbstractEventLoop) -> AsyncGenerator[None, None]:
         # A loop that shuts down closes the async generators begun on it (asyncio.run() and asgiref see to that). It is
-        # the last moment at which its connections can be closed, and this package is told of it in no other way.
+        # the last moment at which its connections can be closed, and this package has no other way to learn of it.
         try:
             yield
         finally:
@@ -248,7 +250,7 @@ def _interrupted(reading: Reading | None, error: Exception) -> Answer | Failure:
     if isinstance(error, (httpx.TimeoutException, TimeoutError)):
         kind, reason = NoAnswerInTime, "The Vault did not answer in time."
     elif isinstance(error, httpx.ConnectError):
-        # In the words of the system or of TLS, such as "Connection refused"; other errors may quote what was received.
+        # In the words of the system or of TLS, such as "Connection refused"; other errors may quote received text.
         reason = f"The Vault cannot be reached ({str(error)[:200]})."
     elif isinstance(error, httpx.ProxyError):
         reason = "The proxy does not connect to the Vault."

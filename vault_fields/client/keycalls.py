@@ -1,4 +1,4 @@
-"""The three key calls of the Vault's API: what each sends, and the check that its answer is a data key."""
+"""The three key calls of the Vault's API: their payloads, and the check that the answer is a data key."""
 
 import base64
 import re
@@ -42,7 +42,9 @@ class KeyCall:
         return cls("/vault/v1/keys/rekey", payload, context=context)
 
     def data_key(self, answer: Answer, *, alias: str) -> DataKey:
-        """The data key in the answer; ``VaultRefused`` if there is none, or if it is for another context."""
+        """
+        Return the data key in the answer. Raises ``VaultRefused`` if there is none, or if it is for another context.
+        """
         found = self._found(answer.content)
         if isinstance(found, DataKey):
             return found

@@ -16,7 +16,8 @@ C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
 # Of one client at once. Further calls wait until one of them is free, or until their deadline.
 MAX_CONNECTIONS = 128
-# Idle connections go before the usual server or load balancer drops them (60 s), which would cost a failed try.
+# Idle connections are closed before the usual server or load balancer drops them (60 s), which would cost a failed
+# try.
 IDLE_SECONDS = 30.0
 # Of the httpx client in a line. Every request looks through all connections of its pool, under the pool's lock.
 LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)

@@ -17,20 +17,20 @@ from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["LookUps", "look_up_apart"]
 
-# Seconds for which others wait for a look-up, too. One that hangs is not in the way of one that would not.
+# The seconds for which others also wait for a look-up. One that hangs does not block one that would not.
 _SHARED = 1.0
 
-# Look-ups of a name that have not ended; further connections wait for the last of them.
+# The most look-ups of a name that have not ended; further connections wait for the last of them.
 _MAX_UNDER_WAY = 32
 
-# Seconds that an address has before the next is tried beside it, as RFC 8305 advises.
+# The seconds that an address has before the next is tried beside it, as RFC 8305 advises.
 _HEAD_START = 0.25
 
 
 @forgetful_class
 class LookUps:
     """
-    Those that are under way: one for each name, however many connections are to be made, and another if it hangs.
+    The look-ups in progress: one for each name, however many connections are to be made, and another if it hangs.
 
     asyncio would look up in the threads that its loop has for everybody. They are few, a look-up that hangs keeps one
     for as long as the system likes, and a loop that ends waits for it.
@@ -41,13 +41,13 @@ class LookUps:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the threads of the parent do not run there."""
+        """Forget the look-ups: the threads of the parent do not run in a forked child."""
         self._lock = threading.Lock()
         self._threads: Counter[tuple[str, int]] = Counter()
         self._under_way: dict[tuple[str, int], tuple[float, Future[list[str]]]] = {}
 
     async def addresses(self, host: str, port: int) -> list[str]:
-        """In the order in which the system would try them."""
+        """Return the addresses in the order in which the system would try them."""
         return await asyncio.wrap_future(self._look_up(host, port))
 
     def _look_up(self, host: str, port: int) -> "Future[list[str]]":
@@ -56,7 +56,7 @@ class LookUps:
             is_one_of_few = self._threads[host, port] < _MAX_UNDER_WAY
             if future is None or (is_one_of_few and time.monotonic() - began > _SHARED):
                 future = Future()
-                # As running, it is not cancelled with the first coroutine: others wait for it too.
+                # A running future is not cancelled with the first coroutine: others wait for it too.
                 future.set_running_or_notify_cancel()
                 work = threading.Thread(target=self._work, args=[future, host, port], name="vault-dns", daemon=True)
                 try:
@@ -87,7 +87,7 @@ class LookUps:
 
 
 class _Apart:
-    """What httpx connects through, but for the look-up."""
+    """The backend through which httpx connects, except for the look-up."""
 
     def __init__(self, backend: Any, look_ups: LookUps) -> None:
         self._backend = backend
@@ -108,8 +108,8 @@ def look_up_apart(client: httpx.AsyncClient, look_ups: LookUps) -> None:
     """
     Let the client look up host names there: that of the Vault, or that of a proxy.
 
-    httpx has no public name for what its transports connect through. Where another version has none at all, the client
-    looks up as asyncio does.
+    httpx has no public name for the backend of its transports. Where another version has none at all, the client looks
+    up as asyncio does.
     """
     for transport in [client._transport, *client._mounts.values()]:
         pool = getattr(transport, "_pool", None)
@@ -118,7 +118,7 @@ def look_up_apart(client: httpx.AsyncClient, look_ups: LookUps) -> None:
 
 
 async def _first(backend: Any, addresses: Sequence[str], port: int, options: dict[str, Any]) -> Any:
-    """The first connection that is made. One address that is silent does not keep the others from being tried."""
+    """Return the first connection that is made. One silent address does not keep the others from being tried."""
     waiting = list(addresses)
     tries: set[asyncio.Task[Any]] = set()
     fault: BaseException = httpx.ConnectError("No address")

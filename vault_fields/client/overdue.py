@@ -1,4 +1,4 @@
-"""Calls that go on beyond their deadline, with nobody waiting: each keeps a thread, and so many are enough."""
+"""Calls that run beyond their deadline, with nobody waiting: each keeps a thread, so their number is limited."""
 
 import threading
 from collections.abc import Iterator
@@ -8,19 +8,19 @@ from vault_fields.runtime.deadline import Deadline, NoAnswerInTime
 
 __all__ = ["MAX_OVERDUE", "Overdue"]
 
-# Of one client, to one address. Whoever has the system look up a name that hangs leaves a thread in it.
+# For one client and one address. A look-up of a name that hangs leaves a thread in the system.
 MAX_OVERDUE = 32
 
 
 class Overdue:
-    """The calls of a client that are under way, by the address that they asked first. Thread-safe."""
+    """The calls in progress of a client, by the address that they asked first. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._under_way: dict[object, tuple[bytes, Deadline]] = {}
 
     def require_few(self, asked: bytes) -> None:
-        """Raise ``NoAnswerInTime`` where so many did not end in time that another one would only be one more."""
+        """Raise ``NoAnswerInTime`` where so many calls are overdue that another one would probably join them."""
         if len(self._under_way) < MAX_OVERDUE:
             return
         with self._lock:

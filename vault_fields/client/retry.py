@@ -1,4 +1,4 @@
-"""When to try again: one deadline over all tries of an operation, with jittered, growing pauses between them."""
+"""The retry policy: one deadline over all tries of an operation, with jittered, growing pauses between them."""
 
 import re
 import time
@@ -17,7 +17,7 @@ _random = SystemRandom().random
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """
-    How long an operation may take in all and how often it is tried. All times are seconds.
+    The limits of an operation: its time in all and the number of its tries. All times are seconds.
 
     The pause before retry *n* is random between 0 and ``first_pause`` × 2ⁿ⁻¹, at most ``longest_pause``, and never
     shorter than the server asked for.
@@ -32,7 +32,7 @@ class RetryPolicy:
     random: Callable[[], float] = field(default=_random, repr=False)
 
     def begin(self, timeout: float | None = None, *, places: int = 1) -> "Tries":
-        """``places`` is how many servers can be asked in turn; the first try asks one of them."""
+        """Begin an operation. ``places`` servers can be asked in turn; the first try asks one of them."""
         return Tries(self, self.timeout if timeout is None else timeout, places)
 
 
@@ -53,15 +53,15 @@ class Tries:
         self._allot_time(begins)
 
     def remaining(self) -> float:
-        """Seconds that the current try may take; not positive after them."""
+        """The seconds that the current try may take; not positive after the last."""
         return self._ends - self._policy.clock()
 
     def now(self) -> float:
-        """The wall clock, which dates in headers are measured by."""
+        """Return the wall clock's time, by which dates in headers are measured."""
         return self._policy.wall_clock()
 
     def pause(self, at_least: float = 0.0) -> float | None:
-        """Count another try and say how long to wait before it; None if the operation has to end instead."""
+        """Count another try and return how long to wait before it; None if the operation has to end instead."""
         policy = self._policy
         retries, untried = divmod(self.made, self._places)
         if not untried and retries > policy.max_retries:
@@ -70,7 +70,7 @@ class Tries:
         pause = max(at_least, policy.random() * longest)
         begins = policy.clock() + pause
         if begins >= self._deadline:
-            # Sleeping first would only delay the bad news.
+            # A pause before the error would only delay it.
             return None
         self.made += 1
         self._allot_time(begins)
@@ -83,13 +83,13 @@ class Tries:
 
 def seconds_until_retry(header: str | None, now: float) -> float:
     """
-    What a ``Retry-After`` header asks for, as seconds from ``now`` (a Unix time); 0 without one that makes sense.
+    Return what a ``Retry-After`` header asks for, as seconds from ``now`` (a Unix time); 0 without a valid one.
 
     Both forms of RFC 9110 are understood: seconds and an HTTP date.
     """
     text = (header or "").strip()
     if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text):
-        # So many digits that float() says inf are a very long time all the same.
+        # So many digits that float() returns inf are a very long time all the same.
         return float(text)
     try:
         moment = parsedate_to_datetime(text)

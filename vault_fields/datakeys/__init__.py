@@ -1,1 +1,1 @@
-"""Data keys that a process holds: the cache of those that were unwrapped, and those that rows share."""
+"""Data keys that a process holds: the cache of unwrapped keys, and the keys that rows share."""

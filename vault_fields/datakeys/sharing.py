@@ -11,7 +11,7 @@ from vault_fields.runtime.lru import LRU
 
 __all__ = ["KeyShare"]
 
-# How many contexts have a key waiting; the least recently used go first.
+# The number of contexts with a key waiting; the least recently used go first.
 MAX_CONTEXTS = 10_000
 
 
@@ -38,12 +38,12 @@ class KeyShare:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """A key that parent and child shared would be used twice as often as it may be."""
+        """Forget the keys: a key that parent and child shared would be used twice as often as allowed."""
         self._lock = threading.Lock()
         self._entries: LRU[KeyContext, _Entry] = LRU(max_entries=MAX_CONTEXTS)
 
     def take(self, context: KeyContext, create: Callable[[KeyContext], DataKey]) -> DataKey:
-        """A data key for one operation: one that may be used once more, or a new one."""
+        """Return a data key for one operation: one that may be used once more, or a new one."""
         if self._max_uses == 1:
             return create(context)
         with self._lock:
@@ -56,7 +56,7 @@ class KeyShare:
         key = create(context)
         with self._lock:
             if purges != self._purges:
-                return key  # Of before a purge, which is to leave nothing behind.
+                return key  # The key is older than a purge, which must leave nothing behind.
             self._entries[context] = _Entry(key, 1, self._clock() + self._max_age)
         return key
 

@@ -1,7 +1,7 @@
 """
 Encrypted model fields.
 
-These import paths stand in users' migrations and never change.
+These import paths are in users' migrations and never change.
 """
 
 from vault_fields.fields.asynchronous import aopen

@@ -1,4 +1,4 @@
-"""A key context that lies in a row which the same write changes: it was derived from what that row was."""
+"""Contexts in a row that the same write changes: each was derived from the row's former values."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,11 +18,11 @@ __all__ = ["apart_error", "leading", "require_apart"]
 
 
 def leading(group: Group, fields: Iterable[Any]) -> Iterator[tuple[Sequence[str], Any]]:
-    """Of relations that its context lies behind, those that come to a row of which it reads one of these columns."""
+    """Yield those relations of the context that come to a row of which it reads one of these columns."""
     for path in group.source.paths.values():
         model: Any = group.model
         relations: list[str] = []
-        with suppress(FieldDoesNotExist):  # What is not there is told where the path is followed.
+        with suppress(FieldDoesNotExist):  # A missing column is reported where the path is followed.
             for name, following in pairwise(path.split(LOOKUP_SEP)):
                 model = model._meta.get_field(name).related_model
                 relations = [*relations, name]
@@ -32,8 +32,8 @@ def leading(group: Group, fields: Iterable[Any]) -> Iterator[tuple[Sequence[str]
 
 def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model], fields: Sequence[Any]) -> None:
     """
-    Refuse rows whose context was derived from one of the instances that are ``written`` with them, if that gets another
-    value in one of these columns: they would be encrypted for the tenant that it had.
+    Refuse rows whose context was derived from an instance that is ``written`` with them, if it gets another value in
+    one of these columns: they would be encrypted for its former tenant.
     """
     rows = list(rows)
     led = {group: tuple(leading(group, fields)) for group in {group for _, group in rows}}
@@ -44,7 +44,7 @@ def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model],
     for field in {field for *_, field in ways}:
         found_by = by_pk[field] = defaultdict(list)
         for other in written:
-            # Those that are not stored yet have none, and are nobody else's row.
+            # Instances that are not stored yet have no key, and are nobody else's row.
             if (pk := _pk(other, field)) is not None:
                 found_by[pk].append(other)
     for instance, group, relations, field in ways:
@@ -52,7 +52,7 @@ def require_apart(rows: Iterable[tuple[Model, Group]], written: Sequence[Model],
         for other in by_pk[field].get(_pk(found, field), ()):
             if other is not found and _differ(other, found, field):
                 for each, _, names, _ in ways:
-                    each._state.fields_cache.pop(names[0], None)  # Whoever does as is said finds it as it is then.
+                    each._state.fields_cache.pop(names[0], None)  # After the advice, the value is there.
                 raise apart_error(group, instance.pk, found, field, relations[0])
 
 
@@ -65,17 +65,17 @@ def apart_error(group: Group, pk: Any, found: Model, field: Any, relation: str) 
 
 
 def _pk(instance: Any, field: Any) -> Any:
-    """The key of the row that the column stands in, which may be that of a parent."""
+    """Return the key of the row that has the column, which may be the row of a parent."""
     return instance._get_pk_val(field.model._meta)
 
 
 def _differ(written: Model, found: Model, field: Any) -> bool:
     value = written.__dict__.get(field.attname, found)
     if value is found:
-        return False  # It is deferred, and written as it is.
+        return False  # The column is deferred, and written as it is.
     if hasattr(value, "resolve_expression"):
-        return True  # Only the database knows what of.
+        return True  # Only the database knows the value.
     try:
         return bool(field.to_python(value) != getattr(found, field.attname))
     except ValidationError:
-        return False  # Django says so when it writes the value.
+        return False  # Django reports it when it writes the value.

@@ -34,14 +34,14 @@ async def aopen(instances: Iterable[Model], *names: str, strict: bool = True) ->
     rows = [(instance, names or _loaded_names(instance)) for instance in instances]
     if any(_lacks(instance, name) for instance, wanted in rows for name in wanted):
         await sync_to_async(_load)(rows)
-    # The database may have to be asked where a row was moved, and the values may be large: so they open in a thread,
+    # The database may have to be asked where a row was moved, and the values may be large. So they open in a thread,
     # but nobody waits for a Vault there.
     with asked_ahead(await _keys_of(rows)):
         await sync_to_async(_open)(rows, strict)
 
 
 async def _keys_of(rows: Rows) -> Mapping[tuple[str, str], Outcome]:
-    """The data keys that the values need and the cache does not hold, or what stands in their way."""
+    """Return the data keys that the values need and the cache does not hold, and the errors that stand in their way."""
     wanted: dict[str, dict[str, None]] = {}
     batches: set[Batch] = set()
     for instance, names in rows:
@@ -58,7 +58,7 @@ async def _keys_of(rows: Rows) -> Mapping[tuple[str, str], Outcome]:
                     names_of_vault |= dict.fromkeys(batch.missing(companion))
                     batches.add(batch)
             except (EnvelopeError, UnknownVault):
-                continue  # Opening it will say so.
+                continue  # Opening the value reports it.
     aliases = [alias for alias, asked in wanted.items() if asked]
     answers = await asyncio.gather(*(vaults[alias].adecrypt_data_keys(wanted[alias]) for alias in aliases))
     for batch in batches:
@@ -72,7 +72,7 @@ async def _keys_of(rows: Rows) -> Mapping[tuple[str, str], Outcome]:
 
 
 def _unopened(instance: Model, name: str) -> tuple[Sealed, str] | None:
-    """A value that is yet to be opened, with its companion's text."""
+    """Return a value that is not opened yet, with its companion's text."""
     attribute = _attribute(instance, name)
     held = instance.__dict__.get(name)
     if attribute is None or not isinstance(held, Sealed) or held.opened is not None:

@@ -1,4 +1,4 @@
-"""Reading a value that may not open, where the rest of a page has to be right all the same."""
+"""Reading a value that may not open, while the rest of a page must be right all the same."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,7 @@ __all__ = ["Attempt", "attempt", "reason_of", "try_open"]
 
 logger = logging.getLogger("vault_fields.fields")
 
-# What users are told: the first that fits. None names a row, a key or a host, as the errors do.
+# The reasons for users: the first that fits counts. None names a row, a key or a host, as the errors do.
 _REASONS: tuple[tuple[type[Exception], Promise], ...] = (
     (VaultUnavailable, gettext_lazy("The keys for this cannot be reached at the moment. Try again in a minute.")),
     (KeyRevoked, gettext_lazy("The key for this was withdrawn by its owner.")),
@@ -26,10 +26,10 @@ _REASONS: tuple[tuple[type[Exception], Promise], ...] = (
 
 class Attempt:
     """
-    What came of opening one value. True if it opened, whatever the value is.
+    The result of opening one value. True if it opened, whatever the value is.
 
-    ``error`` is the exception otherwise, and None if it opened; ``reason`` says it in a sentence for users. As text it
-    is the value or the reason: what a page shows.
+    ``error`` is the exception, and None if it opened; ``reason`` says it in a sentence for users. As text it is the
+    value or the reason, which a page can show.
     """
 
     __slots__ = ("_value", "error")
@@ -66,16 +66,16 @@ class Attempt:
 @forgetful
 def try_open(instance: Model, name: str) -> Attempt:
     """
-    Read an attribute of ``instance`` whose value may not open: an encrypted field, or what is computed from some.
+    Read an attribute of ``instance`` whose value may not open: an encrypted field, or one computed from some.
 
-    Costs what reading it costs. Whatever else goes wrong is raised, as if it had been read.
+    Costs as much as reading it. Any other error is raised, as if the attribute had been read.
     """
     return attempt(lambda: getattr(instance, name))
 
 
 @forgetful
 def attempt(read: Callable[[], Any]) -> Attempt:
-    """The same of what ``read`` returns."""
+    """Call ``read``, and return its result or its error in the same way."""
     try:
         return Attempt(read())
     except (DecryptionError, VaultError) as error:
@@ -84,12 +84,12 @@ def attempt(read: Callable[[], Any]) -> Attempt:
 
 
 def reason_of(error: DecryptionError | VaultError) -> Promise:
-    """A sentence for users that tells what kind of error this is, and nothing about the value."""
+    """Return a sentence for users that tells the kind of error, and nothing about the value."""
     return next(reason for kind, reason in _REASONS if isinstance(error, kind))
 
 
 def _level(error: DecryptionError | VaultError) -> int:
-    # Damage has to be looked into, and nobody else reports it. What is refused, somebody has decided.
+    # Damage has to be investigated, and nothing else reports it. A refusal was somebody's decision.
     if isinstance(error, DecryptionError):
         return logging.ERROR
     return logging.INFO if isinstance(error, VaultRefused) else logging.WARNING

@@ -1,4 +1,4 @@
-"""What every encrypted field has in common: its options, its column and its place in a model class."""
+"""The base of every encrypted field: its options, its column and its place in a model class."""
 
 import functools
 import re
@@ -36,7 +36,7 @@ from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedField"]
 
-# The names of the fields of a row for which a subclass is choosing what to write.
+# The names of the fields of a row for which a subclass is choosing the value to write.
 _CHOOSING = "vault_fields_choosing"
 
 
@@ -91,7 +91,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
-        # The public path, which users' migrations hold for ever, wherever the class moves to.
+        # The public path, which users' migrations keep for ever, wherever the class moves to.
         path = re.sub(r"^vault_fields\.fields\.\w+\.", "vault_fields.fields.", path)
         kwargs["key_context"] = self.key_context
         options = {
@@ -106,20 +106,20 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         super().contribute_to_class(cls, name, private_only)
-        # In a historical model the companion stands in the state by itself, or does not exist yet: added here, it
-        # would become a column that no migration made.
+        # In a historical model the companion is in the state by itself, or does not exist yet: added here, it would
+        # become a column that no migration made.
         if cls.__module__ != HISTORICAL_MODULE and self.keys_field is None:
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
         install_hooks(cls)
 
     def has_default(self) -> bool:
-        # Of a historical model only the schema editor asks: for a value to put into existing rows, where it would
-        # stand unencrypted. Instances get theirs all the same.
+        # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be
+        # unencrypted. Instances get their default all the same.
         return super().has_default() and not self._is_historical
 
     @property
     def empty_strings_allowed(self) -> bool:  # type: ignore[override]
-        # Likewise: where there is no default, the schema editor puts an empty string into rows that have no value.
+        # Likewise: without a default, the schema editor puts an empty string into rows that have no value.
         return super().empty_strings_allowed and not self._is_historical
 
     def get_default(self) -> Any:
@@ -149,7 +149,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         return refuse(self, f"the lookup {lookup_name!r}")
 
     def get_transform(self, lookup_name: str) -> Any:
-        # Refused in use: Django's own check of ``Meta.ordering`` asks whether there is one, before E012 can speak.
+        # Refused in use: Django's own check of ``Meta.ordering`` asks whether there is one, before E012 can report it.
         return partial(self._refuse_transform, lookup_name)
 
     def _refuse_transform(self, lookup_name: str, lhs: Any) -> NoReturn:
@@ -165,9 +165,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     @forgetful
     def pre_save(self, model_instance: Model, add: bool) -> Any:
         """
-        What is written: the sealed value, which nobody else can use. A subclass that calls this gets the plain one.
+        Return the sealed value, which nobody else can use. A subclass that calls this gets the plain value.
 
-        What a subclass returns is assigned to the row, as if it had been there before, and sealed.
+        The value that a subclass returns is assigned to the row, as if it had been there before, and sealed.
         """
         if self.name in vars(model_instance._state).get(_CHOOSING, ()):
             return getattr(model_instance, self.attname)
@@ -175,7 +175,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             return placeholder(model_instance, [self])
         group = group_of(self)
         if not GroupState(model_instance, group).is_sealed:
-            # The hooks have sealed whole rows by now. This is for the ways to insert that go round them.
+            # The hooks have sealed whole rows by now. This serves inserts that bypass them.
             seal_rows([(model_instance, group)])
         return model_instance.__dict__[self.attname]
 
@@ -187,7 +187,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             raise
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
-        # Whatever path was taken to get here: what is written is sealed, or it is not written.
+        # On whatever path a value gets here, it is sealed or it is not written.
         if value is None:
             return None
         if isinstance(value, Sealed):
@@ -203,7 +203,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             "bulk_update(); add a column to a table that has rows with null=True."
         )
 
-    # What is given to others.
+    # Values given to others.
 
     @forgetful
     def value_from_object(self, obj: Model) -> Any:
@@ -214,9 +214,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     @forgetful
     def value_to_string(self, obj: Model) -> Any:
         """
-        What is stored, which opens wherever it is assigned.
+        Return the stored text, which opens wherever it is assigned.
 
-        Where the companion does not go along as a field of its own, as it does in fixtures, it stands in the text.
+        Where the companion does not go along as a field of its own, as it does in fixtures, the text contains it.
         """
         text = self.serialized_text(obj)
         if text is None or is_serialized(self.companion_name):
@@ -228,7 +228,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         return portable(text, companion.value_to_string(obj))
 
     def serialized_text(self, obj: Model) -> Any:
-        """The text in the column, or ``ValueRefused`` for what is not encrypted yet."""
+        """Return the text in the column. Raises ``ValueRefused`` for a value that is not encrypted yet."""
         load_sealed([obj], {self.attname}, for_write=False)
         GroupState(obj, group_of(self)).settle_unchanged()
         held = obj.__dict__[self.attname]
@@ -236,9 +236,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             raise ValueRefused(f"{self.label}: save the row before serializing it, which would write it in the clear.")
         return require_text(held.text, self.label) if isinstance(held, Sealed) else held
 
-    # What is taken from others.
+    # Values taken from others.
 
-    # Django's own repeats the value. Its form fields say this instead.
+    # Django's own message repeats the value. Its form fields use this one instead.
     default_error_messages = {
         "invalid_choice": gettext_lazy("Select a valid choice. That choice is not one of the available choices.")
     }
@@ -256,11 +256,11 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     @cached_property
     def validators(self) -> list[Any]:
-        # Not in ``default_validators``: it asks the field. Nor in those that were given, which migrations hold.
+        # Not in ``default_validators``, because it asks the field. Nor among the given ones, which migrations hold.
         return [*super().validators, EncodableValidator(self)]
 
     def formfield(self, *args: Any, **kwargs: Any) -> Any:
-        # Before anything is assigned: what ``value_to_string`` wrote would be taken for what it is.
+        # Before anything is assigned: the text of ``value_to_string`` would be recognised.
         kwargs["validators"] = [*kwargs.get("validators", ()), EncodableValidator(self)]
         return super().formfield(*args, **kwargs)
 

@@ -47,7 +47,7 @@ class Binding:
         self._kept: type | None = type(None)
 
     def text(self, value: object) -> str | None:
-        """The value as it stands in a companion: the same before saving as after loading."""
+        """Return the value as a companion has it: the same before saving as after loading."""
         if value is None:
             return None
         if value.__class__ is self._kept:
@@ -55,7 +55,7 @@ class Binding:
         try:
             if self._kept is type(None):
                 self._kept = _kept_class(self.field)
-            attribute_text(value)  # Refuses what the column would silently convert, as 7.9 to 7.
+            attribute_text(value)  # Refuse values that the column would silently convert, as 7.9 to 7.
             return attribute_text(self._loaded(self._stored(value)))
         except KeyContextError as error:
             raise KeyContextError(f"{self.attname!r} has {error}") from None
@@ -63,7 +63,7 @@ class Binding:
             raise KeyContextError(f"{self.attname!r} has a value that its column does not take.") from None
 
     def selected_text(self, text: str | None) -> str | None:
-        """The same, of the text that the database makes of the column."""
+        """Return the same for the text that the database makes of the column."""
         convert = _NATIVE.get(column_type(self.field).get_internal_type(), str)
         return None if text is None else self.text(self._loaded(convert(text)))
 
@@ -73,7 +73,7 @@ class Binding:
         return self.field.get_prep_value(value)
 
     def _loaded(self, stored: Any) -> Any:
-        """What the attribute is when this is loaded: some fields store another value than they show."""
+        """Return the attribute as it is after loading: some fields store another value than they show."""
         target: Any = column_type(self.field)
         if hasattr(target, "from_db_value"):
             return target.from_db_value(stored, None, connection)
@@ -96,7 +96,7 @@ def _is_like(field: "Field[Any, Any]", columns: tuple[type["Field[Any, Any]"], .
     )
 
 
-# What a driver gives for columns of these types; for others it is text, or Django's own fields take text for it.
+# The type that a driver returns for columns of these types. For others it is text, or Django's own fields accept text.
 _NATIVE: Mapping[str, Callable[[str], Any]] = {
     **dict.fromkeys(("AutoField", "BigAutoField", "SmallAutoField"), int),
     **dict.fromkeys(("IntegerField", "BigIntegerField", "SmallIntegerField"), int),
@@ -106,22 +106,22 @@ _NATIVE: Mapping[str, Callable[[str], Any]] = {
 
 
 def column_type(field: "Field[Any, Any]") -> "Field[Any, Any]":
-    """The column whose values a foreign key has."""
+    """Return the column whose values a foreign key has."""
     while isinstance(field, ForeignKey):
         field = field.target_field
     return field
 
 
 def compares_exactly(field: "Field[Any, Any]") -> bool:
-    """Whether a database takes two values of the column for equal only if they are: of text, its collation decides."""
+    """Whether a database treats two values of the column as equal only if they are; for text, its collation decides."""
     return column_type(field).get_internal_type() in _NATIVE
 
 
 def attribute_text(value: object) -> str:
     """
-    What an attribute contributes to a context: ``str``, ``int``, ``UUID``, or an ``Enum`` of these, as text.
+    Return the contribution of an attribute to a context: ``str``, ``int``, ``UUID``, or an ``Enum`` of these, as text.
 
-    Anything else has more than one spelling, or none, and is refused.
+    Anything else has several spellings, or none, and is refused.
     """
     if value.__class__ is int or value.__class__ is str:
         return str(value)
@@ -136,7 +136,7 @@ def attribute_text(value: object) -> str:
 
 
 def concrete_field(model: type[Model], name: str) -> "Field[Any, Any]":
-    """The column of ``model`` or its parents that has this name or attname."""
+    """Return the column of ``model`` or its parents that has this name or attname."""
     for field in model._meta.concrete_fields:
         if name in (field.name, field.attname):
             return field

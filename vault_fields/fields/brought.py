@@ -1,10 +1,10 @@
 """
-Values that come back as they were stored: from a fixture, a revision, a draft, a dump of a tree.
+Values that return as they were stored: from a fixture, a revision, a draft, a dump of a tree.
 
-What ``value_to_string`` wrote is recognised where it is assigned: by itself, if it carries its companion, or together
-with the companion, in either order. It then is the value that it was, and no text. Nobody vouches for what is
-assigned: it opens for the columns that the row has in memory, and never for those of a stored row with the same
-primary key. An envelope that is assigned alone, as a form would, is recognised by nobody and refused when it is saved.
+A text that ``value_to_string`` wrote is recognised where it is assigned: by itself, if it carries its companion, or
+together with the companion, in either order. It is then the former value, and no text. Nothing vouches for an assigned
+value: it opens for the columns that the row has in memory, and never for those of a stored row with the same primary
+key. An envelope that is assigned alone, as a form would, is not recognised and is refused when it is saved.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,14 +20,14 @@ from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["brought", "companion_assigned", "forget_assigned", "members_of", "portable", "reloading"]
 
-# Which companions of a row were assigned since it was read, or sealed; and whether it is being read.
+# The companions of a row that were assigned since it was read, or sealed; and whether it is being read.
 _ASSIGNED = "vault_fields_assigned"
 _RELOADING = "vault_fields_reloading"
 
 
 def portable(text: str, keys: str | None) -> str:
     """
-    A value together with its companion, for those who store one field by itself.
+    Return a value together with its companion, for callers that store one field by itself.
 
     The companion is a JSON object, and no envelope has a brace.
     """
@@ -35,12 +35,12 @@ def portable(text: str, keys: str | None) -> str:
 
 
 def members_of(model: type[Model], companion: str) -> tuple[Encrypted, ...]:
-    """The fields whose values a companion is for."""
+    """Return the fields whose values a companion is for."""
     return tuple(field for field in encrypted_fields(model) if field.companion_name == companion)
 
 
 def brought(field: Encrypted, instance: Model, value: Any) -> Sealed | None:
-    """The sealed value that is assigned with this text, if it is one that was stored."""
+    """Return the sealed value that is assigned with this text, if it was stored as one."""
     if not isinstance(value, str) or not envelope_format.is_envelope(value := field.stored_text(value)):
         return None
     text, brace, keys = value.partition("{")
@@ -64,7 +64,7 @@ def companion_assigned(instance: Model, name: str, members: Iterable[Encrypted],
     if not is_new:
         setattr(state, _ASSIGNED, getattr(state, _ASSIGNED, frozenset()) | {name})
     elif not state.adding:
-        return  # It was deferred, and peers that were read together load it now.
+        return  # The companion was deferred, and is loaded now for rows that were read together.
     data = instance.__dict__
     for member in members:
         held = data.get(member.attname)
@@ -75,7 +75,7 @@ def companion_assigned(instance: Model, name: str, members: Iterable[Encrypted],
 
 @contextmanager
 def reloading(instance: Model) -> Iterator[None]:
-    """What is set meanwhile was not assigned by anybody."""
+    """Treat values that are set within the block as read, not as assigned."""
     state = vars(instance._state)
     state[_RELOADING] = True
     try:
@@ -86,14 +86,14 @@ def reloading(instance: Model) -> Iterator[None]:
 
 
 def forget_assigned(instance: Model) -> None:
-    """The companions of a row are those that belong to its values, from now on."""
+    """Treat the companions of a row as those of its values from now on."""
     vars(instance._state).pop(_ASSIGNED, None)
 
 
 def _is_assigned(instance: Model, field: Encrypted, companion: str) -> bool:
     if field.companion_name in getattr(instance._state, _ASSIGNED, ()):
         return True
-    # A new row has nothing that was not assigned, but for what was sealed for it before it could be saved.
+    # Everything in a new row was assigned, except what was sealed for it before it could be saved.
     held = [_sealed(instance.__dict__.get(member.attname)) for member in members_of(field.model, field.companion_name)]
     return instance._state.adding and all(sealed is None or isinstance(sealed, Brought) for sealed in held)
 

@@ -1,5 +1,5 @@
 r"""
-How an encrypted column appears in SQL.
+The SQL of an encrypted column.
 
 A value opens only together with its companion and the row's own columns. An ordinary model load reads them anyway;
 where a query selects the value without them - ``only()``, ``values()``, ``F()``, subqueries - they are selected along,
@@ -8,8 +8,8 @@ in one text with it:
     \x1e <mode> <JSON array of the row's own columns, as text> \x1f <companion> \x1f <value>
 
 Mode ``v`` is opened while the rows are read; mode ``m`` belongs to a model instance, and is opened when touched. A
-JSON array comes first because the database writes it, with control characters escaped: nothing that stands in the
-companion can be taken for it.
+JSON array comes first because the database writes it, with control characters escaped: nothing in the companion can be
+taken for it.
 """
 
 from typing import Any
@@ -30,13 +30,12 @@ class EncryptedCol(Col):
     """
     A reference to an encrypted column: selected as it is, or asked whether it is NULL.
 
-    There must be a new one for each reference: whether this one is an annotation or a column of a model is told by
-    identity.
+    There must be a new one for each reference: its identity tells whether it is an annotation or a column of a model.
     """
 
     target: Encrypted
-    # Whether the value is selected together with what opens it. The text itself does not tell: whoever writes to the
-    # column could make it look so, and bring along the row's columns that it is to be compared with.
+    # Whether the value is selected together with the columns that open it. The text itself does not tell: anyone who
+    # writes to the column could make it look so, and bring along the row's columns with which it is compared.
     is_tagged = False
 
     def as_sql(self, compiler: Any, connection: Any) -> Any:
@@ -79,7 +78,7 @@ def require_comparable(compiler: Any, expressions: list[Any]) -> None:
 
 
 def _require_same(first: Any, other: Any) -> None:
-    """Whether rows of two queries can be read as those of the first."""
+    """Refuse rows of two queries that cannot be read as those of the first."""
     fields = encrypted_field(first), encrypted_field(other)
     is_same = fields[0] == fields[1] and getattr(first, "is_tagged", True) == getattr(other, "is_tagged", True)
     field = fields[0] or fields[1]
@@ -88,7 +87,7 @@ def _require_same(first: Any, other: Any) -> None:
 
 
 def _is_identified(compiler: Any, expression: Any, expressions: list[Any]) -> bool:
-    """Whether rows that are equal in all else are the same row, whose values are the same."""
+    """Whether rows that are equal in everything else are the same row, whose values are the same."""
     alias = getattr(expression, "alias", compiler.query.base_table)
     selected: dict[str, set[Any]] = {}
     for column in expressions:
@@ -107,9 +106,9 @@ def _is_identified(compiler: Any, expression: Any, expressions: list[Any]) -> bo
 
 def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) -> str:
     """
-    The text that carries a value with all that opens it; NULL if the value is.
+    Return the text that carries a value with everything that opens it; NULL if the value is NULL.
 
-    Everything stands in the statement and nothing in its parameters, so that SELECT and GROUP BY agree.
+    Everything is in the statement and nothing in its parameters, so that SELECT and GROUP BY agree.
     """
     field = column.target
     group = group_of(field)
@@ -117,7 +116,7 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
     bound = [_bound_sql(column.alias, field.model, binding.field, compiler) for binding in group.bound_columns(field)]
     vendor = compiler.connection.vendor
     if vendor == "sqlite":
-        # Of any type, in any column; the bytes of a BLOB are not put into a text, which nobody could read then.
+        # Of any type, in any column. The bytes of a BLOB are not put into a text, which nobody could read then.
         texts = (
             f"CASE typeof({each}) WHEN 'blob' THEN char(30) || hex({each}) ELSE CAST({each} AS TEXT) END"
             for each in bound
@@ -133,19 +132,19 @@ def _with_companion(column: EncryptedCol, compiler: Any, sql: str, mode: str) ->
         values = f"JSON_ARRAY({', '.join(f'CAST({value} AS CHAR)' for value in bound)})"
         tag, separator = "CHAR(30 USING utf8mb4)", "CHAR(31 USING utf8mb4)"
         text = f"CONCAT({tag}, '{mode}', {values}, {separator}, COALESCE({companion}, ''), {separator}, {sql})"
-        # Above max_allowed_packet, CONCAT gives NULL: that must not be taken for a value that is not there.
+        # Above max_allowed_packet, CONCAT gives NULL, which must not be taken for a missing value.
         return f"CASE WHEN {sql} IS NOT NULL THEN COALESCE({text}, CONCAT({tag}, '!')) END"
     raise NotSupportedError(f"{field.label} can be read on SQLite, PostgreSQL, MySQL and MariaDB, not on {vendor}.")
 
 
 def _column(alias: str, field: Any, compiler: Any) -> str:
-    # How an alias is quoted differs between versions of Django.
+    # The quoting of an alias differs between versions of Django.
     sql: str = Col(alias, field).as_sql(compiler, compiler.connection)[0]
     return sql
 
 
 def _bound_sql(alias: str, model: Any, field: Any, compiler: Any) -> str:
-    """A column of the row; where a parent of the model owns it, through the links to that parent."""
+    """Return a column of the row; where a parent of the model owns it, through the links to that parent."""
     owner = field.model._meta.concrete_model
     if model is owner:
         return _column(alias, field, compiler)

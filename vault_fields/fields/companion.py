@@ -25,7 +25,7 @@ else:
 
 
 class CompanionAttribute(DeferredAttribute):
-    """Recognises what was assigned to the values of a row before their companion."""
+    """A descriptor that recognises values of a row that were assigned before their companion."""
 
     field: "CompanionField"
 
@@ -51,10 +51,11 @@ class CompanionAttribute(DeferredAttribute):
 
 class CompanionField(_TextField):
     """
-    Holds the encrypted keys and the key context of the values beside it; see ``vault_fields.stored.companion``.
+    The column with the encrypted keys and the key context of the values beside it.
 
-    An encrypted field adds its own, named ``<name>_keys``. Declare one to share it between fields of the same context
-    (``keys_field="…"``), or to choose its options. Nothing needs to be, or should be, assigned to it.
+    See ``vault_fields.stored.companion``. An encrypted field adds its own, named ``<name>_keys``. Declare one to share
+    it between fields of the same context (``keys_field="…"``), or to choose its options. Nothing needs to be, or
+    should be, assigned to it.
     """
 
     descriptor_class = CompanionAttribute
@@ -65,7 +66,7 @@ class CompanionField(_TextField):
         kwargs["null"] = True
         kwargs["blank"] = True
         super().__init__(*args, **kwargs)
-        # Not part of the declaration: an automatic companion yields to one that the model declares.
+        # Not part of the declaration: an automatic companion gives way to one that the model declares.
         self.automatic = automatic
 
     @property
@@ -93,8 +94,8 @@ class CompanionField(_TextField):
         return name, path, args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
-        # Only what the class itself has so far. For ``get_field()`` Django looks for reverse relations too, and the
-        # models that a migration renders are not all there yet.
+        # Only the fields that the class itself has so far. For ``get_field()`` Django looks for reverse relations too,
+        # and the models that a migration renders are not all there yet.
         declared = next((field for field in cls._meta.local_fields if field.name == name), None)
         if isinstance(declared, CompanionField):
             if self.automatic:
@@ -104,14 +105,14 @@ class CompanionField(_TextField):
         super().contribute_to_class(cls, name, private_only)
 
     def value_to_string(self, obj: Model) -> Any:
-        """Serializers get what goes with the values that they get."""
+        """Return the companion's text, which belongs to the values that serializers get."""
         group = self._group
         if group is None:
             return super().value_to_string(obj)
         load_sealed([obj], group.member_names, for_write=False)
         state = GroupState(obj, group)
         state.settle_unchanged()
-        fetched(obj, self.attname)  # Loads it, where it was deferred.
+        fetched(obj, self.attname)  # This loads it, where it was deferred.
         return require_text(state.written_companion, self._label)
 
     def get_db_prep_save(self, value: Any, connection: Any) -> Any:
@@ -123,7 +124,7 @@ class CompanionField(_TextField):
 
     @property
     def _group(self) -> Group | None:
-        """The values that it is for; a companion that was declared may have none."""
+        """The group of values that it is for; a declared companion may have none."""
         for group in groups_of(self.model):
             if group.companion == self.name:
                 return group

@@ -1,4 +1,4 @@
-"""Where a row's key context comes from: attribute names, relation paths, constants, or a function of the row."""
+"""Sources of a row's key context: attribute names, relation paths, constants, or a function of the row."""
 
 from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
@@ -18,7 +18,7 @@ from vault_fields.keys import KeyContext
 __all__ = ["ContextFunction", "ContextSource", "KeyContextDeclaration", "context_from", "follow", "stands_elsewhere"]
 
 ContextFunction = Callable[[Any], Mapping[str, str]]
-# What stands outside of the row, such as the schema of the connection: None where there is none.
+# Values from outside of the row, such as the schema of the connection: None where there is none.
 Outside = Callable[[], str | int | UUID | None]
 KeyContextDeclaration = list[str] | tuple[str, ...] | Mapping[str, "str | Value | Outside"] | ContextFunction
 F = TypeVar("F", bound=ContextFunction)
@@ -28,8 +28,8 @@ def context_from(*attributes: str) -> Callable[[F], F]:
     """
     Declare which of the row's own columns a key-context function reads.
 
-    Those columns are what a read compares to tell whether a value still stands in the row it was encrypted for.
-    The function returns a mapping of names to strings, and must be importable by name.
+    A read compares those columns to tell whether a value is still in the row for which it was encrypted. The function
+    returns a mapping of names to strings, and must be importable by name.
     """
 
     def mark(function: F) -> F:
@@ -40,7 +40,7 @@ def context_from(*attributes: str) -> Callable[[F], F]:
 
 
 class ContextSource:
-    """A ``key_context`` declaration, taken apart. Immutable; knows no model until it is given one."""
+    """A ``key_context`` declaration in its parts. Immutable; knows no model until it is given one."""
 
     def __init__(self, declaration: KeyContextDeclaration | Any) -> None:
         self.function: ContextFunction | None = None
@@ -95,17 +95,19 @@ class ContextSource:
         return {head for path in self.paths.values() if (head := path.rpartition(LOOKUP_SEP)[0])}
 
     def now_outside(self) -> dict[str, str | None]:
-        """By item, what the functions give that know no row."""
+        """Return, by item, the results of the functions that do not read the row."""
         found = {name: function() for name, function in self.outside.items()}
         return {name: None if value is None else attribute_text(value) for name, value in found.items()}
 
     def bindings(self, model: type[Model]) -> tuple[Binding, ...]:
-        """The columns behind ``roots``. Raises ``FieldDoesNotExist`` for what is not a column of ``model``."""
+        """
+        Return the columns behind ``roots``. Raises ``FieldDoesNotExist`` for a name that is no column of ``model``.
+        """
         return tuple(Binding(name, concrete_field(model, root)) for name, root in sorted(self.roots.items()))
 
     def derive(self, instance: Model) -> KeyContext:
         """
-        The context of this row, or ``KeyContextError``.
+        Return the context of this row. Raises ``KeyContextError``.
 
         A relation path costs the queries that following it costs; none where the related rows are loaded.
         """
@@ -155,7 +157,7 @@ def _constant(name: str, value: object) -> str:
 
 
 def stands_elsewhere(path: str, field: "Field[Any, Any]") -> bool:
-    """Whether what is at the end of a path that starts from this column stands in another row."""
+    """Whether the end of a path that starts from this column is in another row."""
     if LOOKUP_SEP in path:
         return True
     # A related object stands for its primary key, which the column need not hold.
@@ -163,7 +165,7 @@ def stands_elsewhere(path: str, field: "Field[Any, Any]") -> bool:
 
 
 def follow(instance: Model, path: str) -> str:
-    """The text at the end of an attribute path, converted as the column there converts it."""
+    """Return the text at the end of an attribute path, converted as the column there converts it."""
     current: Model = instance
     *relations, last = path.split(LOOKUP_SEP)
     for relation in relations:

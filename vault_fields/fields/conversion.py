@@ -1,4 +1,4 @@
-"""Which columns can become encrypted ones: those whose rows hold text that every database spells alike."""
+"""Columns that can become encrypted ones: those whose rows hold text that every database spells alike."""
 
 import re
 from typing import Any, NoReturn
@@ -18,7 +18,7 @@ _TEXT_COLUMN = re.compile(r"(?i)(n?varchar|char|character varying|citext|(tiny|m
 
 
 def require_text(operation: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-    """Refuse to make a column of rows an encrypted one if the database would choose how they are spelled."""
+    """Refuse to encrypt a column of existing rows if the database would choose the spelling of its values."""
     model = from_state.apps.get_model(app_label, operation.model_name)
     old = model._meta.get_field(operation.name)
     new = to_state.apps.get_model(app_label, operation.model_name)._meta.get_field(operation.name)
@@ -32,7 +32,7 @@ def require_text(operation: Any, app_label: str, schema_editor: Any, from_state:
 
 
 def require_values(operation: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-    """Refuse NOT NULL while a row has no value: what Django would write there is not encrypted."""
+    """Refuse NOT NULL while a row has no value: the value that Django would write there is not encrypted."""
     model = from_state.apps.get_model(app_label, operation.model_name)
     old = model._meta.get_field(operation.name)
     new = to_state.apps.get_model(app_label, operation.model_name)._meta.get_field(operation.name)

@@ -1,8 +1,8 @@
 """
-Which rows a deletion deletes, while it does.
+The rows that a deletion deletes, known while it runs.
 
 Where a database checks foreign keys at once, as MariaDB does, Django takes nullable keys from the rows that it deletes
-before it deletes them. Those need no tenant any more. Rows that stay need one as ever.
+before it deletes them. Those rows need no tenant any more. Rows that stay need one as ever.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -22,7 +22,7 @@ _deletions: ContextVar[tuple[Collector, ...]] = ContextVar("deletions", default=
 
 @contextmanager
 def deleting(collector: Collector) -> Iterator[None]:
-    """While it deletes what it has collected; signals may delete more meanwhile."""
+    """Mark the collected rows as about to be deleted within the block; signals may delete more meanwhile."""
     token = _deletions.set((*_deletions.get(), collector))
     try:
         yield
@@ -34,7 +34,7 @@ def release(queryset: Any, values: Mapping[str, Any], original: Callable[..., in
     """
     Write NULL to those rows of the query that are about to be deleted, by Django's ``update()``, and to no others.
 
-    Returns how many they were, and the query of those that stay. Costs no query unless a deletion is going on.
+    Returns how many there were, and the query of those that stay. Costs no query unless a deletion is running.
     """
     model, using = queryset.model, queryset.db
     going = _going(model, using) if all(value is None for value in values.values()) else set()

@@ -1,5 +1,5 @@
 """
-Which models hold values that depend on a column: the one that it stands in, and those that inherit from that.
+Models whose values depend on a column: the model that has it, and those that inherit from that.
 
 A row of a parent may be a row of several of its children. Where one child is written to, the others are concerned too.
 """
@@ -18,11 +18,11 @@ __all__ = ["Holder", "depends_on", "holders_of", "inheriting", "names_of"]
 
 @dataclass(frozen=True, eq=False)
 class Holder:
-    """A model whose rows hold values that depend on the columns: that of the query, or one that shares its table."""
+    """A model whose rows hold values that depend on the columns: the query's model, or one that shares its table."""
 
     model: type[Model]
     groups: Sequence[Group]
-    # By which its rows belong to those of the query: the name of a column, and that of its like in the query's model.
+    # The columns by which its rows belong to those of the query: its own, and the matching one in the query's model.
     link: str
     key: str
 
@@ -40,7 +40,7 @@ class Holder:
 
 
 def holders_of(model: Any, fields: Sequence[Any], only_inheriting: bool) -> Iterator[Holder]:
-    """The models, with those of their groups that depend on one of ``fields``."""
+    """Yield the models, with those of their groups that depend on one of ``fields``."""
     if not only_inheriting and (groups := _concerned(all_groups_of(model), fields)):
         yield Holder(model, groups, "pk", "pk")
     seen = {model, *model._meta.all_parents}
@@ -57,7 +57,7 @@ def _concerned(groups: Sequence[Group], fields: Sequence[Any]) -> list[Group]:
 
 
 def inheriting(model: Any) -> Iterator[Any]:
-    """Its children by multi-table inheritance, and theirs."""
+    """Yield the model's children by multi-table inheritance, and theirs."""
     for relation in model._meta.get_fields(include_parents=False, include_hidden=True):
         if isinstance(relation, OneToOneRel) and relation.parent_link:
             yield relation.related_model

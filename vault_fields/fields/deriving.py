@@ -1,4 +1,4 @@
-"""Derives the key contexts of many rows, with a query for each relation and not for each row."""
+"""The key contexts of many rows, derived with one query for each relation and not for each row."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,7 +17,7 @@ __all__ = ["derive_contexts", "located_context"]
 
 def derive_contexts(rows: Sequence[tuple[Model, Group]], using: str | None) -> list[KeyContext]:
     """
-    The context of each row, or ``KeyContextError`` for the first that has none.
+    Return the context of each row. Raises ``KeyContextError`` for the first that has none.
 
     Relations are followed in the database ``using``, or else in that of each row: one query for each relation.
     """
@@ -59,9 +59,10 @@ def located_context(error: KeyContextError, instance: Model, group: Group) -> Ke
 
 def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> None:
     """
-    Fetch what the contexts of many rows lie behind with one query per relation, not one per row.
+    Load the relations on which the contexts of many rows depend with one query per relation, not one per row.
 
-    From the database that is written to, if it is known: what a router reads from may lag behind it.
+    They are read from the database that is written to, if it is known: the one that a router reads from may lag
+    behind.
     """
     by_group: dict[Group, list[Model]] = {}
     for instance, group in rows:
@@ -77,16 +78,17 @@ def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> N
 @contextmanager
 def _keys_as_loaded(instances: Sequence[Model], group: Group) -> Iterator[None]:
     """
-    Let foreign keys have the spelling in which they are loaded, by which Django matches rows: 7 in place of "7".
+    Give foreign keys the spelling in which they are loaded, by which Django matches rows: 7 in place of "7".
 
-    Afterwards instances have what they had, and the relations that were found. What was not found is not remembered.
+    Afterwards instances have their former keys, and the relations that were found. A relation that was not found is
+    not remembered.
     """
     spelled: list[tuple[dict[str, Any], str, Any]] = []
     followed = [binding.field for binding in group.bindings if isinstance(binding.field, ForeignKey)]
     for instance in instances:
         data = instance.__dict__
         for field in followed:
-            with suppress(ValidationError):  # Of a key that cannot be, the query that is made of it says so.
+            with suppress(ValidationError):  # An impossible key is reported by the query that uses it.
                 loaded = field.to_python(data.get(field.attname))
                 if loaded != data.get(field.attname):
                     spelled.append((data, field.attname, data[field.attname]))
@@ -110,7 +112,7 @@ def _prefetches(group: Group, using: str | None) -> list[Any]:
     for relation in relations:
         model: Any = group.model
         path = ""
-        # What is not there is told where the path is followed.
+        # A missing column is reported where the path is followed.
         with suppress(FieldDoesNotExist):
             for name in relation.split(LOOKUP_SEP):
                 model = model._meta.get_field(name).related_model

@@ -1,4 +1,6 @@
-"""What may be encrypted: one rule for saves, forms, serializers and whatever else runs a field's validators."""
+"""
+The values that may be encrypted: one rule for saves, forms, serializers and everything that runs a field's validators.
+"""
 
 from typing import Any
 
@@ -12,7 +14,7 @@ __all__ = ["EncodableValidator", "Unencodable", "encode"]
 
 
 class Unencodable(ValueError):
-    """A value that cannot be encrypted. Says so to developers; ``message`` and ``code`` are for forms."""
+    """A value that cannot be encrypted. The text is for developers; ``message`` and ``code`` are for forms."""
 
     def __init__(self, reason: str, message: str, code: str) -> None:
         super().__init__(reason)
@@ -22,7 +24,7 @@ class Unencodable(ValueError):
 
 @forgetful
 def encode(field: Encrypted, value: Any) -> str:
-    """The text to encrypt for a value, or ``Unencodable``, which holds nothing of the value."""
+    """Return the text to encrypt for a value. Raises ``Unencodable``, which holds nothing of the value."""
     try:
         text = field.to_plaintext(value)
         size = len(text.encode())
@@ -41,12 +43,14 @@ def encode(field: Encrypted, value: Any) -> str:
             refused = Unencodable(reason, "This value is too large.", "too_large")
         else:
             return text
-    # Not raised from within: the error would keep that of the encoder, and with it the value.
+    # Raised outside of the handler: the error would keep the encoder's, and with it the value.
     raise refused
 
 
 class EncodableValidator:
-    """Refuses in a form what ``save()`` would refuse. Belongs to every encrypted field, and to no migration."""
+    """
+    A validator that refuses in a form what ``save()`` would refuse. Every encrypted field has it, and no migration.
+    """
 
     def __init__(self, field: Encrypted) -> None:
         self.field = field

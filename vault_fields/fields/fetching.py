@@ -1,4 +1,4 @@
-"""Attributes that the library reads for itself, whatever fetch mode (Django 6.1) the caller's query has."""
+"""Attributes that the library reads for itself, in whatever fetch mode (Django 6.1) the caller's query has."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,8 @@ _FETCH_ONE = getattr(models, "FETCH_ONE", None)
 @contextmanager
 def unblocked(instance: Model) -> Iterator[None]:
     """
-    Let what is deferred be fetched. ``FETCH_RAISE`` is about what the caller reads: whoever has a value may open it.
+    Allow deferred attributes to be fetched. ``FETCH_RAISE`` concerns the caller's reads: anyone with a value may open
+    it.
 
     Where peers are fetched together, they still are.
     """
@@ -33,7 +34,7 @@ def unblocked(instance: Model) -> Iterator[None]:
 
 
 def fetched(instance: Model, name: str) -> Any:
-    """An attribute of an instance; a relation that is fetched for it has the caller's fetch mode."""
+    """Return an attribute of an instance; a relation that is fetched for it has the caller's fetch mode."""
     state: Any = instance._state
     is_cached = name in state.fields_cache
     if _may_fetch(getattr(state, "fetch_mode", None)):

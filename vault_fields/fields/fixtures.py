@@ -1,4 +1,4 @@
-"""What is done before a row of a fixture is written."""
+"""The preparation of a row of a fixture before it is written."""
 
 from django.db.models import Model
 
@@ -14,15 +14,15 @@ def prepare_fixture(instance: Model, table: type[Model], using: str | None) -> N
     """
     Let a fixture be loaded as it was stored, so that it is neither encrypted again nor costs a call.
 
-    What it brings in the clear is sealed, and what was encrypted for other columns than the row has here. An instance
-    of a fixture has the columns of one table and no others, so those of parents are not compared.
+    Values in the clear are sealed, and so are values encrypted for other columns than the row has here. An instance of
+    a fixture has the columns of one table and no others, so those of parents are not compared.
     """
     own = set(table._meta.local_concrete_fields)
     for group in groups_of(table):
         held = {member.attname: instance.__dict__.get(member.attname) for member in group.members}
         for name, value in held.items():
             if isinstance(value, Brought):
-                # It takes the place of the stored row with its primary key, whose columns may vouch for it.
+                # It replaces the stored row with its primary key, whose columns may vouch for it.
                 instance.__dict__[name] = Sealed(value.text, value.keys)
                 instance.__dict__[group.companion] = value.keys
         state = GroupState(instance, group)

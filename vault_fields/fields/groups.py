@@ -1,4 +1,4 @@
-"""Which encrypted fields share a companion: they are sealed under one data key and written all or none."""
+"""Groups of encrypted fields that share a companion: they are sealed under one data key and written all or none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ class Group:
     members: tuple[Encrypted, ...]
     source: ContextSource
     bindings: tuple[Binding, ...]
-    # What each member is tied to besides, by its name: see ``bind_to``.
+    # The columns to which each member is bound besides, by its name: see ``bind_to``.
     bound: Mapping[str, tuple[Binding, ...]]
     declared_vault: str
     # Made once, of the members and their columns.
@@ -72,13 +72,15 @@ class Group:
 
 
 def encrypted_fields(model: type[Model]) -> list[Encrypted]:
-    """The encrypted fields in the table of ``model`` itself, without those of its parents."""
+    """Return the encrypted fields in the table of ``model`` itself, without those of its parents."""
     fields: Any = model._meta.local_concrete_fields
     return [each for each in fields if getattr(each, "is_encrypted", False)]
 
 
 def groups_of(model: type[Model]) -> tuple[Group, ...]:
-    """The groups in the table of ``model`` itself. Raises ``FieldDoesNotExist`` for a context that is not there."""
+    """
+    Return the groups in the table of ``model`` itself. Raises ``FieldDoesNotExist`` for a context that does not exist.
+    """
     groups = _groups.get(model)
     if groups is None:
         members: dict[str, list[Encrypted]] = {}
@@ -90,7 +92,7 @@ def groups_of(model: type[Model]) -> tuple[Group, ...]:
 
 
 def all_groups_of(model: type[Model]) -> list[Group]:
-    """The groups in all tables that hold a row of ``model``."""
+    """Return the groups in all tables that hold a row of ``model``."""
     concrete: Any = model._meta.concrete_model
     return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
 
@@ -101,8 +103,8 @@ def group_of(member: Encrypted) -> Group:
 
 
 def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ...]) -> Group:
-    """These fields as one group, whatever companion they are declared with."""
-    # What members of one group disagree on is reported by the system checks.
+    """Return these fields as one group, whatever companion they are declared with."""
+    # The system checks report options on which members of one group disagree.
     first = members[0]
     concrete_field(model, companion)
     bound = {

@@ -1,20 +1,19 @@
 """
-Where Django gives a field no say, and a half-written group would lose data.
+Hooks in Django, where it gives a field no say and a half-written group would lose data.
 
 ``_save_table`` is wrapped on each model class that has encrypted fields: it writes a group all or none whatever
 ``update_fields`` says. On parents of such a class it is wrapped too, and takes along what their children hold. The
-others are wrapped on Django's own classes, when the first such model is made: ``Model.refresh_from_db`` copies values
-without opening them, beneath whatever a model makes of it, and so does the link from a row to that in its parent's
-table;
-``QuerySet.bulk_create`` has an upsert that would write a value without its companion, and ``QuerySet.bulk_update``
-reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related managers,
-custom managers and historical models make querysets of their own. ``AddField``, and ``RemoveField`` when it is
-reversed, refuse what databases would do in ways of their own: existing rows cannot get a default, which would stand
-there in the clear; and ``AlterField`` refuses to encrypt a column that is no text. ``QuerySet.update`` seals one value
-for many rows, and brings values along where their rows move; ``UpdateQuery.update_batch`` moves rows when their tenant
-is deleted, and ``Collector.delete`` tells which rows go with it. ``positions`` follows the compiler, to tell where in a
-query a column stands; ``serializing`` lets serializers say that they serialize; and ``schemachange.guard`` judges
-migrations.
+others are wrapped on Django's own classes, when the first such model is made. ``Model.refresh_from_db`` copies values
+without opening them, beneath whatever a model makes of it. So does the link from a row to the row in its parent's
+table. ``QuerySet.bulk_create`` has an upsert that would write a value without its companion. ``QuerySet.bulk_update``
+reads plain attributes and shows the rows to no field. A queryset class for these models would not do: related
+managers, custom managers and historical models make querysets of their own. ``AddField``, and ``RemoveField`` when it
+is reversed, refuse what databases would do in ways of their own: existing rows cannot get a default, which would be in
+the clear. ``AlterField`` refuses to encrypt a column that is no text. ``QuerySet.update`` seals one value for many
+rows, and brings values along where their rows move. ``UpdateQuery.update_batch`` moves rows when their tenant is
+deleted, and ``Collector.delete`` tells which rows go with it. ``positions`` follows the compiler, to tell where in a
+query a column is. ``serializing`` lets serializers say that they serialize. ``schemachange.guard`` judges migrations.
+
 Models without encrypted fields go straight through. Each hook has its test in ``tests/fields``.
 """
 
@@ -64,16 +63,16 @@ _WRITE = "vault_fields_partial_write"
 @functools.cache
 def guard_migrations() -> None:
     """
-    Let ``migrate`` refuse what would leave encrypted values without what opens them.
+    Let ``migrate`` refuse migrations that would leave encrypted values without what opens them.
 
-    Whoever names an encrypted field, if only in a migration, is guarded, also once the project has taken the
-    application out of ``INSTALLED_APPS``. By name, since the guard stands above the fields.
+    A process that imports an encrypted field, if only in a migration, is guarded, also once the project has taken the
+    application out of ``INSTALLED_APPS``. Imported by name, since the guard is in a layer above the fields.
     """
     import_module("vault_fields.schemachange.guard").install_guard()
 
 
 def install_hooks(cls: type[Model]) -> None:
-    """Wrap the methods, each once: a subclass inherits what its parents got."""
+    """Wrap the methods, each once: a subclass inherits the wrapped methods of its parents."""
     for parent in cls.__mro__[1:]:  # Options do not know the parents yet.
         if (meta := getattr(parent, "_meta", None)) and not meta.abstract:
             wrap(parent, "_save_table", _save_parent_table, mark=_PARENT_MARK)
@@ -104,7 +103,7 @@ def _save_table(
 ) -> Any:
     if raw:
         prepare_fixture(self, cls, using)
-        # It is saved from its attributes; fields are not asked.
+        # The row is saved from its attributes; fields are not asked.
         with handed_over([self], _member_names(cls)):
             return original(self, raw, cls, force_insert, force_update, using, update_fields)
     if update_fields is None:
@@ -124,7 +123,7 @@ def _save_table(
     is_first, write = write is None, write or PartialWrite([self], type(self), update_fields, using)
 
     def save() -> Any:
-        # Django takes an empty set for "all columns". A primary key is never among the columns that are updated.
+        # Django takes an empty set for "all columns". A primary key is never among the updated columns.
         names = write.names(cls) or {cls._meta.pk.name}
         return original(self, raw, cls, force_insert, force_update, using, names)
 
@@ -150,12 +149,16 @@ def _save_parent_table(
     using: str | None = None,
     update_fields: Iterable[str] | None = None,
 ) -> Any:
-    """What other models that inherit from this table hold for the row comes along; the instance has what is its own."""
+    """
+    Save a parent's table, and take along what other models that inherit from it hold for the row.
+
+    The instance itself has the values of its own model.
+    """
 
     def save() -> Any:
         return original(self, raw, cls, force_insert, force_update, using, update_fields)
 
-    # Of a new row whose key has a default, Django does not ask whether it is there already.
+    # For a new row whose key has a default, Django does not ask whether it is there already.
     has_new_key = (
         self._state.adding
         and not (raw or force_update)
@@ -201,7 +204,7 @@ class _SealedIterable(ModelIterable):  # type: ignore[type-arg]
 
 
 def _get_object(original: Callable[..., Any], self: Any, instance: Model) -> Any:
-    """The row of a parent's table is made of what its child holds, and holds it as that does."""
+    """Return the row of a parent's table, made from its child's content, and sealed as there."""
     link = self.field.remote_field
     with handed_over([instance], _member_names(link.model) if link.parent_link else ()):
         return original(self, instance)
@@ -265,7 +268,7 @@ def _bulk_create_encrypted(
 
     if not first:
         return insert()
-    # What the caller wrote before stays, if it goes on after an error.
+    # The caller's earlier writes stay, if it continues after an error.
     with transaction.atomic(self.db):
         return insert_first(first, self.model._meta.concrete_model, self.db, insert, update)
 
@@ -286,7 +289,7 @@ def _bulk_update(
             operation_name="bulk_update", fields=[self.model._meta.get_field(name) for name in fields]
         )
     self._for_write = True
-    # A companion is written with its values, and no other way.
+    # A companion is written only together with its values.
     named = {name for group in groups if group.companion in fields for name in group.member_names}
     write = PartialWrite(objs, self.model, {*fields, *named}, self.db)
 
@@ -319,7 +322,7 @@ def _update(original: Callable[..., Any], self: Any, **values: Any) -> Any:
 def _update_batch(
     original: Callable[..., Any], self: Any, pk_list: list[Any], values: dict[str, Any], using: str
 ) -> None:
-    """What a deletion does to rows that get another tenant by it, as with ``on_delete=SET(…)``."""
+    """Move rows that get another tenant by a deletion, as with ``on_delete=SET(…)``."""
     rows: Any = QuerySet(self.get_meta().model, using=using)
     if Move(rows, values):
         for some in portions(pk_list):

@@ -31,24 +31,26 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
 
     @property
     def writes_plaintext(self) -> bool:
-        """Whether a value that takes the place of none, or of one that is not encrypted, is not encrypted either."""
+        """Whether a value is written in the clear if it replaces none, or one in the clear."""
         return self.migrating == "read"
 
     @property
     def label(self) -> str:
-        """``app_label.Model.field``: what values are authenticated with, and what errors name."""
+        """``app_label.Model.field``: the label that authenticates values, and that errors name."""
         return f"{self.model._meta.label}.{self.name}"
 
-    # The text that is encrypted. JSON and text differ here and nowhere else.
+    # The text that is encrypted. Only here do JSON and text differ.
 
     @abstractmethod
     def to_plaintext(self, value: Any) -> str:
-        """The text to encrypt. Raises ``TypeError`` or ``ValueError`` for what cannot be encoded."""
+        """Return the text to encrypt. Raises ``TypeError`` or ``ValueError`` for a value that cannot be encoded."""
 
     @abstractmethod
     def from_plaintext(self, text: str) -> Any:
-        """The value for the user, or ``DecryptionError``."""
+        """Return the value for the user. Raises ``DecryptionError``."""
 
     def stored_text(self, text: str) -> str:
-        """What a text in the column means, whatever spelling somebody else gave it: an envelope is an envelope."""
+        """
+        Return the meaning of a text in the column: an envelope is one in whatever spelling somebody else wrote it.
+        """
         return text

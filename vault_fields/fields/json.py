@@ -14,7 +14,7 @@ from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedJSONField"]
 
-# How the text of a JSON string begins; an envelope begins otherwise.
+# The beginning of the text of a JSON string; an envelope begins otherwise.
 _BEFORE_STRING = ('"', " ", "\t", "\r", "\n")
 
 
@@ -77,8 +77,8 @@ class EncryptedJSONField(EncryptedField[SetT_contra, GetT_co], GenericJSONField[
         return json.dumps(value, cls=self.encoder, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
 
     def from_plaintext(self, text: str) -> Any:
-        # Everything: a decoder is the project's own code, and its frames hold the plaintext.
+        # Catch everything: a decoder is the project's own code, and its frames hold the plaintext.
         with suppress(Exception):
             return json.loads(text, cls=self.decoder)
-        # Not raised from within: json's error holds the plaintext, and would stay in the context of this one.
+        # Raised outside of the handler: json's error holds the plaintext, and would stay in the context of this one.
         raise DecryptionError("the value is not JSON, or nested too deeply, or its decoder failed.")

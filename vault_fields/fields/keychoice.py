@@ -79,7 +79,7 @@ class Work(GroupState):
         return companion.context == self.context and companion.vault == self.vault
 
     def _sibling(self, groups: Iterable[Group]) -> str | None:
-        """Another companion of the same row for the same context: one data key serves a row's equal contexts."""
+        """Return another companion of the same row for the same context: one data key serves a row's equal contexts."""
         for group in groups:
             if group is not self.group:
                 text = GroupState(self.instance, group).companion_text
@@ -132,7 +132,7 @@ def _old_key(work: Work, text: str, batch: Batch) -> DataKey | None:
 def _with_advice(
     error: DecryptionError | VaultRefused, work: Work, needing: Sequence[Encrypted]
 ) -> DecryptionError | VaultRefused:
-    """The same error, saying which values of the row stand in the way of a new data key."""
+    """Return the same error, with the values of the row that stand in the way of a new data key."""
     names = ", ".join(member.name for member in needing)
     advised = copy.copy(error)
     advice = (

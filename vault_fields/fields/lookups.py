@@ -1,4 +1,4 @@
-"""What may be asked of an encrypted column: whether it is NULL. Everything else says that it cannot be asked."""
+"""The lookups of an encrypted column: whether it is NULL. Every other lookup raises an error that says so."""
 
 from typing import Any, NoReturn
 
@@ -21,7 +21,7 @@ def refuse(field: Encrypted, what: str) -> NoReturn:
 
 
 class OnlyNone(Exact):
-    """``filter(field=None)``, which Django turns into ``isnull``. Any other value is refused."""
+    """The lookup of ``filter(field=None)``, which Django turns into ``isnull``. Any other value is refused."""
 
     can_use_none_as_rhs = False
 

@@ -1,12 +1,13 @@
 """
-Columns that decide whether values open are updated, and the values of the rows come along.
+Updates of columns that decide whether values open: the values of the rows are brought along.
 
-``QuerySet.update()`` comes here, and what writes to a parent's table beside the tables that inherit from it. What one
-child writes to the row of a parent concerns the other children of that row.
+``QuerySet.update()`` comes here, and so does every write to a parent's table beside the tables that inherit from it. A
+write of one child to the row of a parent concerns the other children of that row.
 
 They are opened and sealed for the columns that their rows will have, while no row is locked. Then, in one transaction,
-the rows are locked and read again, what somebody else wrote meanwhile is sealed once more, and values and columns are
-written, all or none. Rows without values cost no Vault call. See ``docs/decisions/0087-update-brings-values-along.md``.
+the rows are locked and read again, rows that somebody else wrote meanwhile are sealed once more, and values and
+columns are written, all or none. Rows without values cost no Vault call. See
+``docs/decisions/0087-update-brings-values-along.md``.
 """
 
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
@@ -53,12 +54,12 @@ class _Row:
     instance: Model
     stored: Mapping[str, Any]
     own_pk: Any
-    # The primary key of the query's row, and what becomes of its columns.
+    # The primary key of the query's row, and the new values of its columns.
     pk: Any
     new: Mapping[str, Any] = dataclass_field(default_factory=dict)
-    # What was sealed again.
+    # The values that were sealed again.
     groups: list[Group] = dataclass_field(default_factory=list)
-    # What was derived from rows that the update may change too.
+    # The values derived from rows that the update may change too.
     led: list[Group] = dataclass_field(default_factory=list)
 
     def is_as(self, other: "_Row") -> bool:
@@ -70,7 +71,7 @@ class _Computed(ExpressionWrapper):  # type: ignore[type-arg]
 
     @property
     def empty_result_set_value(self) -> Any:
-        """What it is for a row, if it asks for nothing: not what Django takes of the wrapper, which is 0."""
+        """The value for a row, if it asks for nothing: not the value 0 that Django takes of the wrapper."""
         return self.expression.empty_result_set_value
 
 
@@ -98,14 +99,15 @@ class Move:
         groups = [group for holder in self._holders for group in holder.groups]
         self._led = {group: led for group in groups if (led := list(leading(group, named)))}
         self._fields = [field for field in named if any(depends_on(group, field) for group in groups)]
-        # By attribute name: under which name it was given, and a value or an expression of which each row has its own.
+        # By attribute name: the name under which it was given, and a value or an expression of which each row has its
+        # own.
         self._given = {
             field.attname: next(name for name in names_of(field) if name in values) for field in self._fields
         }
         new = {field.attname: as_assigned(field, values[self._given[field.attname]]) for field in self._fields}
         self._computed = {name: value for name, value in new.items() if hasattr(value, "resolve_expression")}
         self._constant = {name: value for name, value in new.items() if name not in self._computed}
-        # What was sealed, and what expressions are for the rows, by primary keys.
+        # Sealed values, and the values of expressions for the rows, by primary keys.
         self._known: dict[tuple[type[Model], Any], _Row] = {}
         self._found: Mapping[Any, Mapping[str, Any]] = {}
 
@@ -114,7 +116,7 @@ class Move:
 
     def concerns(self, pk: Any) -> bool:
         """
-        In a transaction, lock one row, and say whether values have to come along with it.
+        In a transaction, lock one row, and tell whether values have to come along with it.
 
         Costs a query, which locks; and one for each model that could hold values, where the row's columns change.
         """
@@ -122,7 +124,7 @@ class Move:
         rows = [stored.row(values) for values in stored.lock([pk])]
         if not any(self._differs(field, row[field.attname]) for row in rows for field in self._fields):
             return False
-        # Not what was there when the transaction began.
+        # Not the row as it was when the transaction began.
         return any(
             self._all(holder.model).filter(holder.holding, **{holder.link: pk}).select_for_update().exists()
             for holder in self._holders
@@ -135,11 +137,11 @@ class Move:
                 self._constant[field.attname]
             )
         except KeyContextError:
-            return True  # Whoever has values says so, if anybody has.
+            return True  # Any of them that has values reports it.
 
     def run(self, original: Callable[..., int], bulk_update: Callable[..., int]) -> int:
-        """Returns how many rows were updated. ``original`` and ``bulk_update`` are Django's methods."""
-        original(self._queryset.none(), **self._values)  # Says what Django says of names, slices and expressions.
+        """Return how many rows were updated. ``original`` and ``bulk_update`` are Django's methods."""
+        original(self._queryset.none(), **self._values)  # Raises Django's errors about names, slices and expressions.
         self.prepare()
         try:
             with transaction.atomic(self._using, savepoint=False):
@@ -156,11 +158,11 @@ class Move:
         self._remember(rows)
 
     def write(self, original: Callable[..., int], bulk_update: Callable[..., int]) -> int:
-        """In a transaction, write what was sealed, and what the rows' new columns are."""
+        """In a transaction, write the sealed values, and the rows' new columns."""
         count = 0
         pks: Mapping[Any, Mapping[str, Any]] = {}
         if self._is_simple:
-            # What this leaves holds a value, or held one: all of it is locked by the next statement.
+            # The rest holds a value, or held one: the next statement locks all of it.
             count += original(self._queryset._chain().using(self._using).filter(self._stays), **self._values)
             rows = self._in_query(lock=True)
             pks = {row.pk: {} for row in rows}
@@ -176,7 +178,7 @@ class Move:
         return count
 
     def require_written(self) -> None:
-        """Afterwards, refuse what has come to hold values meanwhile, or got other columns than it was sealed for."""
+        """Afterwards, refuse rows that hold values since, or got other columns than they were sealed for."""
         for row in self._held(self._pks(), lock=True):
             before = self._known.get((row.holder.model, row.own_pk))
             bindings = {binding.attname: binding for group in row.holder.groups for binding in group.all_bindings}
@@ -188,7 +190,7 @@ class Move:
                 raise _unexpected(row)
 
     def require_new(self, seen: set[tuple[type[Model], Any]]) -> None:
-        """Refuse a row that another one is about: the second of two to write does not know what the first one wrote."""
+        """Refuse a second write to one row: it does not know what the first one wrote."""
         for key in self._known.keys() & seen:
             raise _unexpected(self._known[key])
         seen.update(self._known)
@@ -204,11 +206,11 @@ class Move:
     def _all(self, model: type[Model]) -> Any:
         return QuerySet(model, using=self._using)
 
-    # Which rows.
+    # The choice of rows.
 
     @cached_property
     def _is_simple(self) -> bool:
-        """Whether every row can be told by itself, by the database, what is to be done with it."""
+        """Whether the database can decide for every row by itself what is to be done with it."""
         query = self._queryset.query.chain()
         table = query.get_initial_alias()
         return (
@@ -224,26 +226,28 @@ class Move:
         return ~self._holders[0].holding | Q(**self._constant)
 
     def _in_query(self, condition: Q | None = None, *, lock: bool = False) -> list[_Row]:
-        """The rows of the query whose columns change."""
+        """Return the rows of the query whose columns change."""
         model, query = self._queryset.model, self._queryset.query.chain()
         rows: Any = QuerySet(model, query=query, using=self._using).order_by("pk").exclude(**self._constant)
         rows = rows.filter(condition) if condition else rows
         return self._read(self._holders[0], rows, lock=lock)
 
     def _pks(self) -> dict[Any, Mapping[str, Any]]:
-        """The primary keys of the query's rows, and by them the keys of their rows in the tables of parents."""
+        """Return the primary keys of the query's rows, and by them the keys of their rows in the tables of parents."""
         found = matching(self._queryset, self._using).values_list("pk", *self._keys)
         return {pk: dict(zip(self._keys, keys, strict=True)) for pk, *keys in found}
 
     def _locked(self) -> dict[Any, Mapping[str, Any]]:
-        """The same of those which nobody else writes to until the transaction ends."""
+        """Return the same for those rows, locked: nobody else writes to them until the transaction ends."""
         stored = StoredColumns(self._model, self._given, self._using)
         locked = [stored.pk(stored.row(values)) for values in stored.lock(list(self._pks()))]
         still = self._pks() if locked else {}
         return {pk: still[pk] for pk in locked if pk in still}
 
     def _of(self, pks: Mapping[Any, Mapping[str, Any]], *, lock: bool = False) -> list[_Row]:
-        """What of these rows, and of those that share tables with them, holds values; and what is to become of it."""
+        """
+        Return those of these rows, and of rows that share tables with them, that hold values, with their new columns.
+        """
         rows = self._held(pks, lock=lock)
         self._found = self._compute({row.pk for row in rows})
         for row in rows:
@@ -260,7 +264,7 @@ class Move:
         return rows
 
     def _compute(self, pks: Iterable[Any]) -> dict[Any, dict[str, Any]]:
-        """What the expressions are for each row: nobody else has a say in what is encrypted for it."""
+        """Return the expressions' values for each row: nobody else may decide what is encrypted for it."""
         if not self._computed:
             return {}
         fields = {field.attname: field for field in self._fields}
@@ -275,7 +279,9 @@ class Move:
         return found
 
     def _scope(self, pks: Sequence[Any]) -> Any:
-        """Rows by their keys, with what expressions may name of the query, whatever its condition says by now."""
+        """
+        Return rows by their keys, with what expressions may name of the query, whatever its condition says by now.
+        """
         scope = self._all(self._queryset.model)
         if self._queryset.query.annotations:
             scope = self._queryset._chain().using(self._using)
@@ -307,10 +313,10 @@ class Move:
         new = {name: value for name, value in self._constant.items() if name in stored}
         return _Row(holder, instance, stored, own_pk, linked.get(link, link), new)
 
-    # What is written.
+    # The values to write.
 
     def _seal(self, rows: Iterable[_Row]) -> None:
-        """Seal what does not open with the new columns; instances then have the stored ones again."""
+        """Seal the values that do not open with the new columns; instances then have the stored ones again."""
         rows = list(rows)
         pieces: list[tuple[_Row, Group]] = []
         for row in rows:
@@ -327,7 +333,7 @@ class Move:
             row.instance.__dict__.update({name: row.stored[name] for name in row.new})
 
     def _as_sealed(self, rows: Sequence[_Row]) -> list[_Row]:
-        """The rows as they were sealed before, but for those that somebody else wrote to meanwhile."""
+        """Return the rows as they were sealed before, except those that somebody else wrote to meanwhile."""
         known = [self._known.get((row.holder.model, row.own_pk), row) for row in rows]
         found = [each if row.is_as(each) else row for row, each in zip(rows, known, strict=True)]
         # Their locks are held while the Vault is asked: the others are written by now.
@@ -335,7 +341,7 @@ class Move:
         return found
 
     def _require_apart(self, rows: Iterable[_Row], pks: Container[Any]) -> None:
-        """Refuse a context that lies in a row which this update changes too: it was derived from what that row was."""
+        """Refuse a context in a row that this update changes too: it was derived from the row's former values."""
         led = [(row, group, *way) for row in rows for group in row.led for way in self._led[group]]
         for row, group, relations, field in led:
             found = reduce(getattr, relations, row.instance)
@@ -343,7 +349,7 @@ class Move:
                 raise apart_error(group, row.own_pk, found, field, relations[0])
 
     def _assignments(self, pks: Iterable[Any]) -> Iterator[tuple[Sequence[Any], dict[str, Any]]]:
-        """Which rows get which values in place of expressions."""
+        """Yield which rows get which values in place of expressions."""
         by_values: dict[tuple[Any, ...], list[Any]] = {}
         for pk in pks:
             values = self._found[pk].values() if self._computed and pk in self._found else ()
@@ -395,7 +401,7 @@ def _changes(instance: Model, group: Group) -> bool:
 
 
 def _without_followed(pieces: Sequence[tuple[_Row, Group]], using: str) -> list[tuple[_Row, Group]]:
-    """Without what opens as it is: whose row is given to another parent in the same key context."""
+    """Return the rest of the rows, without those that open as they are: another parent in the same key context."""
     led = [(row, group) for row, group in pieces if _is_followed(row.instance, group)]
     contexts = derive_contexts([(row.instance, group) for row, group in led], using)
     staying = {
@@ -407,7 +413,7 @@ def _without_followed(pieces: Sequence[tuple[_Row, Group]], using: str) -> list[
 
 
 def _is_followed(instance: Model, group: Group) -> bool:
-    """Whether all that changed are columns from which relations lead on to the key context."""
+    """Whether only columns changed from which relations lead on to the key context."""
     state = GroupState(instance, group)
     if any(state.rebound_columns(member) for member in group.members):
         return False

@@ -1,4 +1,4 @@
-"""Where one operation gets its fresh data keys from."""
+"""The source of the fresh data keys of one operation."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
@@ -17,7 +17,7 @@ from vault_fields.vaults import vaults
 
 __all__ = ["NewKeys"]
 
-# How many contexts have a key ready. An operation over more of them asks again for those it has not met for longest.
+# The number of contexts with a key ready. An operation over more of them asks again for the least recently met.
 MAX_CONTEXTS = 10_000
 
 
@@ -33,9 +33,9 @@ class NewKeys:
     The fresh data keys of one operation: one for each context, shared by as many rows as its vault allows.
 
     An operation over many rows that keeps one of these from batch to batch asks for as few keys as if it sealed them
-    all at once, however its tenants' rows are interleaved; but it seals nothing with a key that it has had for longer
-    than its vault's cache would keep it, so that one that was disabled meanwhile is not used for hours. With ``shared``
-    they may be those of earlier saves, if the vault is configured so. Not thread-safe.
+    all at once, however its tenants' rows are interleaved. But it seals nothing with a key that it has had for longer
+    than its vault's cache would keep it, so that a key that was disabled meanwhile is not used for hours. With
+    ``shared`` they may be those of earlier saves, if the vault is configured so. Not thread-safe.
     """
 
     def __init__(self, *, shared: bool = False) -> None:
@@ -58,9 +58,9 @@ class NewKeys:
 
     def renews(self, instance: Model, group: Group, seals: int) -> bool:
         """
-        Whether a row's companion gets a fresh key though it might keep its own, for so many values; see ``renewal``.
+        Whether a row's companion gets a fresh key though it might keep its own, for this many values; see ``renewal``.
 
-        Once told, it stays so: an operation may have to seal a row twice.
+        The answer for a row stays the same: an operation may have to seal it twice.
         """
         name = id(instance), group
         if name not in self._renewed and is_due(seals, companions=len(all_groups_of(type(instance)))):
@@ -69,11 +69,11 @@ class NewKeys:
 
     def take(self, alias: str, context: KeyContext) -> DataKey:
         """
-        A data key for one more row. One ``create`` for every ``max_rows_per_key`` rows of a context, and for every
-        ``key_max_age`` seconds.
+        Return a data key for one more row.
 
-        A context for which the Vault refused a key is refused for the other rows too, without asking again; one whose
-        own key does not answer for a moment.
+        Costs one ``create`` for every ``max_rows_per_key`` rows of a context, and for every ``key_max_age`` seconds. A
+        context for which the Vault refused a key is refused for the other rows too, without asking again; one whose
+        own key does not answer, for a moment.
         """
         if (alias, context) in self._refused:
             raise self._refused[alias, context]

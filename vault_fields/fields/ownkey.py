@@ -1,9 +1,9 @@
 """
-Rows whose values are tied to the key that the database counts up for them: inserted first, and encrypted then.
+Rows whose values are bound to the key that the database generates: inserted first, and encrypted then.
 
 Both are one transaction, so that nobody else sees a row without its values, and an error leaves no row behind. The
-statement that inserts writes an empty text for each value and companion, which satisfies what a column may demand;
-meanwhile the instance keeps its values, for columns that are made of them. See
+statement that inserts writes an empty text for each value and companion, which satisfies the constraints of a column.
+Meanwhile the instance keeps its values, for columns that are made of them. See
 ``docs/decisions/0085-a-row-tied-to-its-own-key-is-inserted-first.md``.
 """
 
@@ -25,7 +25,7 @@ __all__ += ["rows_to_insert_first"]
 
 Result = TypeVar("Result")
 
-# Which of the two statements a row is in.
+# The one of the two statements that a row is in.
 _STATEMENT = "vault_fields_statement"
 _INSERT, _UPDATE = "insert", "update"
 
@@ -33,11 +33,11 @@ PLACEHOLDER = Sealed("")
 
 
 class SealedRows(QuerySet[Any]):
-    """Its ``bulk_update()`` writes rows as they are: sealed a moment ago, and locked by this transaction."""
+    """Rows whose ``bulk_update()`` writes them as they are: sealed a moment ago, and locked by this transaction."""
 
 
 def awaits_key(instance: Model, table: type[Model]) -> bool:
-    """Whether values in ``table`` are tied to the key that its row has yet to get there."""
+    """Whether values in ``table`` are bound to the key that the database still has to give its row."""
     key = table._meta.auto_field
     return key is not None and getattr(instance, key.attname) is None and _key_decides(table)
 
@@ -49,7 +49,9 @@ def _key_decides(table: type[Model]) -> bool:
 
 
 def rows_to_insert_first(objs: Iterable[Model], model: type[Model], using: str, *, is_upsert: bool) -> list[Model]:
-    """Those that wait for their keys. ``KeyContextError`` where ``bulk_create()`` would not tell the keys of rows."""
+    """
+    Return the rows that wait for their keys. Raises ``KeyContextError`` where ``bulk_create()`` does not return keys.
+    """
     table: Any = model._meta.concrete_model
     rows = [obj for obj in objs if awaits_key(obj, table)] if _key_decides(table) else []
     if len({id(row) for row in rows}) != len(rows):
@@ -112,12 +114,12 @@ def is_inserted(instance: Model) -> bool:
 
 
 def has_chosen(instance: Model) -> bool:
-    """Whether its fields have chosen already, when it was inserted, what is written now."""
+    """Whether its fields have already chosen the values to write, when it was inserted."""
     return vars(instance._state).get(_STATEMENT) == _UPDATE
 
 
 def placeholder(instance: Model, members: Iterable[Encrypted]) -> Sealed | None:
-    """What stands for values, or their companion, until the row has its key; for none, if there is no value."""
+    """Return the stand-in for values, or their companion, until the row has its key; NULL, if there is no value."""
     has_value = any(vars(instance).get(member.attname) is not None for member in members)
     return PLACEHOLDER if has_value else None
 

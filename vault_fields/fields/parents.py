@@ -1,4 +1,4 @@
-"""Rows that are written to a parent's table beside the tables that inherit from it: what stands there comes along."""
+"""Rows that are written to a parent's table beside the tables that inherit from it: values there come along."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
@@ -62,7 +62,7 @@ def take_along_in_bulk(
     update: Callable[..., int],
     bulk_update: Callable[..., int],
 ) -> None:
-    """The same of rows that ``bulk_update()`` writes, before it does, in its transaction."""
+    """Do the same for rows that ``bulk_update()`` writes, before it does, in its transaction."""
     for some in portions(instances):
         conditions = [(row, Q(pk=row.pk)) for row in some]
         if move := _move(conditions, model, names, using):
@@ -80,21 +80,21 @@ def take_along_in_upsert(
     insert: Callable[[], Result],
 ) -> Result:
     """
-    The same of rows that ``insert`` may find to be there.
+    Do the same for rows that ``insert`` may find in the table.
 
-    Costs three queries for the rows that are: before, in the transaction, and once more afterwards, which tells whether
-    they are those that were expected; and of what those hold, as many for each model that could.
+    Costs three queries for those that exist: before, in the transaction, and once more afterwards, to tell whether
+    they are the expected ones; and for the values that they hold, as many for each model that could hold some.
     """
     meta = model._meta
     columns = [] if meta.concrete_model._meta.parents else _deciding(model, meta.concrete_fields, names)
     if not columns:
-        return insert()  # Of a model with parents, Django says that it is none for this.
+        return insert()  # For a model with parents, Django reports that it is none for this.
     keys = list(_unique_keys(meta, [meta.pk if name == "pk" else meta.get_field(name) for name in unique]))
     for row in instances:
         row._prepare_related_fields_for_save(operation_name="bulk_create")
         for field in {*columns, *(field for key in keys for field in key)}:
             _settle(row, field)
-    # Of two that are the same row, the last one is what is stored.
+    # Of two that are the same row, the last one is stored.
     last = {make_hashable([_values(row, key) for key in keys]): row for row in instances}
     moves: list[Move] = []
     for some in portions([*last.values()]):
@@ -104,7 +104,7 @@ def take_along_in_upsert(
     for move in moves:
         move.prepare()
         move.require_new(seen)
-    # What the caller wrote before stays, if it goes on after an error.
+    # The caller's earlier writes stay, if it continues after an error.
     with transaction.atomic(using):
         for move in moves:
             move.write(update, bulk_update)
@@ -115,7 +115,7 @@ def take_along_in_upsert(
 
 
 def _move(conditions: Sequence[tuple[Model, Q]], model: Any, names: Iterable[str], using: str) -> Move | None:
-    """Of the rows that meet a condition, each of which gets the columns of the instance that it goes with."""
+    """Return the move of the rows that meet a condition; each gets the columns of the instance that belongs to it."""
     columns = _deciding(model, model._meta.concrete_fields, names)
     if not columns or not conditions:
         return None
@@ -133,20 +133,20 @@ def _move(conditions: Sequence[tuple[Model, Q]], model: Any, names: Iterable[str
 
 
 def _deciding(model: Any, columns: Iterable[Any], names: Iterable[str] | None) -> list[Any]:
-    """Of these columns, those that are written and that values in the tables of other models depend on."""
+    """Return those of these columns that are written, and on which values in the tables of other models depend."""
     written = [field for field in columns if names is None or {*names_of(field)} & {*names}]
     groups = [group for holder in holders_of(model, written, only_inheriting=True) for group in holder.groups]
     return [field for field in written if any(depends_on(group, field) for group in groups)]
 
 
 def _settle(instance: Model, field: Any) -> None:
-    """Some fields choose their value only when they are saved; see ``settle_context``."""
+    """Let a field choose its value, if it does so only when it is saved; see ``settle_context``."""
     if type(field).pre_save is not Field.pre_save:
         setattr(instance, field.attname, field.pre_save(instance, instance._state.adding))
 
 
 def _unique_keys(meta: Any, named: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    """The columns that an upsert may find a row by: those that are named, or else all that are unique."""
+    """Yield the columns by which an upsert may find a row: the named ones, or else all that are unique."""
     if named:
         yield named
         return

@@ -1,14 +1,14 @@
 """
-Writes some columns of rows, so that nobody else's write is lost and every value opens in the row it stands in.
+Writes of some columns of rows, in which nobody else's write is lost and every value opens in its row.
 
 ``save(update_fields=…)`` and ``bulk_update()`` come here. The values that the caller named are encrypted first, while
 no row is locked. Then, in one transaction, the rows are locked and read. Each is written if
 
-- its columns that decide whether a value opens are those that it was encrypted for, or are written along, and
-- nothing that was encrypted together with the named values has been written by somebody else meanwhile.
+- its columns that decide whether a value opens are those that it was encrypted for, or are written along, and -
+nothing that was encrypted together with the named values has been written by somebody else meanwhile.
 
-A row of another key context than the caller holds is refused. Where only the second fails, the lock is given back, what
-is stored takes the place of what was read before, and the row is encrypted again. A row whose data key stays gets the
+A row of another key context than the caller holds is refused. Where only the second fails, the lock is given back, the
+stored values replace those that were read before, and the row is encrypted again. A row whose data key stays gets the
 named columns and no others. See ``docs/decisions/0067-partial-writes-are-compared.md``.
 """
 
@@ -35,21 +35,22 @@ __all__ = ["PartialWrite"]
 
 Result = TypeVar("Result")
 
-# After so many times the rows stay locked while the Vault is asked: others have to come to an end too.
+# After this many attempts the rows stay locked while the Vault is asked: other writers have to come to an end too.
 ATTEMPTS = 3
 
 
 @dataclass(slots=True, eq=False)
 class _Piece:
-    """One group of one row, of which the caller named something."""
+    """One group of one row, of which the caller named a column."""
 
     state: GroupState
     names: frozenset[str]
-    # What the instance held when the write began: the members to write, and those that the caller did not name.
+    # The values of the instance when the write began: the members to write, and those that the caller did not name.
     named: dict[str, Any] = dataclass_field(default_factory=dict)
     aside: dict[str, Any] = dataclass_field(default_factory=dict)
     others: list[Encrypted] = dataclass_field(default_factory=list)
-    # What was deferred, and stays so: loaded, it would be written by the next save, over what others wrote meanwhile.
+    # The deferred columns, which stay so: a loaded one would be written by the next save, over what others wrote
+    # meanwhile.
     deferred: list[str] = dataclass_field(default_factory=list)
     # The stored row that it was encrypted together with, if memory did not tell.
     basis: Mapping[str, Any] | None = None
@@ -64,7 +65,7 @@ class _Piece:
         return self.state.group
 
     def set_aside(self) -> bool:
-        """Take out what the caller did not name. Returns whether memory tells what to encrypt with which key."""
+        """Take out what the caller did not name. Return whether memory tells what to encrypt with which key."""
         data = self.instance.__dict__
         bound = (binding.attname for binding in self.group.all_bindings)
         self.deferred = [name for name in (*self.group.columns, *bound) if name not in data]
@@ -81,13 +82,13 @@ class _Piece:
                 self.others.append(member)
                 if member.attname in data:
                     self.aside[member.attname] = data.pop(member.attname)
-        # Where only what is encrypted already stays so, the stored row tells what that is.
+        # Where only encrypted values stay encrypted, the stored row tells which these are.
         if self.group.writes_plaintext:
             return False
         return is_known or not self.others
 
     def base_on(self, stored: Mapping[str, Any]) -> None:
-        """Begin again from what is stored, and from what the caller assigned."""
+        """Begin again from the stored row, and from the values that the caller assigned."""
         self.basis = stored
         self._take_others(stored)
         for member in self.group.members:
@@ -101,12 +102,12 @@ class _Piece:
             self.instance.__dict__[member.attname] = held
 
     def is_settled(self, stored: Mapping[str, Any] | None) -> bool:
-        """Whether it can be written over the row that is stored now. ``KeyContextError`` if it never can."""
+        """Whether it can be written over the row that is stored now. Raises ``KeyContextError`` if it never can."""
         if stored is None:
             for member in self.others:
                 self.instance.__dict__.setdefault(member.attname, None)
             self.written = frozenset(self.named)
-            return True  # The row is gone, and Django says so.
+            return True  # The row is gone, and Django reports that.
         self.require_context(stored)
         if self.basis is None:
             self._take_others(stored)
@@ -119,7 +120,7 @@ class _Piece:
         return is_settled
 
     def require_context(self, stored: Mapping[str, Any]) -> None:
-        """The row as it will be stored has to have the columns that memory has, or takes what memory lacks."""
+        """Require that the row as it will be stored has the columns in memory; take columns that memory lacks."""
         data = self.instance.__dict__
         differing: list[Binding] = []
         for binding in self.group.all_bindings:
@@ -139,7 +140,7 @@ class _Piece:
             )
 
     def restore(self, *, named: bool) -> None:
-        """Give the caller back what it did not name; what it named only if nothing was written."""
+        """Give the caller back what it did not name; give back what it named only if nothing was written."""
         data = self.instance.__dict__
         if named:
             data.update(self.named)
@@ -152,7 +153,7 @@ class _Piece:
             self.instance._state.fields_cache.pop(field.name, None)
 
     def _keeps_others(self, stored: Mapping[str, Any]) -> bool:
-        """Whether the companion and what the caller did not name are to stay as they are stored."""
+        """Whether the companion and the columns that the caller did not name stay as they are stored."""
         held = [(self.instance.__dict__[member.attname], stored[member.attname]) for member in self.others]
         return self.state.written_companion == stored[self.group.companion] and all(
             (value.text if isinstance(value, Sealed) else value) == text for value, text in held
@@ -196,7 +197,7 @@ class PartialWrite:
         return bool(self._pieces)
 
     def run(self, statement: Callable[[], Result]) -> Result:
-        """Encrypt, lock, compare, and call ``statement``, which writes what ``names`` says. Retries by itself."""
+        """Encrypt, lock, compare, and call ``statement``, which writes the columns in ``names``. Retries by itself."""
         for instance in {id(piece.instance): piece.instance for piece in self._pieces}.values():
             settle_context(instance, self._named)
         unknown = [piece for piece in self._pieces if not piece.set_aside()]
@@ -216,7 +217,7 @@ class PartialWrite:
                 if not unsettled and not refusal:
                     self._is_written = True
                     return statement()
-            # Not raised within, which would end a transaction that is the caller's.
+            # Raised outside, since raising it here would end the caller's transaction.
             if refusal:
                 raise refusal
             self._base_on(unsettled, stored)
@@ -230,7 +231,7 @@ class PartialWrite:
         return names
 
     def finish(self) -> None:
-        """Let the instances hold what the caller did not name, in place of what is stored of it."""
+        """Restore what the caller did not name, in place of the stored values."""
         for piece in self._pieces:
             piece.restore(named=not self._is_written)
 
@@ -254,7 +255,7 @@ class PartialWrite:
             piece.instance.__dict__[piece.group.companion] = piece.state.written_companion
 
     def _judged(self, stored: Mapping[int, Mapping[str, Any]]) -> tuple[list[_Piece], KeyContextError | None]:
-        """What has to be encrypted again, and why nothing can be written."""
+        """Return the pieces to encrypt again, or the reason why nothing can be written."""
         try:
             return [piece for piece in self._pieces if not piece.is_settled(stored.get(id(piece.instance)))], None
         except KeyContextError as error:
@@ -270,5 +271,5 @@ def _returned(held: Any, stored: Any) -> Any:
         return Pending(held.value, stored if isinstance(stored, Sealed) else None)
     if not isinstance(held, Sealed) or not isinstance(stored, Sealed) or held.keys == stored.keys:
         return held
-    # It was encrypted again meanwhile. What the caller has seen of it stays; the rest is as it is stored.
+    # It was encrypted again meanwhile. The part that the caller has seen stays; the rest is as it is stored.
     return stored if held.opened is None else Pending(held.opened.value, stored)

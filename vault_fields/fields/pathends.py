@@ -1,4 +1,4 @@
-"""Where the relation paths of a key context lead now, for rows that were read together."""
+"""The ends of the relation paths of a key context, as they are now, for rows that were read together."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -16,7 +16,7 @@ __all__ = ["PathEnds"]
 
 class PathEnds:
     """
-    Answers for the rows of one query, and asks the database once for each path, when the first row needs it.
+    Ends of paths for the rows of one query. The database is asked once for each path, when the first row needs it.
 
     ``rows`` are the values of the columns that the group's context starts from, in the order of ``group.bindings``.
     """
@@ -42,7 +42,7 @@ class PathEnds:
         try:
             binding.text(root)
         except KeyContextError:
-            return {root: None}  # Nothing that the column takes, so there is no such row.
+            return {root: None}  # The column does not accept the value, so there is no such row.
         ends: dict[str | None, str | None] = dict.fromkeys({root, *self._roots(position, binding)})
         field: Any = binding.field
         rest = path.partition(LOOKUP_SEP)[2]
@@ -54,10 +54,10 @@ class PathEnds:
             try:
                 ends[binding.text(getattr(row, target))] = follow(row, rest)
             except KeyContextError:
-                continue  # It leads nowhere from there.
+                continue  # The path leads nowhere from there.
         return ends
 
     def _roots(self, position: int, binding: Binding) -> Iterable[str | None]:
         for row in self._rows:
-            with suppress(KeyContextError):  # Its own value says so, if it is read.
+            with suppress(KeyContextError):  # Its own value reports that, if it is read.
                 yield binding.text(row[position])

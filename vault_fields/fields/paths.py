@@ -13,7 +13,7 @@ __all__ = ["encrypted_at", "encrypted_in", "paths_in"]
 
 
 def encrypted_at(model: type[Model], path: str) -> tuple[EncryptedField, str] | None:
-    """The first encrypted field on a path, and what follows it there: a lookup, or nothing."""
+    """Return the first encrypted field on a path, and the rest of the path there: a lookup, or nothing."""
     current: Any = model
     names = path.split(LOOKUP_SEP)
     for position, name in enumerate(names, start=1):
@@ -30,13 +30,13 @@ def encrypted_at(model: type[Model], path: str) -> tuple[EncryptedField, str] | 
 
 
 def encrypted_in(model: type[Model], *items: Any) -> list[EncryptedField]:
-    """The encrypted fields that orderings, expressions or conditions read, each once."""
+    """Return the encrypted fields that orderings, expressions or conditions read, each once."""
     found = [encrypted_at(model, path) for item in items for path in paths_in(item)]
     return list(dict.fromkeys(match[0] for match in found if match))
 
 
 def paths_in(item: Any) -> Iterator[str]:
-    """The paths that an ordering, an expression or a condition reads, but not where it only asks for NULL."""
+    """Yield the paths that an ordering, an expression or a condition reads, but not where it only asks for NULL."""
     if isinstance(item, str):
         yield item.lstrip("-+")
     elif isinstance(item, F):

@@ -1,4 +1,4 @@
-"""The first phase of a migration, ``migrating="read"``: what is not encrypted yet is written as it is."""
+"""The first phase of a migration, ``migrating="read"``: a value in the clear is written as it is."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ __all__ = ["leave_in_the_clear"]
 
 def leave_in_the_clear(rows: Sequence[tuple[Model, Group]]) -> None:
     """
-    Let new values of fields that only read encrypted ones be what is stored, without the Vault.
+    Store new values as they are, without the Vault, in fields that only read encrypted ones.
 
-    A value that takes the place of an encrypted one is left to ``seal``, and is encrypted with the data key of its row.
-    Raises ``ValueRefused``, and changes no row then.
+    A value that replaces an encrypted one is left to ``seal``, and is encrypted with the data key of its row. Raises
+    ``ValueRefused``, and changes no row then.
     """
     kept: list[tuple[Model, str, Sealed]] = []
     reading = {group for _, group in rows if group.writes_plaintext}
@@ -33,7 +33,7 @@ def leave_in_the_clear(rows: Sequence[tuple[Model, Group]]) -> None:
 
 
 def _new_plaintext(held: object) -> Pending | Opened | None:
-    """What was assigned, or changed in place, and takes the place of no encrypted value."""
+    """Return the value that was assigned, or changed in place, and that replaces no encrypted value."""
     if isinstance(held, Pending):
         return None if is_encrypted(held.previous) else held
     return held.opened if isinstance(held, Sealed) and held.is_changed and not is_encrypted(held) else None

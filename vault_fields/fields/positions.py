@@ -1,11 +1,11 @@
 """
-Where in a statement an encrypted value stands, told from how Django puts the statement together.
+The position of an encrypted value in a statement, found out from how Django builds the statement.
 
 ``SQLCompiler`` compiles each expression through ``compile()``, a SELECT list in ``get_select()``, GROUP BY in
 ``get_group_by()`` and the parts of a set operation in ``get_combinator_sql()``. Each of them leaves a trace while it
-runs, which is what a value looks up at: what stands directly around it, and in which clause of which query. A query
-may be compiled as often as one likes, and parts of it may be moved into other queries. In a Django that did these
-things elsewhere, nothing would be in a SELECT list, and everything be refused.
+runs, at which a value looks up: what is directly around it, and in which clause of which query. A query may be
+compiled any number of times, and parts of it may be moved into other queries. In a Django that did these things
+elsewhere, nothing would be in a SELECT list, and everything would be refused.
 """
 
 import functools
@@ -42,7 +42,7 @@ class _Clause(Enum):
 
 
 class _Step(NamedTuple):
-    """What a compiler is at: a clause, or an expression."""
+    """A step of a compiler: a clause, or an expression."""
 
     compiler: Any
     at: Any
@@ -61,7 +61,7 @@ Selected = Callable[[Any, list[Any]], None]
 
 
 def trace_compilers(wrap: Callable[[type, str, Callable[..., Any]], None], on_selected: Selected) -> None:
-    """Let compilers leave their trace. ``on_selected`` is told of each SELECT list, by its compiler."""
+    """Make compilers leave their trace. ``on_selected`` is called for each SELECT list, with its compiler."""
     wrap(SQLCompiler, "compile", _compile)
     wrap(SQLCompiler, "get_select", functools.partial(_get_select, on_selected))
     wrap(SQLCompiler, "get_group_by", functools.partial(_in_clause, _Clause.GROUP_BY))
@@ -71,7 +71,7 @@ def trace_compilers(wrap: Callable[[type, str, Callable[..., Any]], None], on_se
 
 def _compile(original: Callable[..., Any], self: Any, node: Any) -> Any:
     if type(node) is Col:
-        return original(self, node)  # Most of what is compiled, and nothing stands in it.
+        return original(self, node)  # Most of what is compiled, and nothing is in it.
     steps = _trace.steps
     steps.append(_Step(self, node))
     try:
@@ -83,7 +83,7 @@ def _compile(original: Callable[..., Any], self: Any, node: Any) -> Any:
 
 
 def _is_name(node: Any) -> bool:
-    """Whether it names what stands elsewhere, in a way that no column sees: as SQL or an expression of one's own."""
+    """Whether an expression names another one in a way that no column sees: as SQL or an expression of one's own."""
     if isinstance(node, Ref):
         return True
     is_other = isinstance(node, Expression) and not isinstance(node, (Col, Value, Subquery))
@@ -115,22 +115,22 @@ def _execute_sql(original: Callable[..., Any], self: Any, *args: Any, **kwargs: 
 
 
 def combining() -> Any:
-    """The compiler of the set operation that a part is compiled for just now, if it is."""
+    """Return the compiler of the set operation for which a part is being compiled, if any."""
     step = _trace.steps[-1] if _trace.steps else None
     return step.compiler if step is not None and step.at is _Clause.COMBINED else None
 
 
 def encrypted_field(expression: Any) -> Encrypted | None:
-    """The encrypted field whose stored text an expression gives, or was computed from."""
+    """Return the encrypted field whose stored text an expression gives, or was computed from."""
     try:
         field = expression.output_field
     except (AttributeError, FieldError):
-        return None  # Nothing that has a type of its own, as a subquery of several columns.
+        return None  # Nothing with a type of its own, as a subquery of several columns.
     return field if getattr(field, "is_encrypted", False) else None
 
 
 def is_whole(expression: Any) -> bool:
-    """Whether an expression gives what a subquery selects as it is."""
+    """Whether an expression gives a subquery's selection as it is."""
     if isinstance(expression, Exists) or not isinstance(expression, Subquery):
         return isinstance(expression, Query)
     # ArraySubquery has its own template; others compute from the text in methods of their own.
@@ -139,7 +139,7 @@ def is_whole(expression: Any) -> bool:
 
 
 def is_asked_for_null(holder: Any) -> bool:
-    """Whether an expression asks whether there is a value, and nothing else."""
+    """Whether an expression only asks whether there is a value."""
     return type(holder) is IsNull or (isinstance(holder, Count) and not getattr(holder, "distinct", False))
 
 
@@ -147,7 +147,7 @@ def require_readable(field: Encrypted, value: Any) -> None:
     """
     Refuse the encrypted value that is being compiled unless it is selected as it is, or asked whether it is NULL.
 
-    Follows a value out of the subqueries that select it, up to where somebody uses it.
+    Follows a value out of the subqueries that select it, up to its use.
     """
     steps = _trace.steps
     if not steps or steps[-1].at is not value:
@@ -178,7 +178,7 @@ def require_readable(field: Encrypted, value: Any) -> None:
 
 
 def _use(holders: list[_Step], value: Any) -> str:
-    """What those that stand around a value do with it, in words."""
+    """Return, in words, the use that the surrounding expressions make of a value."""
     if getattr(value, "alias", value) is None:
         return "use in constraints, indexes and generated columns"
     compiler = holders[0].compiler if holders else _trace.steps[0].compiler if _trace.steps else None

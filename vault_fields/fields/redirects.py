@@ -1,9 +1,9 @@
 """
-Redirected rows: their own columns are what they were, and lead to another key context now.
+Redirected rows: their own columns are unchanged, and lead to another key context now.
 
 Somebody changed what lies behind a relation, or what a function makes of the columns. No row of a patient was touched,
-and all patients of the organization would be encrypted for another tenant: so whatever writes rows again without being
-given new values asks first. See ``docs/decisions/0102-redirected-rows-are-asked-about.md``.
+and all patients of the organization would be encrypted for another tenant. So every operation that writes rows again
+without new values asks first. See ``docs/decisions/0102-redirected-rows-are-asked-about.md``.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,12 @@ __all__ = ["redirection"]
 
 def redirection(group: Group, companion: Companion, row: Mapping[str, str | None], context: KeyContext) -> str:
     """
-    What of the context differs from that of the companion without a column of the row, in words; nothing if none does.
+    Describe the difference of the context to the companion's that no column of the row explains; empty if there is
+    none.
 
-    ``row`` are the columns that the context starts from now, and ``context`` is where they lead. What is told by the
-    declaration alone - another constant, an item that was added, or that is a column of the row now - is not meant.
+    ``row`` are the columns that the context starts from now, and ``context`` is where they lead. Differences that the
+    declaration alone explains are left out: another constant, an item that was added, or that is a column of the row
+    now.
     """
     names = [name for name in differing_items(companion.context, context) if _stayed(name, group, companion, row)]
     if not names:

@@ -1,10 +1,10 @@
 """
-When a row that is written again gets a fresh data key, so that no data key seals without bound.
+Fresh data keys for rows that are written again, so that no data key seals without bound.
 
 AES-GCM with random nonces allows 2^32 seals under one key (NIST SP 800-38D, section 8.3). A key is made for a bounded
-number of rows, but each of them may be written again for years, by any process: nobody counts. So every seal under a
-key that a row has already is drawn for, and the row leaves the key when it is hit. See
-``docs/decisions/0103-seals-of-a-data-key-are-bounded-by-chance.md``, which says how far.
+number of rows, but each of them may be written again for years, by any process: nobody counts. So chance decides at
+every seal under a key that a row has already, and now and then the row leaves the key. See
+``docs/decisions/0103-seals-of-a-data-key-are-bounded-by-chance.md`` for the bound.
 """
 
 import secrets
@@ -21,7 +21,8 @@ _draw = secrets.randbelow
 
 def is_due(seals: int, companions: int) -> bool:
     """
-    Whether a row's companion gets a fresh data key, now that so many values are about to be sealed under its old one.
+    Whether a row's companion gets a fresh data key, now that this many values are about to be sealed under its old
+    one.
 
     The more companions rows of its model have, each of which leaves the key by itself, the sooner each one does.
     """
@@ -30,6 +31,6 @@ def is_due(seals: int, companions: int) -> bool:
 
 @contextmanager
 def suspended() -> Iterator[None]:
-    """For tests that count calls: no row gets a fresh data key by chance meanwhile, in any thread."""
+    """Give no row a fresh data key by chance within the block, in any thread: for tests that count calls."""
     with mock.patch(f"{__name__}._draw", lambda one_in: one_in):
         yield

@@ -1,4 +1,4 @@
-"""Writing rows so that a group - its values and their companion - is written all or none, on every path."""
+"""Writes of whole rows, in which a group - its values and their companion - is written all or none, on every path."""
 
 from collections.abc import Iterable, Iterator, Sequence, Set as AbstractSet
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], using: str | No
     """
     Seal rows that are about to be written whole, to the database ``using``.
 
-    Every group of a row is sealed at once, in whichever of its tables it stands, so that equal contexts share a key.
+    Every group of a row is sealed at once, in whichever of its tables it is, so that equal contexts share a key.
     """
     groups = all_groups_of(model)
     if any(group.late_columns for group in groups):
@@ -45,7 +45,7 @@ def prepare_rows(instances: Sequence[Model], model: type[Model], using: str | No
 
 def settle_context(instance: Model, names: AbstractSet[str] | None = None) -> None:
     """
-    Let the columns that decide whether a value opens take the values that they are saved with.
+    Give the columns that decide whether a value opens the values with which they are saved.
 
     Some fields choose theirs only in ``pre_save``, as slugs that are made of a title. With ``names``, only those
     columns are saved.
@@ -57,7 +57,7 @@ def settle_context(instance: Model, names: AbstractSet[str] | None = None) -> No
 
 
 def require_settled_context(instance: Model, group: Group) -> None:
-    """Refuse a column that chose another value once more after the row was sealed for what it chose before."""
+    """Refuse a column that chose another value after the row was sealed for the first one."""
     if group.late_columns and (changed := GroupState(instance, group).changed_columns()):
         raise KeyContextError(
             f"{group.members[0].label} (pk={instance.pk!r}): {', '.join(each.attname for each in changed)} has another "
@@ -89,10 +89,10 @@ def _seal(
 
 def require_matched_context(model: type[Model], names: set[str], matched: Iterable[str]) -> set[str]:
     """
-    The columns that an upsert has to update with ``names``.
+    Return the columns that an upsert has to update with ``names``.
 
-    The values are encrypted for the context of the rows as given. A row that is there already has to end up with the
-    same one: its columns are what the rows are matched by, or they are updated together with all that depends on them.
+    The values are encrypted for the context of the rows as given. An existing row has to end up with the same context:
+    its columns are those by which rows are matched, or they are updated together with all that depends on them.
     """
     matched = set(matched)
     for group in all_groups_of(model):
@@ -122,7 +122,7 @@ def require_matched_context(model: type[Model], names: set[str], matched: Iterab
 
 
 def load_missing(instances: Sequence[Model], group: Group) -> None:
-    """Load the group's deferred columns, sealed: what is written together has to be there. At most one query."""
+    """Load the group's deferred columns, sealed: what is written together has to be in memory. At most one query."""
     load_sealed(instances, group.member_names)
 
 
@@ -137,7 +137,7 @@ def load_sealed(instances: Sequence[Model], names: AbstractSet[str], *, for_writ
         queryset = queryset.select_for_update()
     stored = queryset.only(*names).in_bulk([instance.pk for instance in lacking])
     for instance in lacking:
-        # Of a row that is gone, Django says so when it is updated.
+        # Django reports a row that is gone when it updates it.
         row = stored[instance.pk].__dict__ if instance.pk in stored else {}
         for name in names:
             instance.__dict__.setdefault(name, row.get(name))
@@ -145,7 +145,7 @@ def load_sealed(instances: Sequence[Model], names: AbstractSet[str], *, for_writ
 
 @contextmanager
 def handed_over(instances: Iterable[Model], names: Iterable[str]) -> Iterator[None]:
-    """While Django reads the attributes of these rows in order to write them, let it read what is stored."""
+    """Let Django read the stored texts while it reads the attributes of these rows in order to write them."""
     names = list(names)
     rows = [instance.__dict__ for instance in instances]
     taken = [(data, name, data[name]) for data in rows for name in names if name in data]

@@ -74,7 +74,7 @@ def seal(
 
 @forgetful
 def examine(instance: Model, group: Group) -> None:
-    """Raise what ``seal`` would raise of a row with plaintext that is not followed, but for what the Vault says."""
+    """Raise what ``seal`` would raise for a row with plaintext that is not followed, except the errors of the Vault."""
     work = Work(instance, group)
     _plan([work], derive_contexts([(instance, group)], None), follow=False)
     for member in work.changed:
@@ -99,7 +99,7 @@ def _plan(works: Sequence[Work], contexts: Sequence[KeyContext], *, follow: bool
 
 
 def encoded(member: Encrypted, value: Any, instance: Model) -> Opened:
-    """The value and the text to encrypt of it. Raises ``ValueRefused``, or ``FieldError`` for an expression."""
+    """Return the value and the text to encrypt for it. Raises ``ValueRefused``, or ``FieldError`` for an expression."""
     if hasattr(value, "resolve_expression"):
         raise FieldError(
             f"{locate(member, instance)} is encrypted here and not in the database: it takes values, not expressions."
@@ -111,7 +111,7 @@ def encoded(member: Encrypted, value: Any, instance: Model) -> Opened:
 
 
 def _companions(works: Sequence[Work], keys: Sequence[DataKey]) -> list[str]:
-    """The companion's text for each piece of work; rows of one context that share a key share it too."""
+    """Return the companion's text for each piece of work; rows of one context that share a key share it too."""
     companions: list[str] = []
     made: dict[tuple[Any, ...], str] = {}
     for work, key in zip(works, keys, strict=True):

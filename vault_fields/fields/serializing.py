@@ -23,7 +23,7 @@ _names: ContextVar[tuple[str, ...] | None] = ContextVar("vault_fields_serialized
 
 
 def is_serializing() -> bool:
-    """Whether one of Django's serializers is at work here."""
+    """Whether one of Django's serializers is running here."""
     return _names.get() is not None
 
 

@@ -66,7 +66,7 @@ class GroupState:
     # The columns.
 
     def changed_columns(self) -> list[Binding]:
-        """The row's columns that, as they are in memory, differ from those that its values were sealed for."""
+        """Return the row's columns that differ in memory from those for which its values were sealed."""
         companion = self.companion
         if companion is None:
             return []
@@ -81,7 +81,7 @@ class GroupState:
         return changed
 
     def rebound_columns(self, member: Encrypted) -> list[Binding]:
-        """The columns of ``bind_to`` that were changed since they were read, or sealed, with the value."""
+        """Return the columns of ``bind_to`` that were changed since they were read, or sealed, with the value."""
         bound = self.group.bound[member.name]
         held = self.data.get(member.attname)
         if not bound or not is_encrypted(held) or held.values is None:
@@ -98,7 +98,7 @@ class GroupState:
 
     @property
     def is_sealed(self) -> bool:
-        """Whether everything in the group was sealed a moment ago, or is NULL: told at a glance."""
+        """Whether everything in the group was sealed a moment ago, or is NULL. Cheap."""
         data = self.data
         for member in self.group.members:
             held = data.get(member.attname, self)
@@ -124,13 +124,13 @@ class GroupState:
         if isinstance(held, Pending):
             return not _is_unchanged(held)
         if isinstance(held, Brought):
-            return True  # Nobody vouches for it, unless it was settled.
+            return True  # Nothing vouches for it, unless it was compared and replaced before.
         if isinstance(held, Sealed):
             return held.is_changed or not (member.writes_plaintext or is_encrypted(held))
         return False
 
     def _is_elsewhere(self) -> bool:
-        """Whether the row is about to be written in another place than it was sealed for, such as another schema."""
+        """Whether the row is about to be written to another place than it was sealed for, such as another schema."""
         outside = self.group.source.outside
         if not outside or (companion := self.companion) is None:
             return False
@@ -139,7 +139,7 @@ class GroupState:
     # What was assigned and stands there already.
 
     def settle(self) -> None:
-        """Let what was assigned and is the value that stands there be the sealed one that it takes the place of."""
+        """Replace assigned values that equal the stored ones by the sealed values that they took the place of."""
         self.settle_unchanged()
         for member in self.group.members:
             held = self.data.get(member.attname)
@@ -147,11 +147,11 @@ class GroupState:
                 self.data[member.attname] = Sealed(held.text, held.keys, values, None, held.opened)
 
     def settle_unchanged(self) -> None:
-        """Let a value that was assigned again unchanged, as forms do, be the sealed one that it takes the place of."""
+        """Replace a value that was assigned again unchanged, as forms do, by the sealed value it took the place of."""
         for member in self.group.members:
             held = self.data.get(member.attname)
             if isinstance(held, Pending) and held.previous is not None and _is_unchanged(held):
-                # The value that was assigned, not its equal: if it is mutable, the caller may go on to change it.
+                # Keep the assigned value, not its equal: if it is mutable, the caller may go on to change it.
                 opened = Opened(held.value, member.to_plaintext(held.value), member.to_plaintext)
                 self.data[member.attname] = held.previous.with_opened(opened)
 
@@ -172,7 +172,7 @@ def is_encrypted(held: Any) -> TypeGuard[Sealed]:
 
 
 def _is_unchanged(pending: Pending) -> bool:
-    """Whether the same value was assigned again; told without asking the Vault."""
+    """Whether the same value was assigned again. Does not call the Vault."""
     previous = pending.previous
     if not is_encrypted(previous) or previous.opened is None:
         return False
@@ -184,6 +184,6 @@ def _is_readable(text: str) -> bool:
     try:
         companion_format.decode(text)
     except EnvelopeError:
-        # A value that is opened with it says so; one that takes its place must not be kept from it.
+        # A value that is opened with it reports that. It must not keep its replacement from being written.
         return False
     return True

@@ -37,7 +37,7 @@ class EncryptedTextField(EncryptedField[SetT_contra, GetT_co], GenericTextField[
         def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def to_plaintext(self, value: Any) -> str:
-        # As TextField: what is not a string is stored as one, and is one when it is read again.
+        # As in TextField, a value that is not a string is stored as one, and is one when it is read again.
         return value if isinstance(value, str) else str(value)
 
     def from_plaintext(self, text: str) -> str:

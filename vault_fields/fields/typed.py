@@ -1,7 +1,7 @@
 """
 Django's field classes as type checkers see them: generic in what may be assigned and in what is read.
 
-At run time they are no such thing, and what stands here in brackets is left out.
+At run time they are not generic, and the parts in brackets are left out.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +11,7 @@ from django.db.models import Field, JSONField, TextField
 
 __all__ = ["GenericField", "GenericJSONField", "GenericTextField", "GetT_co", "JSONInput", "JSONValue", "SetT_contra"]
 
-# What is read from an encrypted JSON field, and what may be assigned to it: tuples and other mappings are JSON too.
+# The type read from an encrypted JSON field, and the one that may be assigned: tuples and other mappings are JSON too.
 JSONValue: TypeAlias = dict[str, "JSONValue"] | list["JSONValue"] | str | int | float | bool | None
 JSONInput: TypeAlias = Mapping[str, "JSONInput"] | Sequence["JSONInput"] | str | int | float | bool | None
 

@@ -1,9 +1,9 @@
 """
 ``QuerySet.update()`` of encrypted fields: one value for many rows, sealed for the key context of each.
 
-The rows that the query is about are found first, and sealed while none of them is locked: one data key for each
-context, unless a field that is not named shares the companion, whose data key then stays. Then they are locked and
-compared, as for ``bulk_update()``, and those that the query still is about are written, all or none.
+The query's rows are found first, and sealed while none of them is locked: one data key for each context, unless a
+field that is not named shares the companion, whose data key then stays. Then they are locked and compared, as for
+``bulk_update()``, and those that still match the query are written, all or none.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,7 +22,7 @@ __all__ = ["update_encrypted", "values_to_seal"]
 
 
 def values_to_seal(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of the values that have to be sealed. Refuses what would take the values' keys away."""
+    """Return those of the values that have to be sealed. Refuses an update that would take the values' keys away."""
     groups = () if is_bulk_updating() else all_groups_of(model)
     members = {name: member for group in groups for member in group.members for name in (member.name, member.attname)}
     for group in groups:
@@ -31,7 +31,7 @@ def values_to_seal(model: type[Model], values: Mapping[str, Any]) -> dict[str, A
                 f"{group.model._meta.label}.{group.companion} holds the keys of the values beside it: updating it by "
                 "itself would destroy them. Nothing was written. Assign the values."
             )
-    # What is computed in the database is refused by the field.
+    # The field refuses values that the database would compute.
     given = {
         name: value for name, value in values.items() if name in members and not hasattr(value, "resolve_expression")
     }
@@ -52,7 +52,7 @@ def update_encrypted(
     Costs one ``create`` for each key context, for every ``max_rows_per_key`` of its rows; where a companion is shared
     with a field that is not named, one ``decrypt`` for each data key that stays. Raises what ``bulk_update()`` raises.
     """
-    original(queryset.none(), **{**values, **dict.fromkeys(sealed)})  # Says what Django says of names and slices.
+    original(queryset.none(), **{**values, **dict.fromkeys(sealed)})  # Raises Django's errors about names and slices.
     using = queryset.db
     model: Any = queryset.model
     groups = all_groups_of(model)

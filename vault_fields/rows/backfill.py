@@ -1,8 +1,8 @@
 """
-Encrypts a column that holds plaintext, and decrypts it again, in batches.
+Encryption of a column that holds plaintext, and decryption, in batches.
 
-Every batch is written by itself. What was done already is left alone, so that an operation that was interrupted goes
-on where it stopped when it is run again.
+Every batch is written by itself. Finished rows are left alone, so that an operation that was interrupted continues
+where it stopped when it is run again.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ from vault_fields.text.counting import counted
 
 __all__ = ["BackfillReport", "decrypt_column", "encrypt_column"]
 
-# How many rows that were left alone are named in one message.
+# The number of rows left alone that one message names.
 MAX_SHOWN = 20
 
 OnProblem = Callable[[str], object]
@@ -37,15 +37,15 @@ OnProblem = Callable[[str], object]
 
 @dataclass(slots=True)
 class BackfillReport:
-    """How many rows of a table an operation looked at, and how many it wrote to."""
+    """The numbers of rows of a table that an operation looked at, and that it wrote to."""
 
     label: str
     participle: str
     examined: int = 0
     written: int = 0
-    # How many of the rows hold text in the clear where a companion says that they held an encrypted value.
+    # The number of rows with text in the clear where a companion says that they held an encrypted value.
     beside_keys: int = 0
-    # The primary keys of the rows that could not be dealt with, each once.
+    # The primary keys of the rows that were left alone, each once.
     left_alone: list[Any] = dataclass_field(default_factory=list)
 
     def __str__(self) -> str:
@@ -112,7 +112,7 @@ def encrypt_column(
                 raise
         else:
             return list(rows)
-        # Nothing was sealed. One at a time, to find out which rows it is; what they have in common is known by now.
+        # Nothing was sealed. Go one by one, to find out which rows it is; what they have in common is known by now.
         return run.without_problems(rows, lambda row: seal([(row.instance, group)], new_keys, follow=False))
 
     @forgetful
@@ -143,7 +143,7 @@ def decrypt_column(
     Write every value of ``field`` in the clear again; of JSON, its text.
 
     Costs one ``decrypt`` for each data key that is not cached. The companion becomes NULL where no value is left that
-    needs it. Raises for the first row that cannot be decrypted, or tells ``on_problem``, as ``encrypt_column`` does.
+    needs it. Raises for the first row that cannot be decrypted, or calls ``on_problem``, as ``encrypt_column`` does.
     """
     group, vendor = group_of(field), connections[using].vendor
     run = _Run(field, "decrypted", using, on_problem)
@@ -165,7 +165,7 @@ def decrypt_column(
 
 
 class _Run:
-    """One walk over the rows of a column's table, and what became of them."""
+    """One walk over the rows of a column's table, and its results."""
 
     def __init__(self, field: Encrypted, participle: str, using: str, on_problem: OnProblem | None) -> None:
         self.report = BackfillReport(field.label, participle)
@@ -181,14 +181,14 @@ class _Run:
         batch_size: int,
         progress: Progress,
     ) -> BackfillReport:
-        """Let ``step`` deal with each batch. It returns the rows that were written to meanwhile, as they are now."""
+        """Let ``step`` process each batch. It returns the rows that were written to meanwhile, as they are now."""
         with progress(f"{title} {self.report.label}", self._rows.count) as advance:
             for batch in self._rows.batches(batch_size):
                 due = self._due(is_due, batch)
                 if is_due is _is_plaintext:
                     self.report.beside_keys += sum(_is_beside_keys(row) for row in due)
                 while due:
-                    # Somebody else wrote to these in the meantime: what counts is what they hold now.
+                    # Somebody else wrote to these in the meantime: their present content counts.
                     due = self._due(is_due, step(due))
                 self.report.examined += len(batch)
                 advance(len(batch))
@@ -212,7 +212,9 @@ class _Run:
         return count
 
     def without_problems(self, rows: Sequence[Row], action: Callable[[Row], object]) -> list[Row]:
-        """The rows for which the action succeeds. ``on_problem`` is told of each other, or the error is raised."""
+        """
+        Return the rows for which the action succeeds. ``on_problem`` is called for each other, or the error is raised.
+        """
         fine = []
         for row in rows:
             try:
@@ -254,7 +256,7 @@ def _is_plaintext(field: Encrypted, row: Row) -> bool:
 
 
 def _is_beside_keys(row: Row) -> bool:
-    """Whether a companion is left of a value that was encrypted. Others that share it would be why it is there."""
+    """Whether a companion is left of a value that was encrypted, and no other value explains that it is there."""
     return bool(row.companion) and not any(map(row.is_encrypted, row.group.members))
 
 

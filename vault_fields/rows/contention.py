@@ -61,5 +61,5 @@ def _is_broken_off(using: str, error: DatabaseError) -> bool:
 
 
 def _pause(attempt: int) -> None:
-    """Let the others go first, and do not meet them again in step."""
+    """Let other writers go first, and do not meet them again in step."""
     time.sleep(random.uniform(0.01, 0.05) * 2**attempt)  # noqa: S311 - nothing secret about it.

@@ -1,4 +1,4 @@
-"""What the migrations say about names: under which labels was each field that is encrypted, while it was?"""
+"""The history of names in the migrations: the labels that each encrypted field had while it was encrypted."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field as dataclass_field
@@ -38,10 +38,10 @@ class _Model:
 @dataclass(slots=True, eq=False)
 class LabelHistory:
     """
-    Follows names through migrations, which are given in their order.
+    Names followed through migrations, which are given in their order.
 
-    Only operations on models and fields count, in the state's version: what a migration does to the database by SQL
-    or Python changes no label. Making a field plain ends its history, since its values were decrypted for that.
+    Only operations on models and fields count, in the state's version: SQL or Python in a migration changes no label.
+    Making a field plain ends its history, since its values were decrypted for that.
     """
 
     models: dict[ModelKey, _Model] = dataclass_field(default_factory=dict)
@@ -61,7 +61,7 @@ class LabelHistory:
         return model in self.models and column in self.models[model].columns
 
     def labels(self, model: ModelKey, column: str) -> list[str]:
-        """The labels under which values of a column may have been encrypted, oldest first."""
+        """Return the labels under which values of a column may have been encrypted, oldest first."""
         state = self.models.get(model)
         if state is None or state.columns.get(column) is None:
             return []
@@ -69,7 +69,7 @@ class LabelHistory:
         return list(dict.fromkeys(label for each in (*moved, state) for label in each.labels(column)))
 
     def kin(self, label: str) -> list[str]:
-        """The labels, earlier and later ones, of every column that had this one; itself too."""
+        """Return the labels, earlier and later ones, of every column that had this one; itself too."""
         known = [self.labels(key, column) for key, model in self.models.items() for column in model.columns]
         return list(dict.fromkeys(each for labels in (*known, *self._ended) if label in labels for each in labels))
 
@@ -116,10 +116,10 @@ class LabelHistory:
 
 def all_migrations() -> Iterator[Migration]:
     """
-    The project's migrations in their order, from disk, without a database.
+    Yield the project's migrations in their order, from disk, without a database.
 
     Squashed ones are replaced by those that they were made from, as long as these are there: squashing optimizes
-    renames away. Raises what ``makemigrations`` would raise where they cannot be read.
+    renames away. Raises the errors of ``makemigrations`` where they cannot be read.
     """
     loader = MigrationLoader(None, ignore_no_migrations=True)
     seen: set[tuple[str, str]] = set()

@@ -61,7 +61,7 @@ OnProblem = Callable[[str], object]
 
 @dataclass(slots=True)
 class RekeyReport:
-    """What became of the rows that have an encrypted value; in a dry run, what would become of them."""
+    """The outcome for the rows that have an encrypted value; in a dry run, the outcome to expect."""
 
     label: str
     dry_run: bool = False
@@ -103,14 +103,14 @@ def rekey_group(
     on_problem: OnProblem,
 ) -> RekeyReport:
     """
-    Bring every row up to date; ``on_problem`` is told of each that is left alone, and why.
+    Bring every row up to date; ``on_problem`` is called for each that is left alone, with the reason.
 
-    With ``rewrap`` data keys that are not wrapped by the keys of today are wrapped anew for the context that they
-    have. A vault that cannot tell rewraps all of them, each time.
+    With ``rewrap`` data keys that today's keys have not wrapped are wrapped anew for the context that they have. A
+    vault that cannot tell rewraps all of them, each time.
 
-    Costs one ``decrypt`` for each data key of rekeyed rows that is not cached, for its companion must prove what it
-    says, and one ``rekey`` for each of their contexts, or what the vault needs to rewrap them; for re-encrypted ones
-    what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run. Raises
+    Costs one ``decrypt`` for each data key of rekeyed rows that is not cached, for its companion must prove its
+    content, and one ``rekey`` for each of their contexts, or what the vault needs to rewrap them; for re-encrypted
+    ones what ``reencrypt_group`` costs; nothing for rows that are current, and nothing in a dry run. Raises
     ``VaultUnavailable``; the rows before stay written.
     """
     run = _Run(group, using, on_problem)
@@ -129,7 +129,7 @@ def reencrypt_group(
     on_problem: OnProblem,
 ) -> RekeyReport:
     """
-    Give every row a new data key and new ciphertext; ``on_problem`` is told of each that is left alone, and why.
+    Give every row a new data key and new ciphertext; ``on_problem`` is called for each that is left alone.
 
     Costs one ``decrypt`` for each data key that is not cached, and one ``create`` for each key context, for every
     ``max_rows_per_key`` of its rows. Raises ``VaultUnavailable``; the rows before stay written.
@@ -140,7 +140,7 @@ def reencrypt_group(
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Stale:
-    """A row that is not current: the companion that it has, and the context that it should have one for."""
+    """A row that is not current: its present companion, and the context that its companion should have."""
 
     row: Row
     companion: Companion
@@ -177,7 +177,7 @@ class _Run:
     def over_all_rows(
         self, step: Callable[[list[Row]], list[Row]], title: str, batch_size: int, progress: Progress
     ) -> RekeyReport:
-        """Let ``step`` deal with each batch. It returns the rows that were written to meanwhile, as they are now."""
+        """Let ``step`` process each batch. It returns the rows that were written to meanwhile, as they are now."""
         with progress(f"{title} {self.report.label}", self._rows.count) as advance:
             for batch in self._rows.batches(batch_size):
                 due = [row for row in batch if _sealed_members(row)]
@@ -229,7 +229,7 @@ class _Run:
 
     @contextmanager
     def _reporting(self, row: Row) -> Iterator[None]:
-        """One row that fails is reported, and the others go on; an absent Vault ends the operation."""
+        """Report a row that fails, and go on with the others; an unavailable Vault ends the operation."""
         try:
             yield
         except KeyContextMismatch as error:
@@ -245,7 +245,7 @@ class _Run:
             self._on_problem(str(error))
 
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
-        """Put the row where it belongs: in one of the two, or in neither if it is current. Asks no Vault."""
+        """Put the row into one of the two lists, or into neither if it is current. Calls no Vault."""
         group = self.group
         companion = _companion(row)
         columns, context = self._derived(row)
@@ -271,7 +271,7 @@ class _Run:
             return self._wrappings.is_current(companion)
 
     def _derived(self, row: Row) -> tuple[dict[str, str | None], KeyContext]:
-        """The row's own columns, and the context that they lead to."""
+        """Return the row's own columns, and the context that they lead to."""
         try:
             columns = {each.name: each.text(getattr(row.instance, each.attname)) for each in self.group.bindings}
             return columns, self.group.source.derive(row.instance)
@@ -288,10 +288,10 @@ class _Run:
 
     def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
         """
-        The data keys of those whose companions prove to belong to them.
+        Return the data keys of those whose companions prove to belong to them.
 
-        What a companion says decides whose keys will open the data key from now on. Without its proof, whoever can
-        write to the table could have a tenant's data key wrapped for another.
+        The content of a companion decides whose keys will open the data key from now on. Without its proof, anyone who
+        can write to the table could have a tenant's data key wrapped for another.
         """
         batch = Batch([stale.row.companion for stale in to_rekey], hold=True, goes_on=True)
         verified = {}
@@ -301,7 +301,7 @@ class _Run:
         return verified
 
     def _rewrapped(self, stale: _Stale, key: DataKey) -> str:
-        """The new text of the companion."""
+        """Return the new text of the companion."""
         with _locating(stale.row):
             if stale.is_of_same_context:
                 new = self._wrappings.rewrapped(stale.companion, key)
@@ -311,7 +311,7 @@ class _Run:
 
     @forgetful
     def _reencrypted(self, row: Row) -> list[str | None]:
-        """The new texts of the companion and of every value."""
+        """Return the new texts of the companion and of every value."""
         for member in _sealed_members(row):
             sealed = row.instance.__dict__[member.attname]
             opened = open_sealed(member, sealed, row.instance, accept_moved=self.accept_moved)
@@ -331,7 +331,7 @@ def _label(row: Row) -> str:
 
 @contextmanager
 def _locating(row: Row) -> Iterator[None]:
-    """Let what is raised say which row it is about."""
+    """Add the row to errors that are raised within the block."""
     try:
         yield
     except (DecryptionError, VaultError) as error:
@@ -339,7 +339,7 @@ def _locating(row: Row) -> Iterator[None]:
 
 
 def _companion(row: Row) -> Companion:
-    """The companion of the row's values, or ``EnvelopeError`` if they do not belong together."""
+    """Return the companion of the row's values. Raises ``EnvelopeError`` if they do not belong together."""
     with _locating(row):
         return _paired(row)
 

@@ -11,28 +11,28 @@ from vault_fields.stored.companion import Companion
 
 __all__ = ["Wrappings"]
 
-# How many wrappings are remembered for the other rows that share them.
+# The number of wrappings remembered for the other rows that share them.
 MAX_REMEMBERED = 10_000
 
 
 class Wrappings:
     """
-    What the encrypted keys of one vault become. For one thread.
+    The new wrappings of the encrypted keys of one vault. For one thread.
 
-    Whoever can write to the table can write a companion that claims a tenant's data key for another tenant. So all
-    that is wrapped here was verified before: where a ``key`` is asked for, it is the companion's own, which has
-    verified its proof.
+    Anyone who can write to the table can write a companion that claims a tenant's data key for another tenant. So
+    everything that is wrapped here was verified before: a ``key`` argument is the companion's own, which has verified
+    its proof.
     """
 
     def __init__(self, vault: BaseVault) -> None:
         self._vault = vault
-        # The new encrypted keys, by those that they take the place of and by the context that they are for.
+        # The new encrypted keys, by those that they replace and by the context that they are for.
         self._wrapped: dict[tuple[str, KeyContext], str | VaultError] = {}
         # The contexts whose keys did not answer since ``prepare``.
         self._away: dict[KeyContext, KeyUnavailable] = {}
 
     def is_current(self, companion: Companion) -> bool:
-        """Whether the keys that wrap for its context now have wrapped it, if the vault can tell. ``VaultError``."""
+        """Whether the present keys of its context have wrapped it, if the vault can tell. Raises ``VaultError``."""
         return self._vault.wraps_so(companion.encrypted_keys, companion.context)
 
     def prepare(self, verified: Iterable[Companion]) -> None:
@@ -50,7 +50,7 @@ class Wrappings:
                 self._wrapped[text, contexts[text]] = outcome
 
     def rewrapped(self, companion: Companion, key: DataKey) -> Companion:
-        """The same, wrapped anew for the context that it has; ``prepare`` was told of it. Raises ``VaultError``."""
+        """Return the companion wrapped anew for its own context; ``prepare`` was given it. Raises ``VaultError``."""
         found = self._wrapped[companion.encrypted_keys, companion.context]
         if isinstance(found, VaultError):
             raise found
@@ -58,10 +58,10 @@ class Wrappings:
 
     def rekeyed(self, companion: Companion, context: KeyContext, key: DataKey) -> Companion:
         """
-        The same, wrapped for another context. At most one call, and none for a context whose key did not answer another
-        row since ``prepare``.
+        Return the companion wrapped for another context.
 
-        Raises ``VaultError``, and ``DecryptionError`` if the vault answers another data key than it was asked for.
+        Costs at most one call, and none for a context whose key did not answer another row since ``prepare``. Raises
+        ``VaultError``, and ``DecryptionError`` if the vault answers another data key than it was asked for.
         """
         wanted = companion.encrypted_keys, context
         found = self._wrapped.get(wanted)

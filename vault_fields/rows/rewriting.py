@@ -1,8 +1,8 @@
 """
-Writes values again because the declaration of their field changes: another companion, or another type.
+Rewriting of values because the declaration of their field changes: another companion, or another type.
 
 Every row is written by itself, its values and its companions together, if it is as it was read. A row that cannot be
-dealt with is told of and left as it is, and the others go on. Running it again writes nothing that was done already.
+rewritten is reported and left as it is, and the others go on. Running it again writes nothing that is finished.
 """
 
 from abc import abstractmethod
@@ -34,7 +34,7 @@ OnProblem = Callable[[str], object]
 
 @dataclass(slots=True)
 class RewriteReport:
-    """How many rows were looked at, how many were written, and how many could not be dealt with."""
+    """The numbers of rows that were looked at, that were written, and that could not be rewritten."""
 
     label: str
     examined: int = 0
@@ -55,12 +55,12 @@ def move_to_companion(
     """
     Let the values of these fields, which are in one table, open with the keys in the column ``companion``.
 
-    They go on opening with those in the companions that the fields are declared with: both columns get one text. Where
-    that is the text of one of them, it is copied. Where the fields of a row have several data keys, its values are
-    encrypted again under that of the first.
+    They still open with those in the companions that the fields are declared with: both columns get one text. A text
+    that is already in one of them is copied. Where the fields of a row have several data keys, its values are
+    encrypted again under the first.
 
     Costs nothing for what is copied; otherwise one ``decrypt`` for each data key that is not cached. Raises
-    ``FieldError`` for a declaration that cannot be, and ``VaultUnavailable``.
+    ``FieldError`` for an impossible declaration, and ``VaultUnavailable``.
     """
     return _Move(fields, companion, using, on_problem).over_all_rows(batch_size, progress)
 
@@ -76,7 +76,7 @@ def convert_column(
     on_problem: OnProblem,
 ) -> RewriteReport:
     """
-    Replace each value of a text field by what ``convert`` makes of it; it leaves alone what it made before.
+    Replace each value of a text field by the result of ``convert``, which leaves its own earlier results alone.
 
     Data keys stay. Costs one ``decrypt`` for each that is not cached. Raises ``VaultUnavailable``.
     """
@@ -100,7 +100,7 @@ class _Rewrite:
             for batch in self._rows.batches(batch_size):
                 due = batch
                 while due:
-                    # Somebody else wrote to some of them in the meantime: what counts is what they hold now.
+                    # Somebody else wrote to some of them in the meantime: their present content counts.
                     written, due = self._rows.write(self.columns, self.changes(due))
                     self.report.written += written
                 self.report.examined += len(batch)
@@ -109,14 +109,14 @@ class _Rewrite:
 
     @property
     def columns(self) -> list[str]:
-        """The names of what is written."""
+        """The names of the columns that are written."""
         return [self.group.companion, *(member.attname for member in self.group.members)]
 
     @abstractmethod
     def changes(self, rows: Sequence[Row]) -> list[Change]: ...
 
     def sealed(self, rows: Sequence[Row]) -> list[Row]:
-        """Those of the rows that could be sealed: all at once, or one by one if some cannot."""
+        """Return those of the rows that could be sealed: all at once, or one by one if some cannot."""
         try:
             seal([(row.instance, self.group) for row in rows], self._new_keys, follow=False)
         except ROW_ERRORS:
@@ -131,7 +131,7 @@ class _Rewrite:
 
     @contextmanager
     def reporting(self) -> "Iterator[_Outcome]":
-        """One row that fails is told of, and the others go on; an absent Vault ends the operation."""
+        """Report a row that fails, and go on with the others; an unavailable Vault ends the operation."""
         outcome = _Outcome()
         try:
             yield outcome
@@ -147,10 +147,10 @@ class _Outcome:
 
 class _Move(_Rewrite):
     """
-    Values to another companion.
+    The rewriting of values to another companion.
 
-    Which of the columns holds a value's keys is told by the value and not by the declaration: processes that know
-    the one declaration and the other may have written to the table, and so may an earlier run.
+    The value itself tells which of the columns holds its keys, and not the declaration: processes that know either
+    declaration may have written to the table, and so may an earlier run.
     """
 
     title = "Moving values to"
@@ -161,7 +161,7 @@ class _Move(_Rewrite):
         self._companions = [column.name for column in local if isinstance(column, CompanionField)]
         _require_companions(fields, companion, self._companions)
         first = fields[0]
-        # Those that lose one of these companions to the others, or would, are dealt with too.
+        # Rows that lose one of these companions to the others, or would, are processed too.
         shared = {companion, *(field.companion_name for field in fields)}
         self._concerned = {field for field in encrypted_fields(model) if field.companion_name in shared} | {*fields}
         for field in self._concerned:
@@ -190,12 +190,12 @@ class _Move(_Rewrite):
         return changes
 
     def _values(self, row: Row) -> dict[Encrypted, Sealed]:
-        """The values that have to have one companion from now on, each with the one that it has."""
+        """Return the values that have to have one companion from now on, each with its present one."""
         key_id = _key_id(row.companion)
         found = {}
         for member in self.group.members:
             sealed = row.envelope(member)
-            # Also those that were moved here by an operation before this one, which the declarations do not say yet.
+            # Also those that an operation before this one moved here, which the declarations do not say yet.
             if sealed is not None and (member in self._concerned or _is_pair(sealed, key_id)):
                 found[member] = sealed
         for member, sealed in found.items():
@@ -203,7 +203,7 @@ class _Move(_Rewrite):
         return found
 
     def _keys(self, row: Row, member: Encrypted, sealed: Sealed) -> str:
-        """The text of the companion of a value, out of those in its row."""
+        """Return the text of the companion of a value, out of those in its row."""
         names = [member.companion_name, self.group.companion, *self._companions]
         texts: dict[str | None, None] = dict.fromkeys(row.instance.__dict__[name] for name in names)
         candidates = [text for text in texts if text and _is_pair(sealed, _key_id(text))]
@@ -270,7 +270,7 @@ def _is_alike(first: Encrypted, other: Encrypted) -> bool:
 
 
 def _key_id(text: str | None) -> str | None:
-    """The data key that a companion's text names, if it can be read."""
+    """Return the data key that a companion's text names, if it can be read."""
     try:
         return companion_format.decode(text or "").key_id
     except EnvelopeError:
@@ -281,11 +281,11 @@ def _is_pair(sealed: Sealed, key_id: str | None) -> bool:
     try:
         return key_id is not None and envelope_format.decode(sealed.text).key_id == key_id
     except EnvelopeError:
-        return False  # Whoever opens it is told more.
+        return False  # Opening the value reports more.
 
 
 class _Conversion(_Rewrite):
-    """Values of one field to values of another type."""
+    """The rewriting of values of one field to another type."""
 
     title = "Converting"
 

@@ -107,7 +107,7 @@ class Row:
 
 
 def open_together(rows: Sequence[Row]) -> None:
-    """Let whichever value of these rows is opened first ask for the data keys of all of them."""
+    """Let the first value of these rows that is opened ask for the data keys of all of them."""
     batch = Batch([row.companion for row in rows], hold=True, goes_on=True)
     for row in rows:
         for member in row.group.members:

@@ -1,8 +1,8 @@
 """
-Walks a table in batches, as it is stored, and writes to the rows that nobody else has written to meanwhile.
+A walk through a table in batches, as it is stored, that writes only rows that nobody else has written to meanwhile.
 
-Rows are read without a lock, so that the Vault is never waited for while one is held. ``write`` then locks the rows
-of the batch, reads them again, compares in Python - byte for byte, whatever the collation of the columns - and writes
+Rows are read without a lock, so that the Vault is never waited for while one is held. ``write`` then locks the rows of
+the batch, reads them again, compares in Python - byte for byte, whatever the collation of the columns - and writes
 those that are unchanged. See ``docs/decisions/0010-compare-under-a-row-lock.md``.
 """
 
@@ -24,7 +24,7 @@ __all__ = ["BATCH_SIZE", "ROW_ERRORS", "Change", "StoredRows"]
 # How many rows are read, sealed and written together: in memory at a time, and locked for as long as the writing takes.
 BATCH_SIZE = 1000
 
-# What is wrong with one row, and says nothing of the others.
+# The errors that concern one row, and say nothing about the others.
 ROW_ERRORS = (DecryptionError, KeyContextError, KeyUnavailable, ValueRefused, VaultRefused)
 
 Change = tuple[Row, Sequence[str | None]]
@@ -32,9 +32,9 @@ Change = tuple[Row, Sequence[str | None]]
 
 class StoredRows:
     """
-    All rows of the table that a group stands in, in the order of its primary key. No manager hides any.
+    All rows of the table of a group, in the order of its primary key. No manager hides any.
 
-    Read, and compared before anything is written, are the columns of the group and those that ``besides`` names.
+    It reads, and compares before anything is written, the columns of the group and those that ``besides`` names.
     """
 
     def __init__(self, group: Group, using: str, besides: Iterable[str] = ()) -> None:
@@ -44,14 +44,14 @@ class StoredRows:
         self._columns = self._shape.columns
 
     def as_stored(self, row: Row) -> dict[str, Any]:
-        """The columns of a row by name, as they were read, whatever became of its instance."""
+        """Return the columns of a row by name, as they were read, whatever happened to its instance."""
         return dict(self._columns.row(row.stored))
 
     def count(self) -> int:
         return self._columns.queryset.count()
 
     def batches(self, size: int) -> Iterator[list[Row]]:
-        """Each row that stays in the table meanwhile, once; ``size`` of them in memory at a time."""
+        """Yield each row that stays in the table meanwhile, once; ``size`` of them in memory at a time."""
         queryset: Any = self._columns.queryset[:size]
         while batch := repeated(self.using, partial(self._read, queryset)):
             yield batch

@@ -61,7 +61,7 @@ class VaultHandler:
 
     @forgetful
     def _built(self, alias: str) -> BaseVault:
-        # Importing under the lock could meet another thread that holds the import lock and wants this one.
+        # An import under the lock could meet another thread that holds the import lock and wants this one.
         backend, options = _entry(alias)
         with self._lock:
             if alias not in self._vaults:
@@ -82,9 +82,9 @@ class VaultHandler:
 
     def writer(self, alias: str) -> str:
         """
-        The alias of the vault that new data keys come from where ``alias`` is asked for: its last ``SUCCESSOR``.
+        Return the alias of the vault that makes new data keys where ``alias`` is asked for: its last ``SUCCESSOR``.
 
-        What is stored under ``alias`` goes on being opened by that vault itself.
+        Values stored under ``alias`` are still opened by that vault itself.
         """
         found = self._writers.get(alias)
         if found is None:
@@ -93,9 +93,10 @@ class VaultHandler:
 
     def opener(self, alias: str) -> BaseVault:
         """
-        The vault that opens what was stored under ``alias``. Rows name it, so that anything may stand there.
+        Return the vault that opens values stored under ``alias``. Rows name it, so it may be any text.
 
-        Raises ``UnknownVault`` if there is none, and ``ImproperlyConfigured`` if there is one whose settings are wrong.
+        Raises ``UnknownVault`` if there is none, and ``ImproperlyConfigured`` if there is one whose settings are
+        wrong.
         """
         try:
             return self[alias]
@@ -110,11 +111,13 @@ class VaultHandler:
         raise UnknownVault(f"its keys are in the vault {alias!r}, which {fault}.")
 
     def is_left(self, alias: str) -> bool:
-        """Whether nothing but its ``SUCCESSOR`` is configured: what it encrypted cannot be opened."""
+        """Whether only its ``SUCCESSOR`` is configured: values it encrypted cannot be opened."""
         return _is_left(_checked_entry(alias))
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
-        """As ``BaseVault.purge``, for every vault of this process; one that was not built yet has nothing cached."""
+        """
+        Purge every vault of this process, as ``BaseVault.purge`` does; one that was not built yet has nothing cached.
+        """
         with self._lock:
             built = list(self._vaults.values())
         return sum(vault.purge(context) for vault in built)
@@ -128,7 +131,7 @@ class VaultHandler:
             vault.close()
 
     def reset_in_child(self) -> None:
-        """The vaults that the parent built go on: each sees to its own locks and connections."""
+        """Keep the vaults that the parent built: each resets its own locks and connections."""
         self._lock = threading.RLock()
 
 
@@ -185,7 +188,7 @@ def _checked_entry(alias: str) -> Mapping[str, Any]:
         raise _misconfigured(alias, f"there is no such vault. Add it to VAULTS, which has {known}.")
     entry = configured[alias]
     if not isinstance(entry, Mapping):
-        # It is not shown: it may be a URL with a key in it.
+        # The value is not shown: it may be a URL with a key in it.
         hint = " Write vault_config(…) around a URL." if isinstance(entry, str) else ""
         raise _misconfigured(alias, f"must be a dict with BACKEND and OPTIONS, not {_kind(entry)}.{hint}")
     if unknown := set(entry) - {"BACKEND", "OPTIONS", "SUCCESSOR"}:
@@ -211,7 +214,7 @@ def _backend(alias: str, path: object) -> type[BaseVault]:
     if fault is not None:
         if _is_of_others(fault, path):
             raise _misconfigured(alias, f"BACKEND cannot be imported: {fault}") from fault
-        # Not raised from within: the error of Python repeats the path.
+        # Raised outside of the handler: the error of Python repeats the path.
         raise _misconfigured(alias, f"BACKEND cannot be imported: {_missing_in(path)}")
     if not (isinstance(backend, type) and issubclass(backend, BaseVault)) or inspect.isabstract(backend):
         raise _misconfigured(alias, f"BACKEND {path!r} is not a vault: it must be a concrete subclass of BaseVault.")
@@ -225,7 +228,7 @@ def _build(alias: str, backend: type[BaseVault], options: dict[str, Any]) -> Bas
         inspect.signature(backend).bind(alias, **options)
     except TypeError as error:
         fault = str(error)
-        # What Python says repeats the first name that does not fit.
+        # Python's message repeats the first name that does not fit.
         parameters = inspect.signature(backend).parameters
         takes_any = any(each.kind is each.VAR_KEYWORD for each in parameters.values())
         if not takes_any and (unknown := options.keys() - parameters.keys()):
@@ -240,7 +243,7 @@ def _is_package(name: str) -> bool:
 
 
 def _is_of_others(fault: ImportError, path: str) -> bool:
-    """Whether the module is there, and what it imports itself is not."""
+    """Whether the module exists, and one of its own imports does not."""
     is_missing_itself = isinstance(fault, ModuleNotFoundError) and f"{path}.".startswith(f"{fault.name}.")
     return fault.name is not None and not is_missing_itself
 

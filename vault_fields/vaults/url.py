@@ -24,7 +24,7 @@ WORKOS = "vault_fields.backends.workos.WorkOSVault"
 # Narrower than Env, for which every word that it does not know is false.
 BOOLEANS = {"true", "1", "false", "0"}
 
-# What has its own place in a URL, or must not stand in one: query strings end up in logs and process lists.
+# Options that have their own place in a URL, or must not be in one: query strings end up in logs and process lists.
 NOT_IN_QUERY = {
     "addresses": "the host stands after the @, and several go beside the URL as addresses=[…]",
     "alias": "the alias is the key of the entry in VAULTS",
@@ -43,7 +43,7 @@ NOT_IN_QUERY = {
 @forgetful
 def vault_config(url: str, **options: Any) -> dict[str, Any]:
     """
-    The entry of ``VAULTS`` that a URL stands for; ``options`` are added to its ``OPTIONS``.
+    Return the entry of ``VAULTS`` for a URL; ``options`` are added to its ``OPTIONS``.
 
     ``local:///absolute/path.sqlite3``, ``memory://``, ``workos://:sk_KEY@api.workos.com`` (the host may be left out),
     ``openbao://TOKEN@HOST:8200/mount`` or ``openbao://ROLE_ID:SECRET_ID@HOST:8200``; over https, or with ``+http``
@@ -73,7 +73,7 @@ def _split(url: object) -> SplitResult:
     if not isinstance(url, str):
         raise _invalid(f"it must be a string, not {type(url).__name__}.")
     if not url.isprintable() or url != url.strip():
-        # urlsplit() would drop some of these in silence and so change a key.
+        # urlsplit() would drop some of these silently and so change a key.
         raise _invalid("it has spaces around it or control characters in it.")
     parts = None
     try:
@@ -89,7 +89,7 @@ def _split(url: object) -> SplitResult:
 
 @forgetful
 def _read_local(parts: SplitResult) -> dict[str, Any]:
-    # Relative to what? Two processes started in two directories would each make a key store.
+    # A relative path is ambiguous: two processes started in two directories would each make a keystore.
     if parts.netloc or not parts.path.startswith("/") or not parts.path.strip("/"):
         raise _invalid("the path must be absolute, with three slashes: local:///srv/vault.sqlite3.")
     return {"path": unquote(parts.path)}
@@ -168,7 +168,9 @@ def _options_in_query(query: str, backend: str) -> dict[str, Any]:
 
 
 def _option_types(backend: type) -> dict[str, Any]:
-    """The options that can be written as text, with their types: the keywords of every constructor in the ancestry."""
+    """
+    Return the options that can be written as text, with their types: the keywords of all constructors in the ancestry.
+    """
     found: dict[str, Any] = {}
     for ancestor in reversed(backend.__mro__[:-1]):
         if (constructor := vars(ancestor).get("__init__")) is None:
