@@ -294,7 +294,7 @@ def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, mon
 
     create = migrations.CreateModel("Note", [("text", models.TextField())])
     history = type("Migration", (migrations.Migration,), {"operations": [create, *operations, *renames]})
-    monkeypatch.setattr("vault_fields.operations.encrypting.all_migrations", lambda: [history("m", "migrated")])
+    monkeypatch.setattr("vault_fields.operations.base.all_migrations", lambda: [history("m", "migrated")])
     apply(operations, apps, backwards=True)
 
     found = contents(apps)

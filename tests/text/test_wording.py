@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+import vault_fields
 from vault_fields.text.counting import counted
 
-PACKAGE = Path(__file__).parent.parent / "vault_fields"
+PACKAGE = Path(vault_fields.__file__).parent
 
 # A number that is computed, right before a plural.
 _UNCOUNTED = re.compile(r"\{[^{}]*\} (?:rows|keys|values|events|versions|objects|KEKs)\b")

@@ -6,16 +6,12 @@ from typing import Any
 
 from django.core.exceptions import FieldError
 from django.core.management.base import CommandError
-from django.db import router
-from django.db.migrations.operations.base import Operation, OperationCategory
 
 from vault_fields.exceptions import RowsLeftAlone
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.groups import group_of
+from vault_fields.operations.base import FieldOperation, know_later_names
 from vault_fields.rows.backfill import BackfillReport, decrypt_column, encrypt_column
-from vault_fields.rows.labels import LabelHistory, all_migrations
-from vault_fields.rows.presence import has_table
-from vault_fields.rows.walk import BATCH_SIZE
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 from vault_fields.text.counting import counted
@@ -23,27 +19,11 @@ from vault_fields.text.counting import counted
 __all__ = ["DecryptField", "EncryptField"]
 
 
-class _ColumnOperation(Operation):
+class _ColumnOperation(FieldOperation):
     """The base of the operations that rewrite one column, row by row, and change no model."""
 
-    category = OperationCategory.PYTHON
-    reduces_to_sql = False
     # The place of the operation, for errors.
     _place: str
-    # Not one transaction where the migration is none: each batch is one.
-    atomic = False
-
-    # None of these is keyword-only, because squashmigrations would leave it out of its result.
-    def __init__(self, model_name: str, name: str, batch_size: int = BATCH_SIZE, elidable: bool = False) -> None:
-        if batch_size < 1:
-            raise ValueError(f"batch_size must be at least 1, not {batch_size}.")
-        self.model_name = model_name
-        self.name = name
-        self.batch_size = batch_size
-        self.elidable = elidable  # type: ignore[misc]  # As in RunPython.
-
-    def state_forwards(self, app_label: str, state: Any) -> None:
-        """Leave the state alone: the rows change, and the models do not."""
 
     @property
     def migration_name_fragment(self) -> str:
@@ -51,14 +31,14 @@ class _ColumnOperation(Operation):
 
     def _encrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
         field = self._field(app_label, state)
-        if self._is_here(field, schema_editor):
+        if self.is_here(field, schema_editor):
             self._run(encrypt_column, field, schema_editor)
 
     def _decrypt(self, app_label: str, schema_editor: Any, state: Any) -> None:
         field = self._field(app_label, state)
-        if self._is_here(field, schema_editor):
+        if self.is_here(field, schema_editor):
             # Rows that were written after a later rename know the field by its later labels, and its state does not.
-            field.former_labels = [*field.former_labels, *LabelHistory.of(all_migrations()).kin(field.label)]
+            know_later_names([field])
             self._run(decrypt_column, field, schema_editor)
 
     def _field(self, app_label: str, state: Any) -> EncryptedField:
@@ -70,13 +50,6 @@ class _ColumnOperation(Operation):
                 f"{self._place}."
             )
         return field
-
-    def _is_here(self, field: EncryptedField, schema_editor: Any) -> bool:
-        connection, meta = schema_editor.connection, field.model._meta
-        if meta.swapped or not router.allow_migrate_model(connection.alias, field.model):
-            return False
-        # A table that Django does not manage may or may not exist, as in a test database.
-        return meta.managed or has_table(connection, meta.db_table)
 
     def _run(self, rewrite: Callable[..., BackfillReport], field: EncryptedField, schema_editor: Any) -> None:
         """Process every row that can be processed, and end with an error if there are others."""

@@ -30,16 +30,14 @@ from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Column
 from vault_fields.schemachange.plain import made_plain, made_plain_by_plan
-from vault_fields.schemachange.plan import (
-    encrypted_columns,
+from vault_fields.schemachange.plan import encrypted_columns, planned_effects, state_afterwards
+from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
+from vault_fields.schemachange.settling import (
     exchanged_companions,
     is_here,
     losses_on_purpose,
-    planned_effects,
-    state_afterwards,
     unsettled_losses,
 )
-from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
 from vault_fields.schemachange.stored import encrypted_rows, has_values, longer_rows, rows_without_keys
 from vault_fields.text.counting import counted
 
