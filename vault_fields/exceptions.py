@@ -98,7 +98,7 @@ class MigrationRefused(VaultFieldsError, CommandError):
 
 
 class RowsLeftAlone(VaultFieldsError, CommandError):
-    """Some rows could not be encrypted, or decrypted; all others were looked at. ``manage.py`` shows the message."""
+    """An operation could not encrypt, or decrypt, some rows. It tried all others. ``manage.py`` shows the message."""
 
 
 class VaultError(VaultFieldsError):

@@ -144,7 +144,7 @@ def require_known_django() -> None:
     """
     Raise ``ImproperlyConfigured`` where Django is not as the tables say. Costs nothing but the first time.
 
-    Whatever encrypts asks this first: a hook that is missing would part values from what opens them.
+    All code that encrypts calls this first: a missing hook would part values from what opens them.
     """
     if problems := differences():
         raise ImproperlyConfigured(
@@ -161,9 +161,9 @@ def differences() -> tuple[str, ...]:
 
 def wrap(cls: type, name: str, hook: Callable[..., Any], *, mark: str = _MARK) -> None:
     """
-    Let ``hook(original, self, …)`` take the place of a method, once for each ``mark``.
+    Replace a method by ``hook(original, self, …)``, once for each ``mark``.
 
-    A method of the table that Django does not have as it stands there is left alone.
+    A method of the table that Django does not have as the table says is left alone.
     """
     if is_unknown(cls, name):
         return
@@ -191,7 +191,7 @@ def is_unknown(cls: type, name: str) -> bool:
 
 @functools.cache
 def _unknown_methods() -> Mapping[tuple[object, str], str]:
-    """The methods that are not as the tables say, by class and name, with a phrase for each."""
+    """Return the methods that are not as the tables say, by class and name, with a phrase for each."""
     unknown = {}
     for (path, name), method in {**PATCHED, **CALLED}.items():
         module, _, class_name = path.rpartition(".")

@@ -13,7 +13,7 @@ __all__ = ["NullFieldListFilter", "without_ciphertext_order"]
 
 class NullFieldListFilter(EmptyFieldListFilter):
     """
-    For ``list_filter``: ``("ssn", NullFieldListFilter)`` tells rows with a value from those without one.
+    A filter for rows with a value or without one: ``("ssn", NullFieldListFilter)`` in ``list_filter``.
 
     Django's own ``EmptyFieldListFilter`` would also ask for the empty string, whose ciphertext looks like any other.
     """

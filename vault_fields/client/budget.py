@@ -1,4 +1,4 @@
-"""How many calls a process makes in a minute, over all of its threads and coroutines."""
+"""A budget of calls that a process makes in a minute, over all of its threads and coroutines."""
 
 import threading
 import time
@@ -29,14 +29,14 @@ class Budget:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child: a thread of the parent may have held the lock."""
+        """Make the lock anew in a forked child: a thread of the parent may have held it."""
         self._lock = threading.Lock()
 
     def turn(self, within: float) -> tuple[float, bool]:
         """
-        Seconds until the next call may be made, and whether it has that turn.
+        Return the seconds until the next call may be made, and whether it has that turn.
 
-        One that would have to wait for longer than ``within`` has none, and takes nothing from the others.
+        A call that would have to wait for longer than ``within`` has no turn, and takes nothing from the others.
         """
         with self._lock:
             now = self._clock()
@@ -44,6 +44,6 @@ class Budget:
             wait = max(0.0, (1.0 - left) * self._each)
             if wait > within:
                 return wait, False
-            # Below 0 it is what those will take who wait for their turn.
+            # Below 0 it counts the calls that wait for their turn.
             self._left, self._looked = left - 1.0, now
             return wait, True

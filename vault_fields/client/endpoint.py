@@ -33,10 +33,10 @@ class Endpoint:
     read the token. ``.netrc`` is never read.
 
     Several addresses are those of one Vault: the one that answered last is asked first. ``headers`` may be a function,
-    which is asked for each try. ``judge`` knows what the failures of this kind of server mean, and ``answers`` which of
-    them are none. ``ca_file`` has the certificates to trust instead of the system's. ``option`` is how messages call
-    the address, and ``label`` what it belongs to, where that is no entry of ``VAULTS``. ``budget`` bounds the calls in
-    a minute.
+    which is called for each try. ``judge`` knows the meaning of failures of this kind of server, and ``answers`` tells
+    which of them are none. ``ca_file`` has the certificates to trust instead of the system's. ``option`` is the name
+    of the address in messages, and ``label`` that of its owner, where it is no entry of ``VAULTS``. ``budget`` bounds
+    the calls in a minute.
     """
 
     def __init__(
@@ -103,7 +103,9 @@ class Endpoint:
         return f"<Endpoint {self.alias or self.label!r} at {self.host}>"
 
     def turn(self, tries: Tries) -> float:
-        """Seconds to wait before the next request. Raises ``VaultThrottled`` where that would take too long."""
+        """
+        Return the seconds to wait before the next request. Raises ``VaultThrottled`` where that would take too long.
+        """
         if self._budget is None:
             return 0.0
         wait, has_turn = self._budget.turn(tries.remaining())

@@ -55,7 +55,7 @@ class VaultClient:
         return self._sent(path, None, timeout)
 
     def reset_in_child(self) -> None:
-        """Forget the look-ups: the threads of the parent do not run in a forked child."""
+        """Forget the calls of the parent, whose threads do not run in a forked child."""
         self._overdue = Overdue()
         self._places = threading.Semaphore(MAX_CONNECTIONS)
 

@@ -1,4 +1,4 @@
-"""Connections of a client: every call has one to itself, and one that rests waits for the next call."""
+"""Connections of a client: every call has one to itself, and an idle one waits for the next call."""
 
 import threading
 import time
@@ -14,12 +14,12 @@ __all__ = ["IDLE_SECONDS", "LIMITS", "MAX_CONNECTIONS", "Line", "Lines"]
 
 C = TypeVar("C", httpx.Client, httpx.AsyncClient)
 
-# Of one client at once. Further calls wait until one of them is free, or until their deadline.
+# The most of one client at once. Further calls wait until one of them is free, or until their deadline.
 MAX_CONNECTIONS = 128
 # Idle connections are closed before the usual server or load balancer drops them (60 s), which would cost a failed
 # try.
 IDLE_SECONDS = 30.0
-# Of the httpx client in a line. Every request looks through all connections of its pool, under the pool's lock.
+# The size of the pool of a line's httpx client. Every request looks through its connections, under the pool's lock.
 LIMITS = httpx.Limits(max_connections=1, max_keepalive_connections=1, keepalive_expiry=IDLE_SECONDS)
 
 
@@ -34,7 +34,7 @@ class Line(Generic[C]):
         self._send: Callable[[httpx.Request], Any]
 
     def send(self, request: httpx.Request) -> Any:
-        """The response before its body is read; of a client for coroutines, an awaitable of it."""
+        """Return the response before its body is read; for a client of coroutines, an awaitable of it."""
         if self._url is not request.url:
             self._send = _sender(self.client, request.url)
             self._url = request.url
@@ -45,9 +45,8 @@ class Lines(Generic[C]):
     """
     The lines of a client. Thread-safe.
 
-    The line that was used last is taken first, so that those that are too many come to rest and are closed. After
-    ``retire`` the lines in use are closed as well, each by the call that has it: to close one under a call would not
-    end the call.
+    The line that was used last is taken first, so that surplus lines become idle and are closed. After ``retire`` the
+    lines in use are closed as well, each by the call that has it: to close one under a call would not end the call.
     """
 
     def __init__(self, connect: Callable[[], C], *, clock: Callable[[], float] = time.monotonic) -> None:
@@ -60,14 +59,14 @@ class Lines(Generic[C]):
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the connections of its parent are not its own to use, or to close."""
+        """Forget the connections in a forked child: they are the parent's to use and to close."""
         leave_to_parent(self._resting, self._used)
         self._lock = threading.Lock()
         self._resting = []
         self._used = set()
 
     def take(self) -> Line[C]:
-        """A line for one call, to be given back with ``leave``."""
+        """Return a line for one call, to be given back with ``leave``."""
         with self._lock:
             line = self._resting.pop() if self._resting else None
             generation = self._generation
@@ -84,7 +83,7 @@ class Lines(Generic[C]):
         now = self._clock()
         with self._lock:
             if line not in self._used:
-                return []  # It is the parent's, of a call during which the process forked.
+                return []  # The line is the parent's, from a call during which the process forked.
             self._used.remove(line)
             if line.generation != self._generation:
                 return [line]
@@ -95,7 +94,7 @@ class Lines(Generic[C]):
             return old
 
     def retire(self) -> list[Line[C]]:
-        """Let no call take a line that there is now; return those that the caller has to close."""
+        """Let no call take a present line; return the lines that the caller has to close."""
         with self._lock:
             self._generation += 1
             resting, self._resting = self._resting, []
@@ -104,10 +103,10 @@ class Lines(Generic[C]):
 
 def _sender(client: Any, url: httpx.URL) -> Callable[[httpx.Request], Any]:
     """
-    Sends a request through the transport that the client has for the URL, a proxy's or its own.
+    Return a function that sends a request through the client's transport for the URL, a proxy's or its own.
 
-    The client's own ``send`` costs as much again, for cookies, redirects and hooks that a Vault has no use for. httpx
-    has no public name for a client's transports: where another version has none at all, ``send`` it is.
+    The client's own ``send`` costs as much again, for cookies, redirects and hooks that a Vault does not use. httpx
+    has no public name for a client's transports: where another version has none at all, ``send`` is used.
     """
     find = getattr(client, "_transport_for_url", None)
     if find is None:

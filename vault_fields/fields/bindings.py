@@ -43,7 +43,7 @@ class Binding:
         self.name = name
         self.field = field
         self.attname = field.attname
-        # Told when it is first needed: a relation may lead to a model that is not there yet.
+        # Decided when it is first needed: a relation may lead to a model that does not exist yet.
         self._kept: type | None = type(None)
 
     def text(self, value: object) -> str | None:
@@ -81,14 +81,14 @@ class Binding:
 
 
 def _kept_class(field: "Field[Any, Any]") -> type | None:
-    """The class whose values the column loads as they were saved; None where only the column can tell."""
+    """Return the class whose values the column loads as they were saved; None where only the column can tell."""
     while type(field) in _RELATIONS:
         field = field.target_field  # type: ignore[attr-defined]
     return next((cls for cls, columns in _KEPT if _is_like(field, columns)), None)
 
 
 def _is_like(field: "Field[Any, Any]", columns: tuple[type["Field[Any, Any]"], ...]) -> bool:
-    """Whether a column is of Django's own making as far as its values are concerned."""
+    """Whether a column handles its values as Django's own class does."""
     own: Any = type(field)
     return not hasattr(own, "from_db_value") and any(
         issubclass(own, column) and all(getattr(own, name) is getattr(column, name) for name in _CONVERSIONS)

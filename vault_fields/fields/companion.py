@@ -74,13 +74,13 @@ class CompanionField(_TextField):
         """
         Whether serializers take it: those of Django do, whose fixtures need it, and those of APIs do not.
 
-        Whoever stores fields one by one gets the companion with each value; see ``EncryptedField.value_to_string``.
+        Code that stores fields one by one gets the companion with each value; see ``EncryptedField.value_to_string``.
         """
         return is_serializing()
 
     @serialize.setter
     def serialize(self, value: bool) -> None:
-        """Chosen by who asks, and not in a declaration."""
+        """Ignore a declared value: it depends on the serializer that asks."""
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()

@@ -117,7 +117,7 @@ class ContextSource:
         return KeyContext(self.items_of(instance))
 
     def own_columns(self, bindings: Iterable[Binding]) -> dict[str, Binding]:
-        """Those of the row's columns that are items of the context themselves, by the names of the items."""
+        """The columns of the row that are items of the context themselves, by the names of the items."""
         return {
             binding.name: binding
             for binding in bindings
@@ -125,7 +125,7 @@ class ContextSource:
         }
 
     def items_of(self, instance: Model, own_columns: Mapping[str, Binding] = MappingProxyType({})) -> dict[str, str]:
-        """The items of this row's context, where no function makes it. As ``derive``."""
+        """Return the items of this row's context, where no function makes it. Raises and costs what ``derive`` does."""
         items = dict(self.constants)
         for name, text in self.now_outside().items():
             if not text:
@@ -138,7 +138,7 @@ class ContextSource:
             try:
                 binding = own_columns.get(name)
                 text = binding.text(fetched(instance, binding.attname)) if binding else None
-                # What is missing there is told by who follows the path.
+                # A missing column is reported where the path is followed.
                 items[name] = text or follow(instance, path)
             except KeyContextError as error:
                 raise KeyContextError(f"the key context needs {path!r}: {error}") from None

@@ -67,7 +67,9 @@ class Group:
         return vaults.writer(self.declared_vault)
 
     def bound_columns(self, member: Encrypted) -> tuple[Binding, ...]:
-        """The row's own columns that decide whether a value of ``member`` opens: the context's, then ``bind_to``."""
+        """
+        Return the row's own columns that decide whether a value of ``member`` opens: the context's, then ``bind_to``.
+        """
         return (*self.bindings, *self.bound[member.name])
 
 

@@ -1,4 +1,6 @@
-"""Which data key seals the values of a row: its own, that of another companion of the row, or a new one."""
+"""
+The choice of the data key that seals the values of a row: its own, that of another companion of the row, or a new one.
+"""
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
@@ -23,7 +25,7 @@ __all__ = ["Work", "choose_keys"]
 
 
 class Work(GroupState):
-    """One group of one row that has to be sealed: for which context, what of it, and with which data key."""
+    """One group of one row that has to be sealed: its context, its members to seal, and its data key."""
 
     __slots__ = ("changed", "context", "keeps_key", "keys", "row", "vault")
 
@@ -51,7 +53,7 @@ class Work(GroupState):
 
     def old_keys(self, new_keys: NewKeys, groups: Iterable[Group]) -> str | None:
         """
-        The companion whose data key goes on being used, unless it is the row's turn to have a fresh one.
+        Return the companion whose data key stays in use, unless it is the row's turn to have a fresh one.
 
         ``groups`` are all of the row.
         """
@@ -67,7 +69,7 @@ class Work(GroupState):
         return self.keeps_key and self.beside(held) == self.keys
 
     def members_that_stay(self) -> list[Encrypted]:
-        """The members whose sealed values have not been opened so far."""
+        """Return the members whose sealed values have not been opened so far."""
         return [
             member
             for member in self.group.members
@@ -90,10 +92,10 @@ class Work(GroupState):
 
 def choose_keys(works: Sequence[Work], new_keys: NewKeys) -> list[DataKey]:
     """
-    The data key of each row.
+    Return the data key of each row.
 
-    Keys that go on being used are unwrapped in one round with those of the values that have to be sealed again, which
-    are opened here.
+    Keys that stay in use are unwrapped in one round with those of the values that have to be sealed again, which are
+    opened here.
     """
     tables = {model: all_groups_of(model) for model in {type(work.instance) for work in works}}
     old_keys = [work.old_keys(new_keys, tables[type(work.instance)]) for work in works]
@@ -144,7 +146,7 @@ def _with_advice(
 
 
 def _new_keys(works: Sequence[Work], new_keys: NewKeys) -> Iterator[DataKey]:
-    """A new key for each row and each of its contexts, shared by the groups of the row."""
+    """Yield a new key for each row and each of its contexts, shared by the groups of the row."""
     taken: dict[tuple[int, str, KeyContext], DataKey] = {}
     try:
         new_keys.prepare((work.vault, work.context) for work in works)

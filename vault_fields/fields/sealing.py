@@ -1,5 +1,5 @@
 """
-From what was assigned to what is stored: derive the context, choose the data key, seal.
+The way from assigned values to stored ones: derive the context, choose the data key, seal.
 
 Nothing is written here. ``seal`` replaces what the instances hold, so that the save that follows only copies it; if
 that save fails, what they hold is still consistent and saving again costs no further call.
@@ -43,17 +43,18 @@ def seal(
     fields: Sequence[Any] = (),
 ) -> None:
     """
-    Encrypt what the rows hold in the clear, and everything in a group whose context has changed.
+    Encrypt the rows' values in the clear, and everything in a group whose context has changed.
 
     Costs, in Vault calls: one ``decrypt`` for each row's own key that is kept and not cached, all at once; and one
     ``create`` for each distinct context of the rows that get a new one, per ``max_rows_per_key`` rows. Once in 10,000
-    values that are sealed again, a row gets a new one where it would have kept its own. An operation
-    that seals in several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``,
-    ``FieldError``, ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
+    values that are sealed again, a row gets a new one where it would have kept its own. An operation that seals in
+    several calls passes its ``new_keys`` to each. Raises ``KeyContextError``, ``ValueRefused``, ``FieldError``,
+    ``DecryptionError`` or ``VaultError``, and changes no row unless all can be sealed.
 
-    Relations that a context lies behind are followed in the database ``using``, or else in that of each row. Who is not
-    given new values says ``follow=False``: rows that are redirected raise ``KeyContextMismatch`` then. Whoever writes
-    these ``fields`` of the rows ``written`` in the same operation says so: no context is derived from what they were.
+    Relations behind which a context lies are followed in the database ``using``, or else in that of each row. A caller
+    that has no new values passes ``follow=False``: redirected rows then raise ``KeyContextMismatch``. A caller that
+    writes these ``fields`` of the rows ``written`` in the same operation passes both: no context is derived from their
+    former values.
     """
     works = [Work(instance, group) for instance, group in rows]
     for work in works:
@@ -142,9 +143,9 @@ def _companion(work: Work, key: DataKey) -> str:
 
 def _sealed_members(work: Work, key: DataKey, keys: str, unbound: dict[Encrypted, bytes]) -> dict[str, Any]:
     """
-    The sealed values and the companion for the instance to hold.
+    Return the sealed values and the companion for the instance to hold.
 
-    ``unbound`` is the associated data of members that are tied to no column: the same for each row.
+    ``unbound`` is the associated data of members that are bound to no column: the same for each row.
     """
     group = work.group
     # The Vault may name the key differently since a rekey; value and companion have to agree.

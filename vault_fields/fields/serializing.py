@@ -1,10 +1,10 @@
 """
-What Django's serializers get of an encrypted field: what is stored.
+Hooks that give Django's serializers the stored text of an encrypted field.
 
-Two hooks, on Django's own classes. ``Serializer.serialize`` is what every serializer runs in: meanwhile fields answer
-with what is stored, and companions count as fields to serialize. ``_value_from_field`` is where the serializers of
-JSON, YAML and Python objects ask for a value, and write numbers and booleans as they are. With a Django whose
-serializers do not have them nothing is serialized: a fixture must not hold a value in the clear.
+Two hooks, on Django's own classes. Every serializer runs in ``Serializer.serialize``: meanwhile fields answer with the
+stored text, and companions count as fields to serialize. In ``_value_from_field`` the serializers of JSON, YAML and
+Python objects ask for a value, and write numbers and booleans as they are. With a Django whose serializers do not have
+them nothing is serialized: a fixture must not hold a value in the clear.
 """
 
 from collections.abc import Callable, Iterable

@@ -17,10 +17,10 @@ __all__ = ["GroupState", "is_encrypted"]
 
 class GroupState:
     """
-    What an instance holds of one group, and what has to become of it before it is written.
+    An instance's content for one group, and what it needs before it is written.
 
-    Told from memory alone, without the Vault and the database. Keeps no value itself: whatever the instance holds by
-    now is what counts.
+    Decided from memory, without the Vault and the database. It keeps no value itself: the present content of the
+    instance counts.
     """
 
     __slots__ = ("data", "group", "instance")
@@ -40,7 +40,7 @@ class GroupState:
 
     @property
     def companion_text(self) -> str | None:
-        """The text of that companion. Of a value that was assigned, it is that of the value in whose place it is."""
+        """The text of that companion. For a value that was assigned, the one of the value it replaces."""
         for member in self.group.members:
             held = self.data.get(member.attname)
             if isinstance(held, Pending):
@@ -52,7 +52,7 @@ class GroupState:
 
     @property
     def written_companion(self) -> str | None:
-        """The text that belongs beside what the instance holds: that of its sealed values, if it has any."""
+        """The text to write beside the content of the instance: that of its sealed values, if it has any."""
         for member in self.group.members:
             held = self.data.get(member.attname)
             if is_encrypted(held):
@@ -60,7 +60,7 @@ class GroupState:
         return None
 
     def beside(self, held: Sealed) -> str | None:
-        """The companion's text that was read, or made, together with a value."""
+        """Return the companion's text that was read, or made, together with a value."""
         return held.keys if held.keys is not None else self.data.get(self.group.companion)
 
     # The columns.
@@ -136,7 +136,7 @@ class GroupState:
             return False
         return any(companion.context.get(name) != value for name, value in self.group.source.now_outside().items())
 
-    # What was assigned and stands there already.
+    # Assigned values that equal the stored ones.
 
     def settle(self) -> None:
         """Replace assigned values that equal the stored ones by the sealed values that they took the place of."""
@@ -156,7 +156,7 @@ class GroupState:
                 self.data[member.attname] = held.previous.with_opened(opened)
 
     def _matching_values(self, member: Encrypted, held: Brought) -> tuple[str | None, ...] | None:
-        """The columns of the row, if a value that was brought was sealed for them: then it can be written as it is."""
+        """Return the columns of the row, if a brought value was sealed for them: then it can be written as it is."""
         # The columns of ``bind_to`` are not in the companion: only opening the value tells.
         if self.group.bound[member.name] or not held.keys or not _is_readable(held.keys):
             return None

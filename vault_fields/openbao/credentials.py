@@ -114,7 +114,9 @@ class TokenSource(ABC):
 
     @abstractmethod
     def obtain(self, client: VaultClient, timeout: float) -> Grant:
-        """Raises ``VaultError``. The client calls without a token, or with one that may have expired."""
+        """
+        Obtain a token. Raises ``VaultError``. The client calls without a token, or with one that may have expired.
+        """
 
     def has_changed(self, token: str) -> bool:
         """Whether the source is known to have another token by now."""

@@ -60,7 +60,7 @@ class Session:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """In a forked child: the token is asked for anew, since a thread of the parent may have been renewing it."""
+        """Ask for the token anew in a forked child: a thread of the parent may have been renewing it."""
         self._lock = threading.Lock()
         self._lease: TokenLease | None = None
 

@@ -1,8 +1,9 @@
 """
-Seals rows that hold plaintext and no data key yet, which is what nearly every row of a column to encrypt does.
+The first sealing of rows that hold plaintext and no data key yet, as nearly every row of a column to encrypt does.
 
 Rows whose own columns agree have one key context, which is derived once a batch, and rows that share a data key share
-the companion's text. So a row costs its share of the query and the sealing of its values, and no instance of its model.
+the companion's text. So a row costs its share of the query and the sealing of its values, and no instance of its
+model.
 """
 
 from collections.abc import Mapping, Sequence
@@ -27,15 +28,15 @@ from vault_fields.stored.envelope import Envelope
 
 __all__ = ["FirstSeal"]
 
-# Of these, values that are equal have one text.
+# Equal values of these types have one text.
 _PLAIN_TYPES = frozenset({int, str, UUID, type(None)})
 
-# How many tenants' contexts and companions are remembered for the batches that follow.
+# The number of tenants' contexts and companions remembered for the batches that follow.
 MAX_REMEMBERED = 10_000
 
 
 class _Place(NamedTuple):
-    """What rows share whose own columns agree."""
+    """The facts shared by rows whose own columns agree."""
 
     columns: dict[str, str | None]
     context: KeyContext
@@ -60,25 +61,25 @@ class FirstSeal:
             (member, member.migrating is True, envelope_format.associated_data(member.label))
             for member in group.members
         ]
-        # A function of the row may look at all of it, and what a value is tied to besides may differ in each.
+        # A function of the row may read all of it, and the values of ``bind_to`` may differ in each.
         self._is_apt = (
             group.source.function is None
             and not any(group.bound.values())
             and not any(hasattr(column_type(binding.field), "from_db_value") for binding in group.bindings)
         )
-        # What lies in other rows, or around them, may be another for the next batch.
+        # Values in other rows, or around them, may be others for the next batch.
         self._stays = not (group.source.relations or group.source.outside)
         self._places: dict[tuple[Any, ...], _Place] = {}
-        # The companion's text for a place, with the data key that it is of.
+        # The companion's text for a place, with its data key.
         self._companions: dict[tuple[tuple[Any, ...], KeyContext], tuple[DataKey, str, str]] = {}
 
     @forgetful
     def changes(self, rows: Sequence[Row]) -> tuple[list[Change], list[Row]]:
         """
-        What to write to the rows that are sealed here, and the others, which are not touched.
+        Return the values to write to the rows that are sealed here, and the other rows, which are not touched.
 
-        Costs what ``vault_fields.fields.sealing.seal`` costs. If something is wrong with one row, all are left to that,
-        which says what. Raises ``VaultError`` for a vault that is away.
+        Costs what ``vault_fields.fields.sealing.seal`` costs. If something is wrong with one row, all are left to that
+        function, which reports it. Raises ``VaultError`` for a vault that is away.
         """
         if not self._is_apt:
             return [], list(rows)
@@ -140,7 +141,7 @@ class FirstSeal:
             raise located(error, self._group.members[0], rows[0].row.instance) from None
 
     def _places_of(self, rows: Sequence[_Plain]) -> dict[tuple[Any, ...], _Place]:
-        """What the rows share, by the columns that they have. One query for each relation."""
+        """Return the shared facts of the rows, by the columns that they have. One query for each relation."""
         if len(self._places) > MAX_REMEMBERED:
             self._places.clear()
         places = {columns: self._places.get(columns) for _, columns, _ in rows}
@@ -156,7 +157,7 @@ class FirstSeal:
 
 
 def _companion(vault: str, place: _Place, key: DataKey) -> tuple[str, str]:
-    """The key's id and the companion's text. Raises ``EnvelopeError`` for one that would not be readable."""
+    """Return the key's id and the companion's text. Raises ``EnvelopeError`` for one that would not be readable."""
     said = Companion(vault, key.id, key.encrypted_keys, place.context, place.columns)
     text = companion_format.encode(companion_format.proven(said, key))
     return companion_format.decode(text).key_id, text

@@ -1,19 +1,17 @@
 """
-Brings encrypted rows up to date with the key context that they have now, and gives rows new data keys.
+Updates of encrypted rows to the key context that they have now, and new data keys for rows.
 
 A row is *current* if its companion was made by the field's vault for the row's context. Otherwise:
 
 - Where the row's own columns are those its values were encrypted for, but the declaration makes another context of
-  them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
-  companion is written.
-- Where they lead to another context because of what lies behind a relation, or of what a function makes of them, the
-  row was **redirected**. It is reported and left alone, unless the caller accepts it; then it is rekeyed.
-- On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
-  it are others - a KEK was rotated, or a customer key took its place.
-- Where the declaration starts from other columns than it did, or the field has another vault, the row is
-  **re-encrypted**: new data key, new ciphertext.
-- Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
-  alone, unless the caller accepts it; then it is re-encrypted.
+them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
+companion is written. - Where they lead to another context because of what lies behind a relation, or of what a
+function makes of them, the row was **redirected**. It is reported and left alone, unless the caller accepts it; then
+it is rekeyed. - On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys
+that wrap for it are others - a KEK was rotated, or a customer key took its place. - Where the declaration starts from
+other columns than it did, or the field has another vault, the row is **re-encrypted**: new data key, new ciphertext. -
+Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
+alone, unless the caller accepts it; then it is re-encrypted.
 
 A data key that many rows share must not be wrapped for a second tenant: that tenant's keys would then open the rows
 that stayed. This is why rows that may part from their peers get new keys; see

@@ -16,7 +16,7 @@ __all__ = ["Row", "Shape", "open_together"]
 
 
 class Shape:
-    """Which columns the rows of one walk have: those of a group, those that decide its key context, and others."""
+    """The columns that the rows of one walk have: those of a group, those that decide its key context, and others."""
 
     def __init__(self, group: Group, using: str, besides: Iterable[str] = ()) -> None:
         self.group = group
@@ -26,13 +26,13 @@ class Shape:
         names.update(besides)
         self.columns = StoredColumns(group.model, names, using)
         self.position = {name: number for number, name in enumerate(self.columns.attnames)}
-        # The primary key of what was read; of a composite one, a tuple.
+        # The primary key of the row that was read; of a composite one, a tuple.
         self.pk: Callable[[tuple[Any, ...]], Any] = itemgetter(
             *(self.position[field.attname] for field in group.model._meta.pk_fields)
         )
 
     def instance(self, stored: tuple[Any, ...]) -> Model:
-        """An instance with these columns; all others are deferred."""
+        """Return an instance with these columns; all others are deferred."""
         attnames, group = self.columns.attnames, self.group
         values = dict(zip(attnames, stored, strict=True))
         keys = values[group.companion] = as_text(values[group.companion])
@@ -47,7 +47,7 @@ class Row:
     """
     A row with the columns of one group, and those that decide its key context.
 
-    What it says of them is what was read, until there is an instance; then it is what the instance holds.
+    It has the values that were read, until there is an instance; then it has the instance's.
     """
 
     __slots__ = ("_instance", "_shape", "pk", "stored")
@@ -78,7 +78,7 @@ class Row:
         return text
 
     def read(self, attname: str) -> Any:
-        """What the column held when the row was read."""
+        """Return the column's content when the row was read."""
         return self.stored[self._shape.position[attname]]
 
     def text(self, member: Encrypted) -> str | None:

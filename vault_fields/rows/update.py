@@ -1,4 +1,6 @@
-"""Writes text columns of many rows of one table, each row with values of its own, in as few statements as it takes."""
+"""
+Updates of text columns of many rows of one table, each row with values of its own, in as few statements as possible.
+"""
 
 import re
 from collections.abc import Sequence
@@ -11,8 +13,8 @@ from vault_fields.runtime.frames import forgetful
 
 __all__ = ["update"]
 
-# Types of which PostgreSQL takes a list of a driver's values for an array of it. A limit of length is left out: a
-# cast would cut what is longer, where an assignment refuses it.
+# Types for which PostgreSQL takes a list of a driver's values as an array. A limit of length is left out: a cast would
+# cut a longer value, where an assignment refuses it.
 _ARRAY_OF = re.compile(r"(text|varchar|uuid|bigint|integer|smallint)(\(\d+\))?")
 
 
@@ -46,7 +48,7 @@ def _key(keys: Sequence[Any], pk: Any, connection: Any) -> list[Any]:
 
 
 def _array_types(fields: Sequence[Any], keys: Sequence[Any], connection: Any) -> list[str] | None:
-    """The types of the columns, if this database takes a column of a batch as one parameter."""
+    """Return the types of the columns, if this database takes a column of a batch as one parameter."""
     if connection.vendor != "postgresql":
         return None
     types = [field.db_type(connection) for field in fields] + [key.rel_db_type(connection) for key in keys]

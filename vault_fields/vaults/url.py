@@ -21,7 +21,7 @@ MEMORY = "vault_fields.backends.memory.InMemoryVault"
 OPENBAO = "vault_fields.backends.openbao.OpenBaoVault"
 WORKOS = "vault_fields.backends.workos.WorkOSVault"
 
-# Narrower than Env, for which every word that it does not know is false.
+# Narrower than Env, which takes every unknown word for false.
 BOOLEANS = {"true", "1", "false", "0"}
 
 # Options that have their own place in a URL, or must not be in one: query strings end up in logs and process lists.
@@ -196,7 +196,7 @@ def _convert(name: str, text: str, hint: Any) -> Any:
 
 
 def _number(name: str, text: str, *, whole: bool) -> Any:
-    # Narrower than Env, whose int() takes underscores and white space, and whose float passes over letters.
+    # Narrower than Env, whose int() takes underscores and white space, and whose float ignores letters.
     if re.fullmatch(r"[0-9]{1,15}", text):
         return _parsed(text, int)
     if whole or not re.fullmatch(r"[0-9]{1,15}\.[0-9]{1,15}", text):
@@ -205,8 +205,8 @@ def _number(name: str, text: str, *, whole: bool) -> Any:
 
 
 def _parsed(text: str, kind: type) -> Any:
-    """The value that django-environ reads in ``text``, as it does for a variable of the environment."""
-    # Imported where a URL has options: most have none, and whoever imports a field imports this module.
+    """Return the value that django-environ reads in ``text``, as it does for a variable of the environment."""
+    # Imported where a URL has options: most have none, and every import of a field imports this module.
     from environ import Env
 
     return Env.parse_value(text, kind)
