@@ -116,7 +116,7 @@ class Move:
 
     def concerns(self, pk: Any) -> bool:
         """
-        In a transaction, lock one row, and tell whether values have to come along with it.
+        Lock one row, in a transaction, and tell whether values have to come along with it.
 
         Costs a query, which locks; and one for each model that could hold values, where the row's columns change.
         """
@@ -158,7 +158,7 @@ class Move:
         self._remember(rows)
 
     def write(self, original: Callable[..., int], bulk_update: Callable[..., int]) -> int:
-        """In a transaction, write the sealed values, and the rows' new columns."""
+        """Write the sealed values and the rows' new columns, in a transaction."""
         count = 0
         pks: Mapping[Any, Mapping[str, Any]] = {}
         if self._is_simple:
@@ -178,7 +178,7 @@ class Move:
         return count
 
     def require_written(self) -> None:
-        """Afterwards, refuse rows that hold values since, or got other columns than they were sealed for."""
+        """Refuse rows that hold values since, or got other columns than they were sealed for. Called afterwards."""
         for row in self._held(self._pks(), lock=True):
             before = self._known.get((row.holder.model, row.own_pk))
             bindings = {binding.attname: binding for group in row.holder.groups for binding in group.all_bindings}

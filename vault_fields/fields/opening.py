@@ -1,4 +1,4 @@
-"""From what is stored to what the user sees: pair, compare with the row, unwrap, verify, open."""
+"""The way from stored text to the user's value: pair, compare with the row, unwrap, verify, open."""
 
 import copy
 from collections.abc import Iterator, Mapping, Sequence
@@ -43,7 +43,7 @@ __all__ = [
     "reworded",
 ]
 
-# An attribute that raises these looks as if it were not there, or as if its caller had made a mistake.
+# An attribute that raises these looks as if it were missing, or as if its caller had made a mistake.
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
 
 _accepting_moved: ContextVar[bool] = ContextVar("vault_fields_accepting_moved", default=False)
@@ -52,12 +52,12 @@ _accepting_moved: ContextVar[bool] = ContextVar("vault_fields_accepting_moved", 
 @forgetful
 def open_value(field: Encrypted, sealed: Sealed, instance: Model | None) -> Any:
     """
-    The value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing once it has opened.
+    Return the value for the user. Costs what ``open_sealed`` costs at the first touch, and nothing once it has opened.
 
-    In an event loop, what did not open is not tried again: it raises what it raised.
+    In an event loop, a value that did not open is not tried again: its error is raised again.
 
-    ``instance`` is the row that holds the value, or None in ``values()`` and the like, where the query has read
-    along what is needed.
+    ``instance`` is the row that holds the value, or None in ``values()`` and the like, where the query has read along
+    what is needed.
     """
     opened = sealed.opened
     if opened is None:
@@ -76,21 +76,22 @@ def open_sealed(field: Encrypted, sealed: Sealed, instance: Model | None, *, acc
     """
     Open a stored value. One Vault call for each key of its batch that is not cached.
 
-    Raises ``DecryptionError`` or ``VaultError`` that names the field and the row. Who passes ``accept_moved`` vouches
-    that a row whose key context differs from that of its value was moved on purpose.
+    Raises ``DecryptionError`` or ``VaultError`` that names the field and the row. A caller that passes
+    ``accept_moved`` vouches that a row whose key context differs from that of its value was moved on purpose.
     """
     try:
         text = _plaintext(field, sealed, instance, accept_moved or _accepting_moved.get())
         value = field.from_plaintext(text)
         if not envelope_format.is_envelope(sealed.text):
-            # Somebody else wrote it, with other spaces: what would be written of it tells whether it is changed.
+            # Somebody else wrote it, with other spaces. The text that would be written of it tells whether it is
+            # changed.
             with suppress(ValueError):  # NaN, which Python reads and JSON does not have, leaves the text as it was.
                 text = field.to_plaintext(value)
         return Opened(value, text, field.to_plaintext)
     except (DecryptionError, VaultError) as error:
         raise located(error, field, instance) from None
     except KeyContextError as error:
-        # Of what is stored, not of what somebody is about to store.
+        # For the stored value, not for one that somebody is about to store.
         mismatch = KeyContextMismatch(f"the row's own columns do not name the key context of its value: {error}")
         raise located(mismatch, field, instance) from None
     except _UNREADABLE as error:
@@ -100,9 +101,9 @@ def open_sealed(field: Encrypted, sealed: Sealed, instance: Model | None, *, acc
 
 def require_open(field: Encrypted, sealed: Sealed, instance: Model, key: DataKey) -> None:
     """
-    Raise ``DecryptionError`` unless an encrypted value opens with ``key``, its data key, in whatever row it stands now.
+    Raise ``DecryptionError`` unless an encrypted value opens with ``key``, its data key, in whatever row it is now.
 
-    Asks no Vault, keeps nothing, and has no code of the project see the plaintext.
+    Calls no Vault, keeps nothing, and lets no code of the project see the plaintext.
     """
     try:
         _plaintext(field, sealed, instance, accept_moved=True, key=key)
@@ -112,7 +113,7 @@ def require_open(field: Encrypted, sealed: Sealed, instance: Model, key: DataKey
 
 @contextmanager
 def accepting_moved() -> Iterator[None]:
-    """Vouch for the rows that are written meanwhile: that those whose context differs were moved on purpose."""
+    """Vouch for the rows that are written within the block: rows whose context differs were moved on purpose."""
     token = _accepting_moved.set(True)
     try:
         yield
@@ -121,19 +122,19 @@ def accepting_moved() -> Iterator[None]:
 
 
 def located(error: DecryptionError | VaultError, field: Encrypted, instance: Model | None) -> Exception:
-    """The same error, saying which value it is about. A copy: other threads may be raising the original."""
+    """Return the same error, with the value that it is about. A copy: other threads may be raising the original."""
     return reworded(error, f"{locate(field, instance)}: {error.args[0]}")
 
 
 def reworded(error: DecryptionError | VaultError, message: str) -> Exception:
-    """The same error in other words."""
+    """Return the same error in other words."""
     if isinstance(error, VaultError):
         return type(error)(message, **error.details())
     return type(error)(message)
 
 
 def locate(field: Encrypted, instance: Model | None) -> str:
-    """``app.Model.field (pk=…)``, for messages."""
+    """Return ``app.Model.field (pk=…)``, for messages."""
     if instance is None:
         return field.label
     return f"{field.label} (pk={instance.pk!r})"
@@ -175,12 +176,12 @@ def _text(plaintext: bytes) -> str | None:
     try:
         return plaintext.decode()
     except UnicodeDecodeError:
-        # Not raised from here: the error holds the plaintext, and would stay in the context of the next one.
+        # Raised elsewhere: the error holds the plaintext, and would stay in the context of the next one.
         return None
 
 
 def proven_key(keys: str, companion: Companion, batch: Batch, *, again: bool = False) -> DataKey:
-    """The data key of a companion, whose text is ``keys``, after the companion has proved to belong to it."""
+    """Return the data key of a companion, whose text is ``keys``, after the companion has proved to belong to it."""
     key = batch.key(companion, again=again)
     if keys not in key.verified:
         _require_proof(keys, companion, key)
@@ -196,7 +197,7 @@ def _require_proof(keys: str, companion: Companion, key: DataKey) -> None:
 
 def _keys(field: Encrypted, sealed: Sealed, instance: Model | None) -> str:
     if sealed.keys is None and instance is not None:
-        # The query did not select the companion beside the value, as raw() may not.
+        # The query did not select the companion beside the value; raw() may do that.
         sealed.keys = as_text(fetched(instance, field.companion_name))
     if not sealed.keys:
         raise EnvelopeError(f"the value is encrypted, but its companion {field.companion_name!r} is empty.")
@@ -220,8 +221,8 @@ def _bound(
     names = moved_columns(companion, group, texts, outside)
     is_stored = True
     if names and instance is not None and sealed.values is None:
-        # The attribute may have been changed in memory: what counts is where the value was stored.
-        # For a value that was assigned, no other row vouches.
+        # The attribute may have been changed in memory: the columns that count are the stored ones. For a value that
+        # was assigned, no other row vouches.
         is_brought = isinstance(sealed, Brought)
         sealed.values = None if is_brought else _stored_values(bindings, instance)
         is_stored = sealed.values is not None
@@ -242,14 +243,16 @@ def _bound(
 
 
 def _outside(group: Group, sealed: Sealed) -> Mapping[str, str | None]:
-    """What stood around the row when it was read; if nobody has noted that, what does now."""
+    """Return what surrounded the row when it was read; if that was not noted, what surrounds it now."""
     if not group.source.outside:
         return {}
     return group.source.now_outside() if sealed.outside is None else sealed.outside
 
 
 def bound_texts(bindings: Sequence[Binding], texts: Sequence[str | None]) -> list[str]:
-    """The texts of the columns of ``bind_to``. Raises ``DecryptionError`` for NULL, which is not the empty text."""
+    """
+    Return the texts of the columns of ``bind_to``. Raises ``DecryptionError`` for NULL, which is not the empty text.
+    """
     empty = [binding.attname for binding, text in zip(bindings, texts, strict=True) if text is None]
     if empty:
         raise DecryptionError(
@@ -260,7 +263,7 @@ def bound_texts(bindings: Sequence[Binding], texts: Sequence[str | None]) -> lis
 
 
 def column_names(names: list[str], group: Group) -> str:
-    """The columns of the row behind these items of a context, for messages."""
+    """Return the columns of the row behind these items of a context, for messages."""
     columns = {binding.name: binding.attname for binding in group.bindings}
     return ", ".join(columns.get(name, name) for name in names)
 
@@ -274,7 +277,7 @@ def _moved_for_good(
     texts: list[str | None],
 ) -> list[str]:
     """
-    Those of the moved columns that are not roots of a path which ends where it did when the value was encrypted.
+    Return the moved columns except roots of a path that ends where it did when the value was encrypted.
 
     A comment that is given to another ticket of the same queue stays in the context of that queue. Costs one query for
     all rows that were read together.
@@ -297,10 +300,11 @@ def moved_columns(
     companion: Companion, group: Group, texts: Sequence[str | None], outside: Mapping[str, str | None]
 ) -> list[str]:
     """
-    The columns that differ from those the value was encrypted for, and the items from ``outside`` of the row that do.
+    Return the columns that differ from those the value was encrypted for, and differing items from ``outside`` of the
+    row.
 
-    Compared are the names that both the declaration and the companion know, so that a context to which an item was
-    added goes on opening what was written before. If they have none in common, everything differs.
+    It compares the names that both the declaration and the companion know, so that a context to which an item was
+    added still opens earlier values. If they have none in common, everything differs.
     """
     current = {binding.name: text for binding, text in zip(group.bindings, texts, strict=False)}
     known = {name: companion.context[name] for name in outside if name in companion.context}
@@ -308,7 +312,7 @@ def moved_columns(
 
 
 def differing_items(row: Mapping[str, str | None], current: Mapping[str, str | None]) -> list[str]:
-    """The same, of the columns as a companion has them and as the row has them, by the names of items."""
+    """Return the same for the columns as a companion has them and as the row has them, by the names of items."""
     if current == row:
         return []
     common = row.keys() & current.keys()

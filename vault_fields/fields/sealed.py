@@ -1,4 +1,4 @@
-"""What an instance's ``__dict__`` holds for an encrypted field, and the batch of rows that were read together."""
+"""Sealed values, which an instance's ``__dict__`` holds for an encrypted field, and the batch of rows read together."""
 
 import copy
 import weakref
@@ -43,9 +43,9 @@ __all__ = [
 
 class Damaged(str):
     """
-    Stands for what a column of text holds that is not text, as SQLite lets it: never opened and never written.
+    A stand-in for content of a text column that is not text, as SQLite allows: never opened and never written.
 
-    Whoever reads the value is told so; the rows beside it are not disturbed.
+    Reading the value raises an error that says so; the rows beside it are not disturbed.
     """
 
     __slots__ = ()
@@ -55,12 +55,12 @@ DAMAGED = Damaged("(damaged)")
 
 
 def as_text(value: Any) -> str | None:
-    """What a column holds, as text."""
+    """Return the content of a column as text."""
     return value if value is None or isinstance(value, str) else DAMAGED
 
 
 def require_text(text: str | None, label: str) -> str | None:
-    """Refuse to write a text, or hand it out, that only stands for what the column holds."""
+    """Refuse to write or hand out a text that only stands for the column's content."""
     if isinstance(text, Damaged):
         raise EnvelopeError(f"{label}: the column does not hold text. Nothing was written; assign a new value first.")
     return text
@@ -82,7 +82,9 @@ class Opened:
         return not isinstance(self.value, str) and not self.is_text_of(self.value)
 
     def is_text_of(self, value: Any) -> bool:
-        """Whether this is what would be encrypted of a value. It is not of one that cannot be: sealing says why."""
+        """
+        Whether this is the text that would be encrypted for a value. False for one that cannot be: sealing says why.
+        """
         try:
             return self.encode(value) == self.text
         except Exception:  # noqa: BLE001 - an encoder is the project's own code, and sealing tells that it failed.
@@ -97,10 +99,10 @@ class Sealed:
     A value as the database holds it, opened on first touch.
 
     ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
-    to, both as they were read together with it - None where the query did not say, and the instance has to.
+    to, both as they were read together with it - None where the query did not tell, and the instance has to.
     ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
     may be rolled back at any later time. ``failure`` is why it did not open when it was last tried, for coroutines,
-    which cannot try again. ``outside`` is what stood around the row when it was read, by items, if its context starts
+    which cannot try again. ``outside`` is what surrounded the row when it was read, by items, if its context starts
     from that. Pickles carry neither that nor plaintext.
     """
 
@@ -152,7 +154,7 @@ class Sealed:
         )
 
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same ciphertext: told without a key, for code that compares what instances hold."""
+        """Whether it is the same ciphertext. Needs no key, for code that compares what instances hold."""
         if not isinstance(other, Sealed):
             return NotImplemented
         return self is other or (self.text == other.text and not self.is_changed and not other.is_changed)
@@ -164,7 +166,7 @@ class Sealed:
         return "<encrypted value: read it as the instance's attribute>"
 
 
-# What json.dumps(instance.__dict__) and the like name in their errors.
+# The name that json.dumps(instance.__dict__) and the like use in their errors.
 Sealed.__name__ = "EncryptedValue"
 
 
@@ -183,7 +185,7 @@ class Brought(Sealed):
 
 
 class Pending:
-    """A value that was assigned and not yet saved, and the sealed value that it takes the place of, if any."""
+    """A value that was assigned and not yet saved, and the sealed value that it replaces, if any."""
 
     __slots__ = ("previous", "value")
 
@@ -197,7 +199,7 @@ class Pending:
 
     @forgetful
     def __eq__(self, other: object) -> bool:
-        """Whether it is the same value, or the sealed one that it became: told without a key, as of sealed values."""
+        """Whether it is the same value, or the sealed one that it became. Needs no key, as for sealed values."""
         if isinstance(other, Pending):
             return self is other or bool(self.value == other.value)
         if isinstance(other, Sealed):
@@ -221,7 +223,7 @@ Pending.__name__ = "ValueNotEncryptedBeforeSave"
 
 class Handover:
     """
-    Stands in an instance while Django reads its attributes to write them somewhere else.
+    A stand-in in an instance while Django reads its attributes to write them somewhere else.
 
     Reading the attribute then gives ``stored`` itself, neither opened nor encrypted again.
     """
@@ -232,10 +234,10 @@ class Handover:
         self.stored = stored
 
 
-# For how many seconds after the Vault gave no key it is not asked again for the rows that were read together.
+# The seconds after a failure of the Vault in which it is not asked again for the rows that were read together.
 FAILURE_AGE = 5.0
 
-# Outcomes by vault and encrypted keys, which a coroutine has had for what it opens now.
+# Outcomes by vault and encrypted keys, which a coroutine has had for the values it opens now.
 _asked_ahead: ContextVar[Mapping[tuple[str, str], Outcome]] = ContextVar(
     "vault_fields_asked_ahead", default=MappingProxyType({})
 )
@@ -243,7 +245,7 @@ _asked_ahead: ContextVar[Mapping[tuple[str, str], Outcome]] = ContextVar(
 
 @contextmanager
 def asked_ahead(outcomes: Mapping[tuple[str, str], Outcome]) -> Iterator[None]:
-    """Within the block, and in threads that are made there, these need not be asked for, nor be in a cache."""
+    """Use these outcomes within the block, and in threads that are started there, without a call or a cache."""
     token = _asked_ahead.set(outcomes)
     try:
         yield
@@ -261,7 +263,7 @@ def _require_no_event_loop() -> None:
 
 
 def may_wait() -> bool:
-    """Whether a Vault may be waited for here: not in a running event loop."""
+    """Whether code may wait for a Vault here: not in a running event loop."""
     try:
         _require_no_event_loop()
     except SynchronousOnlyOperation:
@@ -271,7 +273,7 @@ def may_wait() -> bool:
 
 def _lasting(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
     """
-    Those that need not be asked for again. While some keys are answered, those that were not may be, another time.
+    Return the outcomes that stay. While some keys are answered, those that were not may be, another time.
 
     There may be more of them than a Vault answers within one deadline.
     """
@@ -281,18 +283,18 @@ def _lasting(outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
 
 
 class Leading(Protocol):
-    """What answers where relation paths lead: see ``vault_fields.fields.pathends``."""
+    """An object that tells where relation paths lead: see ``vault_fields.fields.pathends``."""
 
     def lead_to(self, name: str, root: str | None, end: str | None) -> bool: ...
 
 
 class Batch:
     """
-    The companions of rows that one query read together: whoever needs a key asks for those of all its peers.
+    The companions of rows that one query read together: a row that needs a key asks for those of all its peers.
 
-    Knows texts, or weak references to instances whose query could not say; never rows that the caller dropped. Keeps
-    errors for a moment, so that a page of rows that do not open costs one round of calls and one deadline. With
-    ``hold``, for rows that are all opened at once, it keeps whatever the cache has no room for, but no longer than the
+    It knows texts, or weak references to instances whose query could not tell; never rows that the caller dropped. It
+    keeps errors for a moment, so that a page of rows that do not open costs one round of calls and one deadline. With
+    ``hold``, for rows that are all opened at once, it keeps what the cache has no room for, but no longer than the
     cache would. With ``goes_on``, for operations that leave the rows of a customer alone whose key does not answer,
     that key is asked once for all rows of a key context.
     """
@@ -308,15 +310,15 @@ class Batch:
         path_ends: "Leading | None" = None,
     ) -> None:
         self._texts = texts
-        # Where the contexts of its rows lead, if that is over relations.
+        # The ends of the paths of its rows' contexts, if these are over relations.
         self.path_ends = path_ends
         self._peers: list[tuple[weakref.ref[Model], str]] = []
-        # The encrypted keys that are not worth asking for again on behalf of another row: that of a row that was
+        # The encrypted keys that are not worth asking for again on behalf of another row: the key of a row that was
         # touched has been used, and one that was refused would be refused again each time.
         self._settled: set[str] = set()
         self._holds = hold
         self._goes_on = goes_on
-        # Of the encrypted keys of peers.
+        # The encrypted keys of peers.
         self._contexts: dict[str, KeyContext] = {}
         self._held: dict[str, tuple[Outcome, Term]] = {}
 
@@ -325,7 +327,7 @@ class Batch:
 
     def key(self, companion: Companion, *, again: bool = False) -> DataKey:
         """
-        The data key of one row's companion. A call for each key of the batch that is missing, or none.
+        Return the data key of one row's companion. Costs a call for each key of the batch that is missing, or none.
 
         ``again`` says that the value did not open before: its own key is asked for anew, unless the Vault was silent.
         """
@@ -344,7 +346,7 @@ class Batch:
             return known
         self._contexts[wanted] = companion.context
         term = Term(vault.cache)
-        # Companions have yet to prove which context a key belongs to: until then, any purge drops it.
+        # Companions still have to prove which context a key belongs to: until then, any purge drops it.
         outcomes = vault.decrypt_data_keys(dict.fromkeys((wanted, *self._peers_of(companion, vault.cache))))
         brief = term.from_now(FAILURE_AGE)
         lasting = self._shared(outcomes) if self._goes_on else _lasting(outcomes)
@@ -360,9 +362,9 @@ class Batch:
 
     def _shared(self, outcomes: Mapping[str, Outcome]) -> dict[str, Outcome]:
         """
-        What need not be asked for again: also what was not answered in time of a context whose key does not answer.
+        Return the outcomes not to ask for again, with a context's KeyUnavailable for all its unanswered keys.
 
-        The others may be answered another time, when nobody waits for that key.
+        Other keys may be answered another time, when nobody waits for that key.
         """
         contexts = self._contexts
         away = {contexts[name]: each for name, each in outcomes.items() if isinstance(each, KeyUnavailable)}
@@ -377,7 +379,7 @@ class Batch:
         return found
 
     def _known(self, companion: Companion, cache: KeyCache, again: bool) -> Outcome | None:
-        """What need not be asked for."""
+        """Return the outcome that is known without a call, or None."""
         wanted = companion.encrypted_keys
         if (key := cache.get(wanted)) is not None:
             return key
@@ -395,7 +397,9 @@ class Batch:
         return None
 
     def missing(self, companion: Companion) -> set[str]:
-        """What to ask for if this companion's key is needed: nothing while it is cached. Raises ``UnknownVault``."""
+        """
+        Return the keys to ask for if this companion's key is needed: none while it is cached. Raises ``UnknownVault``.
+        """
         cache = vaults.opener(companion.vault).cache
         if cache.get(companion.encrypted_keys) is not None:
             return set()
@@ -403,12 +407,15 @@ class Batch:
         return {companion.encrypted_keys, *self._peers_of(companion, cache)}
 
     def settle(self, outcomes: Mapping[str, Outcome]) -> None:
-        """Do not ask again, on behalf of other rows, for what the Vault has refused, or what one goes on without."""
+        """
+        Stop asking, on behalf of other rows, for keys that the Vault has refused, or that the operation goes on
+        without.
+        """
         kinds = (VaultRefused, KeyUnavailable) if self._goes_on else VaultRefused
         self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, kinds))
 
     def _peers_of(self, companion: Companion, cache: KeyCache) -> set[str]:
-        """What to ask for along with one key: the others of its vault, as far as they can be kept until used."""
+        """Return the keys to ask for along with one key: those of its vault, as far as they can be kept until used."""
         peers: set[str] = set()
         room = cache.max_keys - 1 if cache.keeps_keys else 0
         for text in {*map(as_text, (*self._texts, *self._peer_texts()))}:
@@ -419,7 +426,7 @@ class Batch:
             try:
                 peer = companion_format.decode(text)
             except EnvelopeError:
-                continue  # The row that has it will say so, if it is touched.
+                continue  # The row that has it reports that, if it is touched.
             if peer.vault == companion.vault and peer.encrypted_keys not in self._settled:
                 peers.add(peer.encrypted_keys)
                 if self._goes_on:

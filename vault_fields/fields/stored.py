@@ -13,9 +13,9 @@ __all__ = ["Bare", "StoredColumns"]
 
 class StoredColumns:
     """
-    Reads some columns of the rows of a model, and its primary key; those of parents too. No manager hides any row.
+    A reader of some columns of a model's rows, and its primary key; those of parents too. No manager hides any row.
 
-    Rows come in the order of the primary key, so that whoever locks several locks them in one order.
+    Rows come in the order of the primary key, so that several writers lock them in one order.
     """
 
     def __init__(self, model: type[Model], attnames: Iterable[str], using: str) -> None:
@@ -29,12 +29,14 @@ class StoredColumns:
         self._meta = meta
 
     def read(self, queryset: Any) -> Iterator[tuple[Any, ...]]:
-        """The values of ``attnames``, a tuple for each row of the queryset."""
+        """Return the values of ``attnames``, a tuple for each row of the queryset."""
         names = [Bare(field.attname) if _is_encrypted(field) else field.attname for field in self.columns]
         return iter(queryset.values_list(*names))
 
     def lock(self, pks: Sequence[Any]) -> Iterator[tuple[Any, ...]]:
-        """The same of the rows with these keys, which nobody else writes to until the transaction ends."""
+        """
+        Yield the same for the rows with these keys, locked: nobody else writes to them until the transaction ends.
+        """
         self._forbid_writes()
         for some in self._portions(pks):
             self._lock_topmost(some)
@@ -42,7 +44,7 @@ class StoredColumns:
 
     def of(self, instances: Sequence[Model], *, lock: bool = False) -> dict[int, Mapping[str, Any]]:
         """
-        The stored columns of each instance by its ``id()``, without those whose row is gone.
+        Return the stored columns of each instance by its ``id()``, without those whose row is gone.
 
         One query for each portion of keys that the database takes as parameters; with a lock and inheritance, two.
         """
@@ -69,7 +71,7 @@ class StoredColumns:
         return {self.pk(row): row for row in rows}
 
     def row(self, values: tuple[Any, ...]) -> Mapping[str, Any]:
-        """The values that were read, by ``attnames``."""
+        """Return the values that were read, by ``attnames``."""
         return dict(zip(self.attnames, values, strict=True))
 
     def pk(self, row: Mapping[str, Any]) -> Any:
@@ -90,7 +92,9 @@ class StoredColumns:
 
     @cached_property
     def _topmost(self) -> list[tuple[Any, bool]]:
-        """The tables that the rows' uppermost parts stand in, if in others, and whether the rows have the same keys."""
+        """
+        The tables of the rows' uppermost parts, if they are others, and whether the rows have the same keys.
+        """
         model: Any = self._meta.concrete_model
         meta = model._meta
         roots = {parent._meta.concrete_model for parent in meta.all_parents if not parent._meta.parents}
@@ -113,7 +117,7 @@ class StoredColumns:
             list(rows.order_by("pk").select_for_update().values_list("pk"))
 
     def _forbid_writes(self) -> None:
-        """Where rows cannot be locked, as in SQLite, take the lock of the whole database, for which one can wait."""
+        """Take the lock of the whole database, and wait for it, where rows cannot be locked, as in SQLite."""
         connection = connections[self.using]
         if not connection.features.has_select_for_update:
             # A transaction that began by reading could be refused its first write instead, if somebody wrote since.
@@ -144,7 +148,7 @@ def _locked(queryset: Any, lock: bool) -> Any:
 
 
 def _links(meta: Any, ancestor: Any) -> Iterator[Any]:
-    """The links that lead from a model to one that it inherits from."""
+    """Yield the links that lead from a model to one that it inherits from."""
     while meta.concrete_model is not ancestor:
         link = meta.get_ancestor_link(ancestor)
         yield link
