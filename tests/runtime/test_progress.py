@@ -31,7 +31,7 @@ def test_elsewhere_nothing_is_shown_and_no_row_is_counted():
 
 
 def test_on_a_terminal_the_rows_are_counted() -> None:
-    assert show(Terminal()) == ("\rEncrypting: 0 of 3 rows\rEncrypting: 1 of 3 rows\rEncrypting: 3 of 3 rows\n")
+    assert show(Terminal()) == ("\rEncrypting: 0 of 3\rEncrypting: 1 of 3 rows\rEncrypting: 3 of 3 rows\n")
 
 
 def test_what_takes_long_tells_how_long_it_will_take() -> None:
@@ -41,9 +41,9 @@ def test_what_takes_long_tells_how_long_it_will_take() -> None:
         advance(50)
         advance(200)
     assert stream.getvalue().split("\r")[2:] == [
-        "Encrypting: 50 of 300 rows",
-        "Encrypting: 100 of 300 rows, 0:00:20 left",
-        "Encrypting: 300 of 300 rows              \n",
+        "Encrypting: 50 of 300",
+        "Encrypting: 100 of 300, 0:00:20 left",
+        "Encrypting: 300 of 300              \n",
     ]
 
 
@@ -51,7 +51,7 @@ def test_rows_that_came_later_are_counted_too() -> None:
     stream = io.StringIO()
     with bar_on(stream, "Encrypting", 1, clock=iter([0.0]).__next__) as advance:
         advance(2)
-    assert stream.getvalue().endswith("\rEncrypting: 2 of 1 rows\n")
+    assert stream.getvalue().endswith("\rEncrypting: 2 of 1\n")
 
 
 def test_errors_pass_through() -> None:

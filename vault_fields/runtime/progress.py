@@ -42,7 +42,7 @@ def bar_on(
     def advance(rows: int) -> None:
         nonlocal done, width
         done += rows
-        line = f"{title}: {done} of {total} rows"
+        line = f"{title}: {done} of {total}"
         if 0 < done < total and (passed := clock() - started) >= 5:
             line += f", {timedelta(seconds=round(passed / done * (total - done)))} left"
         # Spaces cover what is left of a longer line.
