@@ -4,12 +4,14 @@ import threading
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 
 from vault_fields.datakeys.cache import KeyCache, Outcome
+from vault_fields.datakeys.reserve import KeyReserve, make_together
 from vault_fields.datakeys.sharing import KeyShare
 from vault_fields.exceptions import KeyUnavailable, VaultError
 from vault_fields.keys import DataKey, KeyContext
@@ -42,7 +44,8 @@ class BaseVault(ABC):
     ``max_cached_keys`` and ``key_max_age`` (seconds) bound the cache of opened data keys; ``max_concurrency`` is how
     many calls may be under way for one batch; ``max_rows_per_key`` how many new rows of one bulk operation may share a
     data key. Separate saves share one only if ``data_key_max_uses`` is above 1: that many of one context, within
-    ``data_key_max_age`` seconds. Their product is at most ``MOST_ROWS_OF_A_KEY``.
+    ``data_key_max_age`` seconds. Their product is at most ``MOST_ROWS_OF_A_KEY``. Up to ``max_prefetched_keys`` of a
+    context are made at once, ahead of the saves that use them.
 
     A backend supplies ``_create``, ``_decrypt`` and ``_rekey``, each of which is one call to its Vault, and
     ``_decrypt_many`` where it can do better than many of them at once. They raise ``VaultError`` and nothing else.
@@ -66,6 +69,7 @@ class BaseVault(ABC):
         max_rows_per_key: int = 1000,
         data_key_max_uses: int = 1,
         data_key_max_age: float = 60.0,
+        max_prefetched_keys: int = 0,
         **unknown: Any,
     ) -> None:
         self.alias = alias
@@ -77,6 +81,7 @@ class BaseVault(ABC):
         self._require_number("max_rows_per_key", max_rows_per_key, minimum=1, integral=True)
         self._require_number("data_key_max_uses", data_key_max_uses, minimum=1, integral=True)
         self._require_number("data_key_max_age", data_key_max_age, minimum=0)
+        self._require_number("max_prefetched_keys", max_prefetched_keys, minimum=0, integral=True)
         if max_rows_per_key * data_key_max_uses > MOST_ROWS_OF_A_KEY:
             raise self.misconfigured(
                 f"one data key would encrypt {max_rows_per_key * data_key_max_uses:,} rows (max_rows_per_key × "
@@ -84,6 +89,7 @@ class BaseVault(ABC):
             )
         self.max_rows_per_key = max_rows_per_key
         self._share = KeyShare(max_uses=data_key_max_uses, max_age=data_key_max_age)
+        self._reserve = KeyReserve(most=max_prefetched_keys, max_keys=max_cached_keys, max_age=key_max_age)
         self.cache = KeyCache(max_keys=max_cached_keys, max_age=key_max_age)
         self.calls: Counter[str] = Counter()
         self._max_concurrency = max_concurrency
@@ -119,9 +125,10 @@ class BaseVault(ABC):
         """
         Return a data key for one save: fresh, or the latest if ``data_key_max_uses`` and ``data_key_max_age`` allow.
 
-        One call, or none for a key that is used again.
+        One call, or none for a key that is used again, or was fetched ahead; up to ``max_prefetched_keys`` calls at
+        once where the saves of a context follow each other.
         """
-        return self._share.take(context, self.create_data_key)
+        return self._share.take(context, lambda context: self._reserve.take(context, self._create_together))
 
     def decrypt_data_key(self, encrypted_keys: str, context: KeyContext | None = None) -> DataKey:
         """Return the data key behind ``encrypted_keys``. One call, or none while it is cached."""
@@ -179,6 +186,7 @@ class BaseVault(ABC):
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
         self._share.purge(context)
+        self._reserve.purge(context)
         return self.cache.purge(context)
 
     def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
@@ -247,6 +255,12 @@ class BaseVault(ABC):
             at_once=self._max_concurrency,
             called=f"vault-{self.alias}",
         )
+
+    def _create_together(self, context: KeyContext, count: int) -> list[DataKey]:
+        """Return fresh data keys of one context, up to ``max_concurrency`` calls at a time."""
+        create, deadline = partial(self.create_data_key, context), Deadline(self.seconds)
+        called = f"vault-{self.alias}"
+        return make_together(create, count, self._missed, deadline, at_once=self._max_concurrency, called=called)
 
     # The methods that a backend may use.
 
