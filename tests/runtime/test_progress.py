@@ -31,7 +31,7 @@ def test_elsewhere_nothing_is_shown_and_no_row_is_counted():
 
 
 def test_on_a_terminal_the_rows_are_counted() -> None:
-    assert show(Terminal()) == ("\rEncrypting: 0 of 3\rEncrypting: 1 of 3 rows\rEncrypting: 3 of 3 rows\n")
+    assert show(Terminal()) == ("\rEncrypting: 0 of 3\rEncrypting: 1 of 3\rEncrypting: 3 of 3\n")
 
 
 def test_what_takes_long_tells_how_long_it_will_take() -> None:
