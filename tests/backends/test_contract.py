@@ -131,8 +131,8 @@ def test_rekey_keeps_the_data_key(vault: BaseVault) -> None:
 def test_vault_tells_whether_a_key_is_wrapped_as_it_would_be_now_if_it_can(vault: BaseVault) -> None:
     key = vault.create_data_key(ACME)
 
-    assert vault.wraps_so(key.encrypted_keys, ACME) is not isinstance(vault, WorkOSVault)
-    assert not vault.wraps_so(key.encrypted_keys, PAIR)
+    assert vault.is_current(key.encrypted_keys, ACME) is not isinstance(vault, WorkOSVault)
+    assert not vault.is_current(key.encrypted_keys, PAIR)
 
 
 @pytest.mark.parametrize("text", ["", "nonsense", "A" * 400, "ключи", "V09TLkVLTS52MQBhYmM="])

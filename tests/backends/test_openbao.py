@@ -243,22 +243,22 @@ def test_coroutines_cost_the_same_and_need_no_thread(vault: OpenBaoVault) -> Non
 
 def test_after_a_rotation_old_copies_open_and_new_ones_are_of_the_new_version(vault: OpenBaoVault, keys: Keys) -> None:
     old = vault.create_data_key(ACME)
-    assert vault.wraps_so(old.encrypted_keys, ACME)
+    assert vault.is_current(old.encrypted_keys, ACME)
     keys.rotate("organization_id", "acme")
     new = vault.create_data_key(ACME)
 
     assert vault.decrypt_data_key(old.encrypted_keys).plaintext == old.plaintext
     vault._versions.clear()
-    assert not vault.wraps_so(old.encrypted_keys, ACME)
-    assert vault.wraps_so(new.encrypted_keys, ACME)
-    assert not vault.wraps_so("nonsense", ACME)
-    assert not vault.wraps_so(new.encrypted_keys, PAIR)
+    assert not vault.is_current(old.encrypted_keys, ACME)
+    assert vault.is_current(new.encrypted_keys, ACME)
+    assert not vault.is_current("nonsense", ACME)
+    assert not vault.is_current(new.encrypted_keys, PAIR)
 
 
 def test_versions_are_asked_for_once_a_minute(vault: OpenBaoVault) -> None:
     key = vault.create_data_key(PAIR)
     for _ in range(3):
-        assert vault.wraps_so(key.encrypted_keys, PAIR)
+        assert vault.is_current(key.encrypted_keys, PAIR)
     assert vault.calls["version"] == 2
 
 
@@ -275,7 +275,7 @@ def test_whether_a_deleted_key_wraps_so_cannot_be_told(vault: OpenBaoVault, keys
     keys.delete("organization_id", "acme")
 
     with pytest.raises(KeyRevoked, match=r"^VAULTS\['tested'\]: there is no such transit key"):
-        vault.wraps_so(key.encrypted_keys, ACME)
+        vault.is_current(key.encrypted_keys, ACME)
 
 
 def test_rewrapping_many_costs_one_call_for_each_transit_key(vault: OpenBaoVault, keys: Keys) -> None:
@@ -294,7 +294,7 @@ def test_rewrapping_many_costs_one_call_for_each_transit_key(vault: OpenBaoVault
     for key in made:
         text = rewrapped[key.encrypted_keys]
         assert isinstance(text, str)
-        assert vault.wraps_so(text, PAIR)
+        assert vault.is_current(text, PAIR)
         assert vault.decrypt_data_key(text).plaintext == key.plaintext
 
 
@@ -311,10 +311,10 @@ def test_another_prefix_opens_what_the_former_wrapped_and_rewraps_it_under_its_o
     key = former.create_data_key(ACME)
 
     assert now.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
-    assert not now.wraps_so(key.encrypted_keys, ACME)
+    assert not now.is_current(key.encrypted_keys, ACME)
     text = now.rewrap_data_keys({key.encrypted_keys: ACME})[key.encrypted_keys]
     assert isinstance(text, str)
-    assert now.wraps_so(text, ACME)
+    assert now.is_current(text, ACME)
     assert now.decrypt_data_key(text).plaintext == key.plaintext
 
 
@@ -423,7 +423,7 @@ def test_a_token_that_may_do_nothing_says_what_to_grant(bao: Bao, mount: str, ma
         assert caught.value.status == 403
         assert type(caught.value) is VaultRefused
         with pytest.raises(VaultRefused, match=r"keys/\+.*read"):
-            vault.wraps_so(key.encrypted_keys, ACME)
+            vault.is_current(key.encrypted_keys, ACME)
 
 
 def test_an_engine_that_is_not_there_says_so(bao: Bao) -> None:

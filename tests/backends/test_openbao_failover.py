@@ -176,7 +176,7 @@ def test_answer_that_is_no_version_is_refused(server: FaultyServer, make_vault: 
     for version in (None, 0, "1"):
         server.usual = Reply(content={"data": {"latest_version": version}})
         with pytest.raises(VaultRefused, match=r"not a version\. Host: 127\.0\.0\.1:\d+\."):
-            vault.wraps_so(key.encrypted_keys, ACME)
+            vault.is_current(key.encrypted_keys, ACME)
     assert [seen.content for seen in server.seen[1:]] == [None] * 3, "it is asked by GET"
 
 

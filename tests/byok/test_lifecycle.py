@@ -150,20 +150,20 @@ def test_two_items_of_one_context_may_have_keys_of_two_customers(vault: LocalVau
 def test_rekey_moves_a_data_key_between_managed_and_customers_keys(vault: LocalVault, customer: dict) -> None:
     key = vault.create_data_key(ACME)
     activate(vault, customer)
-    assert not vault.wraps_so(key.encrypted_keys, ACME)
+    assert not vault.is_current(key.encrypted_keys, ACME)
 
     moved = vault.rekey_data_key(key.encrypted_keys, ACME)
     back = vault.rekey_data_key(moved.encrypted_keys, OTHER)
     vault.purge()
 
-    assert vault.wraps_so(moved.encrypted_keys, ACME)
+    assert vault.is_current(moved.encrypted_keys, ACME)
     assert moved.id == key.id
     for each in (key, moved, back):
         assert vault.decrypt_data_key(each.encrypted_keys).plaintext == key.plaintext
     vault.byok.delete(*ITEM)
     assert vault.decrypt_data_key(back.encrypted_keys).plaintext == key.plaintext
     with pytest.raises(VaultRefused):
-        vault.wraps_so("nonsense", ACME)
+        vault.is_current("nonsense", ACME)
 
 
 @pytest.mark.parametrize("how", ["retired", "destroyed"])
@@ -195,7 +195,7 @@ def test_data_can_be_given_back_to_the_managed_key(vault: LocalVault, customer: 
     assert kinds(vault, ACME) == [MANAGED]
     vault.purge()
     assert vault.decrypt_data_key(key.encrypted_keys).plaintext == key.plaintext
-    assert not vault.wraps_so(key.encrypted_keys, ACME)
+    assert not vault.is_current(key.encrypted_keys, ACME)
     back = vault.rekey_data_key(key.encrypted_keys, ACME)
     assert vault.byok.disable(*ITEM).state == "disabled"
     with pytest.raises(KeyRevoked):

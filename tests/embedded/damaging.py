@@ -92,7 +92,7 @@ def reads(vault: EmbeddedVault, held: dict[str, Any]) -> Iterator[tuple[str, Cal
     for number, key in enumerate(keys):
         yield f"decrypt {number}", lambda key=key: vault.decrypt(key.encrypted_keys)
         yield f"rekey {number}", lambda key=key: vault.rekey(key.encrypted_keys, ACME)
-        yield f"wraps so {number}", lambda key=key: vault.wraps_so(key.encrypted_keys, ACME)
+        yield f"is current {number}", lambda key=key: vault.is_current(key.encrypted_keys, ACME)
         yield f"is gone {number}", lambda key=key: vault.is_gone(key.encrypted_keys)
     yield "keks", lambda: list(vault.keks)
     yield "number of keks", lambda: len(vault.keks)

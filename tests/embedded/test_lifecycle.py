@@ -128,12 +128,12 @@ def test_retired_versions_are_refused_until_the_minimum_is_lowered(vault: Embedd
 def test_rekeyed_data_keys_survive_the_retirement(vault: EmbeddedVault, keks: Keks) -> None:
     old = vault.create(ACME)
     keks.rotate(*ITEM)
-    assert not vault.wraps_so(old.encrypted_keys, ACME)
+    assert not vault.is_current(old.encrypted_keys, ACME)
     moved = vault.rekey(old.encrypted_keys, ACME)
 
     keks.retire(*ITEM, before=2)
 
-    assert vault.wraps_so(moved.encrypted_keys, ACME)
+    assert vault.is_current(moved.encrypted_keys, ACME)
     assert vault.decrypt(moved.encrypted_keys).plaintext == old.plaintext
 
 

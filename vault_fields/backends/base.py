@@ -189,7 +189,7 @@ class BaseVault(ABC):
         self._reserve.purge(context)
         return self.cache.purge(context)
 
-    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+    def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
         """
         Whether these are wrapped by the keys that wrap for this context now, as far as the vault can tell.
 

@@ -42,8 +42,8 @@ class EmbeddedBackend(BaseVault):
         self.service.forget()
         return super().purge(context)
 
-    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
-        return self._ask(self.service.wraps_so, encrypted_keys, context)
+    def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
+        return self._ask(self.service.is_current, encrypted_keys, context)
 
     def close(self) -> None:
         super().close()

@@ -105,7 +105,7 @@ class OpenBaoVault(RemoteVault):
         """The name of the transit key for a context item."""
         return self._transit.names({name: value})[0]
 
-    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+    def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
         """
         Whether the newest versions of today's keys wrap them. One call for each transit key, at most once a minute.
         """

@@ -124,9 +124,9 @@ class EmbeddedVault:
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
         return self._copies.handed_out(context, lambda: self._opened(encrypted_keys), self._seconds)
 
-    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+    def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these keys are wrapped by the keys that wrap for this context now."""
-        return self._copies.wraps_so(encrypted_keys, context)
+        return self._copies.is_current(encrypted_keys, context)
 
     def is_gone(self, encrypted_keys: str) -> bool:
         """Whether a key that was destroyed, waits for that, or was deleted keeps them from opening for good."""

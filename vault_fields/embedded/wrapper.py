@@ -129,7 +129,7 @@ class Copies:
         except InvalidTag:
             raise VaultRefused(REFUSAL) from None
 
-    def wraps_so(self, encrypted_keys: str, context: KeyContext) -> bool:
+    def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these keys are wrapped by the keys that ``wrap`` would take for this context. Opens nothing."""
         try:
             copies = EncryptedKeys.decode(encrypted_keys).copies

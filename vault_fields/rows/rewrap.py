@@ -33,7 +33,7 @@ class Wrappings:
 
     def is_current(self, companion: Companion) -> bool:
         """Whether the present keys of its context have wrapped it, if the vault can tell. Raises ``VaultError``."""
-        return self._vault.wraps_so(companion.encrypted_keys, companion.context)
+        return self._vault.is_current(companion.encrypted_keys, companion.context)
 
     def prepare(self, verified: Iterable[Companion]) -> None:
         """Ask for what ``rewrapped`` will need for these, together: some vaults do that in few calls."""
