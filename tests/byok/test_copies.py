@@ -20,7 +20,7 @@ from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
 from vault_fields.embedded.customer import circuits
 from vault_fields.embedded.customer.provider import KeyProvider
-from vault_fields.embedded.wrapper import Copies
+from vault_fields.embedded.wrapper import KeyWrapper
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 
@@ -265,15 +265,15 @@ def test_nothing_is_locked_while_a_provider_is_asked(
 def test_page_of_keys_is_asked_for_at_once(vault: LocalVault, key_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     activate(vault, {"provider": "file", "settings": {"path": str(key_file)}})
     keys = [vault.create_data_key(ACME if number % 2 else OTHER) for number in range(16)]
-    original = Copies.open
+    original = KeyWrapper.open
     two_are_asked = threading.Barrier(2)
 
-    def together(copies: Copies, encrypted_keys: str, **options: Any) -> Any:
-        if copies.customer_keys_of(encrypted_keys):
+    def together(wrapper: KeyWrapper, encrypted_keys: str, **options: Any) -> Any:
+        if wrapper.customer_keys_of(encrypted_keys):
             two_are_asked.wait(60)
-        return original(copies, encrypted_keys, **options)
+        return original(wrapper, encrypted_keys, **options)
 
-    monkeypatch.setattr(Copies, "open", together)
+    monkeypatch.setattr(KeyWrapper, "open", together)
     vault.purge()
     outcomes = vault.decrypt_data_keys({**{key.encrypted_keys: None for key in keys}, "nonsense": None})
 

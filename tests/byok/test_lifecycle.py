@@ -18,7 +18,7 @@ from vault_fields.embedded.maintenance.restore import RestoreRefused
 from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
-from vault_fields.embedded.wrapper import Copies
+from vault_fields.embedded.wrapper import KeyWrapper
 from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.runtime.lru import SharedLRU
@@ -564,7 +564,7 @@ def test_policy_that_does_not_exist_is_an_error(vault: LocalVault) -> None:
     ring = vault.service._ring
 
     with pytest.raises(ValueError, match=r"unwrap must be 'all' or 'first'\.$"):
-        Copies(ring, CustomerKeys(ring), "default", unwrap="any")
+        KeyWrapper(ring, CustomerKeys(ring), "default", unwrap="any")
 
 
 def test_embedded_vault_without_providers_refuses_rather_than_goes_on_with_the_managed_key(

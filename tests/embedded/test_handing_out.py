@@ -28,7 +28,7 @@ from vault_fields.embedded.managed.tags import VaultReplaced
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.objects.store import ObjectStore
 from vault_fields.embedded.vault import EmbeddedVault
-from vault_fields.embedded.wrapper import Copies
+from vault_fields.embedded.wrapper import KeyWrapper
 from vault_fields.exceptions import KeyRevoked, ObjectMissing, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 
@@ -76,9 +76,9 @@ def backup(vault: EmbeddedVault, tmp_path: Path) -> Path:
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], *, after: bool, times: int = 1) -> None:
     """Do ``work`` once a process has its KEKs: before it wraps a data key under them, or after that."""
-    wrap, left = Copies.wrap, [times]
+    wrap, left = KeyWrapper.wrap, [times]
 
-    def interrupted(self: Copies, *args: object, **options: object) -> DataKey:
+    def interrupted(self: KeyWrapper, *args: object, **options: object) -> DataKey:
         is_due, left[0] = left[0] > 0, left[0] - 1
         if is_due and not after:
             work()
@@ -87,7 +87,7 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object], *, af
             work()
         return key
 
-    monkeypatch.setattr(Copies, "wrap", interrupted)
+    monkeypatch.setattr(KeyWrapper, "wrap", interrupted)
 
 
 CALLS = {
@@ -137,7 +137,7 @@ def test_another_vault_is_noticed_while_a_thread_is_about_to_wrap(
 ) -> None:
     """It has the KEKs of the vault before, and hands out nothing that is wrapped under them."""
     barrier, keys = threading.Barrier(2), list[DataKey]()
-    associated = Copies._associated_data
+    associated = KeyWrapper._associated_data
 
     def stalled(*args: Any) -> Any:
         if threading.current_thread() is thread and not keys:
@@ -147,7 +147,7 @@ def test_another_vault_is_noticed_while_a_thread_is_about_to_wrap(
         return associated(*args)
 
     running.create(NEWER)
-    monkeypatch.setattr(Copies, "_associated_data", stalled)
+    monkeypatch.setattr(KeyWrapper, "_associated_data", stalled)
     thread = threading.Thread(target=lambda: keys.append(running.create(NEWER)))
     thread.start()
     barrier.wait(60)
@@ -247,14 +247,14 @@ def test_change_of_another_key_costs_no_second_wrapping(
     running.create(NEWER)
     vault.create(ACME)
     wrapped = []
-    wrap = Copies.wrap
+    wrap = KeyWrapper.wrap
 
-    def counted(self: Copies, *args: object, **options: object) -> DataKey:
+    def counted(self: KeyWrapper, *args: object, **options: object) -> DataKey:
         wrapped.append(args)
         vault.keks.rotate(*ACME_ITEM)
         return wrap(self, *args, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Copies, "wrap", counted)
+    monkeypatch.setattr(KeyWrapper, "wrap", counted)
     running.create(NEWER)
 
     assert len(wrapped) == 1

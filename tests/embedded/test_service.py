@@ -140,7 +140,7 @@ def test_copies_that_disagree_are_refused(path: Path, root_key: RootKey) -> None
     vault = EmbeddedVault(ring)
     blob = EncryptedKeys.decode(vault.create(PAIR).encrypted_keys)
     keks = [ring.find(copy.kek_id, copy.kek_version) for copy in blob.copies]
-    associated = vault._copies._associated_data(
+    associated = vault._wrapper._associated_data(
         vault.store.vault_id(), blob.data_key_id, [copy.name for copy in blob.copies]
     )
     forged = tuple(

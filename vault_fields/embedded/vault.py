@@ -17,7 +17,7 @@ from vault_fields.embedded.managed.lifecycle import Keks
 from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.tags import RowTags
-from vault_fields.embedded.wrapper import Copies, OpenedKey
+from vault_fields.embedded.wrapper import KeyWrapper, OpenedKey
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 from vault_fields.runtime.frames import forgetful_class
 from vault_fields.runtime.progress import Progress, silent
@@ -55,7 +55,7 @@ class EmbeddedVault:
         self._customer_keys = customer_keys or CustomerKeys(ring)
         self._unwrap = unwrap
         self._seconds = self._customer_keys.timeout * patience
-        self._copies = Copies(ring, self._customer_keys, environment, unwrap=unwrap)
+        self._wrapper = KeyWrapper(ring, self._customer_keys, environment, unwrap=unwrap)
         self.byok = CustomerKeyLifecycle(self._customer_keys, environment)
         self._environment = environment
         self._record_key_events = record_key_events
@@ -90,7 +90,7 @@ class EmbeddedVault:
 
     def prepare(self, contexts: Iterable[KeyContext]) -> None:
         """Make the KEKs that data keys for these contexts need, in few transactions instead of one for each item."""
-        self._copies.prepare(contexts)
+        self._wrapper.prepare(contexts)
 
     def create(self, context: KeyContext) -> DataKey:
         """Return a fresh random data key. Costs no write, except for items that have no KEK yet."""
@@ -115,28 +115,28 @@ class EmbeddedVault:
     # The same three operations for a data key that stays in this process, without events.
 
     def new_data_key(self, context: KeyContext) -> DataKey:
-        return self._copies.handed_out(context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._seconds)
+        return self._wrapper.handed_out(context, lambda: OpenedKey(new_id(), os.urandom(DATA_KEY_BYTES)), self._seconds)
 
     def open_data_key(self, encrypted_keys: str, *, timeout: float | None = None) -> DataKey:
         opened = self._opened(encrypted_keys, timeout)
         return DataKey(id_text(opened.id), encrypted_keys, opened.plaintext)
 
     def rewrap_data_key(self, encrypted_keys: str, context: KeyContext) -> DataKey:
-        return self._copies.handed_out(context, lambda: self._opened(encrypted_keys), self._seconds)
+        return self._wrapper.handed_out(context, lambda: self._opened(encrypted_keys), self._seconds)
 
     def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:
         """Whether these keys are wrapped by the keys that wrap for this context now."""
-        return self._copies.is_current(encrypted_keys, context)
+        return self._wrapper.is_current(encrypted_keys, context)
 
     def is_gone(self, encrypted_keys: str) -> bool:
         """Whether a key that was destroyed, waits for that, or was deleted keeps them from opening for good."""
-        return self._copies.is_gone(encrypted_keys)
+        return self._wrapper.is_gone(encrypted_keys)
 
     def customer_keys_of(self, encrypted_keys: str) -> frozenset[bytes]:
         """
         Return the customer keys that opening them may wait for. A wait for the keystore is never that long.
         """
-        return self._copies.customer_keys_of(encrypted_keys)
+        return self._wrapper.customer_keys_of(encrypted_keys)
 
     # Operations on the keystore as a whole, with all of its environments.
 
@@ -186,7 +186,7 @@ class EmbeddedVault:
         self._ring.close()
 
     def _opened(self, encrypted_keys: str, timeout: float | None = None) -> OpenedKey:
-        return self._copies.open(encrypted_keys, timeout=self._seconds if timeout is None else timeout)
+        return self._wrapper.open(encrypted_keys, timeout=self._seconds if timeout is None else timeout)
 
     def _note_use(self, name: str, **data: Any) -> None:
         if self._record_key_events:

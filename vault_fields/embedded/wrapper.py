@@ -1,4 +1,4 @@
-"""The copies of a data key: made under the key of every context item, and opened again."""
+"""The wrapper of data keys: it makes a copy under the key of every context item, and opens copies again."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
@@ -17,7 +17,7 @@ from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.deadline import Deadline
 
-__all__ = ["REFUSAL", "UNWRAP_POLICIES", "Copies", "OpenedKey"]
+__all__ = ["REFUSAL", "UNWRAP_POLICIES", "KeyWrapper", "OpenedKey"]
 
 # One message for every cause: a caller must not learn which check failed.
 REFUSAL = "The encrypted keys do not open in this vault."
@@ -34,7 +34,7 @@ class OpenedKey:
     plaintext: bytes = field(repr=False)
 
 
-class Copies:
+class KeyWrapper:
     """
     The wrapper of data keys, which uses the managed KEKs and customer keys of one environment. Thread-safe.
 
