@@ -1,5 +1,5 @@
 """
-What tells of stored keys - the proof of shredding, usage, custody - believes no companion and no row of the keystore.
+What tells of stored keys - the proof of shredding, usage, owners - believes no companion and no row of the keystore.
 """
 
 import base64
@@ -15,7 +15,7 @@ from django.core.management import CommandError, call_command
 from tests.backends.test_claims import edited, put
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.audit.companions import Answers, stored_keys, tables
-from vault_fields.audit.owners import OBJECTS, Custody, custody_of
+from vault_fields.audit.owners import OBJECTS, OwnerCounts, owner_counts
 from vault_fields.audit.shredding import ShredReport, prove_shredded
 from vault_fields.audit.versions import Usage, versions_in_use
 from vault_fields.datakeys.cache import KeyCache
@@ -170,7 +170,7 @@ def test_stored_object_that_was_edited_is_no_proof(vault: Any, acme: Organizatio
     report = prove(vault, acme)
 
     assert (report.unreadable, report.others, report.broken, report.proven) == (1, 1, 4, False)
-    assert custody_of(vault, *item(evil), tables())[OBJECTS] == Custody(managed=1, unreadable=4)
+    assert owner_counts(vault, *item(evil), tables())[OBJECTS] == OwnerCounts(managed=1, unreadable=4)
     kek = vault.service.keks.get(*item(evil))
     assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=2)
 
@@ -217,10 +217,10 @@ def test_values_that_were_moved_to_another_row_still_are_whose_they_were(
     assert prove(vault, acme).proven
 
 
-# Usage and custody.
+# Usage and owners.
 
 
-def test_usage_and_custody_count_nothing_that_was_altered(
+def test_usage_and_owners_count_nothing_that_was_altered(
     vault: Any, acme: Organization, evil: Organization, execute: Any, stored: Any
 ) -> None:
     rows = [patient(acme), patient(acme), patient(evil)]
@@ -230,12 +230,14 @@ def test_usage_and_custody_count_nothing_that_was_altered(
     kek = vault.service.keks.get(*item(acme))
 
     assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=1)
-    assert custody_of(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == Custody(managed=1, unreadable=2)
+    assert owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == OwnerCounts(
+        managed=1, unreadable=2
+    )
     told = io_of("vault_kek", "usage", "=".join(item(acme)))
     assert told.endswith("not counted: 1 value that was altered, or that does not open\n")
 
 
-def test_usage_and_custody_say_what_they_could_not_verify(vault: Any, acme: Organization) -> None:
+def test_usage_and_owners_say_what_they_could_not_verify(vault: Any, acme: Organization) -> None:
     patient(acme)
     kek = vault.service.keks.rotate(*item(acme))
     patient(acme)
@@ -243,8 +245,8 @@ def test_usage_and_custody_say_what_they_could_not_verify(vault: Any, acme: Orga
 
     assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1, 2: 1}, {1: 1})
     assert "version 1: 1 value, unverified: 1, retired\n" in io_of("vault_kek", "usage", "=".join(item(acme)))
-    custody = custody_of(vault, *item(acme), tables())["testapp.Patient.ssn_keys"]
-    assert str(custody) == "2 under the managed key, 0 under a customer's key, 1 of these unverified"
+    counts = owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"]
+    assert str(counts) == "2 under the managed key, 0 under a customer's key, 1 of these unverified"
 
 
 def test_usage_counts_the_copies_of_one_key_among_others(vault: Any, acme: Organization) -> None:
@@ -263,7 +265,7 @@ def test_keys_of_another_vault_do_not_open_and_are_not_counted(
     raw[-1] ^= 1
     put(execute, row, "ssn", value, edited(keys, keys=base64.b64encode(raw).decode()))
 
-    assert custody_of(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == Custody(unreadable=1)
+    assert owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == OwnerCounts(unreadable=1)
     assert prove(vault, acme).broken == 1
 
 

@@ -12,7 +12,7 @@ from tests.byok.conftest import ROOT_KEY
 from tests.keystores import make_keystore
 from tests.testapp.models import Document, Organization, Patient
 from vault_fields.audit.companions import tables
-from vault_fields.audit.owners import OBJECTS, custody_of
+from vault_fields.audit.owners import OBJECTS, owner_counts
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.embedded.objects import StoredObjects
@@ -174,7 +174,7 @@ def test_failed_verification_is_an_error(key_file: Path) -> None:
         byok("verify", "organization_id=1")
 
 
-def test_custody_counts_this_vaults_rows_of_this_item(
+def test_status_counts_this_vaults_rows_of_this_item(
     vault: LocalVault, organization: Organization, other_organization: Organization, key_file: Path, execute
 ) -> None:
     for each in (organization, other_organization):
@@ -186,7 +186,7 @@ def test_custody_counts_this_vaults_rows_of_this_item(
         Document.objects.create(organization=organization, body="text")
 
     def count(item: tuple[str, str], model: str = "testapp.Document.body_keys") -> tuple[int, int, int]:
-        found = custody_of(vault, *item, tables())[model]
+        found = owner_counts(vault, *item, tables())[model]
         return found.managed, found.customer, found.unreadable
 
     assert count(("organization_id", "org_1")) == (1, 2, 0)

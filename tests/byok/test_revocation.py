@@ -198,7 +198,7 @@ def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
     configure: Callable[..., LocalVault], organization: Organization, key_file: Path
 ) -> None:
     from vault_fields.audit.companions import tables
-    from vault_fields.audit.owners import custody_of
+    from vault_fields.audit.owners import owner_counts
 
     vault = configure(data_key_max_uses=100, data_key_max_age=600)
     Patient.objects.create(organization=organization, ssn="1")
@@ -207,7 +207,7 @@ def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
     vault.byok.deactivate(*item)
     Patient.objects.create(organization=organization, ssn="3")
 
-    found = custody_of(vault, *item, tables())["testapp.Patient.ssn_keys"]
+    found = owner_counts(vault, *item, tables())["testapp.Patient.ssn_keys"]
     assert (found.managed, found.customer) == (2, 1)
 
 

@@ -13,7 +13,7 @@ from django.db.models import F, OuterRef, Subquery
 
 from tests.testapp.models import Legacy, Organization
 from vault_fields.audit.companions import tables
-from vault_fields.audit.owners import custody_of
+from vault_fields.audit.owners import owner_counts
 from vault_fields.audit.shredding import prove_shredded
 from vault_fields.audit.versions import versions_in_use
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, UnknownVault, ValueRefused, VaultRefused
@@ -270,7 +270,7 @@ def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization):
     assert sum(versions_in_use(vault, kek.id, tables()).versions.values()) == 4
     report = prove_shredded(vault, name, value, tables())
     assert (report.readable, report.elsewhere, report.broken) == (4, 1, 0)
-    found = custody_of(vault, name, value, tables())["testapp.Legacy.text_keys"]
+    found = owner_counts(vault, name, value, tables())["testapp.Legacy.text_keys"]
     assert (found.managed, found.unreadable) == (4, 0)
 
 

@@ -11,14 +11,14 @@ from vault_fields.fields.groups import Group
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 
-__all__ = ["OBJECTS", "Custody", "custody_of"]
+__all__ = ["OBJECTS", "OwnerCounts", "owner_counts"]
 
 # The label under which the objects that the vault itself stores are counted.
 OBJECTS = "stored objects"
 
 
 @dataclass(slots=True)
-class Custody:
+class OwnerCounts:
     """
     Numbers of rows, or objects, whose key context has an item.
 
@@ -39,7 +39,7 @@ class Custody:
 
 
 @forgetful
-def custody_of(
+def owner_counts(
     vault: EmbeddedBackend,
     name: str,
     value: str,
@@ -47,7 +47,7 @@ def custody_of(
     *,
     environment: str | None = None,
     progress: Progress = silent,
-) -> dict[str, Custody]:
+) -> dict[str, OwnerCounts]:
     """
     Count what is under the keys of an item, by companion column, in the tables ``wanted`` and among the vault's
     objects.
@@ -57,14 +57,14 @@ def custody_of(
     no customer's provider is asked.
     """
     service, wanted = in_environment(vault, environment, wanted)
-    found = {f"{group.model._meta.label}.{group.companion}": Custody() for _, group in wanted}
+    found = {f"{group.model._meta.label}.{group.companion}": OwnerCounts() for _, group in wanted}
     counter = _Counter(Proofs(vault, service), keys_of_item(service, name, value), name, value)
     for row in stored_keys(wanted, progress=progress):
         if row.claim is None:
             found[row.label].unreadable += 1
         elif row.claim.companion.vault == vault.alias:
             counter.count(found[row.label], row.claim)
-    found[OBJECTS] = Custody()
+    found[OBJECTS] = OwnerCounts()
     for claim in StoredObjects(service).claims():
         if claim is None:
             found[OBJECTS].unreadable += 1
@@ -80,21 +80,21 @@ class _Counter:
     name: str
     value: str
 
-    def count(self, custody: Custody, claim: Claim) -> None:
+    def count(self, counts: OwnerCounts, claim: Claim) -> None:
         if claim.context.get(self.name) != self.value:
             # Nothing is wrapped under a key of an item that is not in its context.
-            custody.unreadable += hangs_on(claim.encrypted_keys, self.keys)
+            counts.unreadable += hangs_on(claim.encrypted_keys, self.keys)
             return
         standing = self.proofs.of(claim)
         kind = _kind(claim, self.name)
         if standing is Standing.FALSE or kind is None:
-            custody.unreadable += 1
+            counts.unreadable += 1
             return
-        custody.unverified += standing is Standing.UNVERIFIED
+        counts.unverified += standing is Standing.UNVERIFIED
         if kind == KeyKind.CUSTOMER:
-            custody.customer += 1
+            counts.customer += 1
         else:
-            custody.managed += 1
+            counts.managed += 1
 
 
 def _kind(claim: Claim, name: str) -> KeyKind | None:

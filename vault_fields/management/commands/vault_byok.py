@@ -7,7 +7,7 @@ from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
 from vault_fields.audit.companions import in_environment, tables
-from vault_fields.audit.owners import custody_of
+from vault_fields.audit.owners import owner_counts
 from vault_fields.audit.shredding import customers_key
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import KINDS
@@ -114,7 +114,7 @@ class Command(KeystoreCommand):
             self.require_known(service, name, value)
         if action == "status":
             self.tell(filter(None, [byok.get(name, value)]))
-            self.tell_custody(backend, name, value, environment, options["database"])
+            self.tell_owners(backend, name, value, environment, options["database"])
         elif action == "configure":
             settings = dict(map(_pair, options["set"]))
             self.tell([byok.configure(name, value, provider=options["provider"], settings=settings)])
@@ -138,12 +138,12 @@ class Command(KeystoreCommand):
                 "encrypted for it, add --in-advance."
             )
 
-    def tell_custody(
+    def tell_owners(
         self, vault: EmbeddedBackend, name: str, value: str, environment: str, databases: list[str]
     ) -> None:
-        found = custody_of(vault, name, value, tables(databases), environment=environment, progress=progress_bar)
-        for label, custody in found.items():
-            self.stdout.write(f"{label}: {custody}")
+        found = owner_counts(vault, name, value, tables(databases), environment=environment, progress=progress_bar)
+        for label, counts in found.items():
+            self.stdout.write(f"{label}: {counts}")
 
     def tell(self, keys: Iterable[CustomerKey]) -> None:
         told = False
