@@ -1,6 +1,5 @@
 """A customer key in the transit engine of OpenBao or HashiCorp Vault."""
 
-import base64
 import os
 from collections.abc import Mapping
 
@@ -29,6 +28,7 @@ from vault_fields.openbao.names import is_path
 from vault_fields.openbao.session import Session
 from vault_fields.runtime.deadline import Deadline
 from vault_fields.runtime.frames import forgetful_class
+from vault_fields.text.encoding import encode_base64
 
 __all__ = ["OpenBaoTransit"]
 
@@ -91,7 +91,7 @@ class OpenBaoTransit(KeyProvider):
         return f"<OpenBaoTransit {self._mount}/{self._key} at {', '.join(self._addresses)}>"
 
     def wrap(self, sealed: bytes, binding: Binding, *, timeout: float) -> bytes:
-        data = self._data("encrypt", Payload(plaintext=_text(sealed)), binding, timeout)
+        data = self._data("encrypt", Payload(plaintext=encode_base64(sealed)), binding, timeout)
         ciphertext = ciphertext_in(data)
         if ciphertext is None:
             raise unexpected(data, "a ciphertext")
@@ -126,7 +126,7 @@ class OpenBaoTransit(KeyProvider):
         self._client.close()
 
     def _data(self, operation: str, payload: Payload, binding: Binding, timeout: float) -> Answer:
-        payload["associated_data"] = _text(associated_data(binding))
+        payload["associated_data"] = encode_base64(associated_data(binding))
         steps = asked(Request(operation, self._key, payload), places=len(self._addresses))
         try:
             reply = self._engine.run(operation, steps, Deadline(timeout))
@@ -182,7 +182,3 @@ def _absolute(settings: Mapping[str, str], name: str) -> str | None:
     if path is not None and not os.path.isabs(path):  # noqa: PTH117 - it stays the text that was configured.
         raise ValueError(f"{name} must be absolute.")
     return path
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode()

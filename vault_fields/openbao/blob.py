@@ -22,7 +22,6 @@ place of associated data: the engine's ``rewrap`` accepts none, and older releas
 it no entry can be moved to another blob or taken away, no id can be replaced, and no second data key opens the blob.
 """
 
-import base64
 import hashlib
 import hmac
 import re
@@ -33,6 +32,7 @@ from typing import Self
 
 from vault_fields.keys import MAX_ITEMS
 from vault_fields.openbao.names import MAX_NAME_LENGTH, is_key_name
+from vault_fields.text.encoding import decode_base64, encode_base64
 
 __all__ = ["EncryptedKeys", "MalformedBlob", "WrappedCopy"]
 
@@ -65,14 +65,14 @@ class WrappedCopy:
     def of(cls, key: str, ciphertext: object) -> Self | None:
         """The copy in a ciphertext of the engine; None if that is not a ciphertext of bounded length."""
         found = _CIPHERTEXT.fullmatch(ciphertext) if isinstance(ciphertext, str) else None
-        wrapped = _from_base64(found[2]) if found else None
+        wrapped = decode_base64(found[2]) if found else None
         if found is None or not wrapped or len(wrapped) > MAX_COPY_BYTES or int(found[1]) > MAX_VERSION:
             return None
         return cls(key, int(found[1]), wrapped)
 
     @property
     def ciphertext(self) -> str:
-        return f"vault:v{self.version}:{base64.b64encode(self.wrapped).decode()}"
+        return f"vault:v{self.version}:{encode_base64(self.wrapped)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,12 @@ class EncryptedKeys:
         parts = [_HEADER.pack(MAGIC, self.data_key_id, len(self.copies))]
         for copy in self.copies:
             parts += _framed(copy.key), _COPY.pack(copy.version, len(copy.wrapped)), copy.wrapped
-        return base64.b64encode(b"".join([*parts, self.commitment])).decode()
+        return encode_base64(b"".join([*parts, self.commitment]))
 
     @classmethod
     def decode(cls, text: str) -> Self:
         """The blob in a text. Raises ``MalformedBlob`` for every text that ``encode`` cannot have written."""
-        blob = _from_base64(text) if len(text) <= _MAX_TEXT else None
+        blob = decode_base64(text) if len(text) <= _MAX_TEXT else None
         if blob is None:
             raise MalformedBlob
         rest = _Rest(blob)
@@ -150,12 +150,3 @@ def _framed(name: str) -> bytes:
 
 def _committed(data_key_id: bytes, names: Sequence[str]) -> bytes:
     return _HEADER.pack(MAGIC, data_key_id, len(names)) + b"".join(map(_framed, names))
-
-
-def _from_base64(text: str) -> bytes | None:
-    try:
-        blob = base64.b64decode(text, validate=True)
-    except ValueError:
-        return None
-    # The last character may hold bits that decoding ignores. One blob has one text.
-    return blob if base64.b64encode(blob).decode() == text else None

@@ -5,7 +5,6 @@ An operation yields a round of requests, is sent the replies in the same order, 
 replies and outcomes. None is raised here: a traceback would have data keys in its frames.
 """
 
-import base64
 from collections import defaultdict
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from typing import TypeVar
@@ -29,6 +28,7 @@ from vault_fields.openbao.messages import (
     unexpected,
 )
 from vault_fields.openbao.names import key_name
+from vault_fields.text.encoding import encode_base64
 
 __all__ = ["Steps", "Transit", "asked"]
 
@@ -141,7 +141,7 @@ class Transit:
     def _wrap(
         self, data_key_id: bytes, plaintext: bytes, copies: list[WrappedCopy], names: Sequence[str]
     ) -> Steps[Outcome]:
-        text = base64.b64encode(plaintext).decode()
+        text = encode_base64(plaintext)
         requests = [Request("encrypt", name, Payload(plaintext=text)) for name in names]
         replies = (yield from _making_keys(requests)) if requests else []
         for name, reply in zip(names, replies, strict=True):

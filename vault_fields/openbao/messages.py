@@ -1,6 +1,5 @@
 """Requests to a transit engine, and readers of its replies."""
 
-import base64
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,6 +8,7 @@ from vault_fields.exceptions import VaultError, VaultRefused
 from vault_fields.keys import DATA_KEY_BYTES
 from vault_fields.openbao.blob import WrappedCopy
 from vault_fields.openbao.errors import failure_in
+from vault_fields.text.encoding import decode_lenient_base64
 
 __all__ = [
     "Payload",
@@ -99,10 +99,7 @@ def copy_in(key: str, result: Answer) -> WrappedCopy | VaultError:
 def bytes_in(data: Answer) -> bytes | None:
     """The plaintext in the data of an answer; None if there is none."""
     text = data.content.get("plaintext")
-    try:
-        return base64.b64decode(text, validate=True) if isinstance(text, str) else None
-    except ValueError:
-        return None
+    return decode_lenient_base64(text) if isinstance(text, str) else None
 
 
 def ciphertext_in(data: Answer) -> bytes | None:

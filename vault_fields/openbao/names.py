@@ -9,8 +9,9 @@ has a key: values of key contexts are identifiers, not secrets.
 
 import base64
 import hashlib
-import json
 import re
+
+from vault_fields.text.encoding import compact_json
 
 __all__ = ["A_PATH", "MAX_NAME_LENGTH", "is_key_name", "is_path", "is_prefix", "key_name"]
 
@@ -30,7 +31,7 @@ _PATH = re.compile(rf"{_PART}(/{_PART})*")
 
 def key_name(prefix: str, name: str, value: str) -> str:
     """The name of the key for the item ``name`` = ``value``."""
-    item = json.dumps([name, value], ensure_ascii=False, separators=(",", ":")).encode()
+    item = compact_json([name, value]).encode()
     digest = base64.b32encode(hashlib.sha256(item).digest()).decode().rstrip("=").lower()
     readable = re.sub(r"[^a-z0-9_]", "", name.lower())[:_READABLE_LENGTH] or "item"
     return f"{prefix}-{readable}-{digest}"
