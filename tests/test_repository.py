@@ -46,6 +46,27 @@ def test_tox_runs_every_version_that_the_metadata_names():
         assert f"django{series}{minor}: django>={version},<{series}.{int(minor) + 1}" in tox
 
 
+def test_tox_chooses_and_leaves_out_files_that_exist() -> None:
+    """A file that was renamed would be left out no more, and nothing would say so."""
+    for name in re.findall(r"\btests/[\w/.]+", read("tox.ini")):
+        assert (ROOT / name).exists(), name
+
+
+def test_contributing_lists_the_environments_of_tox() -> None:
+    envs = set(re.findall(r"^\[testenv:(\w+)\]", read("tox.ini"), re.MULTILINE)) | {"coverage"}
+    assert set(re.findall(r"tox run -[em] (\w+)", read("CONTRIBUTING.md"))) == envs
+
+
+def test_the_workflow_runs_the_cells_of_tox() -> None:
+    tox, workflow = read("tox.ini"), read(".github/workflows/ci.yml")
+    cells = set()
+    for python, djangos in re.findall(r"^    (py3\d+)-django(\d+|\{[\d, ]+\})-\{sqlite", tox, re.MULTILINE):
+        cells |= {f"{python}-django{django}" for django in re.findall(r"\d+", djangos)}
+    found = re.findall(r'python: "3\.(\d+)", cell: (py3(\d+)-django\d+),', workflow)
+    assert {cell for _, cell, _ in found} == cells
+    assert all(installed == named for installed, _, named in found)
+
+
 @pytest.mark.parametrize("env", ["demo", "tests"])
 def test_readme_has_one_command_that_does_all_set_up(env):
     command = f"python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run -e {env}"
