@@ -20,9 +20,10 @@ from vault_fields.fields.context import ContextSource, KeyContextDeclaration
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.groups import group_of
-from vault_fields.fields.hooks import guard_migrations, install_hooks
+from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import OnlyNone, refuse
+from vault_fields.fields.migrationhooks import guard_migrations
 from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.reading import Loader
 from vault_fields.fields.saving import load_sealed, seal_rows

@@ -12,7 +12,7 @@ from vault_fields.fields.context import ContextSource
 from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
 
-__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of"]
+__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of", "member_names_of"]
 
 # Looked up by model and never kept on a field: fields are copied, with all they hold, into subclasses, historical
 # models and history tables, where the same names mean other columns.
@@ -97,6 +97,11 @@ def all_groups_of(model: type[Model]) -> list[Group]:
     """Return the groups in all tables that hold a row of ``model``."""
     concrete: Any = model._meta.concrete_model
     return [group for table in (concrete, *concrete._meta.all_parents) for group in groups_of(table)]
+
+
+def member_names_of(model: type[Model]) -> list[str]:
+    """The attribute names of the encrypted fields in all tables that hold a row of ``model``."""
+    return [member.attname for group in all_groups_of(model) for member in group.members]
 
 
 def group_of(member: Encrypted) -> Group:
