@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.apps.registry import Apps
-from django.db import connection, connections, models, transaction
+from django.db import DataError, connection, connections, models, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.testapp.models import Certificate, Legacy, Organization, Token
@@ -16,6 +16,7 @@ from vault_fields.exceptions import DatabaseBusy
 from vault_fields.fields import EncryptedTextField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.stored import StoredColumns
+from vault_fields.rows.update import update
 from vault_fields.rows.walk import StoredRows
 
 GROUP = group_of(Legacy._meta.get_field("text"))
@@ -247,3 +248,75 @@ def test_in_a_sqlite_file_a_writer_is_waited_for(file_database):
     other.close()
     written, changed = stored_rows.write(["text"], [(row, ["ours"]) for row in batch])
     assert (written, [row.instance.pk for row in changed]) == (2, [2])
+
+
+class TypedColumn(models.TextField):
+    """A column whose type in the database is the test's choice."""
+
+    kind = "text"
+
+    def db_type(self, connection):
+        return type(self).kind
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b"],
+        ["a\x1fb", "b"],
+        ["\x1e", None],
+        [None, None],
+        ['{"a": "\\\\", "é": [1]}', ""],
+        [""],
+        ["", None],
+    ],
+)
+def test_what_is_written_is_what_stands_there_then(legacy, values, django_assert_num_queries):
+    rows_and_values = list(zip(legacy, [[value] for value in values], strict=False))
+    with django_assert_num_queries(1):
+        update(Legacy, "default", ["text"], rows_and_values)
+    assert texts_of(legacy[: len(values)]) == values
+
+
+def texts_of(pks):
+    with connection.cursor() as cursor:
+        marks = ", ".join(["%s"] * len(pks))
+        cursor.execute(f"SELECT text FROM testapp_legacy WHERE id IN ({marks}) ORDER BY id", pks)
+        return [text for (text,) in cursor.fetchall()]
+
+
+@pytest.mark.parametrize("kind", ["varchar(5)", "char(5)"])
+def test_a_column_of_another_type_takes_its_values_and_nothing_longer(transactional_db, monkeypatch, kind):
+    monkeypatch.setattr(TypedColumn, "kind", kind)
+
+    class Parcel(models.Model):
+        text = TypedColumn(null=True)
+
+        class Meta:
+            app_label = "parcels"
+            apps = Apps()
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Parcel)
+    try:
+        Parcel.objects.bulk_create([Parcel(pk=number, text="old") for number in (1, 2)])
+        update(Parcel, "default", ["text"], [(1, ["one"]), (2, ["seven"])])
+        assert [text.strip() for text in Parcel.objects.order_by("pk").values_list("text", flat=True)] == [
+            "one",
+            "seven",
+        ]
+        if connection.vendor == "postgresql":
+            with pytest.raises(DataError):
+                update(Parcel, "default", ["text"], [(1, ["too long"])])
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Parcel)
+
+
+def test_a_row_is_what_was_read_until_it_has_an_instance(legacy):
+    row, *_ = next(rows().batches(10))
+    (member,) = GROUP.members
+    assert (row.pk, row.text(member), row.companion, row.is_encrypted(member)) == (legacy[0], "text 0", None, False)
+    row.instance.__dict__[member.attname] = None
+    row.instance.__dict__[GROUP.companion] = "keys"
+    assert (row.text(member), row.companion, row.envelope(member)) == (None, "keys", None)
