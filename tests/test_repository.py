@@ -100,6 +100,7 @@ HOSTS = {
     "semver.org",
     "vault.example.com",
     "www.postgresql.org",
+    "www.w3.org",  # The namespaces of SVG.
 }
 
 
