@@ -287,6 +287,37 @@ def test_from_a_url_to_a_key(server):
     assert server.wait_until_all_closed(), "dropping the setting closes the connections"
 
 
+class Waves:
+    """Answers requests when as many are there as a wave has, or as are left."""
+
+    def __init__(self, *, left: int, width: int) -> None:
+        self._changed = threading.Condition()
+        self._left, self._width, self._here = left, width, 0
+        self.number = 0
+
+    def next_reply(self) -> Reply:
+        with self._changed:
+            number = self.number
+            self._here += 1
+            if self._here == min(self._width, self._left):
+                self._left, self._here = self._left - self._here, 0
+                self.number += 1
+                self._changed.notify_all()
+            self._changed.wait_for(lambda: self.number != number, 60)
+        return Reply()
+
+
+@pytest.mark.parametrize("is_async", [False, True], ids=["threads", "coroutines"])
+def test_a_page_of_a_hundred_cold_keys_takes_the_time_of_three_calls(server, vault, monkeypatch, is_async):
+    """However long a call takes: all that are under way at once are answered at once."""
+    waves = Waves(left=100, width=40)
+    monkeypatch.setattr(server, "next_reply", waves.next_reply)
+    wanted = dict.fromkeys(map(blob, range(100)))
+    found = asyncio.run(vault.adecrypt_data_keys(wanted)) if is_async else vault.decrypt_data_keys(wanted)
+    assert {type(each) for each in found.values()} == {DataKey}
+    assert waves.number == 3
+
+
 def test_building_one_does_no_input_or_output():
     vault = WorkOSVault(api_key=API_KEY)
     assert vault._client._lines.retire() == []
