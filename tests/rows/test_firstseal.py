@@ -39,7 +39,7 @@ def calls():
     return vaults["default"].calls.copy()
 
 
-def test_a_batch_costs_its_statements_and_a_tenant_one_instance(plain, django_assert_num_queries):
+def test_a_batch_costs_its_statements_and_a_tenant_one_instance(plain, django_assert_num_queries) -> None:
     # Read, lock and read again, write; SQLite takes its lock by a statement of its own. And the read of no rows.
     a_batch = 3 if connection.features.has_select_for_update else 4
     made = mock.Mock(side_effect=Legacy.from_db)
@@ -51,7 +51,7 @@ def test_a_batch_costs_its_statements_and_a_tenant_one_instance(plain, django_as
     assert texts() == plain
 
 
-def test_tenants_are_forgotten_where_there_are_many(plain, monkeypatch):
+def test_tenants_are_forgotten_where_there_are_many(plain, monkeypatch) -> None:
     monkeypatch.setattr(firstseal, "MAX_REMEMBERED", 1)
     encrypt_column(TEXT, batch_size=3)
     assert texts() == plain
@@ -60,7 +60,7 @@ def test_tenants_are_forgotten_where_there_are_many(plain, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ["prepare", "create_data_key"])
-def test_a_vault_that_is_away_is_named_with_the_first_row(plain, monkeypatch, method):
+def test_a_vault_that_is_away_is_named_with_the_first_row(plain, monkeypatch, method) -> None:
     asked = mock.Mock(side_effect=VaultUnavailable("Nobody is there."))
     monkeypatch.setattr(vaults["default"], method, asked)
     first = Legacy.objects.order_by("pk").values_list("pk", flat=True)[0]
@@ -69,7 +69,7 @@ def test_a_vault_that_is_away_is_named_with_the_first_row(plain, monkeypatch, me
     assert asked.call_count == 1
 
 
-def test_what_lies_in_other_rows_is_followed_for_each_batch(tenants, execute, monkeypatch):
+def test_what_lies_in_other_rows_is_followed_for_each_batch(tenants, execute, monkeypatch) -> None:
     text = Reply._meta.get_field("text")
     monkeypatch.setattr(text, "migrating", True)
     thread = Thread.objects.create(organization=tenants[0])
@@ -88,7 +88,7 @@ def test_what_lies_in_other_rows_is_followed_for_each_batch(tenants, execute, mo
     assert found == [{"organization_id": "org_0"}] * 2 + [{"organization_id": "renamed"}] * 2
 
 
-def test_what_a_value_is_tied_to_is_its_own_rows(execute, monkeypatch, db):
+def test_what_a_value_is_tied_to_is_its_own_rows(execute, monkeypatch, db) -> None:
     secret = Token._meta.get_field("secret")
     monkeypatch.setattr(secret, "migrating", True)
     tokens = [Token.objects.create(tenant=uuid.uuid4(), secret="sealed") for _ in range(3)]
@@ -97,7 +97,7 @@ def test_what_a_value_is_tied_to_is_its_own_rows(execute, monkeypatch, db):
     assert [Token.objects.get(pk=token.pk).secret for token in tokens] == ["plain"] * 3
 
 
-def test_values_beside_a_sealed_one_get_its_key(plain, execute):
+def test_values_beside_a_sealed_one_get_its_key(plain, execute) -> None:
     encrypt_column(TEXT)
     keys = list(Legacy.objects.order_by("pk").values_list("text_keys", flat=True))
     execute("UPDATE testapp_legacy SET text = 'put there' WHERE text_keys = %s", keys[0])
@@ -105,7 +105,7 @@ def test_values_beside_a_sealed_one_get_its_key(plain, execute):
     assert texts() == ["put there" if keys[0] == each else text for each, text in zip(keys, plain, strict=True)]
 
 
-def test_a_column_that_a_converter_loads_is_left_to_its_rows(db):
+def test_a_column_that_a_converter_loads_is_left_to_its_rows(db) -> None:
     class Spelled(models.CharField):
         def from_db_value(self, value, expression, connection):
             return value
