@@ -103,6 +103,19 @@ def test_an_environment_that_cannot_be_used_is_a_wrong_setting(monkeypatch, name
     assert caught.value.__context__ is None
 
 
+def test_a_call_that_gets_no_connection_leaves_its_place_to_others(monkeypatch) -> None:
+    client = VaultClient(endpoint("https://vault.invalid"), quick(max_retries=0))
+
+    def fail() -> httpx.Client:
+        raise ImproperlyConfigured("no certificates")
+
+    monkeypatch.setattr(client._lines, "_connect", fail)
+    places = client._places._value
+    with pytest.raises(ImproperlyConfigured, match="no certificates"):
+        client.get("/")
+    assert client._places._value == places
+
+
 def test_netrc_does_not_replace_the_credentials(server, monkeypatch, tmp_path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
