@@ -35,7 +35,8 @@ class _Abandoned(Exception):
 
 class Term:
     """
-    How long who keeps an answer may use it: a key as long as the cache would, or ``age``; until the cache is purged.
+    The time for which a caller may use an answer: a key as long as the cache would, or ``age``; until the cache is
+    purged.
 
     Made before the Vault is asked.
     """
@@ -79,7 +80,7 @@ class KeyCache:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """Who asks the Vault for something is a thread of the parent."""
+        """Begin without keys. A thread that asks the Vault for something is one of the parent."""
         self._lock = threading.Lock()
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
         self._in_flight: dict[str, Future[Outcome]] = {}
@@ -102,7 +103,7 @@ class KeyCache:
 
     @property
     def generation(self) -> int:
-        """How often the cache was purged: see ``put``."""
+        """The number of purges so far: see ``put``."""
         return self._purges
 
     def put(self, key: DataKey, context: KeyContext | None, generation: int | None = None) -> None:
@@ -169,7 +170,7 @@ class KeyCache:
         fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
         deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
-        """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
+        """Resolve keys for coroutines: threads and the coroutines of any loop ask once between them."""
         results: dict[str, Outcome] = {}
         while missing := {name: context for name, context in wanted.items() if name not in results}:
             mine, others = self._claim(missing, results)

@@ -40,7 +40,7 @@ class EncryptedAttribute(DeferredAttribute):
         return held
 
     def held_by(self, instance: Model) -> Any:
-        """What the instance holds, unopened; a deferred column is loaded."""
+        """Return the content of the instance, unopened; a deferred column is loaded."""
         held = instance.__dict__.get(self.field.attname, _MISSING)
         return super().__get__(instance, type(instance)) if held is _MISSING else held
 

@@ -1,4 +1,4 @@
-"""From database rows to sealed values: reads ahead, so that a whole page of keys is asked for at once."""
+"""The way from database rows to sealed values. It reads ahead, so that a whole page of keys is asked for at once."""
 
 import functools
 import json
@@ -129,7 +129,7 @@ class _Column:
             self.loader.batch = Batch([row[self.companion] for row in rows], path_ends=path_ends)
 
     def _path_ends(self, rows: list[Any], using: str) -> PathEnds | None:
-        """What is kept of the rows for contexts that lie behind relations, and for no others."""
+        """Return the facts kept about the rows for contexts that lie behind relations, and for no others."""
         group = group_of(self.loader.field)
         if not group.source.relations:
             return None
@@ -139,7 +139,7 @@ class _Column:
         return PathEnds(group, using, [tuple([row[position] for position in bound]) for row in rows if bound])
 
     def place(self, row: Sequence[Any], number: int) -> str:
-        """What tells a row from the others of the query: its primary key, if that was selected."""
+        """The primary key that tells a row from the others of the query, if it was selected."""
         if self.pk is None:
             return f"row {number} of the query"
         fields = self.loader.field.model._meta.pk_fields
@@ -236,7 +236,9 @@ def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any) -> int | None:
-    """Where a column of the same row is selected, which may be in the joined table of a parent model."""
+    """
+    Return the position where a column of the same row is selected, which may be in the joined table of a parent model.
+    """
     for position, expression in positions:
         if isinstance(expression, Col) and expression.target == target:
             if expression.alias == alias:
