@@ -26,16 +26,16 @@ class Table:
         columns += [(name, field) for name, field in fields.items()]
         return migrations.CreateModel(name, columns, bases=bases)
 
-    def create(self, name, bases, **fields) -> None:
+    def create(self, name, bases, **fields):
         self.migrate(self._create(name, None, fields, bases))
 
-    def migrate(self, *operations, atomic=True) -> None:
+    def migrate(self, *operations, atomic=True):
         migration = self._migration(operations, atomic)
         with connection.schema_editor(atomic=atomic) as editor:
             self.state = migration.apply(self.state.clone(), editor)
         self._done.append((operations, atomic))
 
-    def undo(self, number=1) -> None:
+    def undo(self, number=1):
         """Take the last migrations back, as ``migrate`` does."""
         plan = []
         for _ in range(number):
@@ -52,7 +52,7 @@ class Table:
             self.state = before
         guard._on_purpose.reset(token)
 
-    def drop(self) -> None:
+    def drop(self):
         with connection.cursor() as cursor:
             tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("changed_")]
             for table in sorted(tables):

@@ -114,15 +114,20 @@ class DataKey:
     id: str
     encrypted_keys: str
     plaintext: bytes = field(repr=False)
-    # Building this costs more than one use of it, so it is built once for each key.
-    aead: AESGCM = field(init=False, repr=False)
-    # Texts of companions whose proof was verified under this key, so that a row's other values need not do it again.
-    verified: set[str] = field(init=False, repr=False, default_factory=set)
+    _aead: AESGCM | None = field(init=False, repr=False, default=None)
 
     def __post_init__(self) -> None:
         if len(self.plaintext) != DATA_KEY_BYTES:
             raise ValueError(f"A data key has {DATA_KEY_BYTES} bytes, not {len(self.plaintext)}.")
-        object.__setattr__(self, "aead", AESGCM(self.plaintext))
+
+    @property
+    def aead(self) -> AESGCM:
+        """The cipher of this key. Building it costs more than one use of it, so it is built once, on first use."""
+        aead = self._aead
+        if aead is None:
+            aead = AESGCM(self.plaintext)
+            object.__setattr__(self, "_aead", aead)
+        return aead
 
     @forgetful
     def __reduce_ex__(self, protocol: Any) -> NoReturn:

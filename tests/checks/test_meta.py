@@ -17,7 +17,7 @@ COMPARES = [
 ]
 
 
-def test_what_names_other_fields_is_passed_over(lab) -> None:
+def test_what_names_other_fields_is_passed_over(lab):
     lab.patient(
         meta={
             "ordering": ["organization__workos_id", "-pk", "?", F("organization_id").desc()],
@@ -35,14 +35,14 @@ def test_what_names_other_fields_is_passed_over(lab) -> None:
 
 
 @pytest.mark.parametrize("order", ["ssn", "-ssn", F("ssn").desc(), F("ssn"), Lower("ssn")])
-def test_e012_ordering(lab, order) -> None:
+def test_e012_ordering(lab, order):
     lab.patient(meta={"ordering": ["organization", order]})
     message = lab.only()
     assert message.id == "vault_fields.E012"
     assert message.msg.startswith("Meta.ordering names the encrypted field testapp.Patient.ssn")
 
 
-def test_e012_ordering_of_another_model(lab) -> None:
+def test_e012_ordering_of_another_model(lab):
     lab.patient()
     lab.model("Visit", meta={"ordering": ["-patient__ssn"]}, patient=models.ForeignKey("Patient", models.CASCADE))
     lab.model("Bed", meta={"ordering": ["patient__pk"]}, patient=models.ForeignKey("Patient", models.CASCADE))
@@ -50,7 +50,7 @@ def test_e012_ordering_of_another_model(lab) -> None:
     assert (message.id, message.obj.__name__) == ("vault_fields.E012", "Visit")
 
 
-def test_e012_ordering_by_what_is_within_a_value(lab) -> None:
+def test_e012_ordering_by_what_is_within_a_value(lab):
     """Which was legal while the field was a ``JSONField``."""
     patient = lab.patient(meta={"ordering": ["notes__pain"]}, notes=EncryptedJSONField(key_context=["organization_id"]))
     assert patient.check() == []
@@ -58,12 +58,12 @@ def test_e012_ordering_by_what_is_within_a_value(lab) -> None:
 
 
 @pytest.mark.parametrize("latest", ["ssn", ["organization", "-ssn"]])
-def test_e012_latest(lab, latest) -> None:
+def test_e012_latest(lab, latest):
     lab.patient(meta={"get_latest_by": latest})
     assert lab.only().msg.startswith("Meta.get_latest_by names")
 
 
-def test_options_of_a_wrong_kind_are_left_to_django(lab) -> None:
+def test_options_of_a_wrong_kind_are_left_to_django(lab):
     patient = lab.patient(meta={"ordering": 7, "get_latest_by": 7, "unique_together": [("organization", "no_such")]})
     assert lab.ids() == []
     assert [message.id for message in patient.check()] == ["models.E012", "models.E014"]
@@ -84,7 +84,7 @@ def test_options_of_a_wrong_kind_are_left_to_django(lab) -> None:
         *({"constraints": [CheckConstraint(condition=condition, name="check")]} for condition in COMPARES),
     ],
 )
-def test_e013_constraint(lab, meta) -> None:
+def test_e013_constraint(lab, meta):
     lab.patient(meta=meta)
     message = lab.only()
     assert message.id == "vault_fields.E013"
@@ -92,7 +92,7 @@ def test_e013_constraint(lab, meta) -> None:
 
 
 @pytest.mark.parametrize("part", [("ssn", "="), (Lower("ssn"), "=")])
-def test_e013_exclusion_constraint(lab, part) -> None:
+def test_e013_exclusion_constraint(lab, part):
     postgres = pytest.importorskip("django.contrib.postgres.constraints", exc_type=ImportError)
     lab.patient(
         meta={"constraints": [postgres.ExclusionConstraint(name="x", expressions=[("organization", "="), part])]}
@@ -101,7 +101,7 @@ def test_e013_exclusion_constraint(lab, part) -> None:
 
 
 @pytest.mark.parametrize("condition", IS_NULL)
-def test_a_constraint_may_ask_for_null(lab, condition) -> None:
+def test_a_constraint_may_ask_for_null(lab, condition):
     lab.patient(
         meta={
             "constraints": [
@@ -115,7 +115,7 @@ def test_a_constraint_may_ask_for_null(lab, condition) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_constraint_that_asks_for_null_works(lab) -> None:
+def test_a_constraint_that_asks_for_null_works(lab):
     """What the hint of E013 proposes, in the database and in forms."""
     patient = lab.patient(
         meta={
@@ -151,13 +151,13 @@ def test_a_constraint_that_asks_for_null_works(lab) -> None:
         *(Index(fields=["organization"], condition=condition, name="index") for condition in COMPARES),
     ],
 )
-def test_e014_index(lab, index) -> None:
+def test_e014_index(lab, index):
     lab.patient(meta={"indexes": [index]})
     assert lab.only().id == "vault_fields.E014"
 
 
 @pytest.mark.parametrize("expression", [F("ssn"), Length("ssn"), models.Case(models.When(ssn="1", then=Value(1)))])
-def test_e015_generated_column(lab, expression) -> None:
+def test_e015_generated_column(lab, expression):
     lab.patient(
         digits=models.GeneratedField(expression=expression, output_field=models.IntegerField(), db_persist=True)
     )

@@ -1,7 +1,6 @@
 """settings.VAULTS."""
 
 import socket
-from typing import Never
 
 import pytest
 
@@ -11,7 +10,7 @@ from vault_fields.fields import EncryptedTextField
 MEMORY = {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}
 
 
-def test_a_right_setting_is_passed_over(own_ids) -> None:
+def test_a_right_setting_is_passed_over(own_ids):
     assert own_ids() == []
 
 
@@ -23,7 +22,7 @@ def test_a_right_setting_is_passed_over(own_ids) -> None:
         ({"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": " sk"}}, "api_key must be"),
     ],
 )
-def test_e019_setting_that_cannot_be_used(settings, entry, said) -> None:
+def test_e019_setting_that_cannot_be_used(settings, entry, said):
     settings.VAULTS = {"default": MEMORY, "broken": entry}
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
@@ -32,7 +31,7 @@ def test_e019_setting_that_cannot_be_used(settings, entry, said) -> None:
     assert message.hint
 
 
-def test_e019_setting_that_is_not_there(settings, lab) -> None:
+def test_e019_setting_that_is_not_there(settings, lab):
     settings.VAULTS = None
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
@@ -41,19 +40,19 @@ def test_e019_setting_that_is_not_there(settings, lab) -> None:
     assert check_vaults(lab.apps.get_app_configs()) == []
 
 
-def test_e019_successor_that_is_not_there(settings) -> None:
+def test_e019_successor_that_is_not_there(settings):
     settings.VAULTS = {"default": {**MEMORY, "SUCCESSOR": "gone"}}
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
     assert message.msg == "VAULTS['default']: SUCCESSOR must be the alias of another vault in VAULTS."
 
 
-def test_vault_that_was_left_is_passed_over(settings, own_ids) -> None:
+def test_vault_that_was_left_is_passed_over(settings, own_ids):
     settings.VAULTS = {"default": {"SUCCESSOR": "next"}, "next": MEMORY}
     assert own_ids() == []
 
 
-def test_e020_vault_that_is_not_there(lab) -> None:
+def test_e020_vault_that_is_not_there(lab):
     lab.patient(notes=EncryptedTextField(key_context=["organization_id"], vault="archive"))
     (message,) = check_vaults(lab.apps.get_app_configs())
     assert message.id == "vault_fields.E020"
@@ -61,8 +60,8 @@ def test_e020_vault_that_is_not_there(lab) -> None:
     assert message.hint == "Add 'archive' to VAULTS, or write vault= with one that it has: 'default'."
 
 
-def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, own_ids) -> None:
-    def refuse(*args, **kwargs) -> Never:
+def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, own_ids):
+    def refuse(*args, **kwargs):
         raise AssertionError("a check went to the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

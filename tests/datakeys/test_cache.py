@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
-def test_a_key_is_held_until_its_age_and_no_longer() -> None:
+def test_a_key_is_held_until_its_age_and_no_longer():
     clock = Clock()
     cache = KeyCache(max_age=60, clock=clock)
     cache.put(key("k"), A)
@@ -70,7 +70,7 @@ def test_a_key_is_held_until_its_age_and_no_longer() -> None:
     assert len(cache) == 0
 
 
-def test_use_does_not_prolong_the_age() -> None:
+def test_use_does_not_prolong_the_age():
     """Otherwise a key that was revoked would be served for as long as it is in use."""
     clock = Clock()
     cache = KeyCache(max_age=60, clock=clock)
@@ -81,7 +81,7 @@ def test_use_does_not_prolong_the_age() -> None:
     assert cache.get("k") is None
 
 
-def test_the_least_recently_used_goes_first() -> None:
+def test_the_least_recently_used_goes_first():
     cache = KeyCache(max_keys=2)
     cache.put(key("old"), A)
     cache.put(key("new"), A)
@@ -91,7 +91,7 @@ def test_the_least_recently_used_goes_first() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"max_keys": 0}, {"max_age": 0}])
-def test_with_a_limit_of_0_nothing_is_kept(limits) -> None:
+def test_with_a_limit_of_0_nothing_is_kept(limits):
     cache = KeyCache(**limits)
     assert not cache.keeps_keys
     cache.put(key("k"), A)
@@ -102,7 +102,7 @@ def test_with_a_limit_of_0_nothing_is_kept(limits) -> None:
     assert vault.asked == [["k"], ["k"]]
 
 
-def test_purge_drops_the_keys_whose_context_has_every_item() -> None:
+def test_purge_drops_the_keys_whose_context_has_every_item():
     cache = KeyCache()
     cache.put(key("a"), A)
     cache.put(key("b"), B)
@@ -115,13 +115,13 @@ def test_purge_drops_the_keys_whose_context_has_every_item() -> None:
     assert len(cache) == 0
 
 
-def test_purge_drops_a_key_whose_context_is_unknown() -> None:
+def test_purge_drops_a_key_whose_context_is_unknown():
     cache = KeyCache()
     cache.put(key("k"), None)
     assert cache.purge({"org": "a"}) == 1
 
 
-def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once() -> None:
+def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once():
     cache, vault = KeyCache(), Vault()
     cache.put(key("held"), A)
     found = cache.resolve({"held": A, "one": A, "two": B}, vault)
@@ -131,21 +131,21 @@ def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once() -> None:
     assert len(vault.asked) == 1
 
 
-def test_nothing_wanted_is_nothing_asked() -> None:
+def test_nothing_wanted_is_nothing_asked():
     vault = Vault()
     assert KeyCache().resolve({}, vault) == {}
     assert asyncio.run(KeyCache().aresolve({}, vault.later)) == {}
     assert vault.asked == []
 
 
-def test_errors_are_returned_and_not_held() -> None:
+def test_errors_are_returned_and_not_held():
     cache, vault = KeyCache(), Vault()
     error = VaultUnavailable("away")
     assert cache.resolve({"k": A}, lambda names: {"k": error}) == {"k": error}
     assert isinstance(cache.resolve({"k": A}, vault)["k"], DataKey)
 
 
-def test_50_threads_that_want_one_key_ask_once() -> None:
+def test_50_threads_that_want_one_key_ask_once():
     vault = Vault(go=threading.Event())
     cache = KeyCache()
     with ThreadPoolExecutor(50) as pool:
@@ -156,7 +156,7 @@ def test_50_threads_that_want_one_key_ask_once() -> None:
     assert vault.asked == [["k"]]
 
 
-def test_two_batches_that_overlap_ask_for_the_overlap_once() -> None:
+def test_two_batches_that_overlap_ask_for_the_overlap_once():
     go = threading.Event()
     vault = Vault(go)
     cache = KeyCache()
@@ -170,7 +170,7 @@ def test_two_batches_that_overlap_ask_for_the_overlap_once() -> None:
     assert vault.asked == [["a", "b"], ["c"]]
 
 
-def test_whoever_waited_for_an_interrupted_thread_asks_again() -> None:
+def test_whoever_waited_for_an_interrupted_thread_asks_again():
     cache, vault = KeyCache(), Vault()
     started, go = threading.Event(), threading.Event()
 
@@ -193,7 +193,7 @@ def test_whoever_waited_for_an_interrupted_thread_asks_again() -> None:
 
 
 @pytest.mark.parametrize("how", ["threads", "coroutines"])
-def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how) -> None:
+def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how):
     """It may have been opened before the customer's key was revoked, for which the purge is."""
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
@@ -212,7 +212,7 @@ def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how) -> None:
     assert cache.get("k") is None
 
 
-def test_50_coroutines_that_want_one_key_ask_once() -> None:
+def test_50_coroutines_that_want_one_key_ask_once():
     cache, vault = KeyCache(), Vault()
 
     async def ask() -> list[dict[str, Outcome]]:
@@ -223,7 +223,7 @@ def test_50_coroutines_that_want_one_key_ask_once() -> None:
 
 
 @pytest.mark.parametrize("first", ["thread", "coroutine"])
-def test_threads_and_coroutines_ask_once_between_them(first) -> None:
+def test_threads_and_coroutines_ask_once_between_them(first):
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
     ways = {
@@ -240,7 +240,7 @@ def test_threads_and_coroutines_ask_once_between_them(first) -> None:
     assert vault.asked == [["k"]]
 
 
-def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited() -> None:
+def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited():
     cache, vault = KeyCache(), Vault()
 
     async def never(names: list[str]) -> dict[str, Outcome]:
@@ -259,7 +259,7 @@ def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited() -> None
     assert vault.asked == [["k"]]
 
 
-def test_a_cancelled_waiter_does_not_disturb_the_question() -> None:
+def test_a_cancelled_waiter_does_not_disturb_the_question():
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
 
@@ -278,7 +278,7 @@ def test_a_cancelled_waiter_does_not_disturb_the_question() -> None:
     assert cache.get("k") is not None
 
 
-def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog) -> None:
+def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog):
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
 
@@ -296,7 +296,7 @@ def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog
     assert caplog.records == []
 
 
-def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held() -> None:
+def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held():
     cache = KeyCache()
     generation = cache.generation
     cache.purge()
@@ -354,7 +354,7 @@ def test_a_term_is_over_when_the_cache_is_purged() -> None:
 
 
 @pytest.mark.parametrize("kind", ["thread", "coroutine"])
-def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind) -> None:
+def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind):
     cache, stuck, asked = KeyCache(), threading.Event(), threading.Event()
 
     def fetch(names):
@@ -375,3 +375,27 @@ def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind) ->
         asking.join(60)
     assert "asked for elsewhere in this process" in str(found["k"])
     assert isinstance(found["k"], VaultUnavailable)
+
+
+def test_what_was_purged_and_put_again_is_as_young_as_what_was_put_then() -> None:
+    cache = KeyCache(max_keys=3)
+    for name in "abcd":
+        cache.put(key(name), A)
+    cache.purge()
+    for name in "bcde":
+        cache.put(key(name), A)
+    assert [name for name in "abcde" if cache.get(name)] == ["c", "d", "e"]
+
+
+def test_a_key_that_the_cache_let_go_of_is_gone_from_what_was_had_from_it() -> None:
+    cache = KeyCache(max_keys=2)
+    cache.put(key("a"), A)
+    held = cache.held("a")
+    assert held is not None
+    assert cache.is_fresh(held)
+    cache.put(key("a"), A)
+    assert [held.key, cache.is_fresh(held)] == [None, False]
+    again = cache.held("a")
+    assert again is not None
+    assert cache.purge({"org": "a"}) == 1
+    assert [again.key, cache.is_fresh(again)] == [None, False]

@@ -23,7 +23,7 @@ from vault_fields.vaults import vaults
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")
 
 
-def test_the_tree_is_that_of_the_classes() -> None:
+def test_the_tree_is_that_of_the_classes():
     tree = re.findall(r"^(?:([│├└ ─]*)[├└]── )?(\w+)", PAGE.partition("```text\n")[2].partition("```")[0], re.MULTILINE)
     path: list[str] = []
     shown = {}
@@ -36,17 +36,17 @@ def test_the_tree_is_that_of_the_classes() -> None:
 
 
 @pytest.mark.parametrize("name", sorted({*exceptions.__all__} - {"VaultFieldsError"}))
-def test_every_exception_has_a_section(name) -> None:
+def test_every_exception_has_a_section(name):
     assert re.search(rf"^##+ `{name}`$", PAGE, re.MULTILINE)
 
 
-def test_the_messages_are_those_that_are_raised(patient, other_organization, execute) -> None:
+def test_the_messages_are_those_that_are_raised(patient, other_organization, execute):
     vault, told = vaults["default"], set()
 
-    def note(message) -> None:
+    def note(message):
         told.add(re.sub(r"pk=\d+", "pk=1", message.replace("testapp.", "clinic.")))
 
-    def tell(kind, function) -> None:
+    def tell(kind, function):
         with pytest.raises(kind) as caught, transaction.atomic():
             function()
         note(str(caught.value))
@@ -59,13 +59,13 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     text, keys, owner = loaded.__dict__["ssn"].text, loaded.ssn_keys, loaded.organization
     other = Patient.objects.create(organization=owner, ssn="other")
 
-    def put(text, keys, organization) -> None:
+    def put(text, keys, organization):
         execute(
             "UPDATE testapp_patient SET ssn = %s, ssn_keys = %s, organization_id = %s WHERE id = %s",
             *(text, keys, organization.pk, patient.pk),
         )
 
-    def move_half() -> None:
+    def move_half():
         row = Patient.objects.get(pk=patient.pk)
         row.organization, row.ssn = other_organization, "new"
         row.save(update_fields=["ssn"])

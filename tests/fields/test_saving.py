@@ -1,7 +1,6 @@
 """Saving single rows: what is stored, what it costs, and that value and companion never part."""
 
 import json
-from typing import Never
 
 import pytest
 from django.core.exceptions import FieldError
@@ -31,26 +30,26 @@ def fresh(instance):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_comes_back_exactly(organization, text) -> None:
+def test_text_comes_back_exactly(organization, text):
     patient = Patient.objects.create(organization=organization, ssn=text)
     assert fresh(patient).ssn == text
 
 
 @pytest.mark.parametrize("value", JSONS, ids=repr)
-def test_json_comes_back_exactly_with_its_type(organization, value) -> None:
+def test_json_comes_back_exactly_with_its_type(organization, value):
     read = fresh(Patient.objects.create(organization=organization, history=value)).history
     assert read == value
     assert type(read) is type(value)
 
 
-def test_none_is_null_in_both_columns(organization, stored) -> None:
+def test_none_is_null_in_both_columns(organization, stored):
     patient = Patient.objects.create(organization=organization, ssn=None, history=None)
     assert stored(patient, "ssn", "ssn_keys", "history", "history_keys") == (None, None, None, None)
     assert fresh(patient).ssn is None
     assert fresh(patient).history is None
 
 
-def test_the_database_holds_an_envelope_and_its_companion(organization, stored) -> None:
+def test_the_database_holds_an_envelope_and_its_companion(organization, stored):
     patient = Patient.objects.create(organization=organization, ssn="123-45-6789")
     text, keys = stored(patient, "ssn", "ssn_keys")
     decoded = companion.decode(keys)
@@ -59,17 +58,17 @@ def test_the_database_holds_an_envelope_and_its_companion(organization, stored) 
     assert "123-45" not in text + keys
 
 
-def test_creating_a_row_with_three_encrypted_fields_is_one_call(organization) -> None:
+def test_creating_a_row_with_three_encrypted_fields_is_one_call(organization):
     with assert_vault_calls(create=1):
         Patient.objects.create(organization=organization, ssn="a", notes="b", history={"c": 1})
 
 
-def test_a_row_without_values_costs_nothing(organization) -> None:
+def test_a_row_without_values_costs_nothing(organization):
     with assert_vault_calls():
         Patient.objects.create(organization=organization, history=None)
 
 
-def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stored) -> None:
+def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stored):
     before = stored(patient, "ssn", "ssn_keys", "history", "history_keys")
     loaded = fresh(patient)
     with assert_vault_calls(cold=True):
@@ -79,7 +78,7 @@ def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stor
     assert fresh(patient).name == "Grace"
 
 
-def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored) -> None:
+def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored):
     before = stored(patient, "ssn", "history")
     loaded = fresh(patient)
     loaded.ssn, loaded.history = loaded.ssn, list(loaded.history)
@@ -88,7 +87,7 @@ def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored) ->
     assert stored(patient, "ssn", "history") == before
 
 
-def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored) -> None:
+def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored):
     (keys,) = stored(patient, "ssn_keys")
     loaded = fresh(patient)
     loaded.ssn = "new"
@@ -98,7 +97,7 @@ def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored) -> None:
     assert fresh(patient).ssn == "new"
 
 
-def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization) -> None:
+def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization):
     patient = fresh(Patient.objects.create(organization=organization, ssn="a", history=None))
     patient.notes = "b"
     with assert_vault_calls(decrypt=1, cold=True):
@@ -108,14 +107,14 @@ def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization) ->
     assert reloaded.notes == "b"
 
 
-def test_a_json_value_changed_in_place_is_saved(patient) -> None:
+def test_a_json_value_changed_in_place_is_saved(patient):
     loaded = fresh(patient)
     loaded.history.append({"b": 2})
     loaded.save()
     assert fresh(patient).history == [1, {"b": 2}]
 
 
-def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient) -> None:
+def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient):
     loaded = fresh(patient)
     loaded.history = value = list(loaded.history)
     loaded.save()
@@ -124,7 +123,7 @@ def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient) -> No
     assert fresh(patient).history == [1, 2]
 
 
-def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_organization, stored) -> None:
+def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_organization, stored):
     old = companion.decode(stored(patient, "ssn_keys")[0])
     loaded = fresh(patient)
     loaded.organization = other_organization
@@ -137,7 +136,7 @@ def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_orga
     assert (reloaded.ssn, reloaded.notes, reloaded.history) == ("123-45-6789", "", [1])
 
 
-def test_the_context_may_change_before_the_value_is_first_read(patient, other_organization) -> None:
+def test_the_context_may_change_before_the_value_is_first_read(patient, other_organization):
     loaded = fresh(patient)
     loaded.organization = other_organization
     assert loaded.ssn == "123-45-6789"
@@ -145,7 +144,7 @@ def test_the_context_may_change_before_the_value_is_first_read(patient, other_or
     assert fresh(patient).ssn == "123-45-6789"
 
 
-def test_saving_the_context_alone_encrypts_again(patient, other_organization) -> None:
+def test_saving_the_context_alone_encrypts_again(patient, other_organization):
     loaded = fresh(patient)
     loaded.organization = other_organization
     loaded.save(update_fields=["organization"])
@@ -153,7 +152,7 @@ def test_saving_the_context_alone_encrypts_again(patient, other_organization) ->
     assert fresh(patient).organization == other_organization
 
 
-def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_organization, stored) -> None:
+def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_organization, stored):
     before = stored(patient, "ssn", "ssn_keys")
     loaded = fresh(patient)
     loaded.organization = other_organization
@@ -169,7 +168,7 @@ def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_org
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization, other_organization) -> None:
+def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization, other_organization):
     patient = Patient.objects.create(organization=organization, history=None)
     loaded = fresh(patient)
     loaded.organization, loaded.ssn = other_organization, "new"
@@ -191,13 +190,13 @@ def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization,
     assert fresh(patient).notes == "note"
 
 
-def test_a_row_that_is_gone_is_reported_by_django(organization) -> None:
+def test_a_row_that_is_gone_is_reported_by_django(organization):
     gone = Patient(pk=987, organization=organization, ssn="x")
     with pytest.raises(DatabaseError), transaction.atomic():
         gone.save(update_fields=["ssn"])
 
 
-def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored, move) -> None:
+def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored, move):
     move(Patient, other_organization)
     before = stored(patient, "ssn", "ssn_keys")
     loaded = fresh(patient)
@@ -208,7 +207,7 @@ def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, othe
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_a_moved_row_can_be_overwritten(patient, other_organization, move) -> None:
+def test_a_moved_row_can_be_overwritten(patient, other_organization, move):
     move(Patient, other_organization)
     loaded = fresh(patient)
     loaded.ssn, loaded.notes, loaded.history = "new", None, None
@@ -216,21 +215,21 @@ def test_a_moved_row_can_be_overwritten(patient, other_organization, move) -> No
     assert fresh(patient).ssn == "new"
 
 
-def test_update_fields_writes_value_and_companion_together(patient, other_organization, stored) -> None:
+def test_update_fields_writes_value_and_companion_together(patient, other_organization, stored):
     loaded = fresh(patient)
     loaded.ssn = "new"
     loaded.save(update_fields=["ssn"])
     assert fresh(patient).ssn == "new"
 
 
-def test_update_fields_with_none_clears_both_columns(patient, stored) -> None:
+def test_update_fields_with_none_clears_both_columns(patient, stored):
     loaded = fresh(patient)
     loaded.ssn = None
     loaded.save(update_fields=["ssn"])
     assert stored(patient, "ssn", "ssn_keys") == (None, None)
 
 
-def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, stored) -> None:
+def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, stored):
     stale = Patient.objects.defer("ssn").get(pk=patient.pk)
     newer = fresh(patient)
     newer.ssn, newer.ssn_keys = None, None
@@ -243,9 +242,7 @@ def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, s
     assert fresh(patient).name == "stale"
 
 
-def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_is_loaded(
-    patient, organization
-) -> None:
+def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_is_loaded(patient, organization):
     stale = Patient.objects.only("ssn").get(pk=patient.pk)
     newer = fresh(patient)
     newer.ssn = None
@@ -258,7 +255,7 @@ def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_
 
 
 @pytest.mark.parametrize("assign", [True, False])
-def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign) -> None:
+def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign):
     loaded = fresh(patient)
     assert loaded.ssn == "123-45-6789"
     Patient.objects.update(ssn=None)
@@ -268,7 +265,7 @@ def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign
     assert fresh(patient).ssn == "123-45-6789"
 
 
-def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(patient) -> None:
+def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(patient):
     loaded = fresh(patient)
     for attempt in (1, 2):
         with transaction.atomic():
@@ -279,7 +276,7 @@ def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(p
     assert (fresh(patient).ssn, fresh(patient).history) == ("new", {"new": 1})
 
 
-def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organization, other_organization) -> None:
+def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organization, other_organization):
     row = fresh(patient)
     row.organization = other_organization
     with transaction.atomic():
@@ -297,9 +294,7 @@ def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organizati
     assert (fresh(patient).notes, fresh(patient).history) == ("", [1])
 
 
-def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(
-    organization, django_assert_num_queries, lock_queries
-) -> None:
+def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(organization, django_assert_num_queries, lock_queries):
     row = Patient.objects.create(organization=organization, ssn="x", history=None)
     row.ssn = "y"
     with django_assert_num_queries(1 + lock_queries):
@@ -315,7 +310,7 @@ def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(
     lambda rows: rows.only("pk"),
 ])  # fmt: skip
 @pytest.mark.parametrize("names", [None, ["organization"], ["organization_id", "name"]])
-def test_the_context_may_change_while_values_are_deferred(patient, other_organization, load, names) -> None:
+def test_the_context_may_change_while_values_are_deferred(patient, other_organization, load, names):
     row = load(Patient.objects).get(pk=patient.pk)
     row.organization = other_organization
     row.save(update_fields=names)
@@ -328,7 +323,7 @@ def test_the_context_may_change_while_values_are_deferred(patient, other_organiz
 @pytest.mark.parametrize("names", [None, ["organization"]])
 def test_a_stale_row_that_writes_its_context_writes_its_values_along(
     patient, organization, other_organization, load, names
-) -> None:
+):
     stale = load(Patient.objects).get(pk=patient.pk)
     newer = fresh(patient)
     newer.organization = other_organization
@@ -339,7 +334,7 @@ def test_a_stale_row_that_writes_its_context_writes_its_values_along(
     assert (reloaded.ssn, reloaded.history) == ("123-45-6789", [1])
 
 
-def test_values_that_are_not_named_stay_unsaved(patient, other_organization) -> None:
+def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
     row = fresh(patient)
     row.ssn, row.organization, row.notes = "draft", other_organization, None
     row.history.append("draft")
@@ -354,7 +349,7 @@ def test_values_that_are_not_named_stay_unsaved(patient, other_organization) -> 
 
 def test_a_stale_value_that_is_not_named_is_not_written(
     organization, other_organization, django_assert_num_queries, lock_queries
-) -> None:
+):
     letter = Letter.objects.create(organization=organization, subject="s", text=[1])
     stale = fresh(letter)
     assert (stale.subject, stale.text) == ("s", [1])
@@ -375,7 +370,7 @@ def test_a_stale_value_that_is_not_named_is_not_written(
     assert (fresh(letter).subject, fresh(letter).text) == ("named", [1])
 
 
-def test_what_was_never_loaded_is_not_overwritten(organization) -> None:
+def test_what_was_never_loaded_is_not_overwritten(organization):
     letters = [Letter.objects.create(organization=organization, subject="s", text=[n]) for n in range(3)]
     built = [Letter(pk=letter.pk, organization_id=organization.pk, subject="new") for letter in letters]
     built[0].save(update_fields=["subject"])
@@ -383,7 +378,7 @@ def test_what_was_never_loaded_is_not_overwritten(organization) -> None:
     assert [(row.subject, row.text) for row in Letter.objects.order_by("pk")] == [("new", [n]) for n in range(3)]
 
 
-def test_a_deleted_attribute_is_loaded_again(patient) -> None:
+def test_a_deleted_attribute_is_loaded_again(patient):
     row = fresh(patient)
     row.ssn = "draft"
     del row.ssn
@@ -393,7 +388,7 @@ def test_a_deleted_attribute_is_loaded_again(patient) -> None:
         del row.ssn
 
 
-def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, execute) -> None:
+def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, execute):
     execute("UPDATE testapp_patient SET ssn_keys = 'malformed'")
     row = fresh(patient)
     row.name = "Grace"
@@ -405,14 +400,14 @@ def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, ex
     assert fresh(patient).ssn == "new"
 
 
-def test_a_value_assigned_to_a_deferred_row_is_saved(patient) -> None:
+def test_a_value_assigned_to_a_deferred_row_is_saved(patient):
     loaded = Patient.objects.only("name").get(pk=patient.pk)
     loaded.ssn = "new"
     loaded.save()
     assert fresh(patient).ssn == "new"
 
 
-def test_a_save_that_failed_can_be_repeated(patient, stored) -> None:
+def test_a_save_that_failed_can_be_repeated(patient, stored):
     loaded = fresh(patient)
     loaded.ssn = "new"
     with transaction.atomic():
@@ -424,7 +419,7 @@ def test_a_save_that_failed_can_be_repeated(patient, stored) -> None:
     assert fresh(patient).ssn == "new"
 
 
-def test_expressions_are_refused(patient) -> None:
+def test_expressions_are_refused(patient):
     for expression in (F("name"), Value("x")):
         loaded = fresh(patient)
         loaded.ssn = expression
@@ -434,7 +429,7 @@ def test_expressions_are_refused(patient) -> None:
 
 
 @pytest.mark.parametrize("value", ["$vf$1$x$y", "$vf$27$"])
-def test_a_value_that_looks_encrypted_is_refused(patient, value) -> None:
+def test_a_value_that_looks_encrypted_is_refused(patient, value):
     loaded = fresh(patient)
     loaded.ssn = value
     with pytest.raises(ValueRefused, match="begins like an encrypted value"), transaction.atomic():
@@ -445,7 +440,7 @@ def test_a_value_that_looks_encrypted_is_refused(patient, value) -> None:
 @pytest.mark.parametrize(
     "value", [object(), float("nan"), {"a": "\ud800"}, {1, 2}, deep(100_000)], ids=lambda value: type(value).__name__
 )
-def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value) -> None:
+def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value):
     with pytest.raises(ValueRefused) as caught, transaction.atomic():
         Patient.objects.create(organization=organization, history=value)
     assert "testapp.Patient.history" in str(caught.value)
@@ -455,7 +450,7 @@ def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value
     assert not Patient.objects.exists()
 
 
-def test_a_value_above_the_limit_is_refused(organization, monkeypatch) -> None:
+def test_a_value_above_the_limit_is_refused(organization, monkeypatch):
     monkeypatch.setattr("vault_fields.stored.envelope.MAX_PLAINTEXT_BYTES", 3)
     assert fresh(Patient.objects.create(organization=organization, ssn="abc", history=None)).ssn == "abc"
     with (
@@ -465,12 +460,12 @@ def test_a_value_above_the_limit_is_refused(organization, monkeypatch) -> None:
         Patient.objects.create(organization=organization, ssn="abcd", history=None)
 
 
-def test_a_lone_surrogate_is_refused(organization) -> None:
+def test_a_lone_surrogate_is_refused(organization):
     with pytest.raises(ValueRefused, match="surrogate"), transaction.atomic():
         Patient.objects.create(organization=organization, ssn="\ud800secret")
 
 
-def test_a_row_without_its_context_is_refused(db) -> None:
+def test_a_row_without_its_context_is_refused(db):
     with pytest.raises(KeyContextError) as caught, transaction.atomic():
         Patient.objects.create(ssn="secret")
     assert "testapp.Patient.ssn" in str(caught.value)
@@ -478,7 +473,7 @@ def test_a_row_without_its_context_is_refused(db) -> None:
     assert not Patient.objects.exists()
 
 
-def test_the_context_may_lie_behind_a_relation(organization, stored) -> None:
+def test_the_context_may_lie_behind_a_relation(organization, stored):
     with assert_vault_calls(create=1):
         document = Document.objects.create(organization=organization, body="text")
     decoded = companion.decode(stored(document, "body_keys")[0])
@@ -487,14 +482,14 @@ def test_the_context_may_lie_behind_a_relation(organization, stored) -> None:
     assert fresh(document).body == "text"
 
 
-def test_reading_through_a_relation_context_costs_no_query(organization, django_assert_num_queries) -> None:
+def test_reading_through_a_relation_context_costs_no_query(organization, django_assert_num_queries):
     for _ in range(3):
         Document.objects.create(organization=organization, body="text")
     with django_assert_num_queries(1):
         assert [document.body for document in Document.objects.all()] == ["text"] * 3
 
 
-def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organization, stored) -> None:
+def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organization, stored):
     document = Document.objects.create(organization=organization, body="text")
     Organization.objects.update(workos_id="org_new")
     assert fresh(document).body == "text"
@@ -504,7 +499,7 @@ def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organi
     assert companion.decode(stored(document, "body_keys")[0]).context["organization_id"] == "org_new"
 
 
-def test_two_fields_share_a_declared_companion(organization, stored) -> None:
+def test_two_fields_share_a_declared_companion(organization, stored):
     with assert_vault_calls(create=1):
         letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     subject, text, keys = stored(letter, "subject", "text", "vault_keys")
@@ -513,7 +508,7 @@ def test_two_fields_share_a_declared_companion(organization, stored) -> None:
     assert (fresh(letter).subject, fresh(letter).text) == ("s", {"t": 1})
 
 
-def test_one_of_two_values_may_change(organization) -> None:
+def test_one_of_two_values_may_change(organization):
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     loaded = Letter.objects.only("subject").get(pk=letter.pk)
     loaded.subject = "new"
@@ -521,7 +516,7 @@ def test_one_of_two_values_may_change(organization) -> None:
     assert (fresh(letter).subject, fresh(letter).text) == ("new", {"t": 1})
 
 
-def test_clearing_one_of_two_values_keeps_the_companion(organization) -> None:
+def test_clearing_one_of_two_values_keeps_the_companion(organization):
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     loaded = fresh(letter)
     loaded.subject = None
@@ -529,7 +524,7 @@ def test_clearing_one_of_two_values_keeps_the_companion(organization) -> None:
     assert (fresh(letter).subject, fresh(letter).text) == (None, {"t": 1})
 
 
-def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization, other_organization) -> None:
+def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization, other_organization):
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     stale = Letter.objects.only("subject", "organization").get(pk=letter.pk)
     newer = fresh(letter)
@@ -542,7 +537,7 @@ def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization
     assert (fresh(letter).subject, fresh(letter).text) == ("stale", {"t": 2})
 
 
-def test_a_value_is_bound_to_its_row(db, execute) -> None:
+def test_a_value_is_bound_to_its_row(db, execute):
     import uuid
 
     tenant = uuid.uuid4()
@@ -552,7 +547,7 @@ def test_a_value_is_bound_to_its_row(db, execute) -> None:
     assert dict(Token.objects.values_list("pk", "secret")) == {first.pk: "first", second.pk: "second"}
 
 
-def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored) -> None:
+def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored):
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     (before,) = stored(bookmark, "url_keys")
     loaded = fresh(bookmark)
@@ -572,7 +567,7 @@ def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored) ->
     assert stored(bookmark, "url_keys") == (before,)
 
 
-def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, other_organization) -> None:
+def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, other_organization):
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     loaded = fresh(bookmark)
     loaded.slug, loaded.organization = "b", other_organization
@@ -584,7 +579,7 @@ def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, ot
     assert fresh(bookmark).url == "u"
 
 
-def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, other_organization) -> None:
+def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, other_organization):
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     loaded = fresh(bookmark)
     loaded.organization, loaded.url = other_organization, "new"
@@ -592,7 +587,7 @@ def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, ot
     assert fresh(bookmark).url == "new"
 
 
-def test_a_function_derives_the_context(db, stored) -> None:
+def test_a_function_derives_the_context(db, stored):
     setting = Setting.objects.create(tenant="t\x1f1", kind=None, value="v")
     assert companion.decode(stored(setting, "value_keys")[0]).context == {"tenant": "t\x1f1", "kind": "general"}
     assert companion.decode(stored(setting, "value_keys")[0]).row == {"tenant": "t\x1f1", "kind": None}
@@ -601,7 +596,7 @@ def test_a_function_derives_the_context(db, stored) -> None:
     assert Setting.objects.only("value").get().value == "v"
 
 
-def test_a_copied_row_is_a_row_of_its_own(patient, other_organization) -> None:
+def test_a_copied_row_is_a_row_of_its_own(patient, other_organization):
     copy = fresh(patient)
     copy.pk = None
     copy.organization = other_organization
@@ -610,7 +605,7 @@ def test_a_copied_row_is_a_row_of_its_own(patient, other_organization) -> None:
     assert fresh(copy).ssn == fresh(patient).ssn == "123-45-6789"
 
 
-def test_refresh_takes_what_is_stored_without_opening_it(patient, stored) -> None:
+def test_refresh_takes_what_is_stored_without_opening_it(patient, stored):
     loaded = fresh(patient)
     newer = fresh(patient)
     newer.ssn, newer.history = "newer", {"n": 1}
@@ -626,7 +621,7 @@ def test_refresh_takes_what_is_stored_without_opening_it(patient, stored) -> Non
     assert loaded.ssn == "newer"
 
 
-def test_refresh_takes_a_queryset_of_the_callers(patient) -> None:
+def test_refresh_takes_a_queryset_of_the_callers(patient):
     row = fresh(patient)
     row.ssn = "unsaved"
     row.refresh_from_db(from_queryset=Patient.objects.select_related("organization"))
@@ -635,7 +630,7 @@ def test_refresh_takes_a_queryset_of_the_callers(patient) -> None:
         row.refresh_from_db(from_queryset=Patient.objects.filter(name="nobody"))
 
 
-def test_get_or_create_and_update_or_create_take_values_as_defaults(organization) -> None:
+def test_get_or_create_and_update_or_create_take_values_as_defaults(organization):
     patient, created = Patient.objects.get_or_create(
         organization=organization, name="Ada", defaults={"ssn": "1", "history": {}}
     )
@@ -647,13 +642,13 @@ def test_get_or_create_and_update_or_create_take_values_as_defaults(organization
     assert (fresh(patient).ssn, fresh(patient).history) == ("2", {})
 
 
-def test_searching_by_value_in_get_or_create_is_refused(patient, organization) -> None:
+def test_searching_by_value_in_get_or_create_is_refused(patient, organization):
     with pytest.raises(FieldError, match="does not support the lookup 'exact'"), transaction.atomic():
         Patient.objects.get_or_create(organization=organization, ssn="123-45-6789")
     assert Patient.objects.count() == 1
 
 
-def test_queryset_update_refuses_expressions(patient, stored) -> None:
+def test_queryset_update_refuses_expressions(patient, stored):
     before = stored(patient, "ssn", "ssn_keys")
     for value in (F("name"), Value("x"), F("ssn")):
         with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
@@ -663,17 +658,17 @@ def test_queryset_update_refuses_expressions(patient, stored) -> None:
     assert fresh(patient).ssn is None
 
 
-def test_ciphertext_does_not_leak_into_another_column(patient) -> None:
+def test_ciphertext_does_not_leak_into_another_column(patient):
     with pytest.raises(FieldError, match="use in an update"), transaction.atomic():
         Patient.objects.update(name=F("ssn"))
 
 
-def test_related_managers_encrypt(organization) -> None:
+def test_related_managers_encrypt(organization):
     patient = organization.patients.create(ssn="1")
     assert fresh(patient).ssn == "1"
 
 
-def test_no_plaintext_in_the_statements(organization, settings) -> None:
+def test_no_plaintext_in_the_statements(organization, settings):
     settings.DEBUG = True
     connection.queries_log.clear()
     Patient.objects.create(organization=organization, ssn="123-45-6789", history={"k": "hidden value"})
@@ -717,7 +712,7 @@ def circular():
 )
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("saved", [False, True])
-def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organization, damage, write, saved) -> None:
+def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organization, damage, write, saved):
     row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
     assert row.history == {"ssn": SSN}
     if saved:
@@ -734,16 +729,16 @@ def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organizat
 
 
 class FailingEncoder(DjangoJSONEncoder):
-    def default(self, o) -> Never:
+    def default(self, o):
         raise KeyError(o)
 
 
 class FailingDecoder(json.JSONDecoder):
-    def decode(self, s) -> Never:
+    def decode(self, s):
         raise KeyError(s)
 
 
-def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch) -> None:
+def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
     row = Patient.objects.create(organization=organization, history={"ssn": SSN})
     monkeypatch.setattr(Patient._meta.get_field("history"), "encoder", FailingEncoder)
     row.history["when"] = object()
@@ -752,7 +747,7 @@ def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkey
     assert SSN not in debug_page(caught.value)
 
 
-def test_a_decoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch) -> None:
+def test_a_decoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
     row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
     monkeypatch.setattr(Patient._meta.get_field("history"), "decoder", FailingDecoder)
     with pytest.raises(DecryptionError, match=r"testapp\.Patient\.history .* its decoder failed") as caught:

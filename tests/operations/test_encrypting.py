@@ -5,7 +5,6 @@ import io
 import json
 import re
 import uuid
-from typing import Never
 
 import pytest
 from django.conf import settings
@@ -119,7 +118,7 @@ PAIRS = [("note", "text", "text_keys"), ("note", "data", "data_keys"), ("letter"
 PAIRS += [("letter", "body", "vault_keys"), ("employee", "salary", "salary_keys")]
 
 
-def test_values_are_the_same_after_migrating_forwards_and_backwards(filled) -> None:
+def test_values_are_the_same_after_migrating_forwards_and_backwards(filled):
     plain = contents(filled(PLAIN))
     # JSON's null, which Python shows as None too, is not NULL.
     before = raw("SELECT id, text, data IS NULL FROM migrated_note ORDER BY id")
@@ -134,7 +133,7 @@ def test_values_are_the_same_after_migrating_forwards_and_backwards(filled) -> N
     assert raw("SELECT id, text, data IS NULL FROM migrated_note ORDER BY id") == before
 
 
-def test_the_database_holds_envelopes_and_companions_only(filled) -> None:
+def test_the_database_holds_envelopes_and_companions_only(filled):
     filled(FINAL)
     for table, column, keys in PAIRS:
         for value, companion in raw(f"SELECT {column}, {keys} FROM migrated_{table}"):
@@ -145,7 +144,7 @@ def test_the_database_holds_envelopes_and_companions_only(filled) -> None:
     assert raw("SELECT COUNT(*) FROM migrated_note WHERE data IS NULL AND data_keys IS NULL") == [(1,)]
 
 
-def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch(filled) -> None:
+def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch(filled):
     filled(MIXED)
     before = vaults["default"].calls.copy()
     with CaptureQueriesContext(
@@ -162,12 +161,12 @@ def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch
     assert len(relation) == 4
 
 
-def test_makemigrations_finds_nothing_to_do(filled) -> None:
+def test_makemigrations_finds_nothing_to_do(filled):
     filled(FINAL)
     call_command("makemigrations", "migrated", "--check", "--dry-run", verbosity=0)
 
 
-def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch) -> None:
+def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch):
     plain = contents(filled(PLAIN))
     filled(MIXED)
     create, calls = vaults["default"].create_data_key, []
@@ -189,7 +188,7 @@ def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch) ->
     assert raw("SELECT id, text, text_keys FROM migrated_note WHERE text IS NOT NULL ORDER BY id") == encrypted
 
 
-def test_a_reversal_can_be_interrupted_too(filled, execute) -> None:
+def test_a_reversal_can_be_interrupted_too(filled, execute):
     plain = contents(filled(PLAIN))
     filled(ENCRYPTED)
     last, text = raw("SELECT id, text FROM migrated_note WHERE text IS NOT NULL ORDER BY id DESC")[0]
@@ -205,7 +204,7 @@ def test_a_reversal_can_be_interrupted_too(filled, execute) -> None:
     assert contents(filled(PLAIN)) == plain
 
 
-def test_old_code_goes_on_when_the_columns_have_changed(filled) -> None:
+def test_old_code_goes_on_when_the_columns_have_changed(filled):
     """Its models are those of before, and plaintext is what it reads and writes."""
     old = filled(PLAIN)
     plain = contents(old)
@@ -219,7 +218,7 @@ def test_old_code_goes_on_when_the_columns_have_changed(filled) -> None:
     assert {letter.body["old"][0] for letter in new.get_model("migrated", "Letter").objects.all()} == {2}
 
 
-def test_old_code_that_writes_plaintext_meanwhile_is_picked_up_later(filled) -> None:
+def test_old_code_that_writes_plaintext_meanwhile_is_picked_up_later(filled):
     apps = filled(ENCRYPTED)
     plain = contents(apps)
     tenant = apps.get_model("migrated", "Tenant").objects.first()
@@ -249,7 +248,7 @@ def apply(operations, apps, *, app_label="migrated", atomic=True, backwards=Fals
         return (migration.unapply if backwards else migration.apply)(state, editor)
 
 
-def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled) -> None:
+def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
     apps = filled(PLAIN)
     plain = contents(apps)
     options = {"key_context": ["tenant_id"], "migrating": True}
@@ -267,7 +266,7 @@ def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled) -> None:
     assert contents(apps) == plain
 
 
-def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch) -> None:
+def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch):
     apps = filled(PLAIN)
     plain = contents(apps)
     options = {"key_context": ["tenant_id"], "migrating": True, "former_labels": ["legacy.Note.text"]}
@@ -309,7 +308,7 @@ def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, mon
 @pytest.mark.skipif(
     "not connection.features.can_rollback_ddl", reason="this database commits with each change of schema"
 )
-def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled) -> None:
+def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled):
     apps = filled(PLAIN)
     plain = contents(apps)
     operations = [
@@ -326,7 +325,7 @@ def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled) -> N
     assert contents(apps) == plain
 
 
-def test_sqlmigrate_says_what_it_cannot_write(filled) -> None:
+def test_sqlmigrate_says_what_it_cannot_write(filled):
     filled(MIXED)
     out = io.StringIO()
     call_command("sqlmigrate", "migrated", "0003", stdout=out)
@@ -334,7 +333,7 @@ def test_sqlmigrate_says_what_it_cannot_write(filled) -> None:
     assert "UPDATE" not in out.getvalue()
 
 
-def test_a_router_decides_where_rows_are_encrypted(filled) -> None:
+def test_a_router_decides_where_rows_are_encrypted(filled):
     apps = filled(MIXED)
     with override_settings(DATABASE_ROUTERS=[_Nowhere()]):
         apply([EncryptField("note", "text")], apps)
@@ -347,24 +346,24 @@ class _Nowhere:
         return app_label != "migrated"
 
 
-def test_a_field_that_is_not_encrypted_is_refused(filled) -> None:
+def test_a_field_that_is_not_encrypted_is_refused(filled):
     with pytest.raises(
         FieldError, match=r"^migrated\.Note\.text is not an encrypted field here: .* after the AlterField"
     ):
         apply([EncryptField("note", "text")], filled(PLAIN))
 
 
-def test_a_field_that_is_not_migrating_is_refused(filled) -> None:
+def test_a_field_that_is_not_migrating_is_refused(filled):
     with pytest.raises(ImproperlyConfigured, match=r"^migrated\.Note\.text is not declared with migrating=True"):
         apply([EncryptField("note", "text")], filled(FINAL))
 
 
-def test_batches_have_at_least_one_row() -> None:
+def test_batches_have_at_least_one_row():
     with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
         EncryptField("note", "text", batch_size=0)
 
 
-def test_it_is_written_out_in_full_when_migrations_are_squashed() -> None:
+def test_it_is_written_out_in_full_when_migrations_are_squashed():
     operation = EncryptField("note", "text", batch_size=50, elidable=True)
     text, imports = OperationWriter(operation, indentation=0).serialize()
     assert imports == {"import vault_fields.operations"}
@@ -375,7 +374,7 @@ def test_it_is_written_out_in_full_when_migrations_are_squashed() -> None:
     assert operation.formatted_description() == "p Encrypt the rows of field text on note"
 
 
-def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable() -> None:
+def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable():
     def alter(field):
         return migrations.AlterField("note", "text", field)
 
@@ -386,11 +385,11 @@ def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable() -> No
     assert MigrationOptimizer().optimize(elided, "migrated") == [other]
 
 
-def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch) -> None:
+def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch):
     filled(MIXED)
 
     class Terminal(io.StringIO):
-        def isatty(self) -> bool:
+        def isatty(self):
             return True
 
     terminal = Terminal()
@@ -399,7 +398,7 @@ def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch) -> None:
     assert "Encrypting migrated.Note.text: 15 of 15" in terminal.getvalue()
 
 
-def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encrypted(filled) -> None:
+def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encrypted(filled):
     apps = filled(MIXED)
     tenant = apps.get_model("migrated", "Tenant").objects.create(name="")
     note = apps.get_model("migrated", "Note")
@@ -419,10 +418,10 @@ def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encr
     assert raw("SELECT COUNT(*) FROM migrated_note WHERE text NOT LIKE '$vf$1$%'") == [(0,)]
 
 
-def test_an_interruption_of_migrate_ends_in_words(filled, monkeypatch) -> None:
+def test_an_interruption_of_migrate_ends_in_words(filled, monkeypatch):
     filled(MIXED)
 
-    def interrupt(self, size) -> Never:
+    def interrupt(self, size):
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

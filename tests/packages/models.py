@@ -52,11 +52,11 @@ class Remembering(LifecycleModelMixin, Person):
     heard: ClassVar[list[str]] = []
 
     @hook(AFTER_SAVE, when="ssn", was="first")
-    def was(self) -> None:
+    def was(self):
         self.heard.append("was")
 
     @hook(AFTER_SAVE, condition=WhenFieldValueWas("ssn", "first") | WhenFieldHasChanged("name", has_changed=True))
-    def was_or_changed(self) -> None:
+    def was_or_changed(self):
         self.heard.append("was or changed")
 
 
@@ -64,15 +64,15 @@ class Watching(LifecycleModelMixin, Person):
     heard: ClassVar[list[str]] = []
 
     @hook(AFTER_CREATE, when="ssn", has_changed=True)
-    def changed_while_created(self) -> None:
+    def changed_while_created(self):
         self.heard.append("changed while created")
 
     @hook(BEFORE_UPDATE, when="ssn", has_changed=True)
-    def changed(self) -> None:
+    def changed(self):
         self.heard.append("changed")
 
     @hook(AFTER_SAVE, condition=WhenFieldHasChanged("ssn", has_changed=True) & WhenFieldValueIs("ssn", "second"))
-    def is_now(self) -> None:
+    def is_now(self):
         self.heard.append("is second")
 
 

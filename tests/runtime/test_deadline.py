@@ -3,7 +3,6 @@
 import asyncio
 import threading
 from contextvars import ContextVar
-from typing import Never
 
 import pytest
 
@@ -15,20 +14,20 @@ def missed() -> str:
     return "missed"
 
 
-def test_a_deadline_tells_what_is_left() -> None:
+def test_a_deadline_tells_what_is_left():
     assert 50 < Deadline(60).left <= 60
     assert not Deadline(60).has_passed
     assert Deadline(0).has_passed
     assert Deadline(-1).timeout == 0.001
 
 
-def test_each_name_gets_its_outcome_in_the_order_of_the_names() -> None:
+def test_each_name_gets_its_outcome_in_the_order_of_the_names():
     found = ask_together(range(20), str, missed, Deadline(60), at_once=4)
     assert list(found.items()) == [(number, str(number)) for number in range(20)]
     assert ask_together([], str, missed, Deadline(60), at_once=4) == {}
 
 
-def test_after_the_deadline_nothing_more_is_asked() -> None:
+def test_after_the_deadline_nothing_more_is_asked():
     asked, all_are_asked = [], threading.Barrier(3)
 
     class Passing(Deadline):
@@ -47,7 +46,7 @@ def test_after_the_deadline_nothing_more_is_asked() -> None:
     assert sorted(found.values()) == ["answered"] * 3 + ["missed"] * 97
 
 
-def test_nobody_waits_for_who_overstays() -> None:
+def test_nobody_waits_for_who_overstays():
     stuck = threading.Event()
     try:
         found = ask_together("ab", lambda name: stuck.wait(60) and name, missed, Deadline(0.05), at_once=2)
@@ -56,7 +55,7 @@ def test_nobody_waits_for_who_overstays() -> None:
     assert found == {"a": "missed", "b": "missed"}
 
 
-def test_what_comes_too_late_changes_nothing_any_more() -> None:
+def test_what_comes_too_late_changes_nothing_any_more():
     stuck, told = threading.Event(), threading.Event()
 
     def ask(name: str) -> str:
@@ -69,7 +68,7 @@ def test_what_comes_too_late_changes_nothing_any_more() -> None:
     assert found == {"a": "missed"}
 
 
-def test_who_is_slow_takes_no_place_of_another_lane() -> None:
+def test_who_is_slow_takes_no_place_of_another_lane():
     stuck, answered = threading.Event(), threading.Event()
 
     def ask(name: tuple[str, int]) -> str:
@@ -86,7 +85,7 @@ def test_who_is_slow_takes_no_place_of_another_lane() -> None:
     assert [found[name] for name in names] == [name[0] for name in names]
 
 
-def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left() -> None:
+def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left():
     asked = []
 
     def ask(name: tuple[str, int]) -> object:
@@ -100,7 +99,7 @@ def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left() -> None:
     assert [found["other", number] for number in range(5)] == ["answered"] * 5
 
 
-def test_a_fault_is_raised_and_ends_it() -> None:
+def test_a_fault_is_raised_and_ends_it():
     asked = []
 
     def ask(name: int) -> str:
@@ -112,7 +111,7 @@ def test_a_fault_is_raised_and_ends_it() -> None:
     assert asked == [0]
 
 
-def test_who_asks_alone_does_not_wait_for_who_overstays_either() -> None:
+def test_who_asks_alone_does_not_wait_for_who_overstays_either():
     stuck = threading.Event()
     try:
         assert in_time(lambda: str(stuck.wait(60)), missed, Deadline(0)) == "missed"
@@ -121,7 +120,7 @@ def test_who_asks_alone_does_not_wait_for_who_overstays_either() -> None:
         stuck.set()
 
 
-def test_who_asks_alone_has_a_thread_with_the_same_context_for_it() -> None:
+def test_who_asks_alone_has_a_thread_with_the_same_context_for_it():
     variable: ContextVar[str] = ContextVar("variable", default="")
     variable.set("set by who asks")
     thread, value = in_time(lambda: (threading.current_thread(), variable.get()), fail, Deadline(60), called="x")
@@ -132,11 +131,11 @@ def test_who_asks_alone_has_a_thread_with_the_same_context_for_it() -> None:
         in_time(lambda: None, fail, Deadline(-1))
 
 
-def fail() -> Never:
+def fail():
     raise AssertionError("missed")
 
 
-def test_a_thread_that_nobody_waits_for_needs_no_other() -> None:
+def test_a_thread_that_nobody_waits_for_needs_no_other():
     def ask(name):
         return threading.current_thread() is in_time(threading.current_thread, fail, Deadline(60))
 
@@ -144,7 +143,7 @@ def test_a_thread_that_nobody_waits_for_needs_no_other() -> None:
     assert not ask(None)
 
 
-def test_a_coroutine_has_a_thread_of_its_own() -> None:
+def test_a_coroutine_has_a_thread_of_its_own():
     async def scene() -> None:
         assert await in_own_thread(threading.get_ident) != threading.get_ident()
         with pytest.raises(LookupError):
@@ -153,7 +152,7 @@ def test_a_coroutine_has_a_thread_of_its_own() -> None:
     asyncio.run(scene())
 
 
-def test_a_coroutine_that_is_cancelled_leaves_its_thread_to_end_by_itself() -> None:
+def test_a_coroutine_that_is_cancelled_leaves_its_thread_to_end_by_itself():
     stuck, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -181,13 +180,13 @@ def no_more_than(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", starting)
 
 
-def test_where_threads_are_few_those_that_there_are_do_it(monkeypatch) -> None:
+def test_where_threads_are_few_those_that_there_are_do_it(monkeypatch):
     no_more_than(1, monkeypatch)
     found = ask_together(range(20), str, missed, Deadline(60), at_once=4)
     assert list(found.items()) == [(number, str(number)) for number in range(20)]
 
 
-def test_without_any_thread_the_vault_is_unavailable(monkeypatch) -> None:
+def test_without_any_thread_the_vault_is_unavailable(monkeypatch):
     no_more_than(0, monkeypatch)
     with pytest.raises(VaultUnavailable, match="No thread can be started"):
         ask_together(range(20), str, missed, Deadline(60), at_once=4)

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-from typing import Never
 
 import pytest
 
@@ -10,7 +9,7 @@ from vault_fields.runtime.progress import bar_on, progress_bar
 
 
 class Terminal(io.StringIO):
-    def isatty(self) -> bool:
+    def isatty(self):
         return True
 
 
@@ -21,8 +20,8 @@ def show(stream):
     return stream.getvalue()
 
 
-def test_elsewhere_nothing_is_shown_and_no_row_is_counted() -> None:
-    def count() -> Never:
+def test_elsewhere_nothing_is_shown_and_no_row_is_counted():
+    def count():
         raise AssertionError
 
     stream = io.StringIO()

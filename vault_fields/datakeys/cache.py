@@ -3,18 +3,18 @@
 import asyncio
 import threading
 import time
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from itertools import islice
 
 from vault_fields.exceptions import VaultError
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.deadline import LEEWAY, Deadline, NoAnswerInTime
 from vault_fields.runtime.forks import follow_forks
 
-__all__ = ["KeyCache", "Outcome", "Term"]
+__all__ = ["HeldKey", "KeyCache", "Outcome", "Term"]
 
 Outcome = DataKey | VaultError
 
@@ -22,11 +22,25 @@ Outcome = DataKey | VaultError
 UNCACHED_AGE = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    key: DataKey
-    context: KeyContext | None
-    expires: float
+# How many of the oldest keys are looked at together for one that can go.
+_LOOKED_AT = 256
+
+
+class HeldKey:
+    """
+    A data key that a cache holds; ``key`` is None from the moment when the cache lets go of it.
+
+    Whoever keeps a reference uses the key for no longer than the cache: see ``KeyCache.is_fresh``.
+    """
+
+    __slots__ = ("context", "expires", "key", "used")
+
+    def __init__(self, key: DataKey, context: KeyContext | None, expires: float) -> None:
+        self.key: DataKey | None = key
+        self.context = context
+        self.expires = expires
+        # Since the cache last looked for a key that can go.
+        self.used = False
 
 
 class _Abandoned(Exception):
@@ -35,8 +49,7 @@ class _Abandoned(Exception):
 
 class Term:
     """
-    The time for which a caller may use an answer: a key as long as the cache would, or ``age``; until the cache is
-    purged.
+    How long who keeps an answer may use it: a key as long as the cache would, or ``age``; until the cache is purged.
 
     Made before the Vault is asked.
     """
@@ -64,8 +77,8 @@ class KeyCache:
     Data keys by their encrypted keys, each for at most ``max_age`` seconds after the Vault opened it.
 
     Use does not prolong the age, so that a revoked key is not served for ever. At most ``max_keys`` are held; the
-    least recently used go first. With either at 0 nothing is kept. What is too old is forgotten whenever the cache is
-    used, at most a tenth of ``max_age`` late. Thread-safe.
+    oldest go first, and one that was used since it was last looked at stays once more. With either at 0 nothing is
+    kept. What is too old is forgotten whenever the cache is used, at most a tenth of ``max_age`` late. Thread-safe.
     """
 
     def __init__(
@@ -76,13 +89,18 @@ class KeyCache:
         self._clock = clock
         self._purges = 0
         self._next_sweep = 0.0
+        self._last_expires = 0.0
+        self._entries: dict[str, HeldKey] = {}
         self.reset_in_child()
         follow_forks(self)
 
     def reset_in_child(self) -> None:
         """Begin without keys. A thread that asks the Vault for something is one of the parent."""
         self._lock = threading.Lock()
-        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        for held in self._entries.values():
+            held.key = None
+        self._entries = {}
+        self._oldest: deque[tuple[str, HeldKey]] = deque()
         self._in_flight: dict[str, Future[Outcome]] = {}
 
     def now(self) -> float:
@@ -98,12 +116,22 @@ class KeyCache:
 
     def get(self, encrypted_keys: str) -> DataKey | None:
         """The data key, if it is held and young enough."""
+        held = self.held(encrypted_keys)
+        return None if held is None else held.key
+
+    def held(self, encrypted_keys: str) -> HeldKey | None:
+        """The same, for those who come back for it and find it with ``is_fresh``."""
         with self._lock:
             return self._get(encrypted_keys)
 
+    def is_fresh(self, held: HeldKey) -> bool:
+        """Whether a key that was had from this cache may still be used. Takes no lock; False sends back to ``held``."""
+        now = self._clock()
+        return now < held.expires and now < self._next_sweep and held.key is not None
+
     @property
     def generation(self) -> int:
-        """The number of purges so far: see ``put``."""
+        """How often the cache was purged: see ``put``."""
         return self._purges
 
     def put(self, key: DataKey, context: KeyContext | None, generation: int | None = None) -> None:
@@ -119,9 +147,9 @@ class KeyCache:
     def confirm(self, encrypted_keys: str, context: KeyContext) -> None:
         """Say for which context a held key was made, once that is known."""
         with self._lock:
-            entry = self._entries.get(encrypted_keys)
-            if entry is not None:
-                self._entries[encrypted_keys] = replace(entry, context=context)
+            held = self._entries.get(encrypted_keys)
+            if held is not None:
+                held.context = context
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """
@@ -131,9 +159,9 @@ class KeyCache:
         """
         with self._lock:
             self._purges += 1
-            gone = [name for name, entry in self._entries.items() if _matches(entry.context, context)]
+            gone = [name for name, held in self._entries.items() if _matches(held.context, context)]
             for name in gone:
-                del self._entries[name]
+                self._drop(name)
             return len(gone)
 
     def resolve(
@@ -170,7 +198,7 @@ class KeyCache:
         fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
         deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
-        """Resolve keys for coroutines: threads and the coroutines of any loop ask once between them."""
+        """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
         results: dict[str, Outcome] = {}
         while missing := {name: context for name, context in wanted.items() if name not in results}:
             mine, others = self._claim(missing, results)
@@ -195,7 +223,7 @@ class KeyCache:
         others: dict[str, Future[Outcome]] = {}
         with self._lock:
             for name in missing:
-                if (key := self._get(name)) is not None:
+                if (held := self._get(name)) is not None and (key := held.key) is not None:
                     results[name] = key
                 elif (future := self._in_flight.get(name)) is not None:
                     others[name] = future
@@ -226,23 +254,23 @@ class KeyCache:
                         self._put(answer, name, wanted[name])
                     future.set_result(answer)
 
-    def _get(self, name: str) -> DataKey | None:
+    def _get(self, name: str) -> HeldKey | None:
         now = self._clock()
         if now >= self._next_sweep:
             self._sweep(now)
-        entry = self._entries.get(name)
-        if entry is None:
+        held = self._entries.get(name)
+        if held is None:
             return None
-        if entry.expires <= now:
-            del self._entries[name]
+        if held.expires <= now:
+            self._drop(name)
             return None
-        self._entries.move_to_end(name)
-        return entry.key
+        held.used = True
+        return held
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + self.max_age / 10
-        for name in [name for name, entry in self._entries.items() if entry.expires <= now]:
-            del self._entries[name]
+        for name in [name for name, held in self._entries.items() if held.expires <= now]:
+            self._drop(name)
 
     def _put(self, key: DataKey, name: str, context: KeyContext | None) -> None:
         if not self.keeps_keys:
@@ -250,10 +278,33 @@ class KeyCache:
         now = self._clock()
         if now >= self._next_sweep:
             self._sweep(now)
-        self._entries[name] = _Entry(key, context, now + self.max_age)
-        self._entries.move_to_end(name)
+        self._drop(name)
+        expires = now + self.max_age
+        if 0 <= expires - self._last_expires < self.max_age / 1000:
+            expires = self._last_expires  # One number for the keys that came together: 24 bytes less for each.
+        self._last_expires = expires
+        self._entries[name] = HeldKey(key, context, expires)
         while len(self._entries) > self.max_keys:
-            self._entries.popitem(last=False)
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Let go of the oldest key, unless it was used: then it counts as new."""
+        if not self._oldest:
+            # Several at once: to find the first one that a dict still has takes as long as many were taken from it.
+            self._oldest.extend(islice(self._entries.items(), _LOOKED_AT))
+        name, held = self._oldest.popleft()
+        if self._entries.get(name) is not held:
+            return
+        if held.used:
+            held.used = False
+            self._entries[name] = self._entries.pop(name)
+        else:
+            self._drop(name)
+
+    def _drop(self, name: str) -> None:
+        held = self._entries.pop(name, None)
+        if held is not None:
+            held.key = None
 
 
 def _patience(deadline: Deadline | None) -> float | None:

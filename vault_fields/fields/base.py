@@ -22,6 +22,7 @@ from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.interface import Encrypted
+from vault_fields.fields.loading import install_loading
 from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.migrationhooks import guard_migrations
 from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
@@ -112,6 +113,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         if cls.__module__ != HISTORICAL_MODULE and self.keys_field is None:
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
         install_hooks(cls)
+        install_loading(cls)
 
     def has_default(self) -> bool:
         # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be

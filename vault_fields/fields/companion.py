@@ -4,11 +4,11 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model, TextField
-from django.db.models.query_utils import DeferredAttribute
 
 from vault_fields.fields.brought import companion_assigned, members_of
 from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.ownkey import is_inserted, placeholder
 from vault_fields.fields.saving import load_sealed, require_settled_context, seal_rows
 from vault_fields.fields.sealed import require_text
@@ -24,7 +24,7 @@ else:
     _TextField = TextField  # Generic in the stubs only.
 
 
-class CompanionAttribute(DeferredAttribute):
+class CompanionAttribute(PutAsLoaded):
     """A descriptor that recognises values of a row that were assigned before their companion."""
 
     field: "CompanionField"

@@ -1,15 +1,17 @@
 """The attribute of an encrypted field on a model instance."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Model
-from django.db.models.query_utils import DeferredAttribute
 
 from vault_fields.fields.brought import brought
 from vault_fields.fields.interface import Encrypted
+from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.opening import open_value
-from vault_fields.fields.sealed import Handover, Pending, Sealed
+from vault_fields.fields.sealed import Handover, Opened, Pending, Sealed
+from vault_fields.fields.warm import warm_reader
 from vault_fields.runtime.frames import forget
 
 __all__ = ["EncryptedAttribute"]
@@ -17,21 +19,40 @@ __all__ = ["EncryptedAttribute"]
 _MISSING = object()
 
 
-class EncryptedAttribute(DeferredAttribute):
+class EncryptedAttribute(PutAsLoaded):
     """Opens a sealed value when it is first read, and remembers what an assignment takes the place of."""
 
     field: Encrypted
+
+    def __init__(self, field: Encrypted) -> None:
+        super().__init__(field)
+        self._name = field.attname
+        self._encode = field.to_plaintext
 
     def __get__(self, instance: Model | None, cls: type[Model] | None = None) -> Any:
         if instance is None:
             return self
         try:
-            held = self.held_by(instance)
+            held = instance.__dict__.get(self._name, _MISSING)
+            if held.__class__ is Sealed:
+                if (opened := held.opened) is not None:
+                    return opened.value
+                try:
+                    plaintext = self._plaintext(held.keys, held.text, held.values, held.outside, held.batch)
+                    if plaintext is not None:
+                        value = self.field.from_plaintext(plaintext)
+                        held.opened = Opened(value, plaintext, self._encode)
+                        return value
+                except Exception:  # noqa: BLE001, S110 - the long way comes to the same, and says what it was.
+                    pass
+            if held is _MISSING:
+                held = self.held_by(instance)
             if isinstance(held, Sealed):
                 return open_value(self.field, held, instance)
         except BaseException as error:
             forget(error)
-            instance = held = None  # What the instance is called may be read from its values.
+            # The name of the instance may be made of its values.
+            instance = held = plaintext = value = opened = None
             raise
         if isinstance(held, Pending):
             return held.value
@@ -39,14 +60,19 @@ class EncryptedAttribute(DeferredAttribute):
             return held.stored
         return held
 
+    @cached_property
+    def _plaintext(self) -> Callable[..., str | None]:
+        # Not before a value is read: the group may name columns, and models, that come later.
+        return warm_reader(self.field).plaintext
+
     def held_by(self, instance: Model) -> Any:
-        """Return the content of the instance, unopened; a deferred column is loaded."""
+        """What the instance holds, unopened; a deferred column is loaded."""
         held = instance.__dict__.get(self.field.attname, _MISSING)
         return super().__get__(instance, type(instance)) if held is _MISSING else held
 
     def __set__(self, instance: Model, value: Any) -> None:
         data = instance.__dict__
-        name = self.field.attname
+        name = self._name
         if value is None or isinstance(value, Handover):
             data[name] = value
         elif isinstance(value, Pending):

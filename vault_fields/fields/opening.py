@@ -21,12 +21,12 @@ from vault_fields.fields.fetching import fetched
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.pathends import PathEnds
+from vault_fields.fields.proofs import is_proven, note_proof
 from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text, may_wait
 from vault_fields.keys import DataKey
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import cipher, companion as companion_format, envelope as envelope_format
 from vault_fields.stored.companion import Companion
-from vault_fields.vaults import vaults
 
 __all__ = [
     "accepting_moved",
@@ -162,8 +162,8 @@ def _plaintext(
     bound = _bound(field, group, companion, sealed, instance, accept_moved)
     if key is None:
         key = proven_key(keys, companion, sealed.batch or Batch(), again=sealed.failure is not None)
-    else:
-        _require_proof(keys, companion, key)
+    elif not is_proven(keys, key):
+        companion_format.verify(companion, key)
     labels = [field.label, *field.former_labels]
     candidates = [envelope_format.associated_data(label, bound) for label in labels]
     plaintext = _text(cipher.open_sealed(key, envelope.sealed, candidates))
@@ -183,16 +183,10 @@ def _text(plaintext: bytes) -> str | None:
 def proven_key(keys: str, companion: Companion, batch: Batch, *, again: bool = False) -> DataKey:
     """Return the data key of a companion, whose text is ``keys``, after the companion has proved to belong to it."""
     key = batch.key(companion, again=again)
-    if keys not in key.verified:
-        _require_proof(keys, companion, key)
-        vaults.opener(companion.vault).cache.confirm(companion.encrypted_keys, companion.context)
-    return key
-
-
-def _require_proof(keys: str, companion: Companion, key: DataKey) -> None:
-    if keys not in key.verified:
+    if not is_proven(keys, key):
         companion_format.verify(companion, key)
-        key.verified.add(keys)
+        note_proof(keys, companion, key)
+    return key
 
 
 def _keys(field: Encrypted, sealed: Sealed, instance: Model | None) -> str:

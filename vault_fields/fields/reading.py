@@ -1,4 +1,4 @@
-"""The way from database rows to sealed values. It reads ahead, so that a whole page of keys is asked for at once."""
+"""From database rows to sealed values: reads ahead, so that a whole page of keys is asked for at once."""
 
 import functools
 import json
@@ -17,6 +17,7 @@ from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value, reworded
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
+from vault_fields.fields.warm import warm_reader
 from vault_fields.runtime.frames import forget
 
 __all__ = ["Loader", "joined_from", "look_ahead"]
@@ -31,6 +32,18 @@ _TAG, _SEPARATOR = "\x1e", "\x1f"
 _EAGER = _TAG + "v"
 _TOO_LONG = _TAG + "!"
 _DAMAGED = "?"
+# How a text begins that needs no second look to tell what it means.
+_ENVELOPE = "$vf$"
+
+
+class _Companions:
+    """The companions of values that were selected together with them."""
+
+    def __init__(self, tagged: Sequence[str]) -> None:
+        self._tagged = tagged
+
+    def __iter__(self) -> Iterator[str]:
+        return (_split(value)[1] for value in self._tagged)
 
 
 class Loader:
@@ -42,12 +55,16 @@ class Loader:
 
     def __init__(self, field: Encrypted) -> None:
         self.field = field
-        source = group_of(field).source
+        group = group_of(field)
         # Noted now: whoever opens a value later may do so in another tenant's place.
-        self.outside = source.now_outside() if source.outside else None
+        self.outside = group.source.now_outside() if group.source.outside else None
         self.batch = Batch()
         # Says which row is being converted, for errors. Of a subquery nobody knows.
         self.place: Callable[[], str] | None = None
+        self._bindings = group.bound_columns(field)
+        self.plaintext = warm_reader(field).plaintext
+        # The values of the row's own columns by the text that the query gives for them; few rows differ.
+        self.known_values: dict[str, tuple[Any, ...]] = {}
 
     def __call__(self, value: Any, expression: Any, connection: Any) -> Any:
         if value is None or isinstance(value, Sealed):
@@ -69,13 +86,15 @@ class Loader:
                 f"{self.field.label}: the value is too long to be selected like this under the server's "
                 "max_allowed_packet. Load whole rows, without values(), only() or defer()."
             )
+        is_eager = value.startswith(_EAGER)
         if value[2:] == _DAMAGED:
             sealed = Sealed(DAMAGED, loaded=True)
-        else:
-            columns, keys, text = _split(value)
-            text = self.field.stored_text(text)
-            sealed = Sealed(text, keys, self.values(columns), self.batch, loaded=True, outside=self.outside)
-        return self._opened(sealed) if value.startswith(_EAGER) else sealed
+            return self._opened(sealed) if is_eager else sealed
+        columns, keys, text = _split(value)
+        text = self.field.stored_text(text)
+        values = self.values(columns)
+        sealed = Sealed(text, keys, values, self.batch, loaded=True, outside=self.outside)
+        return self._opened(sealed) if is_eager else sealed
 
     def _opened(self, sealed: Sealed) -> Any:
         try:
@@ -86,8 +105,12 @@ class Loader:
 
     def values(self, columns: str) -> tuple[Any, ...]:
         """The row's own columns, as they stand in companions."""
-        bindings = group_of(self.field).bound_columns(self.field)
-        return tuple(map(_selected_text, bindings, json.loads(columns)))
+        values = self.known_values.get(columns)
+        if values is None:
+            if len(self.known_values) >= CHUNK:
+                self.known_values.clear()
+            values = self.known_values[columns] = tuple(map(_selected_text, self._bindings, json.loads(columns)))
+        return values
 
 
 def look_ahead(compiler: Any) -> None:
@@ -103,33 +126,41 @@ class _Column:
         self,
         loader: Loader,
         expression: Any,
+        connection: Any,
+        is_alone: bool,
         position: int,
         companion: int | None,
         bound: tuple[int, ...] | None,
         pk: tuple[int, ...] | None,
     ) -> None:
         self.loader = loader
+        # Selected together with what opens it: a subquery, and a reference to an annotation, always are.
+        self.is_tagged: bool = getattr(expression, "is_tagged", True)
+        # Selected as it is, in a row that has all else: it need not go through Django's conversion.
+        self.is_whole = is_alone and not self.is_tagged and companion is not None and bound is not None
+        # Opened while the rows are read, if the query is not for instances that ``only()`` leaves without it.
+        self.is_opened = is_alone and self.is_tagged
         self.expression = expression
+        self.connection = connection
         self.position = position
         self.companion = companion
         self.bound = bound
         self.pk = pk
 
     def prepare(self, rows: list[Any], using: str) -> None:
-        values = [row[self.position] for row in rows]
-        is_tagged = getattr(self.expression, "is_tagged", True)
-        tagged = [value for value in values if is_tagged and _is_tagged(value)]
-        if tagged:
-            texts = [_split(value)[1] for value in tagged]
-            self.loader.batch = Batch(
-                texts, hold=tagged[0].startswith(_EAGER), path_ends=self._path_ends(tagged, using)
-            )
+        if self.is_tagged:
+            tagged = [value for row in rows if _is_tagged(value := row[self.position])]
+            if tagged:
+                is_eager = tagged[0].startswith(_EAGER)
+                # A batch that outlives its chunk keeps the companions alone. They are asked for if a key is missing.
+                texts = _Companions(tagged) if is_eager else list(_Companions(tagged))
+                self.loader.batch = Batch(texts, hold=is_eager, path_ends=self._path_ends(tagged, using))
         elif self.companion is not None:
             path_ends = self._path_ends(rows, using)
             self.loader.batch = Batch([row[self.companion] for row in rows], path_ends=path_ends)
 
     def _path_ends(self, rows: list[Any], using: str) -> PathEnds | None:
-        """Return the facts kept about the rows for contexts that lie behind relations, and for no others."""
+        """What is kept of the rows for contexts that lie behind relations, and for no others."""
         group = group_of(self.loader.field)
         if not group.source.relations:
             return None
@@ -139,7 +170,7 @@ class _Column:
         return PathEnds(group, using, [tuple([row[position] for position in bound]) for row in rows if bound])
 
     def place(self, row: Sequence[Any], number: int) -> str:
-        """The primary key that tells a row from the others of the query, if it was selected."""
+        """What tells a row from the others of the query: its primary key, if that was selected."""
         if self.pk is None:
             return f"row {number} of the query"
         fields = self.loader.field.model._meta.pk_fields
@@ -148,6 +179,48 @@ class _Column:
         except (TypeError, ValueError, ValidationError):
             return f"row {number} of the query"
         return f"pk={values if len(values) > 1 else values[0]!r}"
+
+    def wrap(self, rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Seal the value of each row, together with what stands beside it."""
+        loader, position = self.loader, self.position
+        companion: Any = self.companion
+        batch, outside, stored_text = loader.batch, loader.outside, loader.field.stored_text
+        bound = self.bound or ()
+        only = bound[0] if len(bound) == 1 else None
+        for row in rows:
+            text = row[position]
+            if text is not None:
+                if text.__class__ is not str or not text.startswith(_ENVELOPE):
+                    text = stored_text(as_text(text) or "")
+                keys = row[companion]
+                if keys.__class__ is not str:
+                    keys = as_text(keys) or ""
+                values = tuple([row[each] for each in bound]) if only is None else (row[only],)
+                row[position] = Sealed(text, keys, values, batch, None, True, outside)
+            yield row
+
+    def open(self, rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
+        """Give each row its value, where the query asked for that."""
+        loader, position, expression, connection = self.loader, self.position, self.expression, self.connection
+        plaintext_of, values_of, outside = loader.plaintext, loader.known_values.get, loader.outside
+        from_plaintext, stored_text = loader.field.from_plaintext, loader.field.stored_text
+        for row in rows:
+            value = row[position]
+            if value is not None:
+                opened: Any = None
+                if value.__class__ is str and value.startswith(_EAGER):
+                    # What was not split, and what fails, is looked into by the loader.
+                    columns, _, rest = value[2:].partition(_SEPARATOR)
+                    keys, _, text = rest.partition(_SEPARATOR)
+                    if not text.startswith(_ENVELOPE):
+                        text = stored_text(text)
+                    try:
+                        plaintext = plaintext_of(keys, text, values_of(columns), outside, loader.batch)
+                        opened = None if plaintext is None else (from_plaintext(plaintext),)
+                    except Exception:  # noqa: BLE001 - the loader comes to the same, and says what it was.
+                        opened = None
+                row[position] = loader(value, expression, connection) if opened is None else opened[0]
+            yield row
 
     def complete(self, row: list[Any]) -> None:
         sealed = row[self.position]
@@ -177,6 +250,9 @@ class _Current:
 def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int, Any]) -> Iterator[Any]:
     apply_converters = type(compiler).apply_converters
     columns = list(_columns(compiler, converters))
+    own = [column for column in columns if column.is_whole or column.is_opened]
+    others = [column for column in columns if column not in own]
+    left = {position: each for position, each in converters.items() if all(position != one.position for one in own)}
     current = _Current()
     for column in columns:
         column.loader.place = functools.partial(current.place, column)
@@ -186,8 +262,12 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
         while chunk := list(islice(rows, CHUNK)):
             for column in columns:
                 column.prepare(chunk, compiler.using)
-            for row in apply_converters(compiler, current.over(chunk), converters):
-                for column in columns:
+            places = chunk if all(column.is_whole for column in columns) else current.over(chunk)
+            converted = apply_converters(compiler, places, left) if left else map(list, places)
+            for column in own:
+                converted = column.wrap(converted) if column.is_whole else column.open(converted)
+            for row in converted:
+                for column in others:
                     column.complete(row)
                 yield row
     except GeneratorExit:
@@ -198,7 +278,7 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
         row.clear()
         for column in columns:
             column.loader.batch, column.loader.place = Batch(), None  # Django's frames have the loaders.
-        chunk = columns = rows = converters = current = None  # type: ignore[assignment]
+        chunk = columns = own = others = rows = places = converted = left = converters = current = None  # type: ignore[assignment]
         raise
 
 
@@ -216,7 +296,8 @@ def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
             find = functools.partial(_find, compiler, positions, expression.alias, field.model)
             bound = _all(find(binding.field) for binding in group.bound_columns(field))
             pk = _all(map(find, field.model._meta.pk_fields))
-        yield _Column(loader, expression, position, companion, bound, pk)
+        # Where somebody else converts the value too, Django calls one after the other.
+        yield _Column(loader, expression, compiler.connection, len(functions) == 1, position, companion, bound, pk)
 
 
 def _all(positions: Iterable[int | None]) -> tuple[int, ...] | None:
@@ -236,9 +317,7 @@ def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any) -> int | None:
-    """
-    Return the position where a column of the same row is selected, which may be in the joined table of a parent model.
-    """
+    """Where a column of the same row is selected, which may be in the joined table of a parent model."""
     for position, expression in positions:
         if isinstance(expression, Col) and expression.target == target:
             if expression.alias == alias:

@@ -115,7 +115,6 @@ class Sealed:
         values: tuple[Any, ...] | None = None,
         batch: "Batch | None" = None,
         opened: Opened | None = None,
-        *,
         loaded: bool = False,
         outside: Mapping[str, str | None] | None = None,
     ) -> None:
@@ -299,7 +298,7 @@ class Batch:
     that key is asked once for all rows of a key context.
     """
 
-    __slots__ = ("_contexts", "_goes_on", "_held", "_holds", "_peers", "_settled", "_texts", "path_ends")
+    __slots__ = ("_contexts", "_goes_on", "_held", "_holds", "_peers", "_texts", "path_ends", "settled")
 
     def __init__(
         self,
@@ -315,7 +314,7 @@ class Batch:
         self._peers: list[tuple[weakref.ref[Model], str]] = []
         # The encrypted keys that are not worth asking for again on behalf of another row: the key of a row that was
         # touched has been used, and one that was refused would be refused again each time.
-        self._settled: set[str] = set()
+        self.settled: set[str] = set()
         self._holds = hold
         self._goes_on = goes_on
         # The encrypted keys of peers.
@@ -341,7 +340,7 @@ class Batch:
         wanted = companion.encrypted_keys
         if getattr(settings, "VAULT_REQUIRE_AOPEN", settings.DEBUG or vault.is_for_tests):
             _require_no_event_loop()
-        self._settled.add(wanted)
+        self.settled.add(wanted)
         if (known := self._known(companion, vault.cache, again)) is not None:
             return known
         self._contexts[wanted] = companion.context
@@ -403,7 +402,7 @@ class Batch:
         cache = vaults.opener(companion.vault).cache
         if cache.get(companion.encrypted_keys) is not None:
             return set()
-        self._settled.add(companion.encrypted_keys)
+        self.settled.add(companion.encrypted_keys)
         return {companion.encrypted_keys, *self._peers_of(companion, cache)}
 
     def settle(self, outcomes: Mapping[str, Outcome]) -> None:
@@ -412,7 +411,7 @@ class Batch:
         without.
         """
         kinds = (VaultRefused, KeyUnavailable) if self._goes_on else VaultRefused
-        self._settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, kinds))
+        self.settled.update(name for name, outcome in outcomes.items() if isinstance(outcome, kinds))
 
     def _peers_of(self, companion: Companion, cache: KeyCache) -> set[str]:
         """Return the keys to ask for along with one key: those of its vault, as far as they can be kept until used."""
@@ -427,7 +426,7 @@ class Batch:
                 peer = companion_format.decode(text)
             except EnvelopeError:
                 continue  # The row that has it reports that, if it is touched.
-            if peer.vault == companion.vault and peer.encrypted_keys not in self._settled:
+            if peer.vault == companion.vault and peer.encrypted_keys not in self.settled:
                 peers.add(peer.encrypted_keys)
                 if self._goes_on:
                     self._contexts[peer.encrypted_keys] = peer.context

@@ -11,7 +11,7 @@ from vault_fields.exceptions import DecryptionError, ValueRefused
 from vault_fields.keys import DataKey
 from vault_fields.stored.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES
 
-__all__ = ["open_sealed", "prove", "seal", "verify_proof"]
+__all__ = ["open_sealed", "open_under", "prove", "seal", "verify_proof"]
 
 
 def seal(key: DataKey, plaintext: bytes, associated_data: bytes) -> bytes:
@@ -24,14 +24,18 @@ def seal(key: DataKey, plaintext: bytes, associated_data: bytes) -> bytes:
 
 def open_sealed(key: DataKey, sealed: bytes, associated_data: Sequence[bytes]) -> bytes:
     """Return the plaintext under the first of the ``associated_data`` that fits. Raises ``DecryptionError``."""
-    nonce, ciphertext = sealed[:NONCE_BYTES], sealed[NONCE_BYTES:]
     for candidate in associated_data:
         try:
-            return key.aead.decrypt(nonce, ciphertext, candidate)
+            return key.aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], candidate)
         except InvalidTag:
             continue
     # One message for every cause: a caller must not learn which check failed.
     raise DecryptionError("the value does not open with its data key.")
+
+
+def open_under(key: DataKey, sealed: bytes, associated_data: bytes) -> str:
+    """The plaintext as text. Raises ``InvalidTag``, or ``UnicodeDecodeError``, which holds the plaintext."""
+    return key.aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data).decode()
 
 
 def prove(key: DataKey, message: bytes) -> bytes:

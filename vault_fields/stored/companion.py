@@ -23,6 +23,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 from vault_fields.exceptions import EnvelopeError, KeyContextError
@@ -141,9 +142,21 @@ def _checked(members: dict[str, Any]) -> Companion | None:
     if proof_bytes is None or len(proof_bytes) != PROOF_BYTES:
         return None
     try:
-        return Companion(vault, key_id, encrypted_keys, KeyContext(context), row, proof_bytes)
+        shared = _shared_context(KeyContext(context))
+        return Companion(vault, key_id, encrypted_keys, shared, _shared_row(tuple(row.items())), proof_bytes)
     except KeyContextError:
         return None
+
+
+# Many rows are those of few tenants, whose companions say the same about them.
+@lru_cache(maxsize=1000)
+def _shared_context(context: KeyContext) -> KeyContext:
+    return context
+
+
+@lru_cache(maxsize=1000)
+def _shared_row(items: tuple[tuple[str, str | None], ...]) -> Mapping[str, str | None]:
+    return MappingProxyType(dict(items))
 
 
 def _is_row_name(name: str) -> bool:

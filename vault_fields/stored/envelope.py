@@ -20,12 +20,13 @@ import binascii
 import json
 import re
 from collections.abc import Iterable
+from json.encoder import encode_basestring as _quoted
 from typing import NamedTuple
 
 from vault_fields.exceptions import EnvelopeError
 
-__all__ = ["MAX_PLAINTEXT_BYTES", "NONCE_BYTES", "TAG_BYTES", "Envelope", "associated_data", "decode", "encode"]
-__all__ += ["decode_base64", "encode_base64", "is_envelope", "is_key_id"]
+__all__ = ["MAX_PLAINTEXT_BYTES", "NONCE_BYTES", "TAG_BYTES", "AssociatedData", "Envelope", "associated_data"]
+__all__ += ["decode", "decode_base64", "encode", "encode_base64", "is_envelope", "is_key_id", "prefix", "sealed_after"]
 
 VERSION = 1
 NONCE_BYTES = 12
@@ -39,7 +40,25 @@ _KEY_ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 _MAX_BASE64_LENGTH = 4 * ((NONCE_BYTES + MAX_PLAINTEXT_BYTES + TAG_BYTES + 2) // 3)
 # json.dumps() would make a new encoder for each call.
 _compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+_MIN_SEALED = NONCE_BYTES + TAG_BYTES
+# The last digit of a text whose tail is one byte, or two: those whose spare bits are 0.
+_LAST_DIGITS = ("", "AQgw", "AEIMQUYcgkosw048")
 _MAX_LENGTH = len(_PREFIX) + 128 + 1 + _MAX_BASE64_LENGTH
+
+
+class AssociatedData:
+    """What the values of one column are authenticated with, worked out once: see ``associated_data``."""
+
+    __slots__ = ("_begun", "alone")
+
+    def __init__(self, label: str) -> None:
+        # Of a value that is bound to nothing else.
+        self.alone = associated_data(label)
+        self._begun = self.alone.removesuffix(b"]")
+
+    def with_bound(self, bound: Iterable[str]) -> bytes:
+        """That of a value which is bound to these texts."""
+        return b",".join((self._begun, *(_quoted(text).encode() for text in bound))) + b"]"
 
 
 class Envelope(NamedTuple):
@@ -76,9 +95,22 @@ def decode(text: str) -> Envelope:
     if not separator or not is_key_id(key_id):
         raise EnvelopeError("the envelope names no data key.")
     sealed = decode_base64(body)
-    if sealed is None or len(sealed) < NONCE_BYTES + TAG_BYTES:
+    if sealed is None or len(sealed) < _MIN_SEALED:
         raise EnvelopeError("the envelope is truncated or altered.")
     return Envelope(key_id, sealed)
+
+
+def prefix(key_id: str) -> str:
+    """How every envelope of a data key begins."""
+    return f"{_PREFIX}{key_id}$"
+
+
+def sealed_after(beginning: str, text: str) -> bytes | None:
+    """Nonce ‖ ciphertext ‖ tag, or None unless ``decode`` takes the text, and it begins as ``prefix`` says."""
+    if not text.startswith(beginning) or len(text) > _MAX_LENGTH:
+        return None
+    raw = decode_base64(text[len(beginning) :])
+    return raw if raw is not None and len(raw) >= _MIN_SEALED else None
 
 
 def associated_data(label: str, bound: Iterable[str] = ()) -> bytes:
@@ -98,6 +130,7 @@ def decode_base64(text: str) -> bytes | None:
         return None
     # Strict mode ignores the spare bits of the last digit, and in some releases of Python surplus padding: without
     # this, a change could go unseen.
-    tail = len(raw) % 3
-    canonical = len(text) == 4 * ((len(raw) + 2) // 3) and (not tail or text.endswith(encode_base64(raw[-tail:])))
-    return raw if canonical else None
+    triples, tail = divmod(len(raw), 3)
+    if not tail:
+        return raw if len(text) == 4 * triples else None
+    return raw if len(text) == 4 * triples + 4 and text[tail - 4] in _LAST_DIGITS[tail] else None
