@@ -18,19 +18,19 @@ __all__ = ["HeldKey", "KeyCache", "Outcome", "Term"]
 
 Outcome = DataKey | VaultError
 
-# For how many seconds an operation may use the keys that it asked for where nothing is cached.
+# The seconds for which an operation may use the keys that it asked for where nothing is cached.
 UNCACHED_AGE = 5.0
 
 
-# How many of the oldest keys are looked at together for one that can go.
+# The number of the oldest keys that are examined together for one that can go.
 _LOOKED_AT = 256
 
 
 class HeldKey:
     """
-    A data key that a cache holds; ``key`` is None from the moment when the cache lets go of it.
+    A data key that a cache holds; ``key`` is None from the moment when the cache drops it.
 
-    Whoever keeps a reference uses the key for no longer than the cache: see ``KeyCache.is_fresh``.
+    Code that keeps a reference may use the key no longer than the cache: see ``KeyCache.is_fresh``.
     """
 
     __slots__ = ("context", "expires", "key", "used")
@@ -39,17 +39,18 @@ class HeldKey:
         self.key: DataKey | None = key
         self.context = context
         self.expires = expires
-        # Since the cache last looked for a key that can go.
+        # Whether it was used since the cache last looked for a key that can go.
         self.used = False
 
 
 class _Abandoned(Exception):
-    """The thread that was asking the Vault was interrupted; whoever waited for it asks again."""
+    """The thread that was asking the Vault was interrupted; the threads that waited for it ask again."""
 
 
 class Term:
     """
-    How long who keeps an answer may use it: a key as long as the cache would, or ``age``; until the cache is purged.
+    The time for which a caller may use an answer: a key as long as the cache would, or ``age``; until the cache is
+    purged.
 
     Made before the Vault is asked.
     """
@@ -62,7 +63,7 @@ class Term:
         self._expires = cache.now() + (age or cache.max_age or UNCACHED_AGE)
 
     def from_now(self, age: float) -> "Term":
-        """One that begins now, for what holds no key; a purge ends it even if it came while the Vault was asked."""
+        """Return a term that begins now, for an answer without a key; a purge during the call ends it too."""
         term = Term(self._cache, age)
         term._generation = self._generation
         return term
@@ -77,8 +78,8 @@ class KeyCache:
     Data keys by their encrypted keys, each for at most ``max_age`` seconds after the Vault opened it.
 
     Use does not prolong the age, so that a revoked key is not served for ever. At most ``max_keys`` are held; the
-    oldest go first, and one that was used since it was last looked at stays once more. With either at 0 nothing is
-    kept. What is too old is forgotten whenever the cache is used, at most a tenth of ``max_age`` late. Thread-safe.
+    oldest go first, and one that was used since it was last examined stays once more. With either at 0 nothing is
+    kept. Expired keys are forgotten whenever the cache is used, at most a tenth of ``max_age`` late. Thread-safe.
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class KeyCache:
         follow_forks(self)
 
     def reset_in_child(self) -> None:
-        """Begin without keys. A thread that asks the Vault for something is one of the parent."""
+        """Begin without keys. The calls in progress belong to threads of the parent."""
         self._lock = threading.Lock()
         for held in self._entries.values():
             held.key = None
@@ -104,7 +105,7 @@ class KeyCache:
         self._in_flight: dict[str, Future[Outcome]] = {}
 
     def now(self) -> float:
-        """The time by the cache's clock, in seconds."""
+        """Return the time by the cache's clock, in seconds."""
         return self._clock()
 
     @property
@@ -115,37 +116,38 @@ class KeyCache:
         return len(self._entries)
 
     def get(self, encrypted_keys: str) -> DataKey | None:
-        """The data key, if it is held and young enough."""
+        """Return the data key, if it is held and young enough."""
         held = self.held(encrypted_keys)
         return None if held is None else held.key
 
     def held(self, encrypted_keys: str) -> HeldKey | None:
-        """The same, for those who come back for it and find it with ``is_fresh``."""
+        """Return the same as an object, for callers that check it again with ``is_fresh``."""
         with self._lock:
             return self._get(encrypted_keys)
 
     def is_fresh(self, held: HeldKey) -> bool:
-        """Whether a key that was had from this cache may still be used. Takes no lock; False sends back to ``held``."""
+        """Whether a key from this cache may still be used. Takes no lock. After False, call ``held`` again."""
         now = self._clock()
         return now < held.expires and now < self._next_sweep and held.key is not None
 
     @property
     def generation(self) -> int:
-        """How often the cache was purged: see ``put``."""
+        """The number of purges so far: see ``put``."""
         return self._purges
 
     def put(self, key: DataKey, context: KeyContext | None, generation: int | None = None) -> None:
         """
         Hold a key that the Vault has just handed out for ``context`` (None where that is not known).
 
-        ``generation`` is that of the moment when the Vault was asked: what a purge has overtaken since is not held.
+        ``generation`` is the one at the moment when the Vault was asked: a key that a purge has overtaken since is not
+        held.
         """
         with self._lock:
             if generation is None or generation == self._purges:
                 self._put(key, key.encrypted_keys, context)
 
     def confirm(self, encrypted_keys: str, context: KeyContext) -> None:
-        """Say for which context a held key was made, once that is known."""
+        """Record for which context a held key was made, once that is known."""
         with self._lock:
             held = self._entries.get(encrypted_keys)
             if held is not None:
@@ -155,7 +157,7 @@ class KeyCache:
         """
         Drop the keys whose context has every item of ``context`` (all keys without one); return how many.
 
-        A key whose context is unknown is dropped too, and so is the answer to any question that is under way.
+        A key whose context is unknown is dropped too, and so is the answer to any question in progress.
         """
         with self._lock:
             self._purges += 1
@@ -171,10 +173,10 @@ class KeyCache:
         deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
         """
-        Each wanted key or the error that stands in its way, asking ``fetch`` once for all that nobody else is asking.
+        Return each wanted key or its error. ``fetch`` is called once for all that nobody else is asking for.
 
-        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held. Nobody waits for another
-        one's answer beyond their own ``deadline``; that ``fetch`` ends there is its own business.
+        ``wanted`` maps encrypted keys to the context they were made for. Errors are not held. A caller waits for
+        another's answer only until its own ``deadline``; ``fetch`` has to end there by itself.
         """
         results: dict[str, Outcome] = {}
         while missing := {name: context for name, context in wanted.items() if name not in results}:
@@ -198,7 +200,7 @@ class KeyCache:
         fetch: Callable[[list[str]], Awaitable[Mapping[str, Outcome]]],
         deadline: Deadline | None = None,
     ) -> dict[str, Outcome]:
-        """As ``resolve``, for coroutines: threads and the coroutines of any loop ask once between them."""
+        """Resolve keys for coroutines: threads and the coroutines of any loop ask once between them."""
         results: dict[str, Outcome] = {}
         while missing := {name: context for name, context in wanted.items() if name not in results}:
             mine, others = self._claim(missing, results)
@@ -229,7 +231,7 @@ class KeyCache:
                     others[name] = future
                 else:
                     mine[name] = self._in_flight[name] = Future()
-                    # As running, it cannot be cancelled by a coroutine that waits for it and is cancelled itself.
+                    # A running future cannot be cancelled by a coroutine that waits for it and is cancelled itself.
                     mine[name].set_running_or_notify_cancel()
         return mine, others
 
@@ -237,7 +239,9 @@ class KeyCache:
     def _asking(
         self, mine: Mapping[str, Future[Outcome]], wanted: Mapping[str, KeyContext | None]
     ) -> Iterator[dict[str, Outcome]]:
-        """Fill the dict with the answers; whatever is missing from it in the end, somebody else has to ask for."""
+        """
+        Yield a dict for the answers; keys that are missing from it in the end have to be asked for by somebody else.
+        """
         purges = self._purges
         answers: dict[str, Outcome] = {}
         try:
@@ -288,7 +292,7 @@ class KeyCache:
             self._make_room()
 
     def _make_room(self) -> None:
-        """Let go of the oldest key, unless it was used: then it counts as new."""
+        """Drop the oldest key, unless it was used: then it counts as new."""
         if not self._oldest:
             # Several at once: to find the first one that a dict still has takes as long as many were taken from it.
             self._oldest.extend(islice(self._entries.items(), _LOOKED_AT))
@@ -308,7 +312,7 @@ class KeyCache:
 
 
 def _patience(deadline: Deadline | None) -> float | None:
-    # Whoever asks has begun earlier, with a deadline of the same length: the error that ends it is theirs to tell.
+    # The caller that asks has begun earlier, with a deadline of the same length, and reports the error that ends it.
     return None if deadline is None else deadline.timeout + LEEWAY
 
 

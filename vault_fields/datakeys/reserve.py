@@ -21,7 +21,7 @@ MAX_CONTEXTS = 10_000
 @dataclass(slots=True)
 class _Entry:
     keys: list[DataKey]
-    # The number that was fetched last.
+    # The number of keys that was fetched last.
     fetched: int
     expires: float
 
@@ -57,7 +57,8 @@ class KeyReserve:
 
     def take(self, context: KeyContext, fetch: Callable[[KeyContext, int], list[DataKey]]) -> DataKey:
         """
-        A key that nobody else gets. Where none waits, ``fetch`` makes some: up to as many as it is told, at least one.
+        Return a key that nobody else gets. Where none waits, ``fetch`` makes at least one, and at most the given
+        number.
         """
         if self._most < 2:
             return fetch(context, 1)[0]
@@ -74,7 +75,7 @@ class KeyReserve:
                 wanted = 1
         key, *others = fetch(context, wanted)
         with self._lock:
-            if purges == self._purges:  # Otherwise they may be of before it, which is to leave nothing behind.
+            if purges == self._purges:  # Otherwise they may be older than a purge, which must leave nothing behind.
                 self._entries[context] = _Entry(others, 1 + len(others), now + self._max_age)
                 while len(self) > self._max_keys:
                     self._entries.popitem(last=False)
@@ -89,7 +90,7 @@ class KeyReserve:
                 del self._entries[held]
 
     def _sweep(self, now: float) -> None:
-        """Forget what is too old, also of contexts that nobody uses any more, at most a tenth of ``max_age`` late."""
+        """Forget expired keys, also of contexts that nobody uses any more, at most a tenth of ``max_age`` late."""
         if now >= self._next_sweep:
             self._next_sweep = now + self._max_age / 10
             for held in [held for held, entry in self._entries.items() if entry.expires <= now]:
@@ -106,7 +107,7 @@ def make_together(
     called: str,
 ) -> list[DataKey]:
     """
-    Call ``create`` so many times, in threads; return the keys that came before the deadline.
+    Call ``create`` the given number of times, in threads; return the keys that came before the deadline.
 
     Raises the ``VaultError`` of one call if none did.
     """

@@ -20,7 +20,7 @@ _MISSING = object()
 
 
 class EncryptedAttribute(PutAsLoaded):
-    """Opens a sealed value when it is first read, and remembers what an assignment takes the place of."""
+    """A descriptor that opens a sealed value on first read, and remembers the value that an assignment replaces."""
 
     field: Encrypted
 
@@ -62,11 +62,11 @@ class EncryptedAttribute(PutAsLoaded):
 
     @cached_property
     def _plaintext(self) -> Callable[..., str | None]:
-        # Not before a value is read: the group may name columns, and models, that come later.
+        # Not before a value is read: the group may name columns, and models, that are defined later.
         return warm_reader(self.field).plaintext
 
     def held_by(self, instance: Model) -> Any:
-        """What the instance holds, unopened; a deferred column is loaded."""
+        """Return the content of the instance, unopened; a deferred column is loaded."""
         held = instance.__dict__.get(self.field.attname, _MISSING)
         return super().__get__(instance, type(instance)) if held is _MISSING else held
 
@@ -76,7 +76,7 @@ class EncryptedAttribute(PutAsLoaded):
         if value is None or isinstance(value, Handover):
             data[name] = value
         elif isinstance(value, Pending):
-            data[name] = value  # What a row holds goes into the row of its parent.
+            data[name] = value  # The content of a row also belongs into the row of its parent.
         elif isinstance(value, Sealed):
             data[name] = value
             if value.keys is None and value.batch is not None:

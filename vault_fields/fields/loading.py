@@ -22,7 +22,7 @@ from vault_fields.fields.sealed import Sealed
 
 __all__ = ["PutAsLoaded", "install_loading"]
 
-# The versions of Django whose constructor does with a row nothing but what is done here.
+# The versions of Django whose constructor does no more with a row than this module does.
 _KNOWN_VERSIONS = {(5, 2), (6, 0), (6, 1)}
 
 _DJANGOS = "django.db.models.base"
@@ -46,7 +46,7 @@ class _Columns(NamedTuple):
     encrypted: tuple[int, ...]
 
 
-# By model; None where its own code has a say in how its instances are made.
+# By model; None where its own code decides how its instances are made.
 _columns: WeakKeyDictionary[type[Model], _Columns | None] = WeakKeyDictionary()
 
 _original: Callable[..., Model] = Model.from_db.__func__  # type: ignore[attr-defined]

@@ -1,9 +1,10 @@
 """
-Companions that have proved to belong to a data key which a cache still holds: they are not parsed and verified again.
+Companions that have proved to belong to a data key that a cache still holds: they need not be parsed and verified
+again.
 
 A proof is found by the whole text of the companion, so that another text proves nothing. It is worth as much as the
-key: ``KeyCache`` takes that out of the proof when it lets go of it, because it expired, was purged or had to make
-room, and in a forked child. A proof without its key is nothing but the companion's own words.
+key: ``KeyCache`` takes the key out of the proof when it drops it, because it expired, was purged or had to make room,
+and in a forked child. A proof without its key is only the companion's own claim.
 """
 
 from collections.abc import Mapping
@@ -33,7 +34,7 @@ known_proof = _proofs.get
 
 
 class Proof:
-    """A companion's word that can be relied on for as long as ``cache.is_fresh(held)``."""
+    """The content of a companion that can be relied on for as long as ``cache.is_fresh(held)``."""
 
     __slots__ = ("cache", "context", "encrypted_keys", "held", "names", "prefix", "texts")
 
@@ -42,21 +43,21 @@ class Proof:
         self.cache = cache
         self.encrypted_keys = companion.encrypted_keys
         self.context: Mapping[str, str] = companion.context
-        # How the envelopes beside it begin.
+        # The beginning of the envelopes beside it.
         self.prefix = envelope_format.prefix(companion.key_id)
-        # The columns of the row, in the order in which the format has them: by name.
+        # The columns of the row, by name, in the order of the format.
         self.names = names_of(companion.row)
         self.texts = _shared(tuple(companion.row.values()))
 
 
 @lru_cache(maxsize=1000)
 def _shared(texts: tuple[str | None, ...]) -> tuple[str | None, ...]:
-    """The same texts in one object: many rows are those of few tenants."""
+    """Return the same texts in one object: many rows belong to few tenants."""
     return texts
 
 
 def names_of(row: Mapping[str, str | None]) -> tuple[str, ...]:
-    """The names of a row's columns: the same object for the same names."""
+    """Return the names of a row's columns: the same object for the same names."""
     names = tuple(row)
     return _names.setdefault(names, names)
 

@@ -1,4 +1,4 @@
-"""From database rows to sealed values: reads ahead, so that a whole page of keys is asked for at once."""
+"""The way from database rows to sealed values. It reads ahead, so that a whole page of keys is asked for at once."""
 
 import functools
 import json
@@ -22,7 +22,7 @@ from vault_fields.runtime.frames import forget
 
 __all__ = ["Loader", "joined_from", "look_ahead"]
 
-# How many rows, at most, have their keys asked for together. Django has read them from the cursor already.
+# The most rows whose keys are asked for together. Django has read them from the cursor already.
 CHUNK = 500
 
 # The expressions that give a column's text as it is, and not something computed from it.
@@ -32,7 +32,7 @@ _TAG, _SEPARATOR = "\x1e", "\x1f"
 _EAGER = _TAG + "v"
 _TOO_LONG = _TAG + "!"
 _DAMAGED = "?"
-# How a text begins that needs no second look to tell what it means.
+# The beginning of a text whose meaning is clear without a second look.
 _ENVELOPE = "$vf$"
 
 
@@ -48,18 +48,18 @@ class _Companions:
 
 class Loader:
     """
-    Converts one encrypted column of one query; Django makes a new one each time a query is run.
+    A converter of one encrypted column of one query; Django makes a new one each time a query is run.
 
-    Whatever comes out of the database is wrapped unopened, except where the query asked for the value itself.
+    Every value from the database is wrapped unopened, except where the query asked for the value itself.
     """
 
     def __init__(self, field: Encrypted) -> None:
         self.field = field
         group = group_of(field)
-        # Noted now: whoever opens a value later may do so in another tenant's place.
+        # Noted now: a caller that opens a value later may do so in another tenant's place.
         self.outside = group.source.now_outside() if group.source.outside else None
         self.batch = Batch()
-        # Says which row is being converted, for errors. Of a subquery nobody knows.
+        # Tells which row is being converted, for errors. The row of a subquery is unknown.
         self.place: Callable[[], str] | None = None
         self._bindings = group.bound_columns(field)
         self.plaintext = warm_reader(field).plaintext
@@ -104,7 +104,7 @@ class Loader:
             raise reworded(error, error.args[0].replace(label, f"{label}{place}", 1)) from None
 
     def values(self, columns: str) -> tuple[Any, ...]:
-        """The row's own columns, as they stand in companions."""
+        """The row's own columns, as companions have them."""
         values = self.known_values.get(columns)
         if values is None:
             if len(self.known_values) >= CHUNK:
@@ -120,7 +120,7 @@ def look_ahead(compiler: Any) -> None:
 
 
 class _Column:
-    """An encrypted column of a query, and where in its rows the columns are that it depends on."""
+    """An encrypted column of a query, and the positions in its rows of the columns that it depends on."""
 
     def __init__(
         self,
@@ -134,9 +134,9 @@ class _Column:
         pk: tuple[int, ...] | None,
     ) -> None:
         self.loader = loader
-        # Selected together with what opens it: a subquery, and a reference to an annotation, always are.
+        # Selected together with the columns that open it: a subquery, and a reference to an annotation, always are.
         self.is_tagged: bool = getattr(expression, "is_tagged", True)
-        # Selected as it is, in a row that has all else: it need not go through Django's conversion.
+        # Selected as it is, in a row that has the rest: it need not go through Django's conversion.
         self.is_whole = is_alone and not self.is_tagged and companion is not None and bound is not None
         # Opened while the rows are read, if the query is not for instances that ``only()`` leaves without it.
         self.is_opened = is_alone and self.is_tagged
@@ -160,7 +160,7 @@ class _Column:
             self.loader.batch = Batch([row[self.companion] for row in rows], path_ends=path_ends)
 
     def _path_ends(self, rows: list[Any], using: str) -> PathEnds | None:
-        """What is kept of the rows for contexts that lie behind relations, and for no others."""
+        """Return the facts kept about the rows for contexts that lie behind relations, and for no others."""
         group = group_of(self.loader.field)
         if not group.source.relations:
             return None
@@ -170,7 +170,7 @@ class _Column:
         return PathEnds(group, using, [tuple([row[position] for position in bound]) for row in rows if bound])
 
     def place(self, row: Sequence[Any], number: int) -> str:
-        """What tells a row from the others of the query: its primary key, if that was selected."""
+        """The primary key that tells a row from the others of the query, if it was selected."""
         if self.pk is None:
             return f"row {number} of the query"
         fields = self.loader.field.model._meta.pk_fields
@@ -181,7 +181,7 @@ class _Column:
         return f"pk={values if len(values) > 1 else values[0]!r}"
 
     def wrap(self, rows: Iterable[list[Any]]) -> Iterator[list[Any]]:
-        """Seal the value of each row, together with what stands beside it."""
+        """Seal the value of each row, together with the columns beside it."""
         loader, position = self.loader, self.position
         companion: Any = self.companion
         batch, outside, stored_text = loader.batch, loader.outside, loader.field.stored_text
@@ -209,7 +209,7 @@ class _Column:
             if value is not None:
                 opened: Any = None
                 if value.__class__ is str and value.startswith(_EAGER):
-                    # What was not split, and what fails, is looked into by the loader.
+                    # The loader looks into values that were not split, and into failures.
                     columns, _, rest = value[2:].partition(_SEPARATOR)
                     keys, _, text = rest.partition(_SEPARATOR)
                     if not text.startswith(_ENVELOPE):
@@ -231,7 +231,7 @@ class _Column:
 
 
 class _Current:
-    """The row that is being converted: where an error is."""
+    """The row that is being converted, for the place of an error."""
 
     def __init__(self) -> None:
         self._row: Sequence[Any] = ()
@@ -274,7 +274,7 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
         raise
     except BaseException as error:
         forget(error)
-        # The row before is that of another tenant; whoever iterates has made something of it, and still names it.
+        # The row before may be another tenant's. The iterating code has made something of it, and still names it.
         row.clear()
         for column in columns:
             column.loader.batch, column.loader.place = Batch(), None  # Django's frames have the loaders.
@@ -296,7 +296,7 @@ def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
             find = functools.partial(_find, compiler, positions, expression.alias, field.model)
             bound = _all(find(binding.field) for binding in group.bound_columns(field))
             pk = _all(map(find, field.model._meta.pk_fields))
-        # Where somebody else converts the value too, Django calls one after the other.
+        # Where another package converts the value too, Django calls one after the other.
         yield _Column(loader, expression, compiler.connection, len(functions) == 1, position, companion, bound, pk)
 
 
@@ -317,7 +317,9 @@ def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
 
 
 def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any) -> int | None:
-    """Where a column of the same row is selected, which may be in the joined table of a parent model."""
+    """
+    Return the position where a column of the same row is selected, which may be in the joined table of a parent model.
+    """
     for position, expression in positions:
         if isinstance(expression, Col) and expression.target == target:
             if expression.alias == alias:
@@ -341,7 +343,7 @@ def _selected_text(binding: Any, text: str | None) -> str | None:
     try:
         selected: str | None = binding.selected_text(text)
     except (ArithmeticError, LookupError, TypeError, ValidationError, ValueError):
-        return DAMAGED  # No context has it: it is told where the value is opened.
+        return DAMAGED  # No context has it: opening the value reports that.
     return selected
 
 

@@ -1,9 +1,9 @@
 """
-The short way from what is stored to what the user sees, for values whose data key is at hand.
+The short way from stored text to the user's value, for values whose data key is in the cache.
 
-What does not change from one value to the next - the group, its columns, the associated data - is worked out once for
-each field. Whatever is out of the ordinary, and whatever fails, takes the long way through ``opening``, which asks the
-Vault, compares with the database and says what is wrong. Nothing is opened here that would not be opened there.
+Facts that are the same for all values - the group, its columns, the associated data - are found once for each field.
+Everything unusual, and everything that fails, takes the long way through ``opening``, which asks the Vault, compares
+with the database and reports faults. Nothing is opened here that would not be opened there.
 """
 
 from asyncio import _get_running_loop
@@ -32,10 +32,10 @@ _readers: WeakKeyDictionary[type[Model], dict[str, "WarmReader"]] = WeakKeyDicti
 
 class WarmReader:
     """
-    Opens values of one encrypted field with keys that a cache holds.
+    A reader that opens values of one encrypted field with keys that a cache holds.
 
-    ``plaintext`` takes what a ``Sealed`` holds - companion, text, values, outside, batch - and gives the text that was
-    encrypted, or None if the value takes the long way. What it raises says no more than None does.
+    ``plaintext`` takes the parts of a ``Sealed`` - companion, text, values, outside, batch - and returns the text that
+    was encrypted, or None if the value takes the long way. Its errors say no more than None does.
     """
 
     __slots__ = ("plaintext",)
@@ -45,7 +45,7 @@ class WarmReader:
 
 
 def warm_reader(field: Encrypted) -> WarmReader:
-    """The one reader of a field of a model."""
+    """Return the one reader of a field of a model."""
     readers = _readers.setdefault(field.model, {})
     reader = readers.get(field.name)
     if reader is None:
@@ -54,10 +54,10 @@ def warm_reader(field: Encrypted) -> WarmReader:
 
 
 def _plaintext_of(field: Encrypted) -> Callable[..., str | None]:
-    """A function, so that what stays the same for all values is at hand for each without being looked up."""
+    """Return a function, so that facts common to all values are at hand for each without a look-up."""
     group = group_of(field)
     names = names_of(dict.fromkeys(binding.name for binding in group.bindings))
-    # Where the columns of ``bind_to`` begin among the values of a row, if there are any.
+    # The place of the columns of ``bind_to`` among the values of a row, if there are any.
     bound_from = len(group.bindings) if group.bound[field.name] else None
     is_single = len(names) == 1
     has_outside = bool(group.source.outside)

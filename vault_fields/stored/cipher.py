@@ -34,7 +34,7 @@ def open_sealed(key: DataKey, sealed: bytes, associated_data: Sequence[bytes]) -
 
 
 def open_under(key: DataKey, sealed: bytes, associated_data: bytes) -> str:
-    """The plaintext as text. Raises ``InvalidTag``, or ``UnicodeDecodeError``, which holds the plaintext."""
+    """Return the plaintext as text. Raises ``InvalidTag``, or ``UnicodeDecodeError``, which holds the plaintext."""
     return key.aead.decrypt(sealed[:NONCE_BYTES], sealed[NONCE_BYTES:], associated_data).decode()
 
 

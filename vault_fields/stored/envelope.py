@@ -47,17 +47,17 @@ _MAX_LENGTH = len(_PREFIX) + 128 + 1 + _MAX_BASE64_LENGTH
 
 
 class AssociatedData:
-    """What the values of one column are authenticated with, worked out once: see ``associated_data``."""
+    """The data that authenticate the values of one column, computed once: see ``associated_data``."""
 
     __slots__ = ("_begun", "alone")
 
     def __init__(self, label: str) -> None:
-        # Of a value that is bound to nothing else.
+        # For a value that is bound to nothing else.
         self.alone = associated_data(label)
         self._begun = self.alone.removesuffix(b"]")
 
     def with_bound(self, bound: Iterable[str]) -> bytes:
-        """That of a value which is bound to these texts."""
+        """Return the data for a value that is bound to these texts."""
         return b",".join((self._begun, *(_quoted(text).encode() for text in bound))) + b"]"
 
 
@@ -101,12 +101,12 @@ def decode(text: str) -> Envelope:
 
 
 def prefix(key_id: str) -> str:
-    """How every envelope of a data key begins."""
+    """Return the beginning of every envelope of a data key."""
     return f"{_PREFIX}{key_id}$"
 
 
 def sealed_after(beginning: str, text: str) -> bytes | None:
-    """Nonce ‖ ciphertext ‖ tag, or None unless ``decode`` takes the text, and it begins as ``prefix`` says."""
+    """Return nonce ‖ ciphertext ‖ tag; None unless ``decode`` takes the text, and it begins with ``prefix``."""
     if not text.startswith(beginning) or len(text) > _MAX_LENGTH:
         return None
     raw = decode_base64(text[len(beginning) :])
