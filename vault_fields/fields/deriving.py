@@ -68,9 +68,7 @@ def _load_relations(rows: Sequence[tuple[Model, Group]], using: str | None) -> N
     for instance, group in rows:
         by_group.setdefault(group, []).append(instance)
     for group, instances in by_group.items():
-        if not group.source.relations:
-            continue
-        if using is not None or len(instances) > 1:
+        if group.source.relations and (using is not None or len(instances) > 1):
             with _keys_as_loaded(instances, group):
                 prefetch_related_objects(instances, *_prefetches(group, using))
 
