@@ -53,6 +53,13 @@ class Remote(models.Model):
     ssn = EncryptedTextField(key_context=["tenant"], vault="remote")
 
 
+class Ahead(models.Model):
+    """As ``Remote``, with a vault that makes data keys ahead."""
+
+    tenant = models.CharField(max_length=50)
+    ssn = EncryptedTextField(key_context=["tenant"], vault="ahead")
+
+
 class Page(models.Model):
     """Two encrypted fields on a page of the admin."""
 

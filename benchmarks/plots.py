@@ -1,5 +1,6 @@
 """The curves as SVG: logarithms on both axes, a file for each plot, the same bytes for the same figures."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -30,17 +31,22 @@ def draw(curves: Iterable[Curve], directory: Path) -> list[Path]:
             label = f"{curve.what}{f', {curve.database}' if several else ''}"
             if len(curve.points) > 1:
                 label += f" (exponent {exponent(curve.points):.2f})"
-            is_base = "plain" in curve.what or curve.what == "least time"
             axes.loglog(
-                sizes, seconds, "--" if is_base else "-", marker="." if is_base else "o", markersize=4, label=label
+                sizes,
+                seconds,
+                "--" if curve.is_base else "-",
+                marker="." if curve.is_base else "o",
+                markersize=4,
+                label=label,
             )
         axes.set_xlabel(members[0].axis)
         axes.set_ylabel("seconds")
         axes.grid(visible=True, which="major", alpha=0.3)
         axes.legend(fontsize=7)
         path = directory / f"{name}.svg"
-        figure.savefig(path, metadata={"Date": None, "Creator": None})
+        figure.savefig(path, metadata=dict.fromkeys(["Date", "Creator", "Format", "Type"]))
         plt.close(figure)
-        path.write_text("\n".join(line.rstrip() for line in path.read_text("utf-8").splitlines()) + "\n", "utf-8")
+        text = re.sub(r"<!DOCTYPE.*?>\n", "", path.read_text("utf-8"), flags=re.DOTALL)
+        path.write_text(re.sub(r"[ \t]+$", "", text, flags=re.MULTILINE), "utf-8")
         written.append(path)
     return written

@@ -3,12 +3,24 @@
 import json
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from benchmarks.timing import Spread
 
-__all__ = ["Curve", "Line", "Missing", "Target", "at_least", "at_most", "received", "send", "table"]
+__all__ = [
+    "Conditions",
+    "Curve",
+    "Item",
+    "Line",
+    "Missing",
+    "Target",
+    "at_least",
+    "at_most",
+    "received",
+    "send",
+    "sent",
+    "table",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +43,13 @@ def at_most(bound: float) -> Target:
 
 def at_least(bound: float) -> Target:
     return Target(bound, is_upper=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Conditions:
+    """What a run was made with."""
+
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +92,31 @@ class Curve:
     what: str
     points: list[tuple[float, float]]
     database: str = ""
-    notes: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_base(self) -> bool:
+        """Whether others are compared with it."""
+        return "plain" in self.what or self.what == "least time"
 
 
-Item = Line | Missing | Curve
+Item = Conditions | Line | Missing | Curve
 
 
 def send(item: Item) -> None:
     """Write it for the process that prints the table."""
-    sys.stdout.write(json.dumps({type(item).__name__: asdict(item)}) + "\n")
+    sys.stdout.write(sent(item))
     sys.stdout.flush()
+
+
+def sent(item: Item) -> str:
+    """The item as one line."""
+    return json.dumps({type(item).__name__: asdict(item)}) + "\n"
 
 
 def received(text: str) -> Item:
     [(kind, data)] = json.loads(text).items()
+    if kind == "Conditions":
+        return Conditions(**data)
     if kind == "Missing":
         return Missing(**data)
     if kind == "Curve":
@@ -98,9 +128,9 @@ def received(text: str) -> Item:
 HEAD = ("part", "measured", "database", "median", "quartiles", "target", "", "load", "beside")
 
 
-def table(items: Iterable[Line | Missing]) -> str:
+def table(items: Iterable[Line | Missing], *, with_part: bool = True) -> str:
     """All lines as a Markdown table, aligned for a terminal."""
-    return aligned([HEAD, *map(_cells, items)])
+    return aligned([cells[not with_part :] for cells in (HEAD, *map(_cells, items))])
 
 
 def aligned(rows: Sequence[Sequence[str]]) -> str:

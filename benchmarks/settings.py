@@ -70,4 +70,8 @@ VAULTS = {
         "BACKEND": "vault_fields.backends.workos.WorkOSVault",
         "OPTIONS": {"api_key": "sk_bench", "base_url": "http://127.0.0.1:9"},
     },
+    "ahead": {
+        "BACKEND": "vault_fields.backends.workos.WorkOSVault",
+        "OPTIONS": {"api_key": "sk_bench", "base_url": "http://127.0.0.1:9"},
+    },
 }

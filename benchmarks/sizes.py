@@ -1,6 +1,6 @@
 """How much is measured: tiny for a test that it runs, quick by default, full for the sizes that the targets name."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 __all__ = ["SIZES", "Sizes"]
 
@@ -26,6 +26,9 @@ class Sizes:
     most_items: int
     most_threads: int
 
+    def __str__(self) -> str:
+        return ", ".join(f"{name.replace('_', ' ')} {value:,}" for name, value in asdict(self).items())
+
 
 SIZES = {
     "tiny": Sizes(
@@ -46,13 +49,13 @@ SIZES = {
         most_threads=2,
     ),
     "quick": Sizes(
-        turns=7,
-        rows=10_000,
+        turns=5,
+        rows=4000,
         saves=300,
         tenants=500,
         backfilled=20_000,
         cold_keys=1000,
-        new_rows=100,
+        new_rows=1000,
         page=100,
         requests=1000,
         cached_keys=10_000,

@@ -26,16 +26,16 @@ class Table:
         columns += [(name, field) for name, field in fields.items()]
         return migrations.CreateModel(name, columns, bases=bases)
 
-    def create(self, name, bases, **fields):
+    def create(self, name, bases, **fields) -> None:
         self.migrate(self._create(name, None, fields, bases))
 
-    def migrate(self, *operations, atomic=True):
+    def migrate(self, *operations, atomic=True) -> None:
         migration = self._migration(operations, atomic)
         with connection.schema_editor(atomic=atomic) as editor:
             self.state = migration.apply(self.state.clone(), editor)
         self._done.append((operations, atomic))
 
-    def undo(self, number=1):
+    def undo(self, number=1) -> None:
         """Take the last migrations back, as ``migrate`` does."""
         plan = []
         for _ in range(number):
@@ -52,7 +52,7 @@ class Table:
             self.state = before
         guard._on_purpose.reset(token)
 
-    def drop(self):
+    def drop(self) -> None:
         with connection.cursor() as cursor:
             tables = [name for name in connection.introspection.table_names(cursor) if name.startswith("changed_")]
             for table in sorted(tables):

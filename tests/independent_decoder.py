@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 BASE64 = r"((?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}[AEIMQUYcgkosw048]=|[A-Za-z0-9+/][AQgw]==)?)"
 
 
-def require(claim, error="EnvelopeError"):
+def require(claim, error="EnvelopeError") -> None:
     if not claim:
         raise ValueError(error)
 

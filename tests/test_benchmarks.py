@@ -32,17 +32,17 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> "subprocess.CompletedProces
     )
 
 
-def test_each_part_has_lines_in_the_table(run):
+def test_each_part_has_lines_in_the_table(run) -> None:
     rows = [line.split("|") for line in run.stdout.splitlines() if line.startswith("| ")]
     assert {row[1].strip() for row in rows} == {"part", *PARTS}, run.stderr
 
 
-def test_a_missing_package_is_a_line_and_a_failure(run):
+def test_a_missing_package_is_a_line_and_a_failure(run) -> None:
     assert run.stdout.count("| missing |") == run.stdout.count("ImportError: not here") == 3, run.stdout + run.stderr
     assert run.returncode == 1
 
 
-def test_what_is_missing_or_missed_is_the_status():
+def test_what_is_missing_or_missed_is_the_status() -> None:
     missed = Line("x", spread([3.0]), target=at_most(2))
     assert summed_up([missed], is_strict=False) == 0
     assert summed_up([missed], is_strict=True) == 1
@@ -52,12 +52,12 @@ def test_what_is_missing_or_missed_is_the_status():
 @pytest.mark.parametrize(
     "item", [Line("x", spread([3.0]), target=at_most(2)), Missing("x", "y"), Curve("p", "a", "x", [(1, 2)])]
 )
-def test_what_a_process_sends_is_what_is_received(item, capsys):
+def test_what_a_process_sends_is_what_is_received(item, capsys) -> None:
     send(item)
     assert received(capsys.readouterr().out) == item
 
 
-def test_steps_take_turns_and_warm_up_does_not_count():
+def test_steps_take_turns_and_warm_up_does_not_count() -> None:
     done = []
     steps = {name: Step(lambda name=name: done.append(name)) for name in "ab"}
     seconds = interleaved(steps, turns=2, clock=iter(range(100)).__next__)
@@ -65,12 +65,12 @@ def test_steps_take_turns_and_warm_up_does_not_count():
     assert seconds == {"a": [1, 1], "b": [1, 1]}
 
 
-def test_ratios_are_of_one_turn():
+def test_ratios_are_of_one_turn() -> None:
     assert ratio([2, 6, 40], [1, 2, 10]) == Spread(3, 2.5, 3.5)
     assert spread([7]) == Spread(7, 7, 7)
 
 
-def test_targets_are_bounds_of_the_median():
+def test_targets_are_bounds_of_the_median() -> None:
     assert at_most(2).is_met(2)
     assert not at_most(2).is_met(2.01)
     assert at_least(2).is_met(2)
@@ -80,7 +80,7 @@ def test_targets_are_bounds_of_the_median():
 
 
 @pytest.mark.parametrize("power", [0.0, 0.5, 1.0, 2.0])
-def test_the_exponent_is_that_of_the_upper_half(power):
+def test_the_exponent_is_that_of_the_upper_half(power) -> None:
     points = [(1, 1e3), (10, 1e3)] + [(10.0**n, 3 * 10 ** (n * power)) for n in range(2, 6)]
     assert exponent(points) == pytest.approx(power)
     assert exponent(points[-2:]) == pytest.approx(power)

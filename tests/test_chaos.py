@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 from random import Random
+from typing import Never
 
 import pytest
 
@@ -21,11 +22,11 @@ class Said:
         self.journal = Journal(path)
         self.calls = NoCalls()
 
-    def acknowledged(self, **rows):
+    def acknowledged(self, **rows) -> None:
         with self.journal.operation("write", rows, (), self.calls):
             pass
 
-    def unfinished(self, **rows):
+    def unfinished(self, **rows) -> None:
         self.journal.say(doing=0, what="write", rows=rows)
 
     def problems(self, **stored):
@@ -43,7 +44,7 @@ def said(tmp_path):
     said.journal.close()
 
 
-def test_oracle_finds_an_acknowledged_row_that_is_lost_or_older_or_closed(said):
+def test_oracle_finds_an_acknowledged_row_that_is_lost_or_older_or_closed(said) -> None:
     said.acknowledged(row={"text": "first"})
     said.acknowledged(row={"text": "second"})
     assert said.problems(row={"text": "second"}) == []
@@ -52,7 +53,7 @@ def test_oracle_finds_an_acknowledged_row_that_is_lost_or_older_or_closed(said):
     assert said.problems() == ["lost"]
 
 
-def test_oracle_takes_what_was_not_acknowledged_for_either_and_nothing_else(said):
+def test_oracle_takes_what_was_not_acknowledged_for_either_and_nothing_else(said) -> None:
     said.acknowledged(row={"text": "old"})
     said.unfinished(row={"text": "new"}, other={"text": "only"})
     assert said.problems(row={"text": "old"}) == []
@@ -62,7 +63,7 @@ def test_oracle_takes_what_was_not_acknowledged_for_either_and_nothing_else(said
     assert said.problems() == ["lost"]
 
 
-def test_oracle_finds_what_was_deleted_and_is_there(said):
+def test_oracle_finds_what_was_deleted_and_is_there(said) -> None:
     said.acknowledged(row={"text": "first"})
     said.acknowledged(row=None)
     assert said.problems() == []
@@ -70,14 +71,14 @@ def test_oracle_finds_what_was_deleted_and_is_there(said):
     assert said.problems(stranger={"text": "?"}) == ["foreign"]
 
 
-def test_oracle_lets_an_unfinished_delete_be_either(said):
+def test_oracle_lets_an_unfinished_delete_be_either(said) -> None:
     said.acknowledged(row={"text": "first"})
     said.unfinished(row=None)
     assert said.problems() == said.problems(row={"text": "first"}) == []
     assert Oracle.of([said.path]).certain() == {}
 
 
-def test_oracle_reports_what_broke_a_writer(said):
+def test_oracle_reports_what_broke_a_writer(said) -> Never:
     with pytest.raises(ValueError, match="odd"), said.journal.operation("write", {}, (KeyError,), said.calls):
         raise ValueError("odd")
     with pytest.raises(KeyError), said.journal.operation("write", {}, (KeyError,), said.calls):
@@ -88,7 +89,7 @@ def test_oracle_reports_what_broke_a_writer(said):
     assert oracle.given_up == {"KeyError": 1}
 
 
-def test_half_a_line_of_a_journal_says_nothing(said):
+def test_half_a_line_of_a_journal_says_nothing(said) -> None:
     said.acknowledged(row={"text": "first"})
     with said.path.open("ab") as journal:
         journal.write(b'{"done')
@@ -103,7 +104,7 @@ def damage(directory: Path, *statements: str) -> None:
         connection.commit()
 
 
-def test_killed_writers_lose_nothing_and_what_is_destroyed_is_found(tmp_path):
+def test_killed_writers_lose_nothing_and_what_is_destroyed_is_found(tmp_path) -> None:
     """A few kills, on SQLite; and then a row of each kind of loss, which a process that knows nothing of it reports."""
     engine = Embedded(tmp_path)
     with new_world(tmp_path, "ordinary", "sqlite://", {"default": engine.entry}) as world:

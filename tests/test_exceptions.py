@@ -31,12 +31,12 @@ VAULT_ERRORS = [VaultError, VaultUnavailable, VaultThrottled, VaultRefused, KeyR
 VAULT_ERRORS += [KeySilent, ProviderThrottled]
 
 
-def test_every_exception_has_the_one_base():
+def test_every_exception_has_the_one_base() -> None:
     for name in exceptions.__all__:
         assert issubclass(getattr(exceptions, name), VaultFieldsError)
 
 
-def test_the_tree_answers_what_a_caller_asks():
+def test_the_tree_answers_what_a_caller_asks() -> None:
     assert issubclass(KeyContextMismatch, DecryptionError)
     assert issubclass(EnvelopeError, DecryptionError)
     assert issubclass(PlaintextFound, DecryptionError)
@@ -50,13 +50,13 @@ def test_the_tree_answers_what_a_caller_asks():
 
 
 @pytest.mark.parametrize("error", [KeyContextError, ValueRefused])
-def test_a_wrong_value_is_a_value_error_too(error):
+def test_a_wrong_value_is_a_value_error_too(error) -> None:
     assert issubclass(error, ValueError)
 
 
 @pytest.mark.parametrize("kind", VAULT_ERRORS)
 @pytest.mark.parametrize("duplicate", [lambda error: pickle.loads(pickle.dumps(error)), copy.copy, copy.deepcopy])
-def test_vault_errors_keep_their_attributes_in_a_pickle(kind, duplicate):
+def test_vault_errors_keep_their_attributes_in_a_pickle(kind, duplicate) -> None:
     """Task queues pickle exceptions."""
     error = duplicate(kind("no", alias="eu", status=503, request_id="req_1", retry_after=1.5))
     assert type(error) is kind
@@ -66,11 +66,11 @@ def test_vault_errors_keep_their_attributes_in_a_pickle(kind, duplicate):
 
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_vault_errors_survive_every_pickle_protocol(protocol):
+def test_vault_errors_survive_every_pickle_protocol(protocol) -> None:
     assert pickle.loads(pickle.dumps(VaultRefused("no", status=403), protocol)).status == 403
 
 
-def test_the_text_has_only_what_is_known():
+def test_the_text_has_only_what_is_known() -> None:
     assert str(VaultError("no")) == "no"
     assert str(VaultError("no", alias="a")) == "VAULTS['a']: no"
     assert str(VaultError("no", request_id="r")) == "no (request r)"
@@ -90,7 +90,7 @@ def modules() -> list[str]:
         )
     ],
 )
-def test_all_is_sorted_and_complete(name):
+def test_all_is_sorted_and_complete(name) -> None:
     module = importlib.import_module(name)
     defined = {
         key

@@ -53,7 +53,7 @@ def text(payload):
 @pytest.mark.parametrize("told", [True, False])
 @pytest.mark.parametrize("plaintext", ["", "x", "grüße 🙂" * 100])
 @pytest.mark.parametrize("associated_data", ["", "row 7, übrigens"])
-def test_payload_of_each_layout_opens(layout, told, plaintext, associated_data):
+def test_payload_of_each_layout_opens(layout, told, plaintext, associated_data) -> None:
     payload = text(sealed(plaintext.encode(), layout, associated_data.encode()))
 
     assert import_value(payload, associated_data=associated_data, layout=layout if told else None) == plaintext
@@ -61,7 +61,7 @@ def test_payload_of_each_layout_opens(layout, told, plaintext, associated_data):
 
 @pytest.mark.parametrize("items", [1, 2, 10])
 @pytest.mark.parametrize("layout", Layout)
-def test_keys_of_any_length(layout, items):
+def test_keys_of_any_length(layout, items) -> None:
     """Their length takes one byte, or two."""
     context = KeyContext({f"item {number}": "x" for number in range(items)})
     payload = text(sealed(b"value", layout, key=vaults["default"].create_data_key(context)))
@@ -69,7 +69,7 @@ def test_keys_of_any_length(layout, items):
     assert import_value(payload) == "value"
 
 
-def test_export_with_long_keys(db):
+def test_export_with_long_keys(db) -> None:
     setting = Setting.objects.create(tenant="acme", value="s3cr3t")
 
     exported = export_value(Setting.objects.get(pk=setting.pk), "value")
@@ -78,7 +78,7 @@ def test_export_with_long_keys(db):
 
 
 @pytest.mark.parametrize("layout", Layout)
-def test_other_associated_data_does_not_open(layout):
+def test_other_associated_data_does_not_open(layout) -> None:
     payload = text(sealed(b"value", layout, b"row 7"))
 
     for other in ("", "row 8"):
@@ -89,7 +89,7 @@ def test_other_associated_data_does_not_open(layout):
 
 
 @pytest.mark.parametrize("layout", Layout)
-def test_no_bit_can_be_changed_and_no_byte_left_out(layout):
+def test_no_bit_can_be_changed_and_no_byte_left_out(layout) -> None:
     payload = sealed(b"value", layout)
 
     for position in range(0, len(payload), 3):
@@ -121,7 +121,7 @@ def test_no_bit_can_be_changed_and_no_byte_left_out(layout):
     ],
     ids=str.__len__,
 )
-def test_what_is_no_payload_does_not_open(payload):
+def test_what_is_no_payload_does_not_open(payload) -> None:
     with pytest.raises(DecryptionError):
         import_value(payload)
     for layout in Layout:
@@ -129,18 +129,18 @@ def test_what_is_no_payload_does_not_open(payload):
             import_value(payload, layout=layout)
 
 
-def test_longest_keys_of_a_vault_fit():
+def test_longest_keys_of_a_vault_fit() -> None:
     assert MAX_KEYS_BYTES > MAX_COPY_BYTES
 
 
-def test_text_that_is_not_utf8_does_not_open():
+def test_text_that_is_not_utf8_does_not_open() -> None:
     with pytest.raises(DecryptionError) as caught:
         import_value(text(sealed(b"\xff\xfe", Layout.TAG_FIRST)))
 
     assert caught.value.__context__ is None
 
 
-def test_keys_of_another_vault_are_refused(settings):
+def test_keys_of_another_vault_are_refused(settings) -> None:
     memory = {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}
     settings.VAULTS = {"default": memory, "other": memory}
     payload = text(sealed(b"value", Layout.TAG_FIRST))
@@ -152,7 +152,7 @@ def test_keys_of_another_vault_are_refused(settings):
     assert import_value(payload) == "value"
 
 
-def test_revoked_key_says_so_in_either_way():
+def test_revoked_key_says_so_in_either_way() -> None:
     key = vaults["default"].create_data_key(KeyContext({"organization_id": "gone"}))
     payload = text(sealed(b"value", Layout.TAG_FIRST, key=key))
     vaults["default"].revoke("organization_id", "gone")
@@ -164,7 +164,7 @@ def test_revoked_key_says_so_in_either_way():
         vaults["default"].restore("organization_id", "gone")
 
 
-def test_vault_that_is_away_is_no_verdict_on_the_payload():
+def test_vault_that_is_away_is_no_verdict_on_the_payload() -> None:
     payload = text(sealed(b"value", Layout.TAG_FIRST))
     vaults["default"].purge()
 
@@ -172,7 +172,7 @@ def test_vault_that_is_away_is_no_verdict_on_the_payload():
         import_value(payload)
 
 
-def test_export_is_a_payload_of_the_same_data_key(patient, stored):
+def test_export_is_a_payload_of_the_same_data_key(patient, stored) -> None:
     before = stored(patient, "ssn", "ssn_keys")
 
     exported = export_value(Patient.objects.get(pk=patient.pk), "ssn")
@@ -185,13 +185,13 @@ def test_export_is_a_payload_of_the_same_data_key(patient, stored):
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_export_of_a_loaded_row(patient):
+def test_export_of_a_loaded_row(patient) -> None:
     exported = export_value(Patient.objects.get(pk=patient.pk), "history")
 
     assert import_value(exported.payload, associated_data=exported.associated_data) == "[1]"
 
 
-def test_export_of_a_bound_value_has_its_row_in_the_associated_data(db):
+def test_export_of_a_bound_value_has_its_row_in_the_associated_data(db) -> None:
     token = Token.objects.create(tenant=uuid.uuid4(), secret="s3cr3t")
 
     exported = export_value(Token.objects.get(pk=token.pk), "secret")
@@ -200,7 +200,7 @@ def test_export_of_a_bound_value_has_its_row_in_the_associated_data(db):
     assert import_value(exported.payload, associated_data=exported.associated_data) == "s3cr3t"
 
 
-def test_export_of_a_value_from_before_a_rename(patient, monkeypatch):
+def test_export_of_a_value_from_before_a_rename(patient, monkeypatch) -> None:
     field = Patient._meta.get_field("ssn")
     row = Patient.objects.get(pk=patient.pk)
     monkeypatch.setattr(field, "former_labels", ["testapp.Patient.ssn"])
@@ -211,7 +211,7 @@ def test_export_of_a_value_from_before_a_rename(patient, monkeypatch):
     assert exported.associated_data == '["vault_fields",1,"testapp.Patient.ssn"]'
 
 
-def test_export_of_a_row_that_is_bound_to_something_else_by_now(db):
+def test_export_of_a_row_that_is_bound_to_something_else_by_now(db) -> None:
     token = Token.objects.create(tenant=uuid.uuid4(), secret="s3cr3t")
     assert token.secret
     token.id = uuid.uuid4()
@@ -220,7 +220,7 @@ def test_export_of_a_row_that_is_bound_to_something_else_by_now(db):
         export_value(token, "secret")
 
 
-def test_export_of_a_row_that_is_bound_to_nothing_by_now(db):
+def test_export_of_a_row_that_is_bound_to_nothing_by_now(db) -> None:
     token = Token.objects.create(tenant=uuid.uuid4(), secret="s3cr3t")
     assert token.secret
     token.id = None
@@ -229,13 +229,13 @@ def test_export_of_a_row_that_is_bound_to_nothing_by_now(db):
         export_value(token, "secret")
 
 
-def test_none_is_exported_as_none(patient):
+def test_none_is_exported_as_none(patient) -> None:
     Patient.objects.filter(pk=patient.pk).update(notes=None)
 
     assert export_value(Patient.objects.get(pk=patient.pk), "notes") is None
 
 
-def test_unsaved_value_is_not_exported(patient):
+def test_unsaved_value_is_not_exported(patient) -> None:
     row = Patient.objects.get(pk=patient.pk)
     row.history.append(2)
     with pytest.raises(ValueRefused, match=r"testapp\.Patient\.history: save the row"):
@@ -245,14 +245,14 @@ def test_unsaved_value_is_not_exported(patient):
         export_value(row, "ssn")
 
 
-def test_moved_value_is_not_exported(patient, other_organization, execute):
+def test_moved_value_is_not_exported(patient, other_organization, execute) -> None:
     execute("UPDATE testapp_patient SET organization_id = %s", other_organization.pk)
 
     with pytest.raises(KeyContextMismatch):
         export_value(Patient.objects.get(pk=patient.pk), "ssn")
 
 
-def test_plaintext_is_not_exported(organization, execute):
+def test_plaintext_is_not_exported(organization, execute) -> None:
     row = Legacy.objects.create(organization=organization, text="secret")
     execute("UPDATE testapp_legacy SET text = %s, text_keys = NULL", "in the clear")
 
@@ -260,7 +260,7 @@ def test_plaintext_is_not_exported(organization, execute):
         export_value(Legacy.objects.get(pk=row.pk), "text")
 
 
-def test_keys_that_are_not_base64_are_not_exported(patient, monkeypatch):
+def test_keys_that_are_not_base64_are_not_exported(patient, monkeypatch) -> None:
     monkeypatch.setattr("vault_fields.interop.envelope_format.decode_base64", _none_for_keys())
 
     with pytest.raises(EnvelopeError, match="not base64"):
@@ -273,6 +273,6 @@ def _none_for_keys():
     return lambda raw: None if raw.startswith("VkYu") else decode_base64(raw)
 
 
-def test_field_that_is_not_encrypted_is_refused(patient):
+def test_field_that_is_not_encrypted_is_refused(patient) -> None:
     with pytest.raises(TypeError, match=r"testapp\.Patient\.name is not an encrypted field"):
         export_value(patient, "name")

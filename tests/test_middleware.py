@@ -66,7 +66,7 @@ urlpatterns = [
 
 
 @pytest.fixture(autouse=True)
-def project(settings):
+def project(settings) -> None:
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "vault_fields.middleware.VaultErrorMiddleware"]
 
@@ -105,14 +105,14 @@ views = pytest.mark.parametrize("url", ["/plain", "/coroutine", "/late"])
 
 @everywhere
 @views
-def test_what_opens_is_answered(patient, ask, url):
+def test_what_opens_is_answered(patient, ask, url) -> None:
     response = ask(url)
     assert (response.status_code, response.content.decode()) == (200, "123-45-6789")
 
 
 @everywhere
 @views
-def test_a_vault_that_is_away_is_503_with_the_time_to_come_back(away, ask, url, caplog):
+def test_a_vault_that_is_away_is_503_with_the_time_to_come_back(away, ask, url, caplog) -> None:
     response = ask(url, accept="application/json")
     assert response.status_code == 503
     assert (response["Retry-After"], response["Cache-Control"]) == ("8", "no-store")
@@ -127,7 +127,7 @@ def test_a_vault_that_is_away_is_503_with_the_time_to_come_back(away, ask, url, 
 
 @everywhere
 @views
-def test_a_key_that_was_withdrawn_is_403(withdrawn, ask, url, caplog):
+def test_a_key_that_was_withdrawn_is_403(withdrawn, ask, url, caplog) -> None:
     response = ask(url, accept=BROWSER)
     assert response.status_code == 403
     assert "Retry-After" not in response
@@ -136,7 +136,7 @@ def test_a_key_that_was_withdrawn_is_403(withdrawn, ask, url, caplog):
 
 
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_in_the_admin(admin_client, away, method):
+def test_in_the_admin(admin_client, away, method) -> None:
     if method == "get":
         response = admin_client.get("/admin/testapp/patient/")
     else:
@@ -163,7 +163,7 @@ def answer(error, **headers):
         (KeyRevoked("x"), 403, "key_revoked"),
     ],
 )
-def test_programs_can_tell_one_from_another(error, status, code):
+def test_programs_can_tell_one_from_another(error, status, code) -> None:
     response = answer(error, accept="application/json")
     assert (response.status_code, response.headers.get("Retry-After")) == (status, None)
     assert f'"code": "{code}"' in response.content.decode()
@@ -174,12 +174,12 @@ def test_programs_can_tell_one_from_another(error, status, code):
     [ObjectMissing("x"), ObjectConflict("x"), VaultError("x"), DecryptionError("x"), ValueError("x")],
     ids=lambda error: type(error).__name__,
 )
-def test_what_is_not_the_vaults_to_answer_is_left_to_others(error):
+def test_what_is_not_the_vaults_to_answer_is_left_to_others(error) -> None:
     assert answer(error) is None
 
 
 @pytest.mark.parametrize(("seconds", "header"), [(0.2, "1"), (60.0, "60"), (float("inf"), str(LONGEST_RETRY_AFTER))])
-def test_a_moment_to_come_back_is_whole_and_bounded(seconds, header):
+def test_a_moment_to_come_back_is_whole_and_bounded(seconds, header) -> None:
     assert answer(VaultThrottled("x", retry_after=seconds))["Retry-After"] == header
 
 
@@ -197,7 +197,7 @@ def test_a_moment_to_come_back_is_whole_and_bounded(seconds, header):
         ("nonsense", "text/html; charset=utf-8"),
     ],
 )
-def test_json_is_for_those_who_ask_for_it(accept, kind):
+def test_json_is_for_those_who_ask_for_it(accept, kind) -> None:
     headers = {} if accept is None else {"accept": accept}
     assert answer(VaultRefused("x"), **headers)["Content-Type"] == kind
 
@@ -211,14 +211,14 @@ def test_json_is_for_those_who_ask_for_it(accept, kind):
         ("application/x-www-form-urlencoded", "*/*", "text/html; charset=utf-8"),
     ],
 )
-def test_and_for_those_who_send_it(sent, accept, kind):
+def test_and_for_those_who_send_it(sent, accept, kind) -> None:
     request = RequestFactory().post("/", "{}", content_type=sent, headers={"accept": accept})
     middleware = VaultErrorMiddleware(lambda request: HttpResponse())
     assert middleware.process_exception(request, VaultRefused("x"))["Content-Type"] == kind
 
 
 @pytest.mark.parametrize("accept", ["text/html", "application/json"])
-def test_no_client_is_told_more_than_that(accept):
+def test_no_client_is_told_more_than_that(accept) -> None:
     error = VaultRefused(
         "testapp.Patient.ssn (pk=4711): no. Host: vault.example.com.", alias="internal", status=401, request_id="req_9"
     )
@@ -226,7 +226,7 @@ def test_no_client_is_told_more_than_that(accept):
     assert not any(word in content for word in ("4711", "Patient", "vault.example.com", "internal", "req_9", "401"))
 
 
-def test_a_project_has_a_page_of_its_own(settings, tmp_path):
+def test_a_project_has_a_page_of_its_own(settings, tmp_path) -> None:
     (tmp_path / "vault_fields").mkdir()
     (tmp_path / "vault_fields" / "vault_error.html").write_text("{{ status }} {{ code }}: {{ reason }}")
     settings.TEMPLATES = [{**settings.TEMPLATES[0], "DIRS": [tmp_path]}]
@@ -235,12 +235,12 @@ def test_a_project_has_a_page_of_its_own(settings, tmp_path):
 
 
 @pytest.mark.parametrize("engines", ["none", "without the templates of apps"])
-def test_a_project_without_templates_has_the_page_too(settings, engines):
+def test_a_project_without_templates_has_the_page_too(settings, engines) -> None:
     settings.TEMPLATES = [] if engines == "none" else [{**settings.TEMPLATES[0], "APP_DIRS": False}]
     assert "<h1>Not available</h1>" in answer(KeyRevoked("x")).content.decode()
 
 
-def test_it_stands_in_a_chain_of_coroutines_without_a_thread():
+def test_it_stands_in_a_chain_of_coroutines_without_a_thread() -> None:
     async def inner(request):
         return HttpResponse(status=HTTPStatus.NO_CONTENT)
 

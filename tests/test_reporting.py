@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date
 from types import SimpleNamespace
-from typing import NamedTuple
+from typing import NamedTuple, Never
 
 import pytest
 from django.core.exceptions import ValidationError
@@ -52,41 +52,41 @@ def away():
     return vaults["default"].fail_with(VaultUnavailable("away"))
 
 
-def create(organization, what):
+def create(organization, what) -> None:
     with away(), transaction.atomic():
         Patient.objects.create(organization=organization, ssn=what, history=[{"number": what}])
 
 
-def save_under_another_name(organization, number):
+def save_under_another_name(organization, number) -> None:
     row = Patient(organization=organization)
     row.ssn = f"{number}"
     with away(), transaction.atomic():
         row.save()
 
 
-def update(organization, what):
+def update(organization, what) -> None:
     with transaction.atomic():
         Patient.objects.update(ssn=Value(what))
 
 
-def search(organization, what):
+def search(organization, what) -> None:
     Patient.objects.filter(ssn=what)
 
 
-def search_by_conditions(organization, what):
+def search_by_conditions(organization, what) -> None:
     Patient.objects.filter(Q(name="x") | Q(ssn__startswith=what))
 
 
-def find_or_create(organization, what):
+def find_or_create(organization, what) -> None:
     with away(), transaction.atomic():
         Patient.objects.get_or_create(name="y", defaults={"organization": organization, "ssn": what})
 
 
-def clean(organization, what):
+def clean(organization, what) -> None:
     Patient._meta.get_field("history").clean({"number": {what}}, None)
 
 
-def fail_beside_a_row(organization, what):
+def fail_beside_a_row(organization, what) -> Never:
     row = Patient.objects.create(organization=organization, ssn=what, history={"number": [what]})
     lines = [f"number {each}" for each in (row.ssn,)]
     raise RuntimeError(len(lines))
@@ -114,7 +114,7 @@ def page(fail, *arguments, request=None):
 
 @pytest.mark.parametrize("debug", [False, True], ids=["", "DEBUG"])
 @pytest.mark.parametrize("fail", FAILURES)
-def test_the_debug_page_shows_no_value(organization, fail, debug, settings):
+def test_the_debug_page_shows_no_value(organization, fail, debug, settings) -> None:
     settings.DEBUG = debug
     shown = page(fail, organization, SECRET)
     assert SECRET not in shown
@@ -122,8 +122,8 @@ def test_the_debug_page_shows_no_value(organization, fail, debug, settings):
     assert fail.__name__ in shown
 
 
-def test_what_else_stands_there_is_shown():
-    def fail(name, numbers):
+def test_what_else_stands_there_is_shown() -> None:
+    def fail(name, numbers) -> Never:
         wrong = {"a": [1, (2, 3), {4}], "name": name}
         raise ValueError(len(wrong))
 
@@ -132,10 +132,10 @@ def test_what_else_stands_there_is_shown():
     assert "&#x27;Ada&#x27;" in shown
 
 
-def test_a_queryset_of_values_is_not_run_to_be_shown(organization):
+def test_a_queryset_of_values_is_not_run_to_be_shown(organization) -> None:
     Patient.objects.create(organization=organization, name="Ada", ssn=SECRET)
 
-    def fail():
+    def fail() -> Never:
         values, rows = Patient.objects.values("ssn"), [Patient.objects.values_list("ssn"), Patient.objects.all()]
         raise ValueError(len([values.db, *rows]))
 
@@ -144,7 +144,7 @@ def test_a_queryset_of_values_is_not_run_to_be_shown(organization):
     assert "QuerySet [&lt;Patient:" in shown
 
 
-def test_forms_show_no_value(organization):
+def test_forms_show_no_value(organization) -> None:
     request = RequestFactory().post("/", {"ssn": SECRET, "patients-0-notes": SECRET, "name": "Ada"})
     with override_settings(DEBUG=True):
         shown = page(search, organization, SECRET, request=request)
@@ -154,7 +154,7 @@ def test_forms_show_no_value(organization):
     assert ReporterFilter().get_post_parameters(None) == {}
 
 
-def test_settings_and_environment_show_no_url_with_a_key(organization, settings):
+def test_settings_and_environment_show_no_url_with_a_key(organization, settings) -> None:
     settings.DEBUG = True
     settings.VAULT_URL = f"workos://:{KEY}@api.workos.com"
     settings.SOME_LIST = [f"openbao://{KEY}@127.0.0.1:8200"]
@@ -170,8 +170,8 @@ class Shy:
         raise ValueError
 
 
-def test_the_filter_fails_over_nothing(organization):
-    def fail(what, shy):
+def test_the_filter_fails_over_nothing(organization) -> None:
+    def fail(what, shy) -> Never:
         deep = here = []
         for _ in range(20):
             here.append([])
@@ -185,7 +185,7 @@ def test_the_filter_fails_over_nothing(organization):
     assert "ssn__exact" in shown
 
 
-def test_an_event_of_sentry_has_no_value(organization):
+def test_an_event_of_sentry_has_no_value(organization) -> None:
     try:
         create(organization, SECRET)
     except VaultUnavailable:
@@ -323,11 +323,11 @@ def _form(organization):
 
 
 @pytest.fixture
-def rows_named_by_values(monkeypatch):
+def rows_named_by_values(monkeypatch) -> None:
     monkeypatch.setattr(Patient, "__str__", lambda row: f"P {row.ssn} {row.notes}")
 
 
-def fail_with(hold, given):
+def fail_with(hold, given) -> Never:
     kept = hold(given)
     raise RuntimeError(len(repr(type(kept))))
 
@@ -352,7 +352,7 @@ def event_of(error):
 
 @pytest.mark.usefixtures("rows_named_by_values")
 @pytest.mark.parametrize("name", HELD)
-def test_what_a_project_has_at_hand_shows_no_value(organization, name):
+def test_what_a_project_has_at_hand_shows_no_value(organization, name) -> None:
     with pytest.raises(RuntimeError) as caught:
         fail_with(HELD[name], organization)
     event = event_of(caught.value)
@@ -366,14 +366,14 @@ def test_what_a_project_has_at_hand_shows_no_value(organization, name):
 
 
 @pytest.mark.usefixtures("rows_named_by_values")
-def test_rows_are_shown_by_class_and_key_and_no_query_is_run(organization, django_assert_num_queries):
+def test_rows_are_shown_by_class_and_key_and_no_query_is_run(organization, django_assert_num_queries) -> None:
     row = _stored(organization, ssn=SECRET)
     read = Patient.objects.all()
     assert len(read) == 1
     many = Patient.objects.all()
     many._result_cache = [row] * 21
 
-    def fail():
+    def fail() -> Never:
         unread = Patient.objects.all()
         raise RuntimeError(len([row, read, many, unread.db]))
 
@@ -385,7 +385,7 @@ def test_rows_are_shown_by_class_and_key_and_no_query_is_run(organization, djang
     assert SECRET not in shown
 
 
-def test_rows_that_lead_to_encrypted_values_are_such_rows():
+def test_rows_that_lead_to_encrypted_values_are_such_rows() -> None:
     with isolate_apps("tests.testapp"):
 
         class Booking(models.Model):
@@ -402,7 +402,7 @@ def test_rows_that_lead_to_encrypted_values_are_such_rows():
     assert may_show_values(Certificate)
     assert not may_show_values(Organization)
 
-    def fail(booking):
+    def fail(booking) -> Never:
         raise RuntimeError(booking.pk)
 
     shown = html.unescape(page(fail, Booking(pk=4711, patient=Patient(ssn=SECRET))))
@@ -410,8 +410,8 @@ def test_rows_that_lead_to_encrypted_values_are_such_rows():
     assert SECRET not in shown
 
 
-def test_other_rows_are_shown_as_ever(organization):
-    def fail(kept):
+def test_other_rows_are_shown_as_ever(organization) -> None:
+    def fail(kept) -> Never:
         raise RuntimeError(len(kept))
 
     shown = html.unescape(page(fail, [organization, Organization.objects.all()]))
@@ -419,12 +419,12 @@ def test_other_rows_are_shown_as_ever(organization):
     assert f"<QuerySet [<Organization: {organization}>" in shown
 
 
-def test_the_reporter_hides_queries_and_messages(organization, settings):
+def test_the_reporter_hides_queries_and_messages(organization, settings) -> None:
     settings.DEFAULT_EXCEPTION_REPORTER = "vault_fields.reporting.Reporter"
     settings.DEBUG = True
     request = RequestFactory().get("/?a=b", {"ssn": SECRET, "page": "2"}, HTTP_REFERER=f"http://x/?notes={SECRET}&c=d")
 
-    def fail(request):
+    def fail(request) -> None:
         row = Patient(organization=organization, ssn=SECRET)
         try:
             raise ValueError(f"not {row.ssn}")
@@ -448,7 +448,7 @@ def test_the_reporter_hides_queries_and_messages(organization, settings):
         assert "without a request" in Reporter(None, *sys.exc_info()).get_traceback_html()
 
 
-def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something():
+def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something() -> None:
     # Too short to be found for what it is.
     held = {"ssn": "xyz", "name": "Ada"}
     hidden = {"ssn": HIDDEN, "name": "Ada"}
@@ -501,7 +501,7 @@ def test_an_event_is_looked_through_by_names_wherever_a_project_puts_something()
     }
 
 
-def test_every_stack_trace_of_an_event_is_looked_through(organization):
+def test_every_stack_trace_of_an_event_is_looked_through(organization) -> None:
     row = Patient(organization=organization, ssn=SECRET)
     assert row.ssn == SECRET
 
@@ -521,8 +521,8 @@ def test_every_stack_trace_of_an_event_is_looked_through(organization):
         ]
 
 
-def test_values_in_the_members_of_a_group_are_known(organization):
-    def fail():
+def test_values_in_the_members_of_a_group_are_known(organization) -> None:
+    def fail() -> Never:
         row = Patient(organization=organization, ssn=SECRET)
         raise ValueError(len(row.ssn))
 
@@ -533,8 +533,8 @@ def test_values_in_the_members_of_a_group_are_known(organization):
     assert before_send(event, {"exc_info": (type(group), group, None)}) == {"message": HIDDEN}
 
 
-def test_of_a_function_that_called_itself_either_call_is_hidden(organization):
-    def fail(depth, kept):
+def test_of_a_function_that_called_itself_either_call_is_hidden(organization) -> None:
+    def fail(depth, kept) -> None:
         row = Patient(organization=organization, history={"a": NUMBER})
         if not depth:
             raise RuntimeError(len(row.history))
@@ -548,27 +548,27 @@ def test_of_a_function_that_called_itself_either_call_is_hidden(organization):
 
 
 @pytest.mark.usefixtures("rows_named_by_values")
-def test_rows_that_only_an_event_names_are_hidden():
+def test_rows_that_only_an_event_names_are_hidden() -> None:
     frames = [{"module": "shop", "vars": {"a": f"<Patient: P {SECRET}>", "b": "<Patient: Patient object (1)>"}}]
     event = before_send({"stacktrace": {"frames": frames}}, {})
     assert event["stacktrace"]["frames"][0]["vars"] == {"a": HIDDEN, "b": "<Patient: Patient object (1)>"}
 
 
-def test_what_is_lazy_is_not_evaluated():
-    def fail():
+def test_what_is_lazy_is_not_evaluated() -> None:
+    def fail() -> Never:
         raise AssertionError
 
     lazy = SimpleLazyObject(fail)
     assert Hider([{"ssn": lazy, "more": [lazy]}]).value([lazy])[0] is lazy
 
 
-def test_what_calls_it_is_not_searched():
+def test_what_calls_it_is_not_searched() -> None:
     namespace = {"__name__": "sentry_sdk.client", "before_send": before_send}
     exec("def send(ssn): return before_send({'message': 'not ' + ssn}, {})", namespace)
     assert namespace["send"]("abcdef") == {"message": "not abcdef"}
 
 
-def test_dates_of_json_are_found():
+def test_dates_of_json_are_found() -> None:
     found = Found({"ssn"}, [{"ssn": {"born": date(1979, 1, 1), "few": 3, "done": True, "many": NUMBER}}])
     assert [found.are(each) for each in (date(1979, 1, 1), 3, True, NUMBER, "text")] == [
         True,
@@ -579,13 +579,13 @@ def test_dates_of_json_are_found():
     ]
 
 
-def test_errors_of_forms_are_no_values(organization):
+def test_errors_of_forms_are_no_values(organization) -> None:
     with pytest.raises(ValidationError) as caught:
         clean(organization, SECRET)
     assert SECRET not in str(caught.value)
 
 
-def test_what_holds_more_than_a_report_has_time_for_is_looked_at_as_far_as_the_nearest(monkeypatch):
+def test_what_holds_more_than_a_report_has_time_for_is_looked_at_as_far_as_the_nearest(monkeypatch) -> None:
     monkeypatch.setattr(finding, "_MOST", 100)
     near, far = {"ssn": "a near one"}, [[{"ssn": "a far one"}] for _ in range(200)]
     found = Found({"ssn"}, [{"far": far, "near": near}])

@@ -1,5 +1,6 @@
 """What the repository says about itself is so."""
 
+import ast
 import os
 import re
 import subprocess
@@ -27,17 +28,17 @@ def quoted(text: str) -> set[str]:
     return set(re.findall(r"\d+\.\d+", text))
 
 
-def test_changelog_describes_the_version_that_ships():
+def test_changelog_describes_the_version_that_ships() -> None:
     assert re.search(rf"^## (Unreleased: )?{re.escape(PROJECT['version'])}\b", read("CHANGELOG.md"), re.MULTILINE)
 
 
-def test_readme_names_the_versions_that_the_metadata_names():
+def test_readme_names_the_versions_that_the_metadata_names() -> None:
     line = re.search(r"^Python (?P<python>.+) and Django (?P<django>.+) on SQLite", read("README.md"), re.MULTILINE)
     assert quoted(line["python"]) == classified("Programming Language :: Python")
     assert quoted(line["django"]) == classified("Framework :: Django")
 
 
-def test_tox_runs_every_version_that_the_metadata_names():
+def test_tox_runs_every_version_that_the_metadata_names() -> None:
     tox = read("tox.ini")
     envs = re.search(r"^env_list =\n((?:    .+\n)+)", tox, re.MULTILINE)[1]
     assert {f"3.{minor}" for minor in re.findall(r"py3(\d+)-", envs)} == classified("Programming Language :: Python")
@@ -50,6 +51,14 @@ def test_tox_chooses_and_leaves_out_files_that_exist() -> None:
     """A file that was renamed would be left out no more, and nothing would say so."""
     for name in re.findall(r"\btests/[\w/.]+", read("tox.ini")):
         assert (ROOT / name).exists(), name
+
+
+def test_tests_say_that_they_return_nothing() -> None:
+    """A type checker looks into no function without an annotation."""
+    for path in ROOT.glob("tests/**/test_*.py"):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
+                assert node.returns is not None, f"{path.relative_to(ROOT)}: {node.name}"
 
 
 def test_contributing_lists_the_environments_of_tox() -> None:
@@ -68,19 +77,19 @@ def test_the_workflow_runs_the_cells_of_tox() -> None:
 
 
 @pytest.mark.parametrize("env", ["demo", "tests"])
-def test_readme_has_one_command_that_does_all_set_up(env):
+def test_readme_has_one_command_that_does_all_set_up(env) -> None:
     command = f"python3 -m venv .venv && .venv/bin/pip install tox && .venv/bin/tox run -e {env}"
     assert read("README.md").splitlines().count(command) == 1
 
 
 @pytest.mark.skipif("TOX_ENV_NAME" not in os.environ, reason="says something about the environments of tox only")
-def test_environment_tests_the_database_in_its_name():
+def test_environment_tests_the_database_in_its_name() -> None:
     vendor = {"postgres": "postgresql", "mariadb": "mysql"}
     named = [vendor[factor] for factor in os.environ["TOX_ENV_NAME"].split("-") if factor in vendor]
     assert connection.vendor == (named[0] if named else "sqlite")
 
 
-def test_links_between_the_documents_lead_somewhere():
+def test_links_between_the_documents_lead_somewhere() -> None:
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]
     for page in pages:
         text = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
@@ -100,11 +109,12 @@ HOSTS = {
     "semver.org",
     "vault.example.com",
     "www.postgresql.org",
+    "www.w3.org",  # The namespaces of SVG.
 }
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="git knows the files; a source distribution is made of them")
-def test_no_file_names_a_package_index():
+def test_no_file_names_a_package_index() -> None:
     """Whoever installs this decides where packages come from: no other host is named, and no option names any."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard", "-z"],

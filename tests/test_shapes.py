@@ -192,7 +192,7 @@ class Table:
         self.state = state
         self.applied = []
 
-    def migrate(self, state=None, operations=()):
+    def migrate(self, state=None, operations=()) -> None:
         """By what ``makemigrations`` finds between the two states, or by these operations."""
         batches = [operations]
         if state is not None:
@@ -205,7 +205,7 @@ class Table:
                 self.state = migration.apply(self.state.clone(), editor)
             self.applied.append((migration, before))
 
-    def migrate_back(self):
+    def migrate_back(self) -> None:
         migration, before = self.applied.pop()
         with connection.schema_editor() as editor:
             migration.unapply(before.clone(), editor)
@@ -223,7 +223,7 @@ def secret_columns(model):
     return [field.name for field in model._meta.local_fields if field.name in {"text", "data", "extra", "more"}]
 
 
-def fill(table):
+def fill(table) -> None:
     found = table.models
     for name, model in found.items():
         if not secret_columns(model) or model._meta.parents:
@@ -280,7 +280,7 @@ def tables(transactional_db):
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.__name__)
-def test_a_column_is_encrypted_and_becomes_plain_again(shape, tables):
+def test_a_column_is_encrypted_and_becomes_plain_again(shape, tables) -> None:
     table = tables(shape)
     fill(table)
     plain = contents(table)
@@ -309,7 +309,7 @@ def unmanaged(kind):
     return [tag(), define("Note", meta={"managed": False}, **columns(kind))]
 
 
-def test_the_rows_of_a_table_that_django_does_not_manage_are_encrypted_where_it_is(tables):
+def test_the_rows_of_a_table_that_django_does_not_manage_are_encrypted_where_it_is(tables) -> None:
     """Nothing is generated for it: whoever makes the table alters it too, and writes the operation."""
     table = tables(unmanaged)
     note = table.models["Note"]

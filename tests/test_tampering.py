@@ -84,13 +84,13 @@ def outcomes(execute):
     return read
 
 
-def assert_all_refused(outcomes):
+def assert_all_refused(outcomes) -> None:
     accepted = [text for text, outcome in outcomes if not isinstance(outcome, (DecryptionError, VaultError))]
     assert accepted == []
 
 
 @pytest.mark.parametrize("part", [1, 2], ids=["value", "companion"])
-def test_any_truncation_is_a_typed_error(row, stored, outcomes, part):
+def test_any_truncation_is_a_typed_error(row, stored, outcomes, part) -> None:
     instance, field, _ = row
     (text,) = stored(instance, row[part])
     texts = truncations(text)
@@ -99,7 +99,7 @@ def test_any_truncation_is_a_typed_error(row, stored, outcomes, part):
 
 
 @pytest.mark.parametrize("part", [1, 2], ids=["value", "companion"])
-def test_any_flipped_bit_is_a_typed_error(row, stored, outcomes, part):
+def test_any_flipped_bit_is_a_typed_error(row, stored, outcomes, part) -> None:
     instance, field, _ = row
     (text,) = stored(instance, row[part])
     flips, undecodable = bit_flips(text)
@@ -111,7 +111,7 @@ def test_any_flipped_bit_is_a_typed_error(row, stored, outcomes, part):
     assert_all_refused(outcomes(instance, row[part], flips, field))
 
 
-def test_the_row_opens_again_when_it_is_put_back(row, stored, outcomes):
+def test_the_row_opens_again_when_it_is_put_back(row, stored, outcomes) -> None:
     """What is refused above is refused for the change, and not because a row no longer opens after so much else."""
     instance, field, companion = row
     value, keys = stored(instance, field, companion)
@@ -122,7 +122,7 @@ def test_the_row_opens_again_when_it_is_put_back(row, stored, outcomes):
     assert_all_refused(read[0::2])
 
 
-def test_flips_meet_every_kind_of_check(patient, stored, outcomes):
+def test_flips_meet_every_kind_of_check(patient, stored, outcomes) -> None:
     """A flip in the header is no envelope any more, one in the encrypted keys is the Vault's to refuse."""
     instance, field, companion = patient
     value, keys = stored(instance, field, companion)
@@ -142,7 +142,7 @@ def test_flips_meet_every_kind_of_check(patient, stored, outcomes):
 
 
 @pytest.mark.parametrize("cold", [False, True])
-def test_a_page_with_one_damaged_row_opens_the_others(organization, execute, cold):
+def test_a_page_with_one_damaged_row_opens_the_others(organization, execute, cold) -> None:
     patients = [Patient.objects.create(organization=organization, ssn=str(number)) for number in range(3)]
     execute(f"UPDATE {Patient._meta.db_table} SET ssn_keys = %s WHERE id = %s", "{", patients[1].pk)
     if cold:
@@ -153,7 +153,7 @@ def test_a_page_with_one_damaged_row_opens_the_others(organization, execute, col
         second.ssn  # noqa: B018
 
 
-def test_while_a_column_is_migrating_a_header_that_was_altered_is_plaintext(organization, stored, outcomes):
+def test_while_a_column_is_migrating_a_header_that_was_altered_is_plaintext(organization, stored, outcomes) -> None:
     """The price of ``migrating``, and the reason that it does not stay on: the header alone tells."""
     legacy = Legacy.objects.create(organization=organization, text="text")
     (value,) = stored(legacy, "text")

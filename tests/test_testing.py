@@ -1,5 +1,7 @@
 """The helpers for other projects' tests."""
 
+from typing import Never
+
 import pytest
 from django.utils.module_loading import import_string
 
@@ -11,8 +13,8 @@ from vault_fields.vaults import vaults
 CONTEXT = KeyContext({"tenant": "a"})
 
 
-def test_calls_are_counted_by_kind_also_if_the_block_fails():
-    def work():
+def test_calls_are_counted_by_kind_also_if_the_block_fails() -> None:
+    def work() -> Never:
         key = vaults["default"].create_data_key(CONTEXT)
         vaults["default"].rekey_data_key(key.encrypted_keys, CONTEXT)
         raise RuntimeError
@@ -22,7 +24,7 @@ def test_calls_are_counted_by_kind_also_if_the_block_fails():
     assert calls == {"create": 1, "rekey": 1}
 
 
-def test_a_cold_block_starts_without_opened_keys():
+def test_a_cold_block_starts_without_opened_keys() -> None:
     key = vaults["default"].create_data_key(CONTEXT)
     with assert_vault_calls():
         vaults["default"].decrypt_data_key(key.encrypted_keys)
@@ -30,13 +32,13 @@ def test_a_cold_block_starts_without_opened_keys():
         vaults["default"].decrypt_data_key(key.encrypted_keys)
 
 
-def test_another_number_of_calls_is_a_failure_that_shows_both():
+def test_another_number_of_calls_is_a_failure_that_shows_both() -> None:
     expected = r"Vault calls to 'default': expected .*'create': 2.*, got .*'create': 1"
     with pytest.raises(AssertionError, match=expected), assert_vault_calls(create=2):
         vaults["default"].create_data_key(CONTEXT)
 
 
-def test_generators_give_what_fields_take(organization):
+def test_generators_give_what_fields_take(organization) -> None:
     generators = {import_string(field): import_string(generator) for field, generator in BAKER_GENERATORS.items()}
 
     def made():

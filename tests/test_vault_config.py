@@ -72,29 +72,29 @@ HOST = "https://api.workos.com"
         ),
     ],
 )
-def test_a_url_is_an_entry_of_vaults_that_can_be_built(url, backend, options):
+def test_a_url_is_an_entry_of_vaults_that_can_be_built(url, backend, options) -> None:
     entry = vault_config(url)
     assert entry == {"BACKEND": backend, "OPTIONS": options}
     with override_settings(VAULTS={"default": entry}):
         assert isinstance(vaults["default"], BaseVault)
 
 
-def test_options_beside_the_url_are_added():
+def test_options_beside_the_url_are_added() -> None:
     assert vault_config("workos://", api_key="sk_KEY", timeout=2.5)["OPTIONS"] == {"api_key": "sk_KEY", "timeout": 2.5}
 
 
-def test_several_addresses_stand_beside_the_url():
+def test_several_addresses_stand_beside_the_url() -> None:
     addresses = ["https://a:8200", "https://b:8200"]
     options = vault_config("openbao://s.TOKEN@", addresses=addresses)["OPTIONS"]
     assert options == {"token": "s.TOKEN", "addresses": addresses}
 
 
-def test_an_option_in_both_places_is_an_error():
+def test_an_option_in_both_places_is_an_error() -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^VAULT_URL: timeout is given in the URL and beside it"):
         vault_config("workos://:sk_KEY@?timeout=1", timeout=2)
 
 
-def test_with_django_environ(monkeypatch):
+def test_with_django_environ(monkeypatch) -> None:
     env = environ.Env()
     monkeypatch.setenv("VAULT_URL", "workos://:sk_KEY@?timeout=3")
     assert vault_config(env("VAULT_URL"))["OPTIONS"] == {"api_key": "sk_KEY", "timeout": 3}
@@ -161,7 +161,7 @@ def test_with_django_environ(monkeypatch):
         ("memory://?max_cached_keys=" + "9" * 5000, "max_cached_keys must be a whole number"),
     ],
 )
-def test_a_bad_url_says_what_is_wrong_and_is_not_quoted(url, says):
+def test_a_bad_url_says_what_is_wrong_and_is_not_quoted(url, says) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         vault_config(url)
     message = str(caught.value)
@@ -185,12 +185,12 @@ class TypedVault:
 
 
 @pytest.fixture
-def typed(monkeypatch):
+def typed(monkeypatch) -> None:
     schemes = {"typed": ("tests.test_vault_config.TypedVault", lambda parts: {})}
     monkeypatch.setattr(url_module, "SCHEMES", schemes)
 
 
-def test_text_becomes_what_the_constructor_asks_for(typed):
+def test_text_becomes_what_the_constructor_asks_for(typed) -> None:
     assert vault_config("typed:?loud=True&name=a%26b&most=3")["OPTIONS"] == {"loud": True, "name": "a&b", "most": 3}
     assert vault_config("typed:?loud=0")["OPTIONS"] == {"loud": False}
 
@@ -198,6 +198,6 @@ def test_text_becomes_what_the_constructor_asks_for(typed):
 @pytest.mark.parametrize(
     ("query", "says"), [("loud=maybe", "loud must be true or false"), ("when=1", "when cannot be written in a URL")]
 )
-def test_what_text_cannot_say_is_an_error(typed, query, says):
+def test_what_text_cannot_say_is_an_error(typed, query, says) -> None:
     with pytest.raises(ImproperlyConfigured, match=says):
         vault_config(f"typed:?{query}")

@@ -19,22 +19,22 @@ class Damages:
         self.column, self.keys = column, keys
         self.tenant, self.other_tenant = tenant, other_tenant
 
-    def set(self, column, expression, *params):
+    def set(self, column, expression, *params) -> None:
         self.execute(
             f"UPDATE {self.table} SET {column} = {expression} WHERE organization_id = %s", *params, self.tenant.pk
         )
         vaults["default"].purge()
 
-    def withdrawn(self):
+    def withdrawn(self) -> None:
         vaults["default"].revoke("organization_id", str(self.tenant.pk))
 
-    def refused(self):
+    def refused(self) -> None:
         self.set(self.keys, f"""REPLACE({self.keys}, '"keys":"', '"keys":"AAAA')""")
 
-    def unknown_vault(self):
+    def unknown_vault(self) -> None:
         self.set(self.keys, f"""REPLACE({self.keys}, '"vault":"default"', '"vault":"gone"')""")
 
-    def flipped(self):
+    def flipped(self) -> None:
         """As long as it was, and so not to be told from another value but by its key."""
         with connection.cursor() as cursor:
             cursor.execute(f"SELECT id, {self.column} FROM {self.table} WHERE organization_id = %s", [self.tenant.pk])
@@ -43,30 +43,30 @@ class Damages:
                 self.execute(f"UPDATE {self.table} SET {self.column} = %s WHERE id = %s", flipped, pk)
         vaults["default"].purge()
 
-    def without_companion(self):
+    def without_companion(self) -> None:
         self.set(self.keys, "NULL")
 
-    def cut(self):
+    def cut(self) -> None:
         self.set(self.column, f"SUBSTR({self.column}, 1, 60)")
 
-    def altered(self):
+    def altered(self) -> None:
         self.set(self.column, f"REPLACE({self.column}, '$vf$1$', '$vf$7$')")
 
-    def plaintext(self):
+    def plaintext(self) -> None:
         self.set(self.column, "%s", "stray plaintext")
 
-    def no_text(self):
+    def no_text(self) -> None:
         self._set_bytes(self.column)
 
-    def companion_of_no_text(self):
+    def companion_of_no_text(self) -> None:
         self._set_bytes(self.keys)
 
-    def _set_bytes(self, column):
+    def _set_bytes(self, column) -> None:
         if connection.vendor != "sqlite":
             pytest.skip("Elsewhere a column of text takes nothing else.")
         self.set(column, "x'c328'")
 
-    def moved(self):
+    def moved(self) -> None:
         self.set("organization_id", "%s", self.other_tenant.pk)
 
 

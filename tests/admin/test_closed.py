@@ -3,6 +3,7 @@
 import html
 import re
 from contextlib import nullcontext
+from typing import Never
 
 import pytest
 from django.contrib.admin.models import LogEntry
@@ -34,7 +35,7 @@ NEW = {"ssn": "new", "history": ["new"]}
 
 
 @pytest.fixture(autouse=True)
-def fresh_vault(settings):
+def fresh_vault(settings) -> None:
     """Keys that a test withdraws are its own."""
     settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}}
 
@@ -135,7 +136,7 @@ def reason(damage):
 
 
 class TestLists:
-    def test_the_reason_stands_in_its_place(self, admin_client, damage, column):
+    def test_the_reason_stands_in_its_place(self, admin_client, damage, column) -> None:
         text = get(admin_client, changelist(Patient))
         assert cells(text, column) == [SHOWN[column], reason(damage)]
         assert cells(text, "masked") == ["***1120", reason(damage)]
@@ -146,14 +147,14 @@ class TestLists:
         assert SECRETS[column] not in text
         assert "stray plaintext" not in text
 
-    def test_a_vault_that_is_away(self, admin_client, patients, vault):
+    def test_a_vault_that_is_away(self, admin_client, patients, vault) -> None:
         vault.purge()
         with vault.fail_with(VaultUnavailable("no answer")):
             text = get(admin_client, changelist(Patient))
         assert cells(text, "ssn") == [AWAY, AWAY]
         assert cells(text, "name") == ["Bo", "Ada"]
 
-    def test_columns_that_open_are_shown_as_by_django(self, admin_client, patients):
+    def test_columns_that_open_are_shown_as_by_django(self, admin_client, patients) -> None:
         text = get(admin_client, changelist(Patient))
         assert "Last digits" in text
         assert "sortable column-masked" in text
@@ -165,7 +166,7 @@ class TestLists:
         assert (cells(text, "masked"), cells(text, "ssn")) == (["none", "none"], ["-", "-"])
         assert 'icon-no.svg" alt="False"' in text
 
-    def test_it_sorts_by_a_column_that_is_computed(self, admin_client, patients):
+    def test_it_sorts_by_a_column_that_is_computed(self, admin_client, patients) -> None:
         number = 1 + closing_site.PatientAdmin.list_display.index("masked")
         assert cells(get(admin_client, changelist(Patient), o=number), "name") == ["Ada", "Bo"]
         assert cells(get(admin_client, changelist(Patient), o=-number), "name") == ["Bo", "Ada"]
@@ -173,7 +174,7 @@ class TestLists:
     @pytest.mark.parametrize("damaged", ["withdrawn", "refused"])
     def test_it_costs_the_queries_and_the_round_that_a_list_costs(
         self, admin_client, organization, other_organization, damages, vault, monkeypatch, damaged
-    ):
+    ) -> None:
         monkeypatch.setattr(closing_site.PatientAdmin, "list_select_related", ["organization"])
         for number in range(40):
             tenant = organization if number % 2 else other_organization
@@ -192,7 +193,7 @@ class TestLists:
         assert cells(text, "ssn").count(reason(damaged)) == 20
         assert len(after) == len(before)
 
-    def test_a_vault_that_is_silent_is_waited_for_once(self, admin_client, patients, vault, monkeypatch):
+    def test_a_vault_that_is_silent_is_waited_for_once(self, admin_client, patients, vault, monkeypatch) -> None:
         """However many rows, columns and methods there are."""
         columns = ["ssn", "notes", "history", "masked", "__str__"]
         monkeypatch.setattr(closing_site.PatientAdmin, "list_display", columns)
@@ -209,7 +210,7 @@ class TestLists:
         assert [cells(text, name) for name in columns[:4]] == [[AWAY, AWAY]] * 4
         assert rounds == [2]
 
-    def test_a_column_at_the_end_of_a_path(self, admin_client, execute, organization, other_organization):
+    def test_a_column_at_the_end_of_a_path(self, admin_client, execute, organization, other_organization) -> None:
         for tenant, secret in [(organization, BAD), (other_organization, GOOD)]:
             Certificate.objects.create(organization=tenant, secret=secret, label=secret[:3])
         Damages(execute, ApiKey, "secret", "secret_keys", organization, other_organization).refused()
@@ -222,7 +223,7 @@ class TestEditableLists:
     @pytest.mark.parametrize("damaged", ["withdrawn", "cut", "away"])
     def test_what_was_entered_while_it_opened_is_told_to_be_lost(
         self, admin_client, letter, execute, organization, other_organization, stored, vault, damaged
-    ):
+    ) -> None:
         Letter.objects.create(organization=organization, title="second", subject=BAD)
         sent = inputs(get(admin_client, changelist(Letter))) | {"_save": "Save"}
         sent |= {"form-0-subject": "edited", "form-1-subject": "edited"}
@@ -239,7 +240,7 @@ class TestEditableLists:
 
     def test_what_is_saved_beside_it_is_told_once(
         self, admin_client, letter, execute, organization, other_organization, monkeypatch
-    ):
+    ) -> None:
         monkeypatch.setattr(closing_site.LetterAdmin, "list_editable", ["title", "subject"])
         monkeypatch.setattr(closing_site.LetterAdmin, "list_display_links", ["text"])
         sent = inputs(get(admin_client, changelist(Letter))) | {"_save": "Save"}
@@ -255,7 +256,9 @@ class TestEditableLists:
         ]
         assert Letter.objects.get().title == "new"
 
-    def test_the_cell_is_closed_and_the_others_are_saved(self, admin_client, dead_letter, other_organization, stored):
+    def test_the_cell_is_closed_and_the_others_are_saved(
+        self, admin_client, dead_letter, other_organization, stored
+    ) -> None:
         other = Letter.objects.create(organization=other_organization, title="second", subject=GOOD)
         before = stored(dead_letter, "subject", "text", "vault_keys")
         text = get(admin_client, changelist(Letter))
@@ -266,7 +269,7 @@ class TestEditableLists:
         assert Letter.objects.get(pk=other.pk).subject == "new"
         assert stored(dead_letter, "subject", "text", "vault_keys") == before
 
-    def test_it_is_replaced(self, admin_client, letter, execute, organization, other_organization):
+    def test_it_is_replaced(self, admin_client, letter, execute, organization, other_organization) -> None:
         Damages(execute, Letter, "subject", "vault_keys", organization, other_organization).cut()
         text = get(admin_client, changelist(Letter))
         sent = inputs(text) | {"form-0-subject": "new", "form-0-subject-replace": "1", "_save": "Save"}
@@ -274,7 +277,7 @@ class TestEditableLists:
         stored = Letter.objects.get()
         assert (stored.subject, stored.text) == ("new", ["gout"])
 
-    def test_what_it_shares_a_dead_key_with_is_named(self, admin_client, dead_letter, stored):
+    def test_what_it_shares_a_dead_key_with_is_named(self, admin_client, dead_letter, stored) -> None:
         before = stored(dead_letter, "subject", "text", "vault_keys")
         text = get(admin_client, changelist(Letter))
         sent = inputs(text) | {"form-0-subject": "new", "form-0-subject-replace": "1", "_save": "Save"}
@@ -284,7 +287,7 @@ class TestEditableLists:
 
 
 class TestForms:
-    def test_the_field_is_closed(self, admin_client, damage, column, patients):
+    def test_the_field_is_closed(self, admin_client, damage, column, patients) -> None:
         text = get(admin_client, url("change", patients[0]))
         assert REASONS[damage] in text
         assert "Replace this value" in text
@@ -293,7 +296,9 @@ class TestForms:
         assert ("notes of Ada" in text) == (damage not in {"moved", "withdrawn"})
         assert f'<div class="readonly"><em class="vault-reason">{REASONS[damage]}</em></div>' in text
 
-    def test_other_fields_of_the_row_are_saved_and_the_value_is_left(self, admin_client, damage, patients, stored):
+    def test_other_fields_of_the_row_are_saved_and_the_value_is_left(
+        self, admin_client, damage, patients, stored
+    ) -> None:
         columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
         before = stored(patients[0], *columns)
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace"}
@@ -304,7 +309,7 @@ class TestForms:
 
     def test_a_value_of_which_the_page_says_nothing_is_left_too(
         self, admin_client, damage, patients, stored, monkeypatch
-    ):
+    ) -> None:
         monkeypatch.setattr(closing_site.PatientAdmin, "fields", ["name", "masked"])
         columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
         before = stored(patients[0], *columns)
@@ -312,7 +317,7 @@ class TestForms:
         assert stored(patients[0], *columns) == before
         assert stored(patients[0], "name") == ("Grace",)
 
-    def test_nothing_of_it_is_taken_from_what_is_posted(self, admin_client, damage, column, patients, stored):
+    def test_nothing_of_it_is_taken_from_what_is_posted(self, admin_client, damage, column, patients, stored) -> None:
         before = stored(patients[0], column, f"{column}_keys")
         row = Patient.objects.get(pk=patients[0].pk)
         sent = {"organization": row.organization_id, "name": "Grace", "notes": "posted"} | POSTED
@@ -323,7 +328,7 @@ class TestForms:
         told = rf"Not saved, because the value that is stored cannot be opened: [^.]*\b{column.capitalize()}\b"
         assert re.search(told, response.content.decode())
 
-    def test_it_is_replaced_on_purpose(self, admin_client, damage, column, damages, patients, stored, vault):
+    def test_it_is_replaced_on_purpose(self, admin_client, damage, column, damages, patients, stored, vault) -> None:
         if damage == "withdrawn":
             vault.restore("organization_id", str(patients[0].organization_id))
             damages.refused()
@@ -335,13 +340,15 @@ class TestForms:
         assert stored(patients[0], column)[0].startswith("$vf$1$")
         assert f'fields": ["{column.capitalize()}"]' in LogEntry.objects.get().change_message
 
-    def test_it_is_replaced_by_an_empty_text(self, admin_client, damages, patients):
+    def test_it_is_replaced_by_an_empty_text(self, admin_client, damages, patients) -> None:
         damages.refused()
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"ssn": "", "ssn-replace": "1"}
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
         assert Patient.objects.get(pk=patients[0].pk).ssn == ""
 
-    def test_the_key_of_a_withdrawn_tenant_takes_no_new_value_either(self, admin_client, damages, patients, stored):
+    def test_the_key_of_a_withdrawn_tenant_takes_no_new_value_either(
+        self, admin_client, damages, patients, stored
+    ) -> None:
         damages.withdrawn()
         before = stored(patients[0], "ssn", "ssn_keys")
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"ssn": "new", "ssn-replace": "1"}
@@ -350,7 +357,9 @@ class TestForms:
         assert re.search(r">\s*new</textarea>", response.content.decode())
         assert stored(patients[0], "ssn", "ssn_keys") == before
 
-    def test_nor_does_a_field_beside_it_that_has_no_value(self, admin_client, damages, patients, organization, stored):
+    def test_nor_does_a_field_beside_it_that_has_no_value(
+        self, admin_client, damages, patients, organization, stored
+    ) -> None:
         patient = Patient.objects.create(organization=organization, name="Cy", ssn=BAD)
         damages.withdrawn()
         sent = inputs(get(admin_client, url("change", patient))) | {"name": "Grace"}
@@ -361,7 +370,7 @@ class TestForms:
         assert errors(response) == [reason("withdrawn")]
         assert stored(patient, "notes") == (None,)
 
-    def test_a_text_without_the_box_is_no_replacement(self, admin_client, damages, patients, stored):
+    def test_a_text_without_the_box_is_no_replacement(self, admin_client, damages, patients, stored) -> None:
         damages.refused()
         before = stored(patients[0], "ssn", "ssn_keys", "name")
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"ssn": "new", "name": "Grace"}
@@ -371,7 +380,9 @@ class TestForms:
         ]
         assert stored(patients[0], "ssn", "ssn_keys", "name") == before
 
-    def test_a_value_that_opens_again_meanwhile_is_not_emptied(self, admin_client, patients, damages, vault, stored):
+    def test_a_value_that_opens_again_meanwhile_is_not_emptied(
+        self, admin_client, patients, damages, vault, stored
+    ) -> None:
         damages.withdrawn()
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace"}
         vault.restore("organization_id", str(patients[0].organization_id))
@@ -382,7 +393,7 @@ class TestForms:
         assert "It could not be opened when this page was made, and can be now" in response.content.decode()
         assert BAD not in response.content.decode().replace("***", "")
 
-    def test_while_the_vault_is_away_nothing_is_replaced(self, admin_client, patients, vault, stored):
+    def test_while_the_vault_is_away_nothing_is_replaced(self, admin_client, patients, vault, stored) -> None:
         vault.purge()
         before = stored(patients[0], "ssn", "ssn_keys")
         with vault.fail_with(VaultUnavailable("no answer")):
@@ -396,7 +407,7 @@ class TestForms:
         assert stored(patients[0], "ssn", "ssn_keys") == before
         assert stored(patients[0], "name") == ("Grace",)
 
-    def test_nor_is_what_was_entered_before_it_went_away(self, admin_client, damages, patients, vault, stored):
+    def test_nor_is_what_was_entered_before_it_went_away(self, admin_client, damages, patients, vault, stored) -> None:
         damages.refused()
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace", "ssn": "new"}
         before = stored(patients[0], "ssn", "ssn_keys")
@@ -409,14 +420,18 @@ class TestForms:
         assert stored(patients[0], "ssn", "ssn_keys") == before
         assert stored(patients[0], "name") == ("Grace",)
 
-    def test_a_row_that_was_moved_opens_when_it_is_moved_back(self, admin_client, damages, patients, organization):
+    def test_a_row_that_was_moved_opens_when_it_is_moved_back(
+        self, admin_client, damages, patients, organization
+    ) -> None:
         damages.moved()
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"organization": organization.pk}
         assert admin_client.post(url("change", patients[0]), sent).status_code == 302
         moved_back = Patient.objects.get(pk=patients[0].pk)
         assert (moved_back.ssn, moved_back.notes) == (BAD, "notes of Ada")
 
-    def test_a_row_with_a_dead_key_cannot_be_moved(self, admin_client, damages, patients, other_organization, stored):
+    def test_a_row_with_a_dead_key_cannot_be_moved(
+        self, admin_client, damages, patients, other_organization, stored
+    ) -> None:
         damages.refused()
         before = stored(patients[0], "ssn", "ssn_keys", "organization_id")
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"organization": other_organization.pk}
@@ -426,7 +441,7 @@ class TestForms:
         ]
         assert stored(patients[0], "ssn", "ssn_keys", "organization_id") == before
 
-    def test_all_values_that_share_a_dead_key_are_replaced_together(self, admin_client, dead_letter, stored):
+    def test_all_values_that_share_a_dead_key_are_replaced_together(self, admin_client, dead_letter, stored) -> None:
         before = stored(dead_letter, "subject", "text", "vault_keys")
         sent = inputs(get(admin_client, url("change", dead_letter)))
         sent |= {"subject": "new", "subject-replace": "1"}
@@ -437,7 +452,7 @@ class TestForms:
         assert admin_client.post(url("change", dead_letter), sent).status_code == 302
         assert (Letter.objects.get().subject, Letter.objects.get().text) == ("new", [2])
 
-    def test_a_replacement_that_is_refused_comes_back(self, admin_client, dead_letter):
+    def test_a_replacement_that_is_refused_comes_back(self, admin_client, dead_letter) -> None:
         sent = inputs(get(admin_client, url("change", dead_letter)))
         sent |= {"subject": "", "subject-replace": "1", "text": "[", "text-replace": "1"}
         response = admin_client.post(url("change", dead_letter), sent)
@@ -447,7 +462,7 @@ class TestForms:
     @pytest.mark.parametrize("damaged", REASONS)
     def test_a_row_of_nothing_else_is_saved_unchanged(
         self, admin_client, document, execute, organization, other_organization, stored, damaged
-    ):
+    ) -> None:
         getattr(Damages(execute, Document, "body", "body_keys", organization, other_organization), damaged)()
         if damaged == "withdrawn":
             return  # Its context has the organization's other id.
@@ -458,8 +473,8 @@ class TestForms:
 
     def test_what_the_project_sets_in_a_row_of_nothing_else_is_saved(
         self, admin_client, document, execute, organization, other_organization, monkeypatch, stored
-    ):
-        def save_model(self, request, document, form, change):
+    ) -> None:
+        def save_model(self, request, document, form, change) -> None:
             document.organization = tenants.pop()
             super(closing_site.DocumentAdmin, self).save_model(request, document, form, change)
 
@@ -479,7 +494,7 @@ class TestForms:
         assert tenants == []
         assert stored(document, "body", "body_keys", "organization_id") == before
 
-    def test_a_copy_of_the_row_needs_a_value_of_its_own(self, admin_client, document, execute, organization):
+    def test_a_copy_of_the_row_needs_a_value_of_its_own(self, admin_client, document, execute, organization) -> None:
         Damages(execute, Document, "body", "body_keys", organization, None).refused()
         sent = inputs(get(admin_client, url("change", document))) | {"_saveasnew": "1"}
         response = admin_client.post(url("change", document), sent | {"body": "new"})
@@ -491,14 +506,14 @@ class TestForms:
         assert admin_client.post(url("change", document), sent).status_code == 302
         assert Document.objects.exclude(pk=document.pk).get().body == "new"
 
-    def test_a_form_of_the_project_does_not_see_it(self, admin_client, damages, patients, monkeypatch):
+    def test_a_form_of_the_project_does_not_see_it(self, admin_client, damages, patients, monkeypatch) -> None:
         from django import forms
 
         class OwnForm(forms.ModelForm):
             def clean_ssn(self):
                 return self.cleaned_data["ssn"].strip()
 
-            def clean(self):
+            def clean(self) -> None:
                 seen.append(sorted(self.cleaned_data))
 
         seen = []
@@ -522,14 +537,14 @@ class TestInlines:
         execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60) WHERE id = %s", first.get().pk)
         return organization
 
-    def test_reasons_stand_in_their_places(self, admin_client, parent):
+    def test_reasons_stand_in_their_places(self, admin_client, parent) -> None:
         text = get(admin_client, url("change", parent))
         assert text.count(REASONS["cut"]) == 1
         assert GOOD in text
         assert text.count(f'<em class="vault-reason">{REASONS["refused"]}</em>') == 4  # Two of them are read-only.
         assert BAD not in text
 
-    def test_others_are_saved_and_they_are_left(self, admin_client, parent, patients, letter, stored):
+    def test_others_are_saved_and_they_are_left(self, admin_client, parent, patients, letter, stored) -> None:
         before = [stored(patients[0], "ssn", "ssn_keys"), stored(letter, "subject", "text", "vault_keys")]
         sent = inputs(get(admin_client, url("change", parent)))
         sent |= {"patients-0-name": "Grace", "patients-1-ssn": "changed", "letter_set-0-title": "changed"}
@@ -541,7 +556,7 @@ class TestInlines:
 
     def test_what_is_damaged_is_left_in_any_kind_of_field(
         self, admin_client, damage, organization, other_organization, patients, stored
-    ):
+    ) -> None:
         columns = ["ssn", "ssn_keys", "history", "history_keys", "organization_id"]
         before = stored(patients[0], *columns)
         tenant = other_organization if damage == "moved" else organization
@@ -551,7 +566,7 @@ class TestInlines:
         assert stored(patients[0], *columns) == before
         assert stored(patients[0], "name") == ("Grace",)
 
-    def test_they_are_replaced(self, admin_client, parent, patients, letter):
+    def test_they_are_replaced(self, admin_client, parent, patients, letter) -> None:
         sent = inputs(get(admin_client, url("change", parent)))
         sent |= {"patients-0-ssn": "", "patients-0-ssn-replace": "1"}
         sent |= {"letter_set-0-subject": "new", "letter_set-0-subject-replace": "1"}
@@ -562,7 +577,7 @@ class TestInlines:
         assert Patient.objects.get(pk=patients[0].pk).ssn == ""
         assert (Letter.objects.get().subject, Letter.objects.get().text) == ("new", [2])
 
-    def test_they_are_deleted(self, admin_client, parent, vault):
+    def test_they_are_deleted(self, admin_client, parent, vault) -> None:
         sent = inputs(get(admin_client, url("change", parent)))
         sent |= {"letter_set-0-DELETE": "on", "letter_set-0-subject-replace": "1", "patients-0-DELETE": "on"}
         with assert_vault_calls(decrypt=3, cold=True):
@@ -570,7 +585,7 @@ class TestInlines:
         assert not Letter.objects.exists()
         assert Patient.objects.filter(organization=parent).count() == 1
 
-    def test_a_row_of_nothing_else_is_left(self, admin_client, parent, document, stored, monkeypatch):
+    def test_a_row_of_nothing_else_is_left(self, admin_client, parent, document, stored, monkeypatch) -> None:
         monkeypatch.setattr(closing_site.DocumentInline, "readonly_fields", [])
         monkeypatch.setattr(closing_site.DocumentInline, "fields", ["body"])
         before = stored(document, "body", "body_keys")
@@ -589,26 +604,26 @@ class TestPermissions:
         client.force_login(user)
         return client
 
-    def test_who_may_only_view_sees_the_reason(self, viewer, damage, patients):
+    def test_who_may_only_view_sees_the_reason(self, viewer, damage, patients) -> None:
         text = get(viewer, url("change", patients[0]))
         assert text.count(f'<em class="vault-reason">{REASONS[damage]}</em>') >= 2
         assert "Replace this value" not in text
         assert "ssn-closed" not in text
 
-    def test_inlines_too(self, viewer, damages, patients, organization, letter, document):
+    def test_inlines_too(self, viewer, damages, patients, organization, letter, document) -> None:
         damages.refused()
         text = get(viewer, url("change", organization))
         assert REASONS["refused"] in text
         assert "Replace this value" not in text
 
-    def test_who_may_only_view_replaces_nothing(self, viewer, damages, patients, stored):
+    def test_who_may_only_view_replaces_nothing(self, viewer, damages, patients, stored) -> None:
         damages.refused()
         before = stored(patients[0], "ssn", "ssn_keys")
         response = viewer.post(url("change", patients[0]), {"ssn": "new", "ssn-replace": "1", "ssn-closed": "1"})
         assert response.status_code == 403
         assert stored(patients[0], "ssn", "ssn_keys") == before
 
-    def test_inlines_that_may_only_be_viewed_are_left(self, client, damages, patients, organization, stored):
+    def test_inlines_that_may_only_be_viewed_are_left(self, client, damages, patients, organization, stored) -> None:
         damages.refused()
         user = User.objects.create_user("half", is_staff=True)
         names = ["view_patient", "change_organization"]
@@ -631,15 +646,15 @@ class TestNames:
         yield
         _hook_names.cache_clear()
 
-    def test_a_list_tells_the_reason_beside_the_row(self, admin_client, damage, patients):
+    def test_a_list_tells_the_reason_beside_the_row(self, admin_client, damage, patients) -> None:
         text = get(admin_client, changelist(Patient))
         assert cells(text, "__str__") == [f"Bo {GOOD}", f"Patient object ({patients[0].pk}): {reason(damage)}"]
 
-    def test_pages_of_one_row_name_it(self, admin_client, damage, patients):
+    def test_pages_of_one_row_name_it(self, admin_client, damage, patients) -> None:
         for name in ("change", "history", "delete"):
             assert f"Patient object ({patients[0].pk})" in get(admin_client, url(name, patients[0]))
 
-    def test_it_is_changed_and_deleted(self, admin_client, damage, patients):
+    def test_it_is_changed_and_deleted(self, admin_client, damage, patients) -> None:
         sent = inputs(get(admin_client, url("change", patients[0]))) | {"name": "Grace"}
         response = admin_client.post(url("change", patients[0]), sent, follow=True)
         assert "was changed successfully" in response.content.decode()
@@ -648,25 +663,29 @@ class TestNames:
         names = set(LogEntry.objects.values_list("object_repr", flat=True))
         assert names == {f"Patient object ({patients[0].pk})"}
 
-    def test_rows_are_deleted_together(self, admin_client, damage, patients):
+    def test_rows_are_deleted_together(self, admin_client, damage, patients) -> None:
         chosen = {"action": "delete_selected", "_selected_action": [patient.pk for patient in patients]}
         response = admin_client.post(changelist(Patient), chosen)
         assert f"Patient object ({patients[0].pk})" in response.content.decode()
         assert admin_client.post(changelist(Patient), chosen | {"post": "yes"}).status_code == 302
         assert not Patient.objects.exists()
 
-    def test_pages_of_other_models_name_it(self, admin_client, damage, patients, other_organization, organization):
+    def test_pages_of_other_models_name_it(
+        self, admin_client, damage, patients, other_organization, organization
+    ) -> None:
         tenant = other_organization if damage == "moved" else organization
         for name in ("change", "delete"):
             assert f"Patient object ({patients[0].pk})" in get(admin_client, url(name, tenant))
 
     @pytest.mark.parametrize("where", ["save_model", "save_related", "response_change", "save", "signal", "clean"])
-    def test_what_a_project_stores_is_never_that_name(self, admin_client, damages, patients, monkeypatch, where):
+    def test_what_a_project_stores_is_never_that_name(
+        self, admin_client, damages, patients, monkeypatch, where
+    ) -> None:
         """A label for lists, say. It would take the place of the right one, and stay."""
         damages.refused()
         sent = inputs(get(admin_client, url("change", patients[0])))
 
-        def label(*args, **kwargs):
+        def label(*args, **kwargs) -> None:
             rows = [getattr(each, "instance", each) for each in (*args, *kwargs.values())]
             labels.append(str(next(row for row in rows if isinstance(row, Patient))))
 
@@ -683,9 +702,9 @@ class TestNames:
             pre_save.disconnect(sender=Patient, dispatch_uid="label")
         assert labels == []
 
-    def test_nor_in_a_formset(self, admin_client, damages, patients, organization, monkeypatch):
+    def test_nor_in_a_formset(self, admin_client, damages, patients, organization, monkeypatch) -> None:
         class Labelling(BaseInlineFormSet):
-            def clean(self):
+            def clean(self) -> None:
                 labels.extend(str(form.instance) for form in self.forms)
 
         labels = []
@@ -696,8 +715,8 @@ class TestNames:
             admin_client.post(url("change", organization), sent)
         assert labels == []
 
-    def test_nor_in_an_action_or_while_rows_are_deleted(self, admin_client, damages, patients, monkeypatch):
-        def label(model_admin, request, queryset):
+    def test_nor_in_an_action_or_while_rows_are_deleted(self, admin_client, damages, patients, monkeypatch) -> None:
+        def label(model_admin, request, queryset) -> None:
             labels.extend(map(str, queryset))
 
         labels = []
@@ -715,7 +734,7 @@ class TestNames:
             admin_client.post(url("delete", patients[0]), {"post": "yes"})
         assert labels == []
 
-    def test_a_row_that_is_added_is_named(self, admin_client, damages, patients, organization, monkeypatch):
+    def test_a_row_that_is_added_is_named(self, admin_client, damages, patients, organization, monkeypatch) -> None:
         """By a name that reads another row."""
         monkeypatch.setattr(Patient, "__str__", lambda patient: Patient.objects.earliest("pk").ssn)
         _hook_names.cache_clear()
@@ -725,12 +744,12 @@ class TestNames:
         monkeypatch.setattr(closing_site.PatientAdmin, "fields", ["organization", "name"])
         assert "was added successfully" in admin_client.post(address, sent, follow=True).content.decode()
 
-    def test_it_is_found(self, admin_client, damage, column, patients):
+    def test_it_is_found(self, admin_client, damage, column, patients) -> None:
         text = get(admin_client, changelist(Patient), q="ada")
         assert cells(text, column) == [reason(damage)]
         assert cells(text, "__str__") == [f"Patient object ({patients[0].pk}): {reason(damage)}"]
 
-    def test_elsewhere_it_fails_as_ever(self, damage, patients):
+    def test_elsewhere_it_fails_as_ever(self, damage, patients) -> None:
         with pytest.raises(VaultFieldsError):
             str(Patient.objects.get(pk=patients[0].pk))
 
@@ -748,12 +767,12 @@ class TestOffers:
         yield
         _hook_names.cache_clear()
 
-    def test_one_whose_name_does_not_open_is_offered_all_the_same(self, admin_client, damages, organization):
+    def test_one_whose_name_does_not_open_is_offered_all_the_same(self, admin_client, damages, organization) -> None:
         damages.refused()
         results = admin_client.get(self.ADDRESS).json()["results"]
         assert [each["text"] for each in results] == [f"Organization object ({organization.pk})", GOOD]
 
-    def test_a_vault_that_is_silent_is_waited_for_once_or_twice(self, admin_client, vault, monkeypatch):
+    def test_a_vault_that_is_silent_is_waited_for_once_or_twice(self, admin_client, vault, monkeypatch) -> None:
         for number in range(4):
             Patient.objects.create(organization=Organization.objects.create(workos_id=f"org_more_{number}"), ssn="1")
         vault.purge()
@@ -768,7 +787,7 @@ class TestOffers:
         assert len(rounds) == 2
 
     @pytest.mark.urls("tests.admin_site")
-    def test_an_admin_without_the_mixin_fails_as_ever(self, admin_client, damages, monkeypatch):
+    def test_an_admin_without_the_mixin_fails_as_ever(self, admin_client, damages, monkeypatch) -> None:
         name_what_is_offered(EncryptedFieldsMixin)
         monkeypatch.setattr("tests.admin_site.OrganizationAdmin.ordering", ["pk"])
         damages.refused()
@@ -776,8 +795,8 @@ class TestOffers:
             admin_client.get(self.ADDRESS)
 
 
-def test_other_errors_are_those_of_the_page(admin_client, patients, monkeypatch):
-    def broken(patient):
+def test_other_errors_are_those_of_the_page(admin_client, patients, monkeypatch) -> None:
+    def broken(patient) -> Never:
         raise ZeroDivisionError
 
     monkeypatch.setattr(closing_site.PatientAdmin, "list_display", ["name", broken])

@@ -19,12 +19,12 @@ class Noted(ModelForm):
     remark = CharField()
 
 
-def test_a_form_is_closed_once():
+def test_a_form_is_closed_once() -> None:
     form = closing(modelform_factory(Document, fields=["body"]))
     assert closing(form) is form
 
 
-def test_a_form_that_has_nothing_to_save_saves_nothing(organization, execute, stored):
+def test_a_form_that_has_nothing_to_save_saves_nothing(organization, execute, stored) -> None:
     document = Document.objects.create(organization=organization, body="gout")
     execute("UPDATE testapp_document SET body = %s", "stray plaintext")
     vaults["default"].purge()
@@ -38,7 +38,7 @@ def test_a_form_that_has_nothing_to_save_saves_nothing(organization, execute, st
 
 
 @pytest.mark.parametrize("column", ["text", "text_keys"])
-def test_what_is_no_text_is_left_where_plaintext_may_stand(organization, execute, stored, column):
+def test_what_is_no_text_is_left_where_plaintext_may_stand(organization, execute, stored, column) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("Elsewhere a column of text takes nothing else.")
     legacy = Legacy.objects.create(organization=organization, text="gout")
@@ -51,7 +51,7 @@ def test_what_is_no_text_is_left_where_plaintext_may_stand(organization, execute
     assert Legacy.objects.get().data == [2]
 
 
-def test_columns_of_the_primary_key_stay(organization, execute):
+def test_columns_of_the_primary_key_stay(organization, execute) -> None:
     Share.objects.create(organization=organization, number=1, note="gout")
     execute("UPDATE testapp_share SET note = %s", "stray plaintext")
     form = closing(modelform_factory(Share, form=Noted, fields=["note"]))
@@ -71,7 +71,7 @@ class TestRowsThatTheProjectMoves:
         """A form for a model that sets what it is given, and fields of the form."""
 
         def form(model, fields, **values):
-            def clean(self):
+            def clean(self) -> None:
                 for name, value in values.items():
                     setattr(getattr(self, "instance", self), name, value)
 
@@ -83,7 +83,7 @@ class TestRowsThatTheProjectMoves:
         return form
 
     @pytest.mark.parametrize("deferred", [[], ["organization"]])
-    def test_to_another_tenant(self, moving, organization, other_organization, stored, deferred):
+    def test_to_another_tenant(self, moving, organization, other_organization, stored, deferred) -> None:
         patient = Patient.objects.create(organization=organization, name="Ada", ssn="gout")
         before = stored(patient, "ssn_keys")
         form = moving(Patient, ["name", "ssn"], organization=other_organization)
@@ -94,7 +94,7 @@ class TestRowsThatTheProjectMoves:
         assert (saved.name, saved.organization, saved.ssn) == ("Bo", other_organization, "gout")
         assert stored(patient, "ssn_keys") != before
 
-    def test_in_a_column_that_a_value_is_bound_to(self, moving, organization):
+    def test_in_a_column_that_a_value_is_bound_to(self, moving, organization) -> None:
         Branch.objects.create(organization=organization, region="eu", code="1", secret="gout")
         bound = moving(Branch, ["code", "secret"], region="us")(
             {"code": "2", "secret": "gout"}, instance=Branch.objects.get()
@@ -104,7 +104,7 @@ class TestRowsThatTheProjectMoves:
         saved = Branch.objects.get()
         assert (saved.code, saved.region, saved.secret) == ("2", "us", "gout")
 
-    def test_not_if_a_value_does_not_open(self, moving, organization, other_organization, execute, stored):
+    def test_not_if_a_value_does_not_open(self, moving, organization, other_organization, execute, stored) -> None:
         patient = Patient.objects.create(organization=organization, name="Ada", ssn="gout")
         execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
         before = stored(patient, "name", "organization_id", "ssn", "ssn_keys")
@@ -114,7 +114,7 @@ class TestRowsThatTheProjectMoves:
         assert error.startswith("Cannot be opened: it is damaged. So the row cannot be changed in what decides about")
         assert stored(patient, "name", "organization_id", "ssn", "ssn_keys") == before
 
-    def test_one_that_was_moved_by_sql_stays_there(self, organization, other_organization, execute, stored):
+    def test_one_that_was_moved_by_sql_stays_there(self, organization, other_organization, execute, stored) -> None:
         patient = Patient.objects.create(organization=organization, name="Ada", ssn="gout")
         execute("UPDATE testapp_patient SET organization_id = %s", other_organization.pk)
         before = stored(patient, "organization_id", "ssn", "ssn_keys")
@@ -185,7 +185,7 @@ class TestWidgets:
 
         return posted
 
-    def test_one_that_is_left_alone(self, widget, untouched, patient, execute, stored):
+    def test_one_that_is_left_alone(self, widget, untouched, patient, execute, stored) -> None:
         execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
         before = stored(patient, "ssn", "ssn_keys")
         bound = widget[0](untouched(), instance=Patient.objects.get())
@@ -195,7 +195,7 @@ class TestWidgets:
         assert stored(patient, "name", "ssn", "ssn_keys") == ("Bo", *before)
 
     @pytest.mark.parametrize("when", ["shown", "sent"])
-    def test_while_the_vault_is_away(self, widget, untouched, patient, vault, execute, stored, when):
+    def test_while_the_vault_is_away(self, widget, untouched, patient, vault, execute, stored, when) -> None:
         if when == "sent":
             execute('UPDATE testapp_patient SET ssn_keys = REPLACE(ssn_keys, \'"keys":"\', \'"keys":"AAAA\')')
             posted = untouched()
@@ -209,7 +209,7 @@ class TestWidgets:
             bound.save()
         assert stored(patient, "name", "ssn", "ssn_keys") == ("Bo", *before)
 
-    def test_what_is_entered_needs_the_box(self, widget, untouched, execute, patient):
+    def test_what_is_entered_needs_the_box(self, widget, untouched, execute, patient) -> None:
         form, entered, value = widget
         execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
         posted = QueryDict(mutable=True)
@@ -224,7 +224,7 @@ class TestWidgets:
         assert Patient.objects.get().ssn == value
 
 
-def test_a_field_that_is_taken_out_of_the_form_is_left(organization, execute, stored):
+def test_a_field_that_is_taken_out_of_the_form_is_left(organization, execute, stored) -> None:
     """As the admin does with those of rows in a list that may not be changed."""
     document = Document.objects.create(organization=organization, body="gout")
     execute("UPDATE testapp_document SET body = SUBSTR(body, 1, 60)")

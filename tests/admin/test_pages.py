@@ -32,7 +32,7 @@ def rounds(vault, monkeypatch):
 
 
 @pytest.fixture
-def hundred(organization, other_organization, vault):
+def hundred(organization, other_organization, vault) -> None:
     """A hundred rows, each with a data key of its own, as rows are that were saved one by one."""
     for number in range(100):
         tenant = organization if number % 2 else other_organization
@@ -65,31 +65,31 @@ def everything_in(model):
 
 
 class TestList:
-    def test_a_hundred_rows_are_one_round_of_unwraps(self, admin_client, hundred, vault, rounds):
+    def test_a_hundred_rows_are_one_round_of_unwraps(self, admin_client, hundred, vault, rounds) -> None:
         response = admin_client.get(changelist(Patient))
         assert len(cells(response, "ssn")) == 100
         assert set(cells(response, "ssn")) == {f"ssn-{number}" for number in range(100)}
         assert rounds == [100]
         assert vault.calls == {"decrypt": 100}
 
-    def test_a_warm_page_costs_nothing(self, admin_client, hundred, rounds):
+    def test_a_warm_page_costs_nothing(self, admin_client, hundred, rounds) -> None:
         admin_client.get(changelist(Patient))
         rounds.clear()
         assert len(cells(admin_client.get(changelist(Patient)), "ssn")) == 100
         assert rounds == []
 
-    def test_a_page_asks_for_its_own_rows_only(self, admin_client, hundred, rounds, monkeypatch):
+    def test_a_page_asks_for_its_own_rows_only(self, admin_client, hundred, rounds, monkeypatch) -> None:
         monkeypatch.setattr(PatientAdmin, "list_per_page", 10)
         assert len(cells(admin_client.get(changelist(Patient), {"p": 3}), "ssn")) == 10
         assert rounds == [10]
 
-    def test_a_list_that_does_not_show_the_field_costs_nothing(self, admin_client, organization, vault, rounds):
+    def test_a_list_that_does_not_show_the_field_costs_nothing(self, admin_client, organization, vault, rounds) -> None:
         Document.objects.create(organization=organization, body="gout")
         vault.purge()
         assert cells(admin_client.get(changelist(Document)), "organization") == ["org_1"]
         assert rounds == []
 
-    def test_values_are_shown_as_those_of_plain_fields(self, admin_client, organization):
+    def test_values_are_shown_as_those_of_plain_fields(self, admin_client, organization) -> None:
         Patient.objects.create(organization=organization, ssn="<b>", notes="", history={"é": [1, None, True]})
         Patient.objects.create(organization=organization, ssn=None, history=None)
         response = admin_client.get(changelist(Patient))
@@ -97,7 +97,7 @@ class TestList:
         assert cells(response, "notes") == ["-", "-"]
         assert cells(response, "history") == ["-", "{&quot;é&quot;: [1, null, true]}"]
 
-    def test_a_filter_tells_rows_without_a_value(self, admin_client, organization):
+    def test_a_filter_tells_rows_without_a_value(self, admin_client, organization) -> None:
         Patient.objects.create(organization=organization, ssn="078-05-1120")
         Patient.objects.create(organization=organization, ssn=None)
         Patient.objects.create(organization=organization, ssn="")
@@ -108,7 +108,7 @@ class TestList:
         assert "Empty (1)" in facets
         assert "Not empty (2)" in facets
 
-    def test_the_filter_of_django_compares(self, admin_client, patient, monkeypatch):
+    def test_the_filter_of_django_compares(self, admin_client, patient, monkeypatch) -> None:
         """Why E026 lets it pass for JSON only."""
         monkeypatch.setattr(PatientAdmin, "list_filter", [("ssn", admin.EmptyFieldListFilter)])
         with pytest.raises(FieldError, match="does not support the lookup 'exact'"):
@@ -118,20 +118,20 @@ class TestList:
         assert cells(admin_client.get(changelist(Patient), {"history__isempty": "0"}), "ssn") == ["123-45-6789"]
 
     @pytest.mark.parametrize("lookup", ["ssn", "ssn__startswith", "history__pain"])
-    def test_a_url_that_compares_is_turned_away(self, admin_client, hundred, rounds, lookup):
+    def test_a_url_that_compares_is_turned_away(self, admin_client, hundred, rounds, lookup) -> None:
         response = admin_client.get(changelist(Patient), {lookup: "0"})
         assert (response.status_code, response.url) == (302, f"{changelist(Patient)}?e=1")
         assert rounds == []
 
 
 class TestOrder:
-    def test_headers_offer_only_what_works(self, admin_client, patient):
+    def test_headers_offer_only_what_works(self, admin_client, patient) -> None:
         response = admin_client.get(changelist(Patient))
         assert "sortable" in header(response, "name")
         assert "sortable" not in header(response, "ssn")
         assert "sortable" not in header(response, "history")
 
-    def test_a_url_that_asks_for_it_is_passed_over(self, admin_client, organization):
+    def test_a_url_that_asks_for_it_is_passed_over(self, admin_client, organization) -> None:
         for name in "bca":
             Patient.objects.create(organization=organization, name=name, ssn=name)
         number = 1 + PatientAdmin.list_display.index("ssn")
@@ -141,7 +141,7 @@ class TestOrder:
         response = admin_client.get(changelist(Patient), {"o": f"{number}.2"})
         assert cells(response, "ssn") == ["a", "b", "c"]
 
-    def test_a_stock_admin_fails_there(self, rf, admin_user, patient):
+    def test_a_stock_admin_fails_there(self, rf, admin_user, patient) -> None:
         """Why there is a mixin, and W006, which asks for it."""
         stock = type("Stock", (admin.ModelAdmin,), {"list_display": ["ssn"]})(Patient, site := AdminSite())
         all_sites.discard(site)
@@ -150,9 +150,9 @@ class TestOrder:
         with pytest.raises(FieldError, match="encrypted and does not support"):
             stock.changelist_view(request).render()
 
-    def test_columns_that_are_computed_keep_their_order_unless_it_is_that_of_ciphertext(self, admin_user):
+    def test_columns_that_are_computed_keep_their_order_unless_it_is_that_of_ciphertext(self, admin_user) -> None:
         @admin.display(ordering="-ssn")
-        def masked(patient):
+        def masked(patient) -> str:
             return "***"
 
         @admin.display(ordering="name")
@@ -182,13 +182,13 @@ class TestOrder:
 
 
 class TestForms:
-    def test_the_form_shows_the_plaintext(self, admin_client, patient):
+    def test_the_form_shows_the_plaintext(self, admin_client, patient) -> None:
         form = admin_client.get(change(patient)).context["adminform"].form
         assert form.initial["ssn"] == "123-45-6789"
         assert form["history"].value() == "[1]"
         assert "ssn_keys" not in form.fields
 
-    def test_a_changed_value_is_stored_encrypted(self, admin_client, patient, organization, stored):
+    def test_a_changed_value_is_stored_encrypted(self, admin_client, patient, organization, stored) -> None:
         (keys,) = stored(patient, "ssn_keys")
         data = {"organization": organization.pk, "name": "Ada", "ssn": "078-05-1120", "notes": "", "history": "[1]"}
         assert admin_client.post(change(patient), data).status_code == 302
@@ -197,7 +197,7 @@ class TestForms:
         assert value.startswith("$vf$1$")
         assert now == keys  # The row keeps its data key.
 
-    def test_an_unchanged_form_keeps_what_is_stored(self, admin_client, patient, organization, stored, vault):
+    def test_an_unchanged_form_keeps_what_is_stored(self, admin_client, patient, organization, stored, vault) -> None:
         columns = ["ssn", "ssn_keys", "history", "history_keys"]
         before = stored(patient, *columns)
         vault.calls.clear()
@@ -206,7 +206,7 @@ class TestForms:
         assert stored(patient, *columns) == before
         assert vault.calls["create"] == 0
 
-    def test_a_row_is_added_with_one_call(self, admin_client, organization, stored, vault):
+    def test_a_row_is_added_with_one_call(self, admin_client, organization, stored, vault) -> None:
         vault.calls.clear()
         data = {"organization": organization.pk, "name": "", "ssn": "078-05-1120", "notes": "gout", "history": "{}"}
         # An empty name is refused; what was entered comes back, and nothing was asked or stored.
@@ -219,14 +219,16 @@ class TestForms:
         assert vault.calls["create"] == 1
         assert not any(secret in repr(stored(added, "ssn", "notes", "history")) for secret in SECRETS)
 
-    def test_moving_a_row_to_another_tenant_encrypts_it_anew(self, admin_client, patient, other_organization, stored):
+    def test_moving_a_row_to_another_tenant_encrypts_it_anew(
+        self, admin_client, patient, other_organization, stored
+    ) -> None:
         before = stored(patient, "ssn_keys")
         data = {"organization": other_organization.pk, "name": "Ada", "ssn": "123-45-6789", "history": "[1]"}
         admin_client.post(change(patient), data)
         assert Patient.objects.get().ssn == "123-45-6789"
         assert stored(patient, "ssn_keys") != before
 
-    def test_json_that_is_none_is_an_error_of_the_form(self, admin_client, patient, organization, stored):
+    def test_json_that_is_none_is_an_error_of_the_form(self, admin_client, patient, organization, stored) -> None:
         before = stored(patient, "history")
         data = {"organization": organization.pk, "name": "Ada", "ssn": "1", "history": '{"pain": '}
         response = admin_client.post(change(patient), data)
@@ -234,17 +236,17 @@ class TestForms:
         assert "{&quot;pain&quot;: " in response.content.decode()
         assert stored(patient, "history") == before
 
-    def test_fields_that_cannot_be_edited_are_shown(self, admin_client, organization):
+    def test_fields_that_cannot_be_edited_are_shown(self, admin_client, organization) -> None:
         document = Document.objects.create(organization=organization, body="gout")
         assert '<div class="readonly">gout</div>' in admin_client.get(change(document)).content.decode()
 
-    def test_inlines_are_one_round(self, admin_client, hundred, organization, rounds):
+    def test_inlines_are_one_round(self, admin_client, hundred, organization, rounds) -> None:
         response = admin_client.get(change(organization))
         values = re.findall(r">\s*(ssn-\d+)</textarea>", response.content.decode())
         assert len(values) == 50
         assert rounds == [50]
 
-    def test_inlines_are_saved(self, admin_client, patient, organization):
+    def test_inlines_are_saved(self, admin_client, patient, organization) -> None:
         data = {
             "workos_id": "org_1",
             "region": "eu",
@@ -265,7 +267,7 @@ class TestForms:
         assert list(values) == [("078-05-1120", [1]), ("219-09-9999", {"gout": True})]
         assert not any(secret in everything_in(Patient) for secret in SECRETS)
 
-    def test_lists_are_editable(self, admin_client, organization, stored):
+    def test_lists_are_editable(self, admin_client, organization, stored) -> None:
         letters = [Letter.objects.create(organization=organization, subject=subject) for subject in ("one", "two")]
         page = admin_client.get(changelist(Letter)).content.decode()
         assert re.findall(r">\s*(one|two)</textarea>", page) == ["two", "one"]
@@ -279,7 +281,7 @@ class TestForms:
 
 
 class TestHistory:
-    def test_the_log_has_no_plaintext(self, admin_client, organization):
+    def test_the_log_has_no_plaintext(self, admin_client, organization) -> None:
         data = {"organization": organization.pk, "name": "Ada", "ssn": "078-05-1120", "notes": "gout", "history": "{}"}
         admin_client.post(reverse("admin:testapp_patient_add"), data)
         patient = Patient.objects.get()
@@ -300,7 +302,7 @@ class TestHistory:
         log = everything_in(LogEntry)
         assert not any(secret in log for secret in SECRETS)
 
-    def test_the_log_of_inlines_has_no_plaintext(self, admin_client, patient, organization):
+    def test_the_log_of_inlines_has_no_plaintext(self, admin_client, patient, organization) -> None:
         data = {
             "workos_id": "org_1",
             "region": "eu",
@@ -316,12 +318,12 @@ class TestHistory:
         assert "Ssn" in everything_in(LogEntry)
         assert "078-05-1120" not in everything_in(LogEntry)
 
-    def test_the_history_page_opens_nothing(self, admin_client, patient, rounds):
+    def test_the_history_page_opens_nothing(self, admin_client, patient, rounds) -> None:
         url = reverse("admin:testapp_patient_history", args=[patient.pk])
         assert admin_client.get(url).status_code == 200
         assert rounds == []
 
-    def test_deleting_opens_nothing(self, admin_client, hundred, rounds):
+    def test_deleting_opens_nothing(self, admin_client, hundred, rounds) -> None:
         url = reverse("admin:testapp_patient_delete", args=[Patient.objects.first().pk])
         assert admin_client.get(url).status_code == 200
         assert admin_client.post(url, {"post": "yes"}).status_code == 302
@@ -331,13 +333,13 @@ class TestHistory:
         assert Patient.objects.count() == 89
         assert rounds == []
 
-    def test_a_protected_row_is_named_without_its_values(self, admin_client, patient, organization):
+    def test_a_protected_row_is_named_without_its_values(self, admin_client, patient, organization) -> None:
         page = admin_client.get(reverse("admin:testapp_organization_delete", args=[organization.pk])).content.decode()
         assert f"Patient object ({patient.pk})" in page
         assert "123-45-6789" not in page
 
 
-def test_searching_other_fields_works(admin_client, organization):
+def test_searching_other_fields_works(admin_client, organization) -> None:
     Patient.objects.create(organization=organization, name="Ada", ssn="1")
     Patient.objects.create(organization=organization, name="Bo", ssn="2")
     assert cells(admin_client.get(changelist(Patient), {"q": "ada"}), "ssn") == ["1"]

@@ -46,7 +46,7 @@ def vault():
     vault.close()
 
 
-def test_coroutines_ask_in_another_thread(vault):
+def test_coroutines_ask_in_another_thread(vault) -> None:
     async def scene() -> list[str]:
         keys = [
             await vault.acreate_data_key(CONTEXT),
@@ -61,7 +61,7 @@ def test_coroutines_ask_in_another_thread(vault):
     assert threading.get_ident() not in vault.threads
 
 
-def test_a_batch_is_a_key_or_an_error_for_each(vault):
+def test_a_batch_is_a_key_or_an_error_for_each(vault) -> None:
     for opened in (
         vault.decrypt_data_keys({"a": CONTEXT, "revoked": CONTEXT}),
         asyncio.run(vault.adecrypt_data_keys({"b": None, "revoked": None})),
@@ -70,21 +70,21 @@ def test_a_batch_is_a_key_or_an_error_for_each(vault):
     assert vault.calls == {"decrypt": 4}
 
 
-def test_rewrapping_is_a_rekey_for_each_unless_a_backend_does_better(vault):
+def test_rewrapping_is_a_rekey_for_each_unless_a_backend_does_better(vault) -> None:
     rewrapped = vault.rewrap_data_keys({"a": CONTEXT, "revoked": CONTEXT})
     assert rewrapped["a"] == "moved"
     assert isinstance(rewrapped["revoked"], VaultRefused)
     assert vault.calls == {"rekey": 2}
 
 
-def test_an_error_is_raised_where_one_key_is_wanted(vault):
+def test_an_error_is_raised_where_one_key_is_wanted(vault) -> None:
     with pytest.raises(VaultRefused):
         vault.decrypt_data_key("revoked")
     with pytest.raises(VaultRefused):
         asyncio.run(vault.adecrypt_data_key("revoked"))
 
 
-def test_after_close_a_vault_works_on(vault):
+def test_after_close_a_vault_works_on(vault) -> None:
     for _ in range(2):
         vault.decrypt_data_keys({"a": CONTEXT, "b": CONTEXT})
         vault.close()
@@ -92,5 +92,5 @@ def test_after_close_a_vault_works_on(vault):
     assert vault.calls == {"decrypt": 4}
 
 
-def test_repr_names_the_alias_only(vault):
+def test_repr_names_the_alias_only(vault) -> None:
     assert repr(vault) == "<Minimal 'default'>"

@@ -97,7 +97,7 @@ def blobs(count: int) -> dict[str, None]:
 
 
 @both
-def test_a_page_of_keys_has_one_deadline_and_the_rest_is_not_asked_for(ask, server, answered, make):
+def test_a_page_of_keys_has_one_deadline_and_the_rest_is_not_asked_for(ask, server, answered, make) -> None:
     vault = make("workos", timeout=3.0, max_concurrency=4)
     began = time.monotonic()
     outcomes = ask(vault, page(100))
@@ -109,7 +109,7 @@ def test_a_page_of_keys_has_one_deadline_and_the_rest_is_not_asked_for(ask, serv
 
 
 @both
-def test_a_page_of_transit_keys_has_one_deadline(ask, server, answered, make):
+def test_a_page_of_transit_keys_has_one_deadline(ask, server, answered, make) -> None:
     vault = make("openbao", timeout=3.0, max_concurrency=4)
     began = time.monotonic()
     outcomes = ask(vault, blobs(100))
@@ -120,7 +120,9 @@ def test_a_page_of_transit_keys_has_one_deadline(ask, server, answered, make):
 
 
 @both
-def test_what_the_vault_answered_in_time_is_opened_and_the_rest_can_be_asked_for_again(ask, server, answered, make):
+def test_what_the_vault_answered_in_time_is_opened_and_the_rest_can_be_asked_for_again(
+    ask, server, answered, make
+) -> None:
     server.will(*[Reply() for _ in range(6)])
     vault = make("workos", timeout=3.0, max_concurrency=2)
     outcomes = ask(vault, page(20))
@@ -131,7 +133,7 @@ def test_what_the_vault_answered_in_time_is_opened_and_the_rest_can_be_asked_for
 
 
 @pytest.mark.parametrize("kind", ["workos", "openbao"])
-def test_another_page_does_not_wait_behind_one_that_is_not_answered(kind, server, answered, make):
+def test_another_page_does_not_wait_behind_one_that_is_not_answered(kind, server, answered, make) -> None:
     wanted = page(60) if kind == "workos" else blobs(60)
     vault = make(kind, timeout=30.0, max_concurrency=2)
     names = list(wanted)
@@ -148,7 +150,7 @@ def test_another_page_does_not_wait_behind_one_that_is_not_answered(kind, server
 
 
 @both
-def test_where_fewer_calls_are_asked_for_the_rest_of_a_page_is_left(ask, server, make):
+def test_where_fewer_calls_are_asked_for_the_rest_of_a_page_is_left(ask, server, make) -> None:
     server.usual = Reply(status=429, headers={"Retry-After": "3600"})
     vault = make("workos", timeout=20.0, max_concurrency=1)
     outcomes = ask(vault, page(50))
@@ -156,7 +158,7 @@ def test_where_fewer_calls_are_asked_for_the_rest_of_a_page_is_left(ask, server,
     assert len(server.seen) == vault.calls["decrypt"] == 1
 
 
-def test_a_page_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch):
+def test_a_page_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch) -> None:
     stuck = threading.Event()
     look_up = socket.getaddrinfo
 
@@ -182,7 +184,7 @@ CALLS = {
 
 
 @pytest.mark.parametrize(("kind", "call"), [*(("workos", call) for call in CALLS), ("openbao", "create")])
-def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch, kind, call):
+def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkeypatch, kind, call) -> None:
     given_up = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *args, **kwargs: given_up.wait(60) and [])
     vault = make(kind, timeout=0.2)
@@ -195,7 +197,7 @@ def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkey
 
 
 @pytest.mark.parametrize("kind", ["workos", "openbao"])
-def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answered, kind):
+def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answered, kind) -> None:
     monkeypatch.setattr(overdue, "MAX_OVERDUE", 2)
     stuck, looked_up = threading.Event(), []
     look_up = socket.getaddrinfo
@@ -231,7 +233,7 @@ def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answe
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_single_call_does_not_wait_for_headers_that_come_byte_by_byte(call):
+def test_a_single_call_does_not_wait_for_headers_that_come_byte_by_byte(call) -> None:
     given_up = threading.Event()
 
     def drip(listener: socket.socket) -> None:
@@ -254,7 +256,7 @@ def test_a_single_call_does_not_wait_for_headers_that_come_byte_by_byte(call):
             given_up.set()
 
 
-def test_coroutines_that_are_cancelled_leave_nothing_under_way(server, answered, make):
+def test_coroutines_that_are_cancelled_leave_nothing_under_way(server, answered, make) -> None:
     vault = make("workos", timeout=30.0, max_concurrency=4)
 
     async def scene() -> None:
@@ -272,7 +274,7 @@ def test_coroutines_that_are_cancelled_leave_nothing_under_way(server, answered,
     assert vault.calls["decrypt"] == len(server.seen) == 8
 
 
-def test_coroutines_do_not_wait_for_a_token_beyond_the_deadline(server, answered, make, monkeypatch):
+def test_coroutines_do_not_wait_for_a_token_beyond_the_deadline(server, answered, make, monkeypatch) -> None:
     vault = make("openbao", timeout=0.2)
     stuck = threading.Event()
     monkeypatch.setattr(vault._engine._session, "prepare", lambda client, deadline: stuck.wait(60))
@@ -283,21 +285,21 @@ def test_coroutines_do_not_wait_for_a_token_beyond_the_deadline(server, answered
     assert re.search(r"no token could be had in time\. Host: [a-z0-9.:]+\.", str(outcome))
 
 
-def test_who_waits_for_another_ones_login_does_not_begin_one_after_the_deadline(server, answered, make):
+def test_who_waits_for_another_ones_login_does_not_begin_one_after_the_deadline(server, answered, make) -> None:
     vault = make("openbao", timeout=2.0, max_concurrency=8, role_id="role", secret_id="secret")
     outcomes = vault.decrypt_data_keys(blobs(8))
     assert {isinstance(outcome, VaultUnavailable) for outcome in outcomes.values()} == {True}
     assert len(server.seen) == 1
 
 
-def test_a_step_that_comes_after_the_deadline_is_not_begun(server, answered, make):
+def test_a_step_that_comes_after_the_deadline_is_not_begun(server, answered, make) -> None:
     vault = make("openbao")
     [outcome] = vault._engine.run("decrypt", vault._transit.open(blobs(1)), Deadline(0)).values()
     assert isinstance(outcome, VaultUnavailable)
     assert (len(server.seen), vault.calls["decrypt"]) == (0, 0)
 
 
-def test_nobody_waits_for_another_ones_token_beyond_the_deadline(server, answered, make):
+def test_nobody_waits_for_another_ones_token_beyond_the_deadline(server, answered, make) -> None:
     vault = make("openbao", role_id="role", secret_id="secret")
     session = vault._engine._session
     with session._lock:

@@ -19,7 +19,7 @@ class Admin:
         self.browser = browser
         self.url = url
 
-    def go(self, path):
+    def go(self, path) -> None:
         self.browser.get(f"{self.url}/admin/{path}")
 
     def find(self, selector):
@@ -28,7 +28,7 @@ class Admin:
     def texts(self, selector):
         return [element.text for element in self.browser.find_elements(By.CSS_SELECTOR, selector)]
 
-    def type(self, name, text):
+    def type(self, name, text) -> None:
         box = self.find(f"[name={name}]")
         box.clear()
         box.send_keys(text)
@@ -36,16 +36,16 @@ class Admin:
     def value(self, name):
         return self.find(f"[name={name}]").get_property("value")
 
-    def follow(self, selector):
+    def follow(self, selector) -> None:
         """Click, and wait for the next page."""
         page = self.find("html")
         self.find(selector).click()
         WebDriverWait(self.browser, 20).until(staleness_of(page))
 
-    def save(self):
+    def save(self) -> None:
         self.follow("input[name=_save]")
 
-    def log_in(self):
+    def log_in(self) -> None:
         self.go("")
         self.type("username", "staff")
         self.type("password", "correct horse")
@@ -85,12 +85,12 @@ def ssn_and_keys():
     return ssn, keys
 
 
-def assert_encrypted(value, *secrets):
+def assert_encrypted(value, *secrets) -> None:
     assert value.startswith("$vf$1$")
     assert not any(secret in value for secret in secrets)
 
 
-def test_the_list_shows_plaintext(admin, patient):
+def test_the_list_shows_plaintext(admin, patient) -> None:
     admin.go("testapp/patient/")
     assert admin.texts("td.field-ssn") == [SSN]
     assert admin.texts("td.field-notes") == ["-"]
@@ -98,7 +98,7 @@ def test_the_list_shows_plaintext(admin, patient):
     assert_encrypted(row()[0][0], SSN)
 
 
-def test_headers_sort_where_sorting_works(admin, patient, organization):
+def test_headers_sort_where_sorting_works(admin, patient, organization) -> None:
     Patient.objects.create(organization=organization, name="Bo", ssn=NEW_SSN)
     admin.go("testapp/patient/")
     assert admin.texts("th.column-ssn a") == []
@@ -110,7 +110,7 @@ def test_headers_sort_where_sorting_works(admin, patient, organization):
     assert admin.texts("td.field-ssn") == [NEW_SSN, SSN]
 
 
-def test_a_value_is_edited(admin, patient):
+def test_a_value_is_edited(admin, patient) -> None:
     (before, *_), keys = row()
     admin.go(f"testapp/patient/{patient.pk}/change/")
     assert admin.value("ssn") == SSN
@@ -124,7 +124,7 @@ def test_a_value_is_edited(admin, patient):
     assert keys_after == keys
 
 
-def test_a_row_is_added(admin, organization):
+def test_a_row_is_added(admin, organization) -> None:
     admin.go("testapp/patient/add/")
     Select(admin.find("[name=organization]")).select_by_visible_text("org_acme")
     admin.type("name", "Ada")
@@ -139,7 +139,7 @@ def test_a_row_is_added(admin, organization):
         assert_encrypted(value, SSN, "two lines")
 
 
-def test_an_emptied_value_is_empty_and_an_emptied_json_is_null(admin, patient):
+def test_an_emptied_value_is_empty_and_an_emptied_json_is_null(admin, patient) -> None:
     admin.go(f"testapp/patient/{patient.pk}/change/")
     admin.type("ssn", "")
     admin.type("history", "")
@@ -152,7 +152,7 @@ def test_an_emptied_value_is_empty_and_an_emptied_json_is_null(admin, patient):
     assert history is None
 
 
-def test_json_is_edited_and_what_is_not_json_is_refused(admin, patient):
+def test_json_is_edited_and_what_is_not_json_is_refused(admin, patient) -> None:
     (*_, before), _ = row()
     admin.go(f"testapp/patient/{patient.pk}/change/")
     admin.type("history", '{"pain": ')
@@ -166,7 +166,7 @@ def test_json_is_edited_and_what_is_not_json_is_refused(admin, patient):
     assert_encrypted(row()[0][2], "pain")
 
 
-def test_a_value_that_does_not_open_is_told_and_replaced_on_purpose(admin, patient):
+def test_a_value_that_does_not_open_is_told_and_replaced_on_purpose(admin, patient) -> None:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE testapp_patient SET ssn = SUBSTR(ssn, 1, 60)")
     before = ssn_and_keys()
@@ -196,7 +196,7 @@ def test_a_value_that_does_not_open_is_told_and_replaced_on_purpose(admin, patie
     assert_encrypted(row()[0][0], NEW_SSN)
 
 
-def test_history_and_deletion_show_no_values(admin, patient):
+def test_history_and_deletion_show_no_values(admin, patient) -> None:
     admin.go(f"testapp/patient/{patient.pk}/change/")
     admin.type("ssn", NEW_SSN)
     admin.save()

@@ -86,7 +86,7 @@ class Project:
         (self.path / "__init__.py").touch()
         settings.MIGRATION_MODULES = {"testapp": self.package}
 
-    def migration(self, name, operations="", *, after=(), replaces=()):
+    def migration(self, name, operations="", *, after=(), replaces=()) -> None:
         attributes = f"dependencies = {[('testapp', each) for each in after]}\n"
         attributes += f"replaces = {[('testapp', each) for each in replaces]}\n"
         attributes += f"operations = [{operations.strip()}]\n"

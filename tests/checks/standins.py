@@ -13,7 +13,7 @@ class Auditlog:
     def __init__(self):
         self.models = {}
 
-    def register(self, model, include_fields=(), exclude_fields=()):
+    def register(self, model, include_fields=(), exclude_fields=()) -> None:
         self.models[model] = {"include_fields": [*include_fields], "exclude_fields": [*exclude_fields]}
 
     def get_models(self):
@@ -82,7 +82,7 @@ class RestFramework:
         self.GenericAPIView, self.ModelSerializer = GenericAPIView, ModelSerializer
         self.OrderingFilter, self.SearchFilter = OrderingFilter, SearchFilter
 
-    def install(self, monkeypatch):
+    def install(self, monkeypatch) -> None:
         for name in ("rest_framework.filters", "rest_framework.generics"):
             monkeypatch.setitem(sys.modules, name, self)
 
@@ -111,11 +111,11 @@ class FieldTracker:
     def __init__(self, fields=None):
         self.fields = fields
 
-    def contribute_to_class(self, cls, name):
+    def contribute_to_class(self, cls, name) -> None:
         class_prepared.connect(self.prepare, sender=cls)
         setattr(cls, name, self)
 
-    def prepare(self, sender, **kwargs):
+    def prepare(self, sender, **kwargs) -> None:
         self.fields = set(self.fields or [field.attname for field in sender._meta.fields])
 
 
@@ -168,7 +168,7 @@ MODULES = {
 }
 
 
-def install(monkeypatch):
+def install(monkeypatch) -> None:
     """Let the packages of these modules be imported already."""
     for name, module in MODULES.items():
         monkeypatch.setitem(sys.modules, name, module)

@@ -1,5 +1,7 @@
 """Admin classes."""
 
+from typing import Never
+
 import pytest
 from django.contrib import admin
 from django.contrib.admin import filters
@@ -40,7 +42,7 @@ def ids(messages):
     return [message.id.removeprefix("vault_fields.") for message in messages]
 
 
-def test_a_right_admin_is_passed_over(check):
+def test_a_right_admin_is_passed_over(check) -> None:
     assert (
         check(
             list_display=["pk", "born", "organization__workos_id", "ssn"],
@@ -65,7 +67,7 @@ def test_a_right_admin_is_passed_over(check):
         ("organization", "patient__ssn"),
     ],
 )
-def test_e025_search(check, model, path):
+def test_e025_search(check, model, path) -> None:
     (message,) = check(model, search_fields=["pk", path])
     assert message.id == "vault_fields.E025"
     assert message.hint == f"Take {path!r} out of search_fields."
@@ -80,7 +82,7 @@ def test_e025_search(check, model, path):
         ("patient", ("ssn", filters.EmptyFieldListFilter)),
     ],
 )
-def test_e026_filter(check, model, item):
+def test_e026_filter(check, model, item) -> None:
     (message,) = check(model, list_filter=[item])
     assert message.id == "vault_fields.E026"
     assert "vault_fields.admin.NullFieldListFilter" in message.hint
@@ -105,18 +107,18 @@ class OwnFieldFilter(admin.FieldListFilter):
         "ssn_keys",
     ],
 )
-def test_filters_that_ask_for_null_and_those_of_the_project_are_passed_over(check, item):
+def test_filters_that_ask_for_null_and_those_of_the_project_are_passed_over(check, item) -> None:
     assert check(list_filter=[item]) == []
 
 
 @pytest.mark.parametrize("order", ["ssn", "-ssn", F("ssn").desc(), Lower("ssn")])
-def test_e027_ordering(check, order):
+def test_e027_ordering(check, order) -> None:
     (message,) = check(ordering=["born", order])
     assert message.id == "vault_fields.E027"
     assert message.msg.startswith("The ordering names the encrypted field testapp.Patient.ssn")
 
 
-def test_e027_ordering_of_an_inline(check, lab):
+def test_e027_ordering_of_an_inline(check, lab) -> None:
     inline = type(
         "PatientInline",
         (admin.TabularInline,),
@@ -128,7 +130,7 @@ def test_e027_ordering_of_an_inline(check, lab):
 
 
 @admin.display(ordering="-ssn")
-def masked(patient):
+def masked(patient) -> str:
     return "***"
 
 
@@ -139,7 +141,7 @@ def masked(patient):
         {"list_display": ["masked"], "masked": lambda self, patient: "***"},
     ],
 )
-def test_e027_order_of_a_column_that_is_computed(check, attributes):
+def test_e027_order_of_a_column_that_is_computed(check, attributes) -> None:
     if "masked" in attributes:
         attributes["masked"].admin_order_field = F("ssn")
     (message,) = check(**attributes)
@@ -147,41 +149,41 @@ def test_e027_order_of_a_column_that_is_computed(check, attributes):
     assert message.msg.startswith("The admin_order_field of ")
 
 
-def test_e027_order_of_a_property_of_the_model(check, lab):
+def test_e027_order_of_a_property_of_the_model(check, lab) -> None:
     lab.apps.get_model("testapp", "patient").masked = property(masked)
     assert ids(check(list_display=["masked", "__str__"])) == ["E027"]
 
 
-def test_w006_header_that_offers_to_sort(check):
+def test_w006_header_that_offers_to_sort(check) -> None:
     (message,) = check(list_display=["born", "ssn", "history"])
     assert message.id == "vault_fields.W006"
     assert message.msg.startswith("The list shows 'ssn', 'history' under")
     assert message.hint.startswith("Write class TheAdmin(vault_fields.admin.EncryptedFieldsMixin, admin.ModelAdmin)")
 
 
-def test_w006_through_a_relation(check):
+def test_w006_through_a_relation(check) -> None:
     assert ids(check("visit", list_display=["patient__ssn"])) == ["W006"]
 
 
-def test_w006_is_settled_by_the_mixin(check):
+def test_w006_is_settled_by_the_mixin(check) -> None:
     assert check(bases=(EncryptedFieldsMixin, admin.ModelAdmin), list_display=["ssn"]) == []
 
 
-def test_w006_mixin_that_stands_where_it_does_nothing(check):
+def test_w006_mixin_that_stands_where_it_does_nothing(check) -> None:
     assert ids(check(bases=(admin.ModelAdmin, EncryptedFieldsMixin), list_display=["ssn"])) == ["W006"]
 
 
-def test_w006_is_settled_by_a_method_that_says_what_can_be_sorted(check):
+def test_w006_is_settled_by_a_method_that_says_what_can_be_sorted(check) -> None:
     assert check(list_display=["ssn"], get_sortable_by=lambda self, request: []) == []
 
 
-def test_w007_plaintext_that_the_form_copies(check):
+def test_w007_plaintext_that_the_form_copies(check) -> None:
     (message,) = check(prepopulated_fields={"slug": ["organization", "ssn"]})
     assert message.id == "vault_fields.W007"
     assert message.hint == "Take 'ssn' out of prepopulated_fields['slug']."
 
 
-def test_date_hierarchy_is_reported_by_django(check, lab):
+def test_date_hierarchy_is_reported_by_django(check, lab) -> None:
     """There is no encrypted date, and Django takes nothing else."""
     patient = lab.apps.get_model("testapp", "patient")
     found = type("TheAdmin", (admin.ModelAdmin,), {"date_hierarchy": "ssn"})(patient, AdminSite()).check()
@@ -198,21 +200,21 @@ def test_date_hierarchy_is_reported_by_django(check, lab):
         {"list_display": ["no_such_column"]},
     ],
 )
-def test_options_of_a_wrong_kind_are_left_to_django(check, wrong):
+def test_options_of_a_wrong_kind_are_left_to_django(check, wrong) -> None:
     assert check(**{"ordering": ["ssn"], **wrong}) == []
 
 
-def raising(*args, **kwargs):
+def raising(*args, **kwargs) -> Never:
     raise LookupError("odd")
 
 
 @pytest.mark.parametrize("answer", ["text", ["text"], [None, 7], iter([object()]), (), {"a": "b"}])
-def test_what_a_projects_own_check_returns_besides_messages_is_passed_over(check, answer):
+def test_what_a_projects_own_check_returns_besides_messages_is_passed_over(check, answer) -> None:
     assert ids(check(ordering=["ssn"], check=lambda self: answer)) == ["E027"]
 
 
 @pytest.mark.parametrize("own", [raising, lambda self: None, lambda self: 7])
-def test_check_of_a_project_that_fails_is_left_to_django(check, own):
+def test_check_of_a_project_that_fails_is_left_to_django(check, own) -> None:
     assert check(ordering=["ssn"], check=own) == []
 
 
@@ -223,14 +225,14 @@ OPTIONS = ["search_fields", "list_filter", "ordering", "inlines", "list_display"
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("odd", ODD, ids=range(len(ODD)))
-def test_odd_options_that_a_project_lets_through_end_no_check(check, option, odd):
+def test_odd_options_that_a_project_lets_through_end_no_check(check, option, odd) -> None:
     """The other options are looked at all the same."""
     other = {"prepopulated_fields": {"slug": ["ssn"]}, "search_fields": ["ssn"]}
     found = ids(check(**other | {option: odd, "check": lambda self: []}))
     assert set(found) >= {"W007", "E025"} - ({"W007"} if option == "prepopulated_fields" else {"E025"})
 
 
-def test_w014_options_that_cannot_be_looked_at(check):
+def test_w014_options_that_cannot_be_looked_at(check) -> None:
     (message,) = check(list_filter=property(raising), check=lambda self: [])
     assert message.id == "vault_fields.W014"
     assert message.msg.startswith(
@@ -240,12 +242,12 @@ def test_w014_options_that_cannot_be_looked_at(check):
     assert "SILENCED_SYSTEM_CHECKS" in message.hint
 
 
-def test_other_apps_are_not_asked_about(check, lab):
+def test_other_apps_are_not_asked_about(check, lab) -> None:
     check(ordering=["ssn"])
     assert check_admin([]) == []
     assert ids(check_admin(None)) == ["E027"]
 
 
-def test_a_project_without_the_admin_is_passed_over():
+def test_a_project_without_the_admin_is_passed_over() -> None:
     with modify_settings(INSTALLED_APPS={"remove": "django.contrib.admin"}):
         assert check_admin(None) == []

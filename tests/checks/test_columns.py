@@ -9,7 +9,7 @@ from vault_fields.fields import EncryptedTextField
 @pytest.mark.parametrize(
     "option", ["unique", "db_index", "unique_for_date", "unique_for_month", "unique_for_year", "primary_key"]
 )
-def test_e010_column_that_would_have_to_be_compared(lab, option):
+def test_e010_column_that_would_have_to_be_compared(lab, option) -> None:
     value = "born" if option.startswith("unique_for") else True
     lab.patient(born=models.DateField(), ssn=EncryptedTextField(key_context=["organization_id"], **{option: value}))
     message = lab.only()
@@ -17,19 +17,19 @@ def test_e010_column_that_would_have_to_be_compared(lab, option):
     assert message.hint == f"Take {option} away."
 
 
-def test_e010_names_all_options_at_once(lab):
+def test_e010_names_all_options_at_once(lab) -> None:
     lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], unique=True, db_index=True))
     assert lab.only().hint == "Take unique, db_index away."
 
 
-def test_e011_default_that_would_stand_in_the_database(lab):
+def test_e011_default_that_would_stand_in_the_database(lab) -> None:
     lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], db_default="078-05-1120"))
     message = lab.only()
     assert message.id == "vault_fields.E011"
     assert "078-05-1120" not in str(message)
 
 
-def test_other_options_are_passed_over(lab):
+def test_other_options_are_passed_over(lab) -> None:
     lab.patient(
         ssn=EncryptedTextField(
             key_context=["organization_id"], null=True, blank=True, default="", db_column="number", max_length=11

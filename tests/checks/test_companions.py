@@ -11,7 +11,7 @@ def encrypted(*key_context, **options):
     return EncryptedTextField(key_context=list(key_context) or ["organization_id"], **options)
 
 
-def test_automatic_declared_and_shared_companions_are_passed_over(lab):
+def test_automatic_declared_and_shared_companions_are_passed_over(lab) -> None:
     lab.patient(
         notes=encrypted(),
         notes_keys=CompanionField(),
@@ -22,28 +22,28 @@ def test_automatic_declared_and_shared_companions_are_passed_over(lab):
     assert lab.ids() == []
 
 
-def test_e016_name_that_is_taken(lab):
+def test_e016_name_that_is_taken(lab) -> None:
     lab.patient(ssn_keys=models.TextField())
     message = lab.only()
     assert message.id == "vault_fields.E016"
     assert "keys_field='ssn_vault_keys'" in message.hint
 
 
-def test_e017_companion_that_is_missing(lab):
+def test_e017_companion_that_is_missing(lab) -> None:
     lab.patient(ssn=encrypted(keys_field="vault_keys"))
     message = lab.only()
     assert message.id == "vault_fields.E017"
     assert message.hint == "Write vault_keys = CompanionField() in testapp.Patient."
 
 
-def test_e017_companion_that_is_none(lab):
+def test_e017_companion_that_is_none(lab) -> None:
     lab.patient(ssn=encrypted(keys_field="vault_keys"), vault_keys=models.TextField())
     message = lab.only()
     assert message.id == "vault_fields.E017"
     assert message.msg.endswith("which is not a CompanionField.")
 
 
-def test_e017_companion_in_the_table_of_a_parent(lab):
+def test_e017_companion_in_the_table_of_a_parent(lab) -> None:
     """Value and companion could not be written together."""
     base = lab.patient()
     lab.model("Inpatient", (base,), notes=encrypted(keys_field="ssn_keys"))
@@ -62,7 +62,7 @@ def test_e017_companion_in_the_table_of_a_parent(lab):
         ({"key_context": ["ward"], "vault": "other"}, "key_context and vault"),
     ],
 )
-def test_e018_companion_shared_by_fields_that_differ(lab, options, differing):
+def test_e018_companion_shared_by_fields_that_differ(lab, options, differing) -> None:
     lab.patient(
         ward=models.IntegerField(),
         vault_keys=CompanionField(),
@@ -75,7 +75,7 @@ def test_e018_companion_shared_by_fields_that_differ(lab, options, differing):
     assert f"but not its {differing}:" in message.msg
 
 
-def test_w002_companion_that_nobody_uses(lab):
+def test_w002_companion_that_nobody_uses(lab) -> None:
     lab.patient(vault_keys=CompanionField())
     message = lab.only()
     assert message.id == "vault_fields.W002"

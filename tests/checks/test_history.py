@@ -13,7 +13,7 @@ def encrypted(**options):
     return EncryptedTextField(key_context=["organization_id"], null=True, **options)
 
 
-def test_w017_event_that_does_not_know_the_label(lab):
+def test_w017_event_that_does_not_know_the_label(lab) -> None:
     patient = lab.patient()
     lab.model("Event", pgh_tracked_model=patient, organization_id=models.IntegerField(), ssn=encrypted())
     message = lab.only()
@@ -21,14 +21,14 @@ def test_w017_event_that_does_not_know_the_label(lab):
     assert message.hint.endswith("with former_labels=['testapp.Patient.ssn'].")
 
 
-def test_w017_is_silent_for_an_event_that_knows_it(lab):
+def test_w017_is_silent_for_an_event_that_knows_it(lab) -> None:
     field = encrypted(former_labels=["testapp.Patient.ssn"])
     lab.model("Event", pgh_tracked_model=lab.patient(), organization_id=models.IntegerField(), ssn=field)
     assert lab.ids() == []
 
 
 @pytest.mark.parametrize("labels", [[], ["testapp.Patient.ssn"]])
-def test_a_row_that_was_copied_opens_by_the_label_that_it_was_written_under(transactional_db, labels):
+def test_a_row_that_was_copied_opens_by_the_label_that_it_was_written_under(transactional_db, labels) -> None:
     organization = Organization.objects.create(workos_id="org")
     Patient.objects.create(organization=organization, ssn="secret", history=None)
     with isolate_apps("tests.testapp"):

@@ -25,7 +25,7 @@ migrations.RenameField("patient", "ssn", "number"), migrations.RenameField("pati
 """
 
 
-def separately(database="", state=""):
+def separately(database="", state="") -> str:
     return f"migrations.SeparateDatabaseAndState([{database}], [{state}])"
 
 
@@ -55,7 +55,7 @@ def check(project, lab, *operations):
     [f'migrations.AlterModelOptions("patient", {{"managed": False}}), {PLAIN}'],
     ['DecryptField("patient", "ssn")', f'migrations.DeleteModel("Patient"), {CREATE}', PLAIN],
 ])  # fmt: skip
-def test_e028_field_that_is_made_plain_undecrypted(project, lab, operations):
+def test_e028_field_that_is_made_plain_undecrypted(project, lab, operations) -> None:
     found = [message for message in check(project, lab, *operations) if message.id == "vault_fields.E028"]
     (message,) = found
     assert message.obj == "testapp.Patient"
@@ -79,28 +79,28 @@ def test_e028_field_that_is_made_plain_undecrypted(project, lab, operations):
     ['migrations.DeleteModel("Patient")'],
     ['migrations.AlterField("patient", "note", models.TextField())'],
 ])  # fmt: skip
-def test_e028_is_silent_where_nothing_is_lost(project, lab, operations):
+def test_e028_is_silent_where_nothing_is_lost(project, lab, operations) -> None:
     assert [message.id for message in check(project, lab, *operations) if message.id == "vault_fields.E028"] == []
 
 
-def test_w010_field_that_the_migrations_have_encrypted(project, lab):
+def test_w010_field_that_the_migrations_have_encrypted(project, lab) -> None:
     (message,) = check(project, lab)
     assert message.id == "vault_fields.W010"
     assert message.obj.name == "ssn"
     assert 'DecryptField("patient", "ssn")' in message.hint
 
 
-def test_w010_is_silent_for_what_is_encrypted_or_was_never(project, lab):
+def test_w010_is_silent_for_what_is_encrypted_or_was_never(project, lab) -> None:
     project.migration("0001_initial", CREATE)
     lab.patient(ssn=EncryptedTextField(key_context=["organization_id"]), note=models.TextField())
     lab.model("Unknown", note=models.TextField())
     assert check_losses(lab.apps.get_app_configs()) == []
 
 
-def test_migrations_that_cannot_be_read_are_another_checks_affair(project, lab):
+def test_migrations_that_cannot_be_read_are_another_checks_affair(project, lab) -> None:
     project.migration("0001_initial", CREATE, after=["0000_missing"])
     assert check_losses(lab.apps.get_app_configs()) == []
 
 
-def test_a_whole_project_is_checked():
+def test_a_whole_project_is_checked() -> None:
     assert [message.id for message in check_losses(None)] == []

@@ -17,7 +17,7 @@ COMPARES = [
 ]
 
 
-def test_what_names_other_fields_is_passed_over(lab):
+def test_what_names_other_fields_is_passed_over(lab) -> None:
     lab.patient(
         meta={
             "ordering": ["organization__workos_id", "-pk", "?", F("organization_id").desc()],
@@ -35,14 +35,14 @@ def test_what_names_other_fields_is_passed_over(lab):
 
 
 @pytest.mark.parametrize("order", ["ssn", "-ssn", F("ssn").desc(), F("ssn"), Lower("ssn")])
-def test_e012_ordering(lab, order):
+def test_e012_ordering(lab, order) -> None:
     lab.patient(meta={"ordering": ["organization", order]})
     message = lab.only()
     assert message.id == "vault_fields.E012"
     assert message.msg.startswith("Meta.ordering names the encrypted field testapp.Patient.ssn")
 
 
-def test_e012_ordering_of_another_model(lab):
+def test_e012_ordering_of_another_model(lab) -> None:
     lab.patient()
     lab.model("Visit", meta={"ordering": ["-patient__ssn"]}, patient=models.ForeignKey("Patient", models.CASCADE))
     lab.model("Bed", meta={"ordering": ["patient__pk"]}, patient=models.ForeignKey("Patient", models.CASCADE))
@@ -50,7 +50,7 @@ def test_e012_ordering_of_another_model(lab):
     assert (message.id, message.obj.__name__) == ("vault_fields.E012", "Visit")
 
 
-def test_e012_ordering_by_what_is_within_a_value(lab):
+def test_e012_ordering_by_what_is_within_a_value(lab) -> None:
     """Which was legal while the field was a ``JSONField``."""
     patient = lab.patient(meta={"ordering": ["notes__pain"]}, notes=EncryptedJSONField(key_context=["organization_id"]))
     assert patient.check() == []
@@ -58,12 +58,12 @@ def test_e012_ordering_by_what_is_within_a_value(lab):
 
 
 @pytest.mark.parametrize("latest", ["ssn", ["organization", "-ssn"]])
-def test_e012_latest(lab, latest):
+def test_e012_latest(lab, latest) -> None:
     lab.patient(meta={"get_latest_by": latest})
     assert lab.only().msg.startswith("Meta.get_latest_by names")
 
 
-def test_options_of_a_wrong_kind_are_left_to_django(lab):
+def test_options_of_a_wrong_kind_are_left_to_django(lab) -> None:
     patient = lab.patient(meta={"ordering": 7, "get_latest_by": 7, "unique_together": [("organization", "no_such")]})
     assert lab.ids() == []
     assert [message.id for message in patient.check()] == ["models.E012", "models.E014"]
@@ -84,7 +84,7 @@ def test_options_of_a_wrong_kind_are_left_to_django(lab):
         *({"constraints": [CheckConstraint(condition=condition, name="check")]} for condition in COMPARES),
     ],
 )
-def test_e013_constraint(lab, meta):
+def test_e013_constraint(lab, meta) -> None:
     lab.patient(meta=meta)
     message = lab.only()
     assert message.id == "vault_fields.E013"
@@ -92,7 +92,7 @@ def test_e013_constraint(lab, meta):
 
 
 @pytest.mark.parametrize("part", [("ssn", "="), (Lower("ssn"), "=")])
-def test_e013_exclusion_constraint(lab, part):
+def test_e013_exclusion_constraint(lab, part) -> None:
     postgres = pytest.importorskip("django.contrib.postgres.constraints", exc_type=ImportError)
     lab.patient(
         meta={"constraints": [postgres.ExclusionConstraint(name="x", expressions=[("organization", "="), part])]}
@@ -101,7 +101,7 @@ def test_e013_exclusion_constraint(lab, part):
 
 
 @pytest.mark.parametrize("condition", IS_NULL)
-def test_a_constraint_may_ask_for_null(lab, condition):
+def test_a_constraint_may_ask_for_null(lab, condition) -> None:
     lab.patient(
         meta={
             "constraints": [
@@ -115,7 +115,7 @@ def test_a_constraint_may_ask_for_null(lab, condition):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_constraint_that_asks_for_null_works(lab):
+def test_a_constraint_that_asks_for_null_works(lab) -> None:
     """What the hint of E013 proposes, in the database and in forms."""
     patient = lab.patient(
         meta={
@@ -151,13 +151,13 @@ def test_a_constraint_that_asks_for_null_works(lab):
         *(Index(fields=["organization"], condition=condition, name="index") for condition in COMPARES),
     ],
 )
-def test_e014_index(lab, index):
+def test_e014_index(lab, index) -> None:
     lab.patient(meta={"indexes": [index]})
     assert lab.only().id == "vault_fields.E014"
 
 
 @pytest.mark.parametrize("expression", [F("ssn"), Length("ssn"), models.Case(models.When(ssn="1", then=Value(1)))])
-def test_e015_generated_column(lab, expression):
+def test_e015_generated_column(lab, expression) -> None:
     lab.patient(
         digits=models.GeneratedField(expression=expression, output_field=models.IntegerField(), db_persist=True)
     )

@@ -37,7 +37,7 @@ def renamed(lab, former_labels):
     return check(lab)
 
 
-def test_e021_renamed_field(project, lab):
+def test_e021_renamed_field(project, lab) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     (message,) = renamed(lab, [])
@@ -46,39 +46,39 @@ def test_e021_renamed_field(project, lab):
     assert message.obj.name == "ssn"
 
 
-def test_e021_hint_keeps_the_labels_that_are_there(project, lab):
+def test_e021_hint_keeps_the_labels_that_are_there(project, lab) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     (message,) = renamed(lab, ["old.Person.ssn"])
     assert "former_labels=['old.Person.ssn', 'testapp.Patient.number']" in message.hint
 
 
-def test_e021_model_whose_class_is_spelled_differently(project, lab):
+def test_e021_model_whose_class_is_spelled_differently(project, lab) -> None:
     """Makemigrations does not see this, but the label is another."""
     project.migration("0001_initial", CREATE.replace("Patient", "PAtient").replace("number", "ssn"))
     (message,) = renamed(lab, [])
     assert "former_labels=['testapp.PAtient.ssn']" in message.hint
 
 
-def test_former_labels_that_name_every_label_are_passed_over(project, lab):
+def test_former_labels_that_name_every_label_are_passed_over(project, lab) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     assert renamed(lab, ["testapp.Patient.number"]) == []
 
 
-def test_a_project_without_renames_or_without_migrations_is_passed_over(project, lab, settings):
+def test_a_project_without_renames_or_without_migrations_is_passed_over(project, lab, settings) -> None:
     project.migration("0001_initial", CREATE.replace("number", "ssn"))
     assert renamed(lab, []) == []
     settings.MIGRATION_MODULES = {"testapp": None}
     assert check(lab) == []
 
 
-def test_a_project_that_encrypts_nothing_does_not_read_its_migrations(project, lab):
+def test_a_project_that_encrypts_nothing_does_not_read_its_migrations(project, lab) -> None:
     project.migration("0001_initial", "1/0")
     assert check(lab) == []
 
 
-def test_e021_rename_that_was_squashed_away(project, lab):
+def test_e021_rename_that_was_squashed_away(project, lab) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     project.migration("0001_squashed", CREATE.replace("number", "ssn"), replaces=["0001_initial", "0002_rename"])
@@ -86,12 +86,12 @@ def test_e021_rename_that_was_squashed_away(project, lab):
     assert [message.id for message in renamed(lab, [])] == ["vault_fields.E021"]
 
 
-def test_a_squashed_migration_counts_once_what_it_replaced_is_removed(project, lab):
+def test_a_squashed_migration_counts_once_what_it_replaced_is_removed(project, lab) -> None:
     project.migration("0001_squashed", CREATE.replace("number", "ssn"), replaces=["0001_initial", "0002_rename"])
     assert renamed(lab, []) == []
 
 
-def test_e022_former_labels_before_the_rename(project, lab):
+def test_e022_former_labels_before_the_rename(project, lab) -> None:
     """With them makemigrations would not ask, but remove the old field and add a new one."""
     project.migration("0001_initial", CREATE)
     (message,) = renamed(lab, ["testapp.Patient.number"])
@@ -100,18 +100,18 @@ def test_e022_former_labels_before_the_rename(project, lab):
     assert message.hint.startswith("Take former_labels away")
 
 
-def test_e022_former_labels_before_the_rename_of_a_model(project, lab):
+def test_e022_former_labels_before_the_rename_of_a_model(project, lab) -> None:
     project.migration("0001_initial", CREATE.replace("Patient", "Person").replace("number", "ssn"))
     assert [message.id for message in renamed(lab, ["testapp.Person.ssn"])] == ["vault_fields.E022"]
 
 
 @pytest.mark.parametrize("labels", [[], ["testapp.Patient.forgotten"], ["gone.Patient.number"]])
-def test_a_new_field_may_have_other_former_labels(project, lab, labels):
+def test_a_new_field_may_have_other_former_labels(project, lab, labels) -> None:
     project.migration("0001_initial", CREATE)
     assert renamed(lab, labels) == []
 
 
-def test_a_new_field_may_name_one_that_stays(project, lab):
+def test_a_new_field_may_name_one_that_stays(project, lab) -> None:
     """Its values may be about to be copied there."""
     project.migration("0001_initial", CREATE.replace("number", "notes"))  # As tests.testapp.models.Patient has.
     assert renamed(lab, ["testapp.Patient.notes"]) == []
@@ -127,7 +127,7 @@ def test_a_new_field_may_name_one_that_stays(project, lab):
         HEADER + "    dependencies = [('testapp', '0001_initial')]",
     ],
 )
-def test_w005_migrations_that_cannot_be_read(project, lab, problem):
+def test_w005_migrations_that_cannot_be_read(project, lab, problem) -> None:
     (project.path / "0001_initial.py").write_text(dedent(problem))
     lab.patient()
     (message,) = check(lab)
@@ -135,7 +135,7 @@ def test_w005_migrations_that_cannot_be_read(project, lab, problem):
     assert "makemigrations --check" in message.hint
 
 
-def test_a_whole_project_is_checked_without_its_database(project):
+def test_a_whole_project_is_checked_without_its_database(project) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     # The database is not to be touched: this test has no access to it.
@@ -143,7 +143,7 @@ def test_a_whole_project_is_checked_without_its_database(project):
     assert [message.obj.label for message in found] == ["testapp.Patient.ssn"]
 
 
-def test_models_of_other_apps_are_not_asked_about(project):
+def test_models_of_other_apps_are_not_asked_about(project) -> None:
     project.migration("0001_initial", CREATE)
     project.migration("0002_rename", RENAME, after=["0001_initial"])
     with isolate_apps("django.contrib.auth") as apps:
@@ -153,7 +153,7 @@ def test_models_of_other_apps_are_not_asked_about(project):
 @pytest.mark.parametrize(
     ("former_labels", "expected"), [([], ["RenameField"]), (["testapp.Patient.number"], ["RemoveField", "AddField"])]
 )
-def test_makemigrations_recognises_a_rename_only_without_former_labels(former_labels, expected):
+def test_makemigrations_recognises_a_rename_only_without_former_labels(former_labels, expected) -> None:
     """Why E022 is an error."""
 
     def state(name, labels):
@@ -170,7 +170,9 @@ def test_makemigrations_recognises_a_rename_only_without_former_labels(former_la
 
 
 @pytest.mark.parametrize("in_each", [False, True])
-def test_e021_labels_of_an_abstract_base_count_for_all_its_models_unless_they_stand_in_each(project, lab, in_each):
+def test_e021_labels_of_an_abstract_base_count_for_all_its_models_unless_they_stand_in_each(
+    project, lab, in_each
+) -> None:
     project.migration("0001_initial", f"{CREATE.rstrip()},{CREATE.replace('Patient', 'Doctor')}")
     project.migration("0002_rename", RENAME + RENAME.replace("patient", "doctor"), after=["0001_initial"])
     labels = {"Patient": ["testapp.Patient.number"], "Doctor": ["testapp.Doctor.number"]}

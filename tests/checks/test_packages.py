@@ -22,7 +22,7 @@ def messages(lab):
     return check_packages(lab.apps.get_app_configs())
 
 
-def test_w011_a_resource_with_a_companion(lab, patient, monkeypatch):
+def test_w011_a_resource_with_a_companion(lab, patient, monkeypatch) -> None:
     resources = Resources()
     monkeypatch.setitem(sys.modules, "import_export.resources", resources)
     everything = resources.resource(patient)
@@ -36,7 +36,7 @@ def test_w011_a_resource_with_a_companion(lab, patient, monkeypatch):
     assert check_packages([]) == []
 
 
-def test_w011_a_schema_with_a_companion(lab, patient, monkeypatch):
+def test_w011_a_schema_with_a_companion(lab, patient, monkeypatch) -> None:
     schema = type("Schema", (), {"model_fields": {"ssn": 1, "ssn_keys": 2}})
     narrower = type("Narrower", (), {"model_fields": {"ssn": 1}})
     schemas = {(patient, "Schema"): schema, (patient, "Narrower"): narrower}
@@ -44,7 +44,7 @@ def test_w011_a_schema_with_a_companion(lab, patient, monkeypatch):
     assert [(message.id, message.obj) for message in messages(lab)] == [("vault_fields.W011", schema)]
 
 
-def test_w018_a_log_with_values(lab, patient, monkeypatch):
+def test_w018_a_log_with_values(lab, patient, monkeypatch) -> None:
     auditlog = Auditlog()
     monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=auditlog))
     auditlog.register(patient, exclude_fields=["ssn"])
@@ -62,7 +62,7 @@ def test_w018_a_log_with_values(lab, patient, monkeypatch):
     assert messages(lab) == []
 
 
-def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch):
+def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch) -> None:
     filters = Filters()
     monkeypatch.setitem(sys.modules, "django_filters.filterset", filters)
     everything = type("All", (filters.FilterSet,), {"Meta": SimpleNamespace(model=patient)})
@@ -76,7 +76,7 @@ def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch):
     assert [sorted(each.base_filters) for each in others] == [["id", "organization", "ssn"], []]
 
 
-def test_w023_a_cache_of_queries(lab, patient, settings, monkeypatch):
+def test_w023_a_cache_of_queries(lab, patient, settings, monkeypatch) -> None:
     standins.install(monkeypatch)
     label = patient._meta.label_lower
     for ops in ({"get", "fetch", "count"}, {"get"}, {"fetch"}):
@@ -93,7 +93,7 @@ def test_w023_a_cache_of_queries(lab, patient, settings, monkeypatch):
         assert messages(lab) == []
 
 
-def test_w024_a_tracker_of_encrypted_fields(lab, monkeypatch):
+def test_w024_a_tracker_of_encrypted_fields(lab, monkeypatch) -> None:
     standins.install(monkeypatch)
     whole = lab.patient(tracker=standins.FieldTracker(), changes=standins.FieldTracker(fields=["organization_id"]))
     (message,) = messages(lab)
@@ -102,7 +102,7 @@ def test_w024_a_tracker_of_encrypted_fields(lab, monkeypatch):
     assert message.hint.endswith("without those that are encrypted: tracker = FieldTracker(fields=[…]).")
 
 
-def test_w024_a_mixin_that_copies_encrypted_fields(lab, monkeypatch):
+def test_w024_a_mixin_that_copies_encrypted_fields(lab, monkeypatch) -> None:
     standins.install(monkeypatch)
     bases = (standins.DirtyFieldsMixin, lab.patient(meta={"abstract": True}))
     whole = lab.model("Whole", bases)
@@ -113,7 +113,7 @@ def test_w024_a_mixin_that_copies_encrypted_fields(lab, monkeypatch):
     assert all(message.hint.endswith(": FIELDS_TO_CHECK = […].") for message in found)
 
 
-def test_w025_a_hook_that_looks_back(lab, monkeypatch):
+def test_w025_a_hook_that_looks_back(lab, monkeypatch) -> None:
     standins.install(monkeypatch)
 
     def combined(left, right):
@@ -155,7 +155,7 @@ def offered(lab):
     return [(message.obj, message.hint) for message in messages(lab) if message.id == "vault_fields.W026"]
 
 
-def test_w026_a_view_that_sorts_by_whatever_is_asked(lab, patient, rest):
+def test_w026_a_view_that_sorts_by_whatever_is_asked(lab, patient, rest) -> None:
     serializer = rest.serializer(patient, "id", "ssn")
     backends = {"filter_backends": ["a backend", rest.SearchFilter, rest.OrderingFilter]}
     views = [
@@ -173,7 +173,7 @@ def test_w026_a_view_that_sorts_by_whatever_is_asked(lab, patient, rest):
     assert check_packages([]) == []
 
 
-def test_w026_a_view_that_searches_or_filters(lab, patient, rest):
+def test_w026_a_view_that_searches_or_filters(lab, patient, rest) -> None:
     lab.model("Visit", patient=models.ForeignKey(patient, on_delete=models.CASCADE))
     visit = lab.apps.get_model("testapp", "Visit")
     searched = rest.view(visit, filter_backends=[rest.SearchFilter], search_fields=["^patient__ssn", "id"])
@@ -191,12 +191,12 @@ def test_w026_a_view_that_searches_or_filters(lab, patient, rest):
     ]
 
 
-def test_w026_a_view_that_cannot_be_looked_at(lab, patient, rest):
+def test_w026_a_view_that_cannot_be_looked_at(lab, patient, rest) -> None:
     view = rest.view(patient, filter_backends=5)
     assert [(message.id, message.obj) for message in messages(lab)] == [("vault_fields.W014", view)]
 
 
-def test_w014_urls_that_cannot_be_imported(lab, patient, settings):
+def test_w014_urls_that_cannot_be_imported(lab, patient, settings) -> None:
     settings.ROOT_URLCONF = "tests.no_such_urls"
     (message,) = messages(lab)
     assert message.id == "vault_fields.W014"
@@ -205,7 +205,7 @@ def test_w014_urls_that_cannot_be_imported(lab, patient, settings):
     assert messages(lab) == []
 
 
-def test_views_are_imported_before_they_are_looked_at(tmp_path):
+def test_views_are_imported_before_they_are_looked_at(tmp_path) -> None:
     """With ``check --tag`` nobody else does it, and without it Django's checks have no order."""
     (tmp_path / "urls_of_a_project.py").write_text("urlpatterns = []")
     script = (
@@ -216,5 +216,5 @@ def test_views_are_imported_before_they_are_looked_at(tmp_path):
     subprocess.run([sys.executable, "-c", script], env=os.environ | {"PYTHONPATH": str(tmp_path)}, check=True)
 
 
-def test_packages_that_are_not_there(lab, patient):
+def test_packages_that_are_not_there(lab, patient) -> None:
     assert messages(lab) == []

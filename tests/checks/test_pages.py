@@ -84,19 +84,19 @@ def found_in(pattern, directory, expression):
     return {match for text in texts for match in re.findall(expression, text)}
 
 
-def test_ids_pages_and_tests_agree():
+def test_ids_pages_and_tests_agree() -> None:
     ids = found_in("*.py", "vault_fields/checks", r'"vault_fields\.([EW]\d{3})"')
     assert ids == PAGES.keys()
     assert {name.upper() for name in found_in("test_*.py", "tests/checks", r"def test_([ew]\d{3})_")} == ids
 
 
-def test_numbers_have_no_gaps():
+def test_numbers_have_no_gaps() -> None:
     for kind in "EW":
         numbers = sorted(int(name[1:]) for name in PAGES if name[0] == kind)
         assert numbers == list(range(1, len(numbers) + 1))
 
 
-def test_the_index_lists_every_page_with_its_title():
+def test_the_index_lists_every_page_with_its_title() -> None:
     index = (ROOT / "docs/checks/README.md").read_text("utf-8")
     titles = dict(re.findall(r"^\| \[(\w+)\]\(\1\.md\) \| (.+) \|$", index, re.MULTILINE))
     assert titles == {name: re.match(rf"# {name}: (.+)\n", text)[1] for name, text in PAGES.items()}
@@ -176,13 +176,13 @@ NEWEST = {"W009": "DB_SET_DEFAULT"}
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_the_wrong_example_is_reported(page, example):
+def test_the_wrong_example_is_reported(page, example) -> None:
     if not hasattr(models, NEWEST.get(page, "Model")):
         pytest.skip("this Django does not have it")
     assert page in example.run(section(page, "Wrong"))
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))
-def test_the_right_example_is_passed_over(page, example):
+def test_the_right_example_is_passed_over(page, example) -> None:
     found = example.run(section(page, "Right"))
     assert found <= HERE - {page}

@@ -18,7 +18,7 @@ def fresh_filter():
 
 
 @pytest.mark.parametrize("value", [URL, {"a": [URL]}, ("sk_live/4711",)])
-def test_w022_a_setting_that_shows_a_key(settings, value):
+def test_w022_a_setting_that_shows_a_key(settings, value) -> None:
     settings.VAULTS = {"default": vault_config(URL)}
     settings.VAULT_URL = value
     (message,) = check_reports()
@@ -28,13 +28,13 @@ def test_w022_a_setting_that_shows_a_key(settings, value):
     assert "vault_fields.W022" in {each.id for each in check_deployment(())}
 
 
-def test_a_setting_that_is_hidden_is_passed_over(settings):
+def test_a_setting_that_is_hidden_is_passed_over(settings) -> None:
     settings.VAULTS = {"default": vault_config(URL)}
     settings.VAULT_SECRET_URL = URL
     assert list(check_reports()) == []
 
 
-def test_with_the_filter_nothing_is_shown(settings):
+def test_with_the_filter_nothing_is_shown(settings) -> None:
     settings.VAULTS = {"default": vault_config(URL)}
     settings.VAULT_URL = URL
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = "vault_fields.reporting.ReporterFilter"
@@ -42,6 +42,6 @@ def test_with_the_filter_nothing_is_shown(settings):
 
 
 @pytest.mark.parametrize("configured", [None, "x", {"default": None}, {"default": {}}, {"default": {"OPTIONS": 3}}])
-def test_what_is_wrong_with_vaults_others_say(settings, configured):
+def test_what_is_wrong_with_vaults_others_say(settings, configured) -> None:
     settings.VAULTS = configured
     assert list(check_reports()) == []

@@ -9,7 +9,7 @@ from django.utils.functional import cached_property
 from vault_fields.fields import EncryptedTextField
 
 
-def test_w004_str_that_shows_the_value(lab):
+def test_w004_str_that_shows_the_value(lab) -> None:
     base = lab.patient(__str__=lambda self: f"Patient {self.ssn}")
     lab.model("Inpatient", (base,))
     lab.model("Walkin", (base,), meta={"proxy": True})
@@ -18,7 +18,7 @@ def test_w004_str_that_shows_the_value(lab):
     assert message.obj is base
 
 
-def test_w004_str_of_a_subclass_and_of_a_wrapped_function(lab):
+def test_w004_str_of_a_subclass_and_of_a_wrapped_function(lab) -> None:
     base = lab.patient(__str__=lambda self: f"Patient {self.pk}")
 
     @functools.wraps(function := lambda self: str(self.ssn))
@@ -30,12 +30,12 @@ def test_w004_str_of_a_subclass_and_of_a_wrapped_function(lab):
 
 
 @pytest.mark.parametrize("method", [lambda self: f"ssn of {self.organization_id}", functools.partialmethod(str, "?")])
-def test_str_that_shows_something_else(lab, method):
+def test_str_that_shows_something_else(lab, method) -> None:
     lab.patient(__str__=method)
     assert lab.ids() == []
 
 
-def describe(row):
+def describe(row) -> str:
     return f"Patient {row.ssn}"
 
 
@@ -60,7 +60,7 @@ def shown(self):
         {"__str__": lambda self: " ".join([part.upper() for part in (self.ssn or "").split()])},
     ],
 )
-def test_w004_str_that_shows_the_value_through_something_else(lab, attributes):
+def test_w004_str_that_shows_the_value_through_something_else(lab, attributes) -> None:
     model = lab.patient(**attributes)
     message = lab.only()
     assert message.id == "vault_fields.W004"
@@ -68,7 +68,7 @@ def test_w004_str_that_shows_the_value_through_something_else(lab, attributes):
     assert "'ssn'" in message.msg
 
 
-def test_w004_str_of_a_parent_that_is_called(lab):
+def test_w004_str_of_a_parent_that_is_called(lab) -> None:
     class Named(models.Model):
         class Meta:
             abstract = True
@@ -94,7 +94,7 @@ def lab_fields(lab):
     }
 
 
-def test_w004_repr(lab):
+def test_w004_repr(lab) -> None:
     lab.patient(__repr__=lambda self: f"<Patient {self.ssn}>")
     message = lab.only()
     assert message.id == "vault_fields.W004"
@@ -102,7 +102,7 @@ def test_w004_repr(lab):
 
 
 @pytest.mark.parametrize("text", [lambda self: self.patient.ssn, lambda self: self.patient.label()])
-def test_w004_through_a_relation(lab, text):
+def test_w004_through_a_relation(lab, text) -> None:
     lab.patient(label=lambda self: self.ssn)
     lab.model("Visit", patient=models.ForeignKey("Patient", models.CASCADE), __str__=text)
     assert "'testapp.Patient.ssn'" in lab.only().msg
@@ -119,13 +119,13 @@ def test_w004_through_a_relation(lab, text):
         {"__str__": lambda self: f"{self.pk}", "label": property(lambda self: self.patient.ssn)},
     ],
 )
-def test_name_that_stands_for_something_else_is_passed_over(lab, attributes):
+def test_name_that_stands_for_something_else_is_passed_over(lab, attributes) -> None:
     lab.patient()
     lab.model("Visit", patient=models.ForeignKey("Patient", models.CASCADE), **attributes)
     assert lab.ids() == []
 
 
-def test_documentation_is_not_taken_for_names(lab):
+def test_documentation_is_not_taken_for_names(lab) -> None:
     def named(self):
         """Never the ssn."""
         return getattr(self, "pk") or ""  # noqa: B009

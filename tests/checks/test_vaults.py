@@ -1,6 +1,7 @@
 """settings.VAULTS."""
 
 import socket
+from typing import Never
 
 import pytest
 
@@ -10,7 +11,7 @@ from vault_fields.fields import EncryptedTextField
 MEMORY = {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}
 
 
-def test_a_right_setting_is_passed_over(own_ids):
+def test_a_right_setting_is_passed_over(own_ids) -> None:
     assert own_ids() == []
 
 
@@ -22,7 +23,7 @@ def test_a_right_setting_is_passed_over(own_ids):
         ({"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": " sk"}}, "api_key must be"),
     ],
 )
-def test_e019_setting_that_cannot_be_used(settings, entry, said):
+def test_e019_setting_that_cannot_be_used(settings, entry, said) -> None:
     settings.VAULTS = {"default": MEMORY, "broken": entry}
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
@@ -31,7 +32,7 @@ def test_e019_setting_that_cannot_be_used(settings, entry, said):
     assert message.hint
 
 
-def test_e019_setting_that_is_not_there(settings, lab):
+def test_e019_setting_that_is_not_there(settings, lab) -> None:
     settings.VAULTS = None
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
@@ -40,19 +41,19 @@ def test_e019_setting_that_is_not_there(settings, lab):
     assert check_vaults(lab.apps.get_app_configs()) == []
 
 
-def test_e019_successor_that_is_not_there(settings):
+def test_e019_successor_that_is_not_there(settings) -> None:
     settings.VAULTS = {"default": {**MEMORY, "SUCCESSOR": "gone"}}
     (message,) = check_vaults(None)
     assert message.id == "vault_fields.E019"
     assert message.msg == "VAULTS['default']: SUCCESSOR must be the alias of another vault in VAULTS."
 
 
-def test_vault_that_was_left_is_passed_over(settings, own_ids):
+def test_vault_that_was_left_is_passed_over(settings, own_ids) -> None:
     settings.VAULTS = {"default": {"SUCCESSOR": "next"}, "next": MEMORY}
     assert own_ids() == []
 
 
-def test_e020_vault_that_is_not_there(lab):
+def test_e020_vault_that_is_not_there(lab) -> None:
     lab.patient(notes=EncryptedTextField(key_context=["organization_id"], vault="archive"))
     (message,) = check_vaults(lab.apps.get_app_configs())
     assert message.id == "vault_fields.E020"
@@ -60,8 +61,8 @@ def test_e020_vault_that_is_not_there(lab):
     assert message.hint == "Add 'archive' to VAULTS, or write vault= with one that it has: 'default'."
 
 
-def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, own_ids):
-    def refuse(*args, **kwargs):
+def test_checks_open_no_file_and_no_connection(settings, tmp_path, monkeypatch, own_ids) -> None:
+    def refuse(*args, **kwargs) -> Never:
         raise AssertionError("a check went to the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)

@@ -12,7 +12,7 @@ from vault_fields.exceptions import VaultRefused
 
 @both
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-def test_a_redirect_is_never_followed(post, server, status):
+def test_a_redirect_is_never_followed(post, server, status) -> None:
     with faulty_server() as elsewhere:
         server.usual = Reply(status=status, headers={"Location": f"{elsewhere.url}/vault/v1/keys/data-key"})
         error = failure(post, server)
@@ -35,7 +35,7 @@ NOT_JSON = {
 
 @both
 @pytest.mark.parametrize("raw", NOT_JSON.values(), ids=NOT_JSON)
-def test_an_answer_that_is_no_json_object_is_refused(post, server, raw):
+def test_an_answer_that_is_no_json_object_is_refused(post, server, raw) -> None:
     server.usual = Reply(raw=raw)
     error = failure(post, server)
     assert type(error) is VaultRefused
@@ -45,18 +45,18 @@ def test_an_answer_that_is_no_json_object_is_refused(post, server, raw):
 
 @both
 @pytest.mark.parametrize("kind", ["text/html", "text/plain", "", "application/jsonx"])
-def test_an_answer_of_another_media_type_is_refused(post, server, kind):
+def test_an_answer_of_another_media_type_is_refused(post, server, kind) -> None:
     server.usual = Reply(headers={"Content-Type": kind})
     assert "something that is not JSON" in str(failure(post, server))
 
 
-def test_a_media_type_may_have_parameters(server):
+def test_a_media_type_may_have_parameters(server) -> None:
     server.usual = Reply(headers={"Content-Type": "Application/JSON; charset=utf-8"})
     assert post_sync(server, quick(), CREATE).content["data_key"] == DATA_KEY
 
 
 @both
-def test_an_answer_is_not_read_beyond_its_bound(post, server):
+def test_an_answer_is_not_read_beyond_its_bound(post, server) -> None:
     pieces = [b" " * 65536] * 400
     server.usual = Reply(pieces=pieces)
     error = failure(post, server)
@@ -64,7 +64,7 @@ def test_an_answer_is_not_read_beyond_its_bound(post, server):
     assert "more than 256 KiB" in str(error)
 
 
-def test_an_answer_of_exactly_the_bound_is_read(server):
+def test_an_answer_of_exactly_the_bound_is_read(server) -> None:
     body = json.dumps({"id": "x"}).encode()
     server.will(Reply(raw=body.ljust(MAX_ANSWER_BYTES)), Reply(raw=body.ljust(MAX_ANSWER_BYTES + 1)))
     assert post_sync(server, quick(), CREATE).content == {"id": "x"}
@@ -82,6 +82,6 @@ def test_an_answer_of_exactly_the_bound_is_read(server):
         ("", None),
     ],
 )
-def test_a_request_id_is_believed_only_if_it_looks_like_one(server, header, shown):
+def test_a_request_id_is_believed_only_if_it_looks_like_one(server, header, shown) -> None:
     server.usual = Reply(status=400, headers={"X-Request-ID": header})
     assert failure(post_sync, server).request_id == shown

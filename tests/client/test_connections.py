@@ -18,7 +18,7 @@ from vault_fields.runtime.deadline import NoAnswerInTime
 
 
 @both
-def test_a_call_carries_the_credentials_and_says_who_asks(post, server):
+def test_a_call_carries_the_credentials_and_says_who_asks(post, server) -> None:
     answer = post(server, quick(), CREATE)
     seen = server.seen[0]
     assert seen.path == "/vault/v1/keys/data-key"
@@ -32,19 +32,19 @@ def test_a_call_carries_the_credentials_and_says_who_asks(post, server):
     assert DATA_KEY not in repr(answer)
 
 
-def test_the_version_of_what_is_not_installed_is_unknown():
+def test_the_version_of_what_is_not_installed_is_unknown() -> None:
     assert _version("pytest") == pytest.__version__
     assert _version("no-such-distribution") == "unknown"
 
 
-def test_a_base_url_may_have_a_path(server):
+def test_a_base_url_may_have_a_path(server) -> None:
     client = VaultClient(endpoint(f"{server.url}/prefix/"), quick())
     client.post("/vault/v1/keys/data-key", CREATE.payload)
     client.close()
     assert server.seen[0].path == "/prefix/vault/v1/keys/data-key"
 
 
-def test_20_calls_share_one_connection(server):
+def test_20_calls_share_one_connection(server) -> None:
     client = VaultClient(endpoint(server.url), quick())
     for _ in range(20):
         client.post(CREATE.path, CREATE.payload)
@@ -53,7 +53,7 @@ def test_20_calls_share_one_connection(server):
     assert server.wait_until_all_closed()
 
 
-def test_20_awaited_calls_share_one_connection_and_a_new_loop_gets_its_own(server, recwarn):
+def test_20_awaited_calls_share_one_connection_and_a_new_loop_gets_its_own(server, recwarn) -> None:
     client = AsyncVaultClient(endpoint(server.url), quick())
 
     async def calls() -> None:
@@ -70,13 +70,13 @@ def test_20_awaited_calls_share_one_connection_and_a_new_loop_gets_its_own(serve
 
 
 @both
-def test_an_error_that_is_retried_does_not_cost_a_connection(post, server):
+def test_an_error_that_is_retried_does_not_cost_a_connection(post, server) -> None:
     server.will(Reply(status=503, content={"error": "later"}), Reply(status=429, content={"error": "later"}))
     post(server, quick(), CREATE)
     assert (len(server.seen), server.opened) == (3, 1)
 
 
-def test_threads_share_a_client(server):
+def test_threads_share_a_client(server) -> None:
     client = VaultClient(endpoint(server.url), quick())
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda _: client.post(CREATE.path, CREATE.payload), range(80)))
@@ -85,7 +85,7 @@ def test_threads_share_a_client(server):
     client.close()
 
 
-def test_a_client_can_be_used_after_close(server):
+def test_a_client_can_be_used_after_close(server) -> None:
     client = VaultClient(endpoint(server.url), quick())
     client.close()
     for _ in range(2):
@@ -94,7 +94,7 @@ def test_a_client_can_be_used_after_close(server):
     assert server.opened == 2
 
 
-def test_an_async_client_can_be_used_after_aclose(server):
+def test_an_async_client_can_be_used_after_aclose(server) -> None:
     async def scene() -> None:
         client = AsyncVaultClient(endpoint(server.url), quick())
         await client.aclose()
@@ -106,7 +106,7 @@ def test_an_async_client_can_be_used_after_aclose(server):
     assert server.opened == 2
 
 
-def test_close_lets_a_call_that_is_under_way_finish(server):
+def test_close_lets_a_call_that_is_under_way_finish(server) -> None:
     server.will(Reply(delay=0.1))
     client = VaultClient(endpoint(server.url), quick())
     with ThreadPoolExecutor(1) as pool:
@@ -119,7 +119,7 @@ def test_close_lets_a_call_that_is_under_way_finish(server):
     assert server.wait_until_all_closed()
 
 
-def test_aclose_lets_a_call_that_is_under_way_finish(server):
+def test_aclose_lets_a_call_that_is_under_way_finish(server) -> None:
     server.will(Reply(delay=0.1))
 
     async def scene() -> Answer:
@@ -135,7 +135,7 @@ def test_aclose_lets_a_call_that_is_under_way_finish(server):
     assert server.wait_until_all_closed()
 
 
-def test_a_connection_that_was_retired_in_the_last_moment_is_closed_by_its_call(server):
+def test_a_connection_that_was_retired_in_the_last_moment_is_closed_by_its_call(server) -> None:
     """Between taking it and its first request, another thread may close the client."""
     client = VaultClient(endpoint(server.url), quick())
     take = client._lines.take
@@ -176,7 +176,7 @@ def test_a_connection_that_is_used_while_the_client_is_closed_is_not_used_again(
     assert lines.take() is not used
 
 
-def test_calls_wait_for_one_of_few_connections(server, monkeypatch):
+def test_calls_wait_for_one_of_few_connections(server, monkeypatch) -> None:
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
     client = VaultClient(endpoint(server.url), quick())
     with ThreadPoolExecutor(8) as pool:
@@ -193,7 +193,7 @@ def test_calls_wait_for_one_of_few_connections(server, monkeypatch):
     assert server.opened == 4
 
 
-def test_no_call_waits_for_a_connection_beyond_its_deadline(monkeypatch):
+def test_no_call_waits_for_a_connection_beyond_its_deadline(monkeypatch) -> None:
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 0)
     with pytest.raises(NoAnswerInTime, match="did not answer in time"):
         VaultClient(endpoint("http://127.0.0.1:9"), quick(timeout=0.01))._send(CREATE.path, CREATE.payload, None)
@@ -201,7 +201,7 @@ def test_no_call_waits_for_a_connection_beyond_its_deadline(monkeypatch):
         asyncio.run(AsyncVaultClient(endpoint("http://127.0.0.1:9"), quick(timeout=0.01)).get("/"))
 
 
-def test_where_httpx_tells_of_no_transports_its_clients_send():
+def test_where_httpx_tells_of_no_transports_its_clients_send() -> None:
     class Client:
         def send(self, request: str, *, stream: bool) -> tuple[str, bool]:
             return request, stream
@@ -210,7 +210,7 @@ def test_where_httpx_tells_of_no_transports_its_clients_send():
 
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
-def test_a_forked_child_makes_its_own_connection(server):
+def test_a_forked_child_makes_its_own_connection(server) -> None:
     client = VaultClient(endpoint(server.url), quick())
     client.post(CREATE.path, CREATE.payload)
     pid = os.fork()
@@ -226,7 +226,7 @@ def test_a_forked_child_makes_its_own_connection(server):
     client.close()
 
 
-def test_entries_of_loops_that_were_closed_without_shutting_down_are_dropped(server):
+def test_entries_of_loops_that_were_closed_without_shutting_down_are_dropped(server) -> None:
     client = AsyncVaultClient(endpoint(server.url), quick())
     dead, living = asyncio.new_event_loop(), asyncio.new_event_loop()
     for loop in (dead, living):

@@ -21,7 +21,7 @@ from vault_fields.exceptions import VaultUnavailable
         "HTTPS://H/p",
     ],
 )
-def test_https_anywhere_and_http_on_this_machine_are_addresses(url):
+def test_https_anywhere_and_http_on_this_machine_are_addresses(url) -> None:
     assert endpoint(url).host
 
 
@@ -49,7 +49,7 @@ def test_https_anywhere_and_http_on_this_machine_are_addresses(url):
         ("https://h#hidden", "must not have a query or a fragment"),
     ],
 )
-def test_anything_else_is_a_wrong_setting_and_is_not_quoted(url, says):
+def test_anything_else_is_a_wrong_setting_and_is_not_quoted(url, says) -> None:
     with pytest.raises(ImproperlyConfigured) as caught:
         endpoint(url)
     assert str(caught.value).startswith("VAULTS['eu']: base_url must")
@@ -59,7 +59,7 @@ def test_anything_else_is_a_wrong_setting_and_is_not_quoted(url, says):
 
 
 @both
-def test_plain_http_does_not_go_through_a_proxy_of_the_environment(post, server, monkeypatch):
+def test_plain_http_does_not_go_through_a_proxy_of_the_environment(post, server, monkeypatch) -> None:
     """It would read the token and the keys."""
     with faulty_server() as proxy:
         for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy"):
@@ -68,7 +68,7 @@ def test_plain_http_does_not_go_through_a_proxy_of_the_environment(post, server,
         assert proxy.opened == 0
 
 
-def test_https_goes_through_a_proxy_of_the_environment_in_a_tunnel(monkeypatch, server):
+def test_https_goes_through_a_proxy_of_the_environment_in_a_tunnel(monkeypatch, server) -> None:
     monkeypatch.setenv("HTTPS_PROXY", server.url)
     monkeypatch.delenv("NO_PROXY", raising=False)
     client = VaultClient(endpoint("https://vault.invalid"), quick(max_retries=0))
@@ -89,7 +89,7 @@ def test_https_goes_through_a_proxy_of_the_environment_in_a_tunnel(monkeypatch, 
     ],
 )
 @pytest.mark.parametrize("kind", [httpx.Client, httpx.AsyncClient])
-def test_an_environment_that_cannot_be_used_is_a_wrong_setting(monkeypatch, name, value, kind):
+def test_an_environment_that_cannot_be_used_is_a_wrong_setting(monkeypatch, name, value, kind) -> None:
     from vault_fields.client import endpoint as module
 
     monkeypatch.setenv(name, value)
@@ -103,7 +103,20 @@ def test_an_environment_that_cannot_be_used_is_a_wrong_setting(monkeypatch, name
     assert caught.value.__context__ is None
 
 
-def test_netrc_does_not_replace_the_credentials(server, monkeypatch, tmp_path):
+def test_a_call_that_gets_no_connection_leaves_its_place_to_others(monkeypatch) -> None:
+    client = VaultClient(endpoint("https://vault.invalid"), quick(max_retries=0))
+
+    def fail() -> httpx.Client:
+        raise ImproperlyConfigured("no certificates")
+
+    monkeypatch.setattr(client._lines, "_connect", fail)
+    places = client._places._value
+    with pytest.raises(ImproperlyConfigured, match="no certificates"):
+        client.get("/")
+    assert client._places._value == places
+
+
+def test_netrc_does_not_replace_the_credentials(server, monkeypatch, tmp_path) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login somebody password else\n")
     netrc.chmod(0o600)

@@ -18,12 +18,12 @@ def key_from(call: KeyCall, **changes: Any) -> DataKey:
 
 
 @pytest.mark.parametrize("call", [CREATE, REKEY, DECRYPT], ids=["create", "rekey", "decrypt"])
-def test_a_right_answer_is_a_data_key(call):
+def test_a_right_answer_is_a_data_key(call) -> None:
     key = key_from(call)
     assert (key.id, key.plaintext, key.encrypted_keys) == ("dek_1", PLAINTEXT, BLOB)
 
 
-def test_decrypt_keeps_the_encrypted_keys_that_were_asked_about():
+def test_decrypt_keeps_the_encrypted_keys_that_were_asked_about() -> None:
     assert key_from(DECRYPT, encrypted_keys="b3RoZXI=", context=None).encrypted_keys == BLOB
 
 
@@ -58,13 +58,13 @@ WRONG_WRAPPING = {
 
 @pytest.mark.parametrize("call", [CREATE, REKEY, DECRYPT], ids=["create", "rekey", "decrypt"])
 @pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
-def test_what_is_not_a_data_key_is_refused(call, changes):
+def test_what_is_not_a_data_key_is_refused(call, changes) -> None:
     refused(call, changes)
 
 
 @pytest.mark.parametrize("call", [CREATE, REKEY], ids=["create", "rekey"])
 @pytest.mark.parametrize("changes", WRONG_WRAPPING.values(), ids=WRONG_WRAPPING)
-def test_a_key_that_is_wrapped_wrongly_or_for_another_context_is_refused(call, changes):
+def test_a_key_that_is_wrapped_wrongly_or_for_another_context_is_refused(call, changes) -> None:
     refused(call, changes)
 
 

@@ -48,7 +48,7 @@ def found(*addresses: str) -> Any:
     return lambda *args, **kwargs: entries
 
 
-def test_a_loop_ends_while_a_look_up_hangs(server, hanging):
+def test_a_loop_ends_while_a_look_up_hangs(server, hanging) -> None:
     client = AsyncVaultClient(endpoint(named(server)), quick(timeout=0.2))
 
     async def calls() -> list[Any]:
@@ -65,7 +65,7 @@ def test_a_loop_ends_while_a_look_up_hangs(server, hanging):
     assert not server.seen
 
 
-def test_connections_that_are_made_at_once_share_a_look_up(server, hanging):
+def test_connections_that_are_made_at_once_share_a_look_up(server, hanging) -> None:
     look_ups = LookUps()
 
     async def ask() -> list[list[str]]:
@@ -82,7 +82,7 @@ def test_connections_that_are_made_at_once_share_a_look_up(server, hanging):
     assert not look_ups._under_way
 
 
-def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging):
+def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging) -> None:
     monkeypatch.setattr(lookups, "_SHARED", -1.0)
     look_ups = LookUps()
 
@@ -99,7 +99,7 @@ def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging):
     assert asyncio.run(ask()) == ["127.0.0.9"]
 
 
-def test_no_more_than_a_few_hang(monkeypatch, hanging):
+def test_no_more_than_a_few_hang(monkeypatch, hanging) -> None:
     monkeypatch.setattr(lookups, "_SHARED", -1.0)
     monkeypatch.setattr(lookups, "_MAX_UNDER_WAY", 2)
     look_ups = LookUps()
@@ -115,7 +115,7 @@ def test_no_more_than_a_few_hang(monkeypatch, hanging):
     assert not +look_ups._threads
 
 
-def test_a_name_is_looked_up_once_for_a_connection_that_is_kept(server, hanging):
+def test_a_name_is_looked_up_once_for_a_connection_that_is_kept(server, hanging) -> None:
     hanging.answers.set()
     client = AsyncVaultClient(endpoint(named(server)), quick())
 
@@ -129,7 +129,7 @@ def test_a_name_is_looked_up_once_for_a_connection_that_is_kept(server, hanging)
     assert server.seen[0].headers["Host"] == named(server).removeprefix("http://")
 
 
-def test_the_next_address_is_tried(server, monkeypatch):
+def test_the_next_address_is_tried(server, monkeypatch) -> None:
     # Nobody listens at the first.
     monkeypatch.setattr(socket, "getaddrinfo", found("127.0.0.77", "127.0.0.1"))
     client = AsyncVaultClient(endpoint(named(server)), quick(max_retries=0))
@@ -144,7 +144,7 @@ def test_the_next_address_is_tried(server, monkeypatch):
         (None, "Temporary failure in name resolution"),
     ],
 )
-def test_what_cannot_be_reached_is_told(server, monkeypatch, resolver, told):
+def test_what_cannot_be_reached_is_told(server, monkeypatch, resolver, told) -> None:
     def failing(*args: Any, **kwargs: Any) -> Any:
         raise socket.gaierror(-3, "Temporary failure in name resolution")
 
@@ -155,7 +155,7 @@ def test_what_cannot_be_reached_is_told(server, monkeypatch, resolver, told):
     assert API_KEY not in str(caught.value)
 
 
-def test_without_a_thread_it_is_told(server, monkeypatch):
+def test_without_a_thread_it_is_told(server, monkeypatch) -> None:
     def start(thread: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
@@ -168,7 +168,7 @@ def test_without_a_thread_it_is_told(server, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="This system has no fork.")
-def test_a_forked_child_looks_up_for_itself(hanging, monkeypatch):
+def test_a_forked_child_looks_up_for_itself(hanging, monkeypatch) -> None:
     look_ups = LookUps()
 
     async def ask() -> None:
@@ -219,14 +219,14 @@ async def first(backend: Backend, *addresses: str) -> Any:
     return made
 
 
-def test_an_address_that_is_silent_is_left_for_the_next(monkeypatch):
+def test_an_address_that_is_silent_is_left_for_the_next(monkeypatch) -> None:
     monkeypatch.setattr(lookups, "_HEAD_START", 0.01)
     backend = Backend({"c"}, {"a"})
     assert asyncio.run(first(backend, "a", "b", "c")).address == "c"
     assert backend.given_up == ["a"]
 
 
-def test_the_first_may_be_made_when_all_others_have_failed(monkeypatch):
+def test_the_first_may_be_made_when_all_others_have_failed(monkeypatch) -> None:
     monkeypatch.setattr(lookups, "_HEAD_START", 0.01)
     backend = Backend({"a"}, set())
     connect, refused = backend.connect_tcp, asyncio.Event()
@@ -242,7 +242,7 @@ def test_the_first_may_be_made_when_all_others_have_failed(monkeypatch):
     assert asyncio.run(first(backend, "a", "b")).address == "a"
 
 
-def test_of_two_that_are_made_at_once_one_is_closed(monkeypatch):
+def test_of_two_that_are_made_at_once_one_is_closed(monkeypatch) -> None:
     gate = asyncio.Event()
     backend = Backend({"a", "b"}, set())
     connect = backend.connect_tcp
@@ -260,12 +260,12 @@ def test_of_two_that_are_made_at_once_one_is_closed(monkeypatch):
     assert not made.is_closed
 
 
-def test_the_fault_of_all_is_that_of_the_last():
+def test_the_fault_of_all_is_that_of_the_last() -> None:
     with pytest.raises(httpx.ConnectError, match="refused by b"):
         asyncio.run(first(Backend(set(), set()), "a", "b"))
 
 
-def test_names_of_proxies_are_looked_up_there_too():
+def test_names_of_proxies_are_looked_up_there_too() -> None:
     proxied = httpx.AsyncHTTPTransport(proxy="http://proxy.test:3128")
     direct: Any = httpx.AsyncHTTPTransport()
     # In the place of a transport whose internals are others.

@@ -11,7 +11,7 @@ from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVO
 
 
 @both
-def test_status_and_code_together_say_that_a_key_was_revoked(post, server):
+def test_status_and_code_together_say_that_a_key_was_revoked(post, server) -> None:
     server.usual = Reply(REVOKED_STATUS, content=dict(REVOKED_BODY))
     error = failure(post, server)
     assert (type(error), error.status, error.request_id) == (KeyRevoked, REVOKED_STATUS, "req_01")
@@ -33,19 +33,19 @@ def test_status_and_code_together_say_that_a_key_was_revoked(post, server):
         Reply(403, raw=json.dumps(REVOKED_BODY).encode()[:-1]),
     ],
 )
-def test_one_without_the_other_does_not(post, server, reply):
+def test_one_without_the_other_does_not(post, server, reply) -> None:
     server.usual = reply
     assert type(failure(post, server)) is VaultRefused
 
 
 @both
-def test_server_that_fails_is_unavailable_whatever_its_body_says(post, server):
+def test_server_that_fails_is_unavailable_whatever_its_body_says(post, server) -> None:
     server.usual = Reply(500, content=dict(REVOKED_BODY))
     assert type(failure(post, server)) is VaultUnavailable
 
 
 @both
-def test_status_and_code_together_say_that_a_key_does_not_answer(post, server):
+def test_status_and_code_together_say_that_a_key_does_not_answer(post, server) -> None:
     """Its server has asked as often as is of use."""
     server.usual = Reply(KEY_AWAY_STATUS, content=dict(KEY_AWAY_BODY))
     error = failure(post, server)
@@ -63,6 +63,6 @@ def test_status_and_code_together_say_that_a_key_does_not_answer(post, server):
         Reply(503, content=["key_unavailable"]),
     ],
 )
-def test_without_both_it_is_the_vault_that_is_away(post, server, reply):
+def test_without_both_it_is_the_vault_that_is_away(post, server, reply) -> None:
     server.usual = reply
     assert type(failure(post, server)) is VaultUnavailable

@@ -12,7 +12,7 @@ from tests.leaks import leaks
 from vault_fields.client import AsyncVaultClient, VaultClient
 
 
-def test_no_secret_is_in_a_repr(server):
+def test_no_secret_is_in_a_repr(server) -> None:
     vault_endpoint = endpoint(server.url)
     client, later = VaultClient(vault_endpoint, quick()), AsyncVaultClient(vault_endpoint, quick())
     request = vault_endpoint.request(CREATE.path, CREATE.payload, quick().begin())
@@ -23,7 +23,7 @@ def test_no_secret_is_in_a_repr(server):
 
 
 @both
-def test_no_secret_is_in_any_log_at_any_level(post, server, caplog):
+def test_no_secret_is_in_any_log_at_any_level(post, server, caplog) -> None:
     caplog.set_level(logging.DEBUG)
     leaky = {"error": f"{API_KEY} {DATA_KEY} {BLOB}"}
     server.will(Reply(status=503, content=leaky), Reply(reset_after=5))
@@ -45,14 +45,14 @@ def test_no_secret_is_in_any_log_at_any_level(post, server, caplog):
 @pytest.mark.parametrize(
     "reply", [Reply(status=500), Reply(status=401), Reply(raw=DATA_KEY.encode()), Reply(reset_after=9)]
 )
-def test_no_frame_of_a_traceback_has_the_api_key_or_a_data_key_as_a_local_variable(post, server, reply):
+def test_no_frame_of_a_traceback_has_the_api_key_or_a_data_key_as_a_local_variable(post, server, reply) -> None:
     """Error trackers send the local variables of every frame."""
     server.usual = reply
     error = failure(post, server, quick(max_retries=1))
     assert leaks(error, [API_KEY, DATA_KEY, PLAINTEXT]) == []
 
 
-def test_many_threads_closing_and_calling_never_see_anything_but_answers(server):
+def test_many_threads_closing_and_calling_never_see_anything_but_answers(server) -> None:
     client = VaultClient(endpoint(server.url), quick(timeout=5, max_retries=0))
     stop = threading.Event()
 

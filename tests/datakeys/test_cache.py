@@ -59,7 +59,7 @@ def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("it never came true")
 
 
-def test_a_key_is_held_until_its_age_and_no_longer():
+def test_a_key_is_held_until_its_age_and_no_longer() -> None:
     clock = Clock()
     cache = KeyCache(max_age=60, clock=clock)
     cache.put(key("k"), A)
@@ -70,7 +70,7 @@ def test_a_key_is_held_until_its_age_and_no_longer():
     assert len(cache) == 0
 
 
-def test_use_does_not_prolong_the_age():
+def test_use_does_not_prolong_the_age() -> None:
     """Otherwise a key that was revoked would be served for as long as it is in use."""
     clock = Clock()
     cache = KeyCache(max_age=60, clock=clock)
@@ -81,7 +81,7 @@ def test_use_does_not_prolong_the_age():
     assert cache.get("k") is None
 
 
-def test_the_least_recently_used_goes_first():
+def test_the_least_recently_used_goes_first() -> None:
     cache = KeyCache(max_keys=2)
     cache.put(key("old"), A)
     cache.put(key("new"), A)
@@ -91,7 +91,7 @@ def test_the_least_recently_used_goes_first():
 
 
 @pytest.mark.parametrize("limits", [{"max_keys": 0}, {"max_age": 0}])
-def test_with_a_limit_of_0_nothing_is_kept(limits):
+def test_with_a_limit_of_0_nothing_is_kept(limits) -> None:
     cache = KeyCache(**limits)
     assert not cache.keeps_keys
     cache.put(key("k"), A)
@@ -102,7 +102,7 @@ def test_with_a_limit_of_0_nothing_is_kept(limits):
     assert vault.asked == [["k"], ["k"]]
 
 
-def test_purge_drops_the_keys_whose_context_has_every_item():
+def test_purge_drops_the_keys_whose_context_has_every_item() -> None:
     cache = KeyCache()
     cache.put(key("a"), A)
     cache.put(key("b"), B)
@@ -115,13 +115,13 @@ def test_purge_drops_the_keys_whose_context_has_every_item():
     assert len(cache) == 0
 
 
-def test_purge_drops_a_key_whose_context_is_unknown():
+def test_purge_drops_a_key_whose_context_is_unknown() -> None:
     cache = KeyCache()
     cache.put(key("k"), None)
     assert cache.purge({"org": "a"}) == 1
 
 
-def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once():
+def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once() -> None:
     cache, vault = KeyCache(), Vault()
     cache.put(key("held"), A)
     found = cache.resolve({"held": A, "one": A, "two": B}, vault)
@@ -131,21 +131,21 @@ def test_only_what_is_missing_is_asked_for_and_all_of_it_at_once():
     assert len(vault.asked) == 1
 
 
-def test_nothing_wanted_is_nothing_asked():
+def test_nothing_wanted_is_nothing_asked() -> None:
     vault = Vault()
     assert KeyCache().resolve({}, vault) == {}
     assert asyncio.run(KeyCache().aresolve({}, vault.later)) == {}
     assert vault.asked == []
 
 
-def test_errors_are_returned_and_not_held():
+def test_errors_are_returned_and_not_held() -> None:
     cache, vault = KeyCache(), Vault()
     error = VaultUnavailable("away")
     assert cache.resolve({"k": A}, lambda names: {"k": error}) == {"k": error}
     assert isinstance(cache.resolve({"k": A}, vault)["k"], DataKey)
 
 
-def test_50_threads_that_want_one_key_ask_once():
+def test_50_threads_that_want_one_key_ask_once() -> None:
     vault = Vault(go=threading.Event())
     cache = KeyCache()
     with ThreadPoolExecutor(50) as pool:
@@ -156,7 +156,7 @@ def test_50_threads_that_want_one_key_ask_once():
     assert vault.asked == [["k"]]
 
 
-def test_two_batches_that_overlap_ask_for_the_overlap_once():
+def test_two_batches_that_overlap_ask_for_the_overlap_once() -> None:
     go = threading.Event()
     vault = Vault(go)
     cache = KeyCache()
@@ -170,7 +170,7 @@ def test_two_batches_that_overlap_ask_for_the_overlap_once():
     assert vault.asked == [["a", "b"], ["c"]]
 
 
-def test_whoever_waited_for_an_interrupted_thread_asks_again():
+def test_whoever_waited_for_an_interrupted_thread_asks_again() -> None:
     cache, vault = KeyCache(), Vault()
     started, go = threading.Event(), threading.Event()
 
@@ -193,7 +193,7 @@ def test_whoever_waited_for_an_interrupted_thread_asks_again():
 
 
 @pytest.mark.parametrize("how", ["threads", "coroutines"])
-def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how):
+def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how) -> None:
     """It may have been opened before the customer's key was revoked, for which the purge is."""
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
@@ -212,7 +212,7 @@ def test_an_answer_that_was_under_way_during_a_purge_is_not_held(how):
     assert cache.get("k") is None
 
 
-def test_50_coroutines_that_want_one_key_ask_once():
+def test_50_coroutines_that_want_one_key_ask_once() -> None:
     cache, vault = KeyCache(), Vault()
 
     async def ask() -> list[dict[str, Outcome]]:
@@ -223,7 +223,7 @@ def test_50_coroutines_that_want_one_key_ask_once():
 
 
 @pytest.mark.parametrize("first", ["thread", "coroutine"])
-def test_threads_and_coroutines_ask_once_between_them(first):
+def test_threads_and_coroutines_ask_once_between_them(first) -> None:
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
     ways = {
@@ -240,7 +240,7 @@ def test_threads_and_coroutines_ask_once_between_them(first):
     assert vault.asked == [["k"]]
 
 
-def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited():
+def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited() -> None:
     cache, vault = KeyCache(), Vault()
 
     async def never(names: list[str]) -> dict[str, Outcome]:
@@ -259,7 +259,7 @@ def test_a_cancelled_coroutine_leaves_its_question_to_those_who_waited():
     assert vault.asked == [["k"]]
 
 
-def test_a_cancelled_waiter_does_not_disturb_the_question():
+def test_a_cancelled_waiter_does_not_disturb_the_question() -> None:
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
 
@@ -278,7 +278,7 @@ def test_a_cancelled_waiter_does_not_disturb_the_question():
     assert cache.get("k") is not None
 
 
-def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog):
+def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog) -> None:
     go = threading.Event()
     cache, vault = KeyCache(), Vault(go)
 
@@ -296,7 +296,7 @@ def test_a_loop_that_ends_while_it_waits_for_a_thread_does_not_disturb_it(caplog
     assert caplog.records == []
 
 
-def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held():
+def test_a_key_that_was_being_made_while_the_cache_was_purged_is_not_held() -> None:
     cache = KeyCache()
     generation = cache.generation
     cache.purge()
@@ -354,7 +354,7 @@ def test_a_term_is_over_when_the_cache_is_purged() -> None:
 
 
 @pytest.mark.parametrize("kind", ["thread", "coroutine"])
-def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind):
+def test_nobody_waits_for_another_ones_answer_beyond_their_own_deadline(kind) -> None:
     cache, stuck, asked = KeyCache(), threading.Event(), threading.Event()
 
     def fetch(names):

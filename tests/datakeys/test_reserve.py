@@ -17,7 +17,7 @@ A, B = KeyContext({"tenant": "a"}), KeyContext({"tenant": "b", "region": "eu"})
 BACKEND = "vault_fields.backends.memory.InMemoryVault"
 
 
-def prefetching(settings, **options):
+def prefetching(settings, **options) -> None:
     settings.VAULTS = {"default": {"BACKEND": BACKEND, "OPTIONS": options}}
 
 
@@ -38,13 +38,13 @@ def maker() -> Maker:
     return Maker()
 
 
-def test_nothing_is_fetched_ahead_by_default(organization):
+def test_nothing_is_fetched_ahead_by_default(organization) -> None:
     with assert_vault_calls(create=3):
         for n in range(3):
             Patient.objects.create(organization=organization, ssn=str(n))
 
 
-def test_saves_that_follow_each_other_fetch_more_and_more_keys(organization, other_organization, settings):
+def test_saves_that_follow_each_other_fetch_more_and_more_keys(organization, other_organization, settings) -> None:
     prefetching(settings, max_prefetched_keys=4)
     with assert_vault_calls(create=1 + 2 + 4 + 4 + 1):
         for n in range(10):
@@ -56,7 +56,7 @@ def test_saves_that_follow_each_other_fetch_more_and_more_keys(organization, oth
         assert [row.ssn for row in Patient.objects.order_by("pk")] == [*map(str, range(10)), "x"]
 
 
-def test_rows_of_one_operation_share_a_key_that_was_fetched_ahead(organization, settings):
+def test_rows_of_one_operation_share_a_key_that_was_fetched_ahead(organization, settings) -> None:
     prefetching(settings, max_prefetched_keys=2)
     with assert_vault_calls(create=3):
         Patient.objects.create(organization=organization, ssn="1")
@@ -65,14 +65,14 @@ def test_rows_of_one_operation_share_a_key_that_was_fetched_ahead(organization, 
     assert len({companion.decode(row.ssn_keys).encrypted_keys for row in Patient.objects.all()}) == 3
 
 
-def test_saves_that_share_keys_take_them_from_the_reserve(organization, settings):
+def test_saves_that_share_keys_take_them_from_the_reserve(organization, settings) -> None:
     prefetching(settings, max_prefetched_keys=8, data_key_max_uses=2)
     with assert_vault_calls(create=1 + 2):
         for n in range(6):
             Patient.objects.create(organization=organization, ssn=str(n))
 
 
-def test_a_key_waits_no_longer_than_a_cache_would_hold_it(maker):
+def test_a_key_waits_no_longer_than_a_cache_would_hold_it(maker) -> None:
     now = 0.0
     held = KeyReserve(most=8, max_keys=100, max_age=10, clock=lambda: now)
     for _ in range(2):
@@ -88,7 +88,7 @@ def test_a_key_waits_no_longer_than_a_cache_would_hold_it(maker):
     assert maker.asked == [1, 2, 1, 1, 2]
 
 
-def test_a_key_that_is_too_old_is_refused_before_it_is_swept(maker):
+def test_a_key_that_is_too_old_is_refused_before_it_is_swept(maker) -> None:
     now = 0.0
     held = KeyReserve(most=8, max_keys=100, max_age=10, clock=lambda: now)
     now = 0.9
@@ -103,7 +103,7 @@ def test_a_key_that_is_too_old_is_refused_before_it_is_swept(maker):
     assert maker.asked == [1, 2, 1, 1]
 
 
-def test_there_are_never_more_than_the_cache_may_hold(maker):
+def test_there_are_never_more_than_the_cache_may_hold(maker) -> None:
     held = KeyReserve(most=8, max_keys=4, max_age=10)
     for _ in range(8):
         held.take(A, maker)
@@ -114,14 +114,14 @@ def test_there_are_never_more_than_the_cache_may_hold(maker):
 
 
 @pytest.mark.parametrize("options", [{"key_max_age": 0}, {"max_cached_keys": 0}, {"max_prefetched_keys": 1}])
-def test_nothing_is_kept_where_nothing_may_be_cached(options):
+def test_nothing_is_kept_where_nothing_may_be_cached(options) -> None:
     vault = InMemoryVault(**{"max_prefetched_keys": 8, **options})
     for _ in range(5):
         vault.shared_data_key(A)
     assert vault.calls["create"] == 5
 
 
-def test_a_purge_drops_what_waits(settings):
+def test_a_purge_drops_what_waits(settings) -> None:
     prefetching(settings, max_prefetched_keys=8)
     vault = vaults["default"]
     for context in (A, A, B, B):
@@ -137,7 +137,7 @@ def test_a_purge_drops_what_waits(settings):
     assert vault.calls["create"] == 8
 
 
-def test_a_key_that_is_withdrawn_encrypts_no_new_row(settings):
+def test_a_key_that_is_withdrawn_encrypts_no_new_row(settings) -> None:
     prefetching(settings, max_prefetched_keys=8)
     vault = vaults["default"]
     for _ in range(2):
@@ -147,7 +147,7 @@ def test_a_key_that_is_withdrawn_encrypts_no_new_row(settings):
         vault.shared_data_key(A)
 
 
-def test_what_was_being_made_during_a_purge_does_not_wait(maker):
+def test_what_was_being_made_during_a_purge_does_not_wait(maker) -> None:
     held = KeyReserve(most=8, max_keys=100, max_age=10)
     held.take(A, maker)
 
@@ -159,7 +159,7 @@ def test_what_was_being_made_during_a_purge_does_not_wait(maker):
     assert len(held) == 0
 
 
-def test_a_forked_child_begins_without_keys(maker):
+def test_a_forked_child_begins_without_keys(maker) -> None:
     held = KeyReserve(most=8, max_keys=100, max_age=10)
     for _ in range(2):
         held.take(A, maker)
@@ -167,7 +167,7 @@ def test_a_forked_child_begins_without_keys(maker):
     assert len(held) == 0
 
 
-def test_the_contexts_used_last_are_remembered(maker, monkeypatch):
+def test_the_contexts_used_last_are_remembered(maker, monkeypatch) -> None:
     monkeypatch.setattr(reserve, "MAX_CONTEXTS", 2)
     held = KeyReserve(most=8, max_keys=100, max_age=10)
     for name in "abc":
@@ -176,7 +176,7 @@ def test_the_contexts_used_last_are_remembered(maker, monkeypatch):
     assert maker.asked == [1, 1, 1, 1]
 
 
-def test_a_vault_that_makes_some_of_the_keys_is_asked_for_fewer_next_time(monkeypatch):
+def test_a_vault_that_makes_some_of_the_keys_is_asked_for_fewer_next_time(monkeypatch) -> None:
     vault = InMemoryVault(max_prefetched_keys=8, max_concurrency=1)
     for _ in range(3):
         vault.shared_data_key(A)
@@ -197,7 +197,7 @@ def test_a_vault_that_makes_some_of_the_keys_is_asked_for_fewer_next_time(monkey
     assert vault.calls["create"] == before + 4
 
 
-def test_where_no_key_can_be_had_the_error_says_why():
+def test_where_no_key_can_be_had_the_error_says_why() -> None:
     vault = InMemoryVault(max_prefetched_keys=8)
     vault.shared_data_key(A)
     with vault.fail_with(VaultUnavailable("away")), pytest.raises(VaultUnavailable, match="away"):
@@ -206,6 +206,6 @@ def test_where_no_key_can_be_had_the_error_says_why():
 
 
 @pytest.mark.parametrize("number", [-1, 1.5, "8"])
-def test_wrong_options_are_refused(number):
+def test_wrong_options_are_refused(number) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"VAULTS\['default'\]: max_prefetched_keys must be"):
         InMemoryVault(max_prefetched_keys=number)

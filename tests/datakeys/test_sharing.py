@@ -15,17 +15,17 @@ A, B = KeyContext({"tenant": "a"}), KeyContext({"tenant": "b", "region": "eu"})
 BACKEND = "vault_fields.backends.memory.InMemoryVault"
 
 
-def sharing(settings, **options):
+def sharing(settings, **options) -> None:
     settings.VAULTS = {"default": {"BACKEND": BACKEND, "OPTIONS": options}}
 
 
-def test_separate_saves_share_nothing_by_default(organization):
+def test_separate_saves_share_nothing_by_default(organization) -> None:
     with assert_vault_calls(create=3):
         for n in range(3):
             Patient.objects.create(organization=organization, ssn=str(n))
 
 
-def test_separate_saves_share_a_key_as_often_as_allowed(organization, other_organization, settings):
+def test_separate_saves_share_a_key_as_often_as_allowed(organization, other_organization, settings) -> None:
     sharing(settings, data_key_max_uses=3)
     with assert_vault_calls(create=3):
         for n in range(6):
@@ -37,7 +37,7 @@ def test_separate_saves_share_a_key_as_often_as_allowed(organization, other_orga
         assert [row.ssn for row in Patient.objects.order_by("pk")] == ["0", "1", "2", "3", "4", "5", "x"]
 
 
-def test_a_key_is_shared_for_a_limited_time():
+def test_a_key_is_shared_for_a_limited_time() -> None:
     now = 0.0
     made = []
     share = KeyShare(max_uses=100, max_age=10, clock=lambda: now)
@@ -53,7 +53,7 @@ def test_a_key_is_shared_for_a_limited_time():
     assert share.take(A, create) is made[1]
 
 
-def test_the_contexts_used_last_are_remembered():
+def test_the_contexts_used_last_are_remembered() -> None:
     vault = InMemoryVault()
     share = KeyShare(max_uses=100, max_age=10)
     first = share.take(A, vault.create_data_key)
@@ -63,7 +63,7 @@ def test_the_contexts_used_last_are_remembered():
     assert share.take(A, vault.create_data_key) is not first
 
 
-def test_a_purge_ends_the_sharing(organization, settings):
+def test_a_purge_ends_the_sharing(organization, settings) -> None:
     sharing(settings, data_key_max_uses=100)
     vault = vaults["default"]
     a, b = vault.shared_data_key(A), vault.shared_data_key(B)
@@ -76,12 +76,12 @@ def test_a_purge_ends_the_sharing(organization, settings):
 
 
 @pytest.mark.parametrize("options", [{"data_key_max_uses": 0}, {"data_key_max_uses": 1.5}, {"data_key_max_age": -1}])
-def test_wrong_options_are_refused(options):
+def test_wrong_options_are_refused(options) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"VAULTS\['default'\]: data_key_max_(uses|age) must be"):
         InMemoryVault(**options)
 
 
-def test_a_key_that_was_being_made_during_a_purge_is_not_shared():
+def test_a_key_that_was_being_made_during_a_purge_is_not_shared() -> None:
     """Else one that was made just before its owner withdrew the key would go on being used for new rows."""
     vault = InMemoryVault()
     share = KeyShare(max_uses=5, max_age=60)

@@ -74,7 +74,7 @@ def sql(database_url, django_db_blocker):
     database.close()
 
 
-def test_clinic_story_is_told_to_its_end(demo, sql):
+def test_clinic_story_is_told_to_its_end(demo, sql) -> None:
     done = demo("--patients", 200)
     assert done.returncode == 0, done.stderr
     assert "KeyContextMismatch" in done.stdout
@@ -86,7 +86,7 @@ def test_clinic_story_is_told_to_its_end(demo, sql):
     assert all(name.startswith("$vf$1$") for name in names)
 
 
-def test_public_table_is_encrypted_and_nothing_of_it_is_left(demo, sql, tmp_path):
+def test_public_table_is_encrypted_and_nothing_of_it_is_left(demo, sql, tmp_path) -> None:
     """Airports of all countries, each country a tenant: names in many languages, of every length, some empty."""
     with (Path(airportsdata.__file__).parent / "airports.csv").open(encoding="utf-8", newline="") as file:
         header, *airports = csv.reader(file)
@@ -101,7 +101,7 @@ def test_public_table_is_encrypted_and_nothing_of_it_is_left(demo, sql, tmp_path
     assert all(value.startswith("$vf$1$") for _, *values in rows for value in values)
 
 
-def test_small_table_says_what_was_not_done_with_it(demo, sql, tmp_path):
+def test_small_table_says_what_was_not_done_with_it(demo, sql, tmp_path) -> None:
     (tmp_path / "people.csv").write_text("org,sex,class,Größe!\nx,M,,1\nx,F,,\n,M,,\nx\n", encoding="utf-8")
     done = demo(tmp_path / "people.csv", "--tenant=org", "--secret=sex", "--secret=class", "--secret=Größe!")
     assert done.returncode == 0, done.stderr
@@ -120,7 +120,7 @@ def test_small_table_says_what_was_not_done_with_it(demo, sql, tmp_path):
         ("?key_max_age=0", "fewer keys are kept than that, or for a shorter time"),
     ],
 )
-def test_more_keys_than_are_kept_are_no_failure(demo, tmp_path, options, told):
+def test_more_keys_than_are_kept_are_no_failure(demo, tmp_path, options, told) -> None:
     rows = "".join(f"user {number},secret value {number}\n" for number in range(40))
     (tmp_path / "people.csv").write_text(f"user,secret\n{rows}", encoding="utf-8")
     done = demo(tmp_path / "people.csv", "--tenant=user", "--secret=secret", options=options)
@@ -128,7 +128,7 @@ def test_more_keys_than_are_kept_are_no_failure(demo, tmp_path, options, told):
     assert told in done.stdout
 
 
-def test_columns_whose_names_are_taken_get_others(demo, tmp_path):
+def test_columns_whose_names_are_taken_get_others(demo, tmp_path) -> None:
     text = "t,column_2,id\na,first value,second value\nb,first 2 value,second 2 value\n"
     (tmp_path / "people.csv").write_text(text, encoding="utf-8")
     done = demo(tmp_path / "people.csv", "--tenant=t", "--secret=column_2", "--secret=id")
@@ -144,7 +144,7 @@ def test_columns_whose_names_are_taken_get_others(demo, tmp_path):
         (["nothing.csv", "--tenant", "org", "--secret", "name"], "cannot be read"),
     ],
 )
-def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, message):
+def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, message) -> None:
     (tmp_path / "people.csv").write_text("org,name\nx,Ann\n", encoding="utf-8")
     command = Command()
     paths = [str(tmp_path / argument) if argument.endswith(".csv") else argument for argument in arguments]
@@ -153,7 +153,7 @@ def test_wrong_arguments_are_told_before_anything_is_made(tmp_path, arguments, m
         command.story(Report(print), options)
 
 
-def test_database_with_tables_in_it_is_left_alone(demo, sql):
+def test_database_with_tables_in_it_is_left_alone(demo, sql) -> None:
     sql("CREATE TABLE precious (id integer)")
     sql("INSERT INTO precious VALUES (7)")
     done = demo("--patients", 20)

@@ -4,12 +4,12 @@ from testproject.clinic.generate import generate
 from testproject.demo.search import strings
 
 
-def test_same_arguments_give_the_same_rows():
+def test_same_arguments_give_the_same_rows() -> None:
     assert generate(patients=50) == generate(patients=50)
     assert generate(patients=50) != generate(patients=50, seed=1)
 
 
-def test_thousands_of_rows_in_several_scripts_with_nulls_empty_and_long_texts():
+def test_thousands_of_rows_in_several_scripts_with_nulls_empty_and_long_texts() -> None:
     rows = generate()
     assert sum(map(len, vars(rows).values())) > 5_000
     names = "".join(row["name"] for row in rows.patient)
@@ -22,7 +22,7 @@ def test_thousands_of_rows_in_several_scripts_with_nulls_empty_and_long_texts():
     assert any("👩🏽‍⚕️" in row["text"] for row in rows.note)
 
 
-def test_json_values_are_of_every_type_and_nested():
+def test_json_values_are_of_every_type_and_nested() -> None:
     contents = [row["content"] for row in generate().document]
     assert {type(content) for content in contents} == {type(None), bool, dict, int, list, str}
     assert any("deeper" in str(content) for content in contents)

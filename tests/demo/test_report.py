@@ -13,7 +13,7 @@ def columns(text):
 
 
 @pytest.mark.parametrize("value", ["x" * 200, "王" * 200, "🩺" * 200, "e\u0301" * 200, "short", "", "two\nlines " * 40])
-def test_side_by_side_fits_and_starts_its_right_half_in_one_column(value):
+def test_side_by_side_fits_and_starts_its_right_half_in_one_column(value) -> None:
     lines = []
     report = Report(lines.append)
     report.side_by_side(value, "right")
@@ -24,11 +24,11 @@ def test_side_by_side_fits_and_starts_its_right_half_in_one_column(value):
     assert columns(lines[0][: lines[0].index("right")]) == 44
 
 
-def test_clip_marks_what_it_cut():
+def test_clip_marks_what_it_cut() -> None:
     assert (clip("abcdef", 4), clip("abc", 4)) == ("abc…", "abc")
 
 
-def test_claim_that_does_not_hold_is_an_error():
+def test_claim_that_does_not_hold_is_an_error() -> None:
     lines = []
     with pytest.raises(DemoFailed, match="all is well"):
         Report(lines.append).require(False, "all is well")

@@ -23,7 +23,7 @@ from vault_fields.vaults import vaults
 PAGE = (Path(__file__).parent.parent.parent / "docs" / "errors.md").read_text("utf-8")
 
 
-def test_the_tree_is_that_of_the_classes():
+def test_the_tree_is_that_of_the_classes() -> None:
     tree = re.findall(r"^(?:([│├└ ─]*)[├└]── )?(\w+)", PAGE.partition("```text\n")[2].partition("```")[0], re.MULTILINE)
     path: list[str] = []
     shown = {}
@@ -36,17 +36,17 @@ def test_the_tree_is_that_of_the_classes():
 
 
 @pytest.mark.parametrize("name", sorted({*exceptions.__all__} - {"VaultFieldsError"}))
-def test_every_exception_has_a_section(name):
+def test_every_exception_has_a_section(name) -> None:
     assert re.search(rf"^##+ `{name}`$", PAGE, re.MULTILINE)
 
 
-def test_the_messages_are_those_that_are_raised(patient, other_organization, execute):
+def test_the_messages_are_those_that_are_raised(patient, other_organization, execute) -> None:
     vault, told = vaults["default"], set()
 
-    def note(message):
+    def note(message) -> None:
         told.add(re.sub(r"pk=\d+", "pk=1", message.replace("testapp.", "clinic.")))
 
-    def tell(kind, function):
+    def tell(kind, function) -> None:
         with pytest.raises(kind) as caught, transaction.atomic():
             function()
         note(str(caught.value))
@@ -59,13 +59,13 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     text, keys, owner = loaded.__dict__["ssn"].text, loaded.ssn_keys, loaded.organization
     other = Patient.objects.create(organization=owner, ssn="other")
 
-    def put(text, keys, organization):
+    def put(text, keys, organization) -> None:
         execute(
             "UPDATE testapp_patient SET ssn = %s, ssn_keys = %s, organization_id = %s WHERE id = %s",
             *(text, keys, organization.pk, patient.pk),
         )
 
-    def move_half():
+    def move_half() -> None:
         row = Patient.objects.get(pk=patient.pk)
         row.organization, row.ssn = other_organization, "new"
         row.save(update_fields=["ssn"])

@@ -28,7 +28,7 @@ class Patient(models.Model):
 """
 
 
-def test_every_option_is_documented_with_its_default():
+def test_every_option_is_documented_with_its_default() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", PAGE, re.MULTILINE)
     parameters = inspect.signature(EncryptedField.__init__).parameters.values()
     options = {option.name: option.default for option in parameters if option.kind is option.KEYWORD_ONLY}
@@ -39,7 +39,7 @@ def test_every_option_is_documented_with_its_default():
 
 
 @pytest.mark.filterwarnings("ignore:No root key is configured:RuntimeWarning")
-def test_a_companion_is_about_as_long_as_the_page_says(tmp_path):
+def test_a_companion_is_about_as_long_as_the_page_says(tmp_path) -> None:
     vault = LocalVault(path=tmp_path / "vault.sqlite3")
     lengths = []
     for context in ({"organization_id": "1234"}, {"organization_id": "1234", "department": "finance"}):
@@ -69,7 +69,7 @@ def manage(directory: Path, *arguments: str, answers: str = "") -> str:
     return done.stdout + done.stderr
 
 
-def test_the_steps_of_a_rename_are_those_that_work(tmp_path):
+def test_the_steps_of_a_rename_are_those_that_work(tmp_path) -> None:
     questions, report = re.findall(r"^   ```text\n(.*?)^   ```$", PAGE, re.MULTILINE | re.DOTALL)
     project = Project(tmp_path)
     project.write("clinic/models.py", MODELS.format(name="ssn", options=""))

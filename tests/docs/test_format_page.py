@@ -30,12 +30,12 @@ def box(text):
     return [line.strip() for line in text.splitlines() if line.strip()[:1] in {"┌", "│", "└"} and line.strip()]
 
 
-def test_the_diagram_is_that_of_the_code():
+def test_the_diagram_is_that_of_the_code() -> None:
     assert len(box(PAGE)) == 5
     assert box(PAGE) == box(envelope.__doc__)
 
 
-def test_the_diagram_has_the_sizes_of_the_code():
+def test_the_diagram_has_the_sizes_of_the_code() -> None:
     diagram = "\n".join(box(PAGE))
     assert re.search(r"nonce +(\d+)", diagram)[1] == str(NONCE_BYTES)
     assert re.search(r"tag +(\d+)", diagram)[1] == str(TAG_BYTES)
@@ -46,12 +46,12 @@ def test_the_diagram_has_the_sizes_of_the_code():
     assert "│ A-Za-z0-9_.:-    │" in diagram
 
 
-def test_the_header_is_that_of_the_code():
+def test_the_header_is_that_of_the_code() -> None:
     assert envelope.encode(Envelope("id", b"")).removesuffix("id$") == "$vf$1$"
     assert "```text\n$vf$1$<data-key id>$<base64 of nonce ‖ ciphertext ‖ tag>\n" in PAGE
 
 
-def test_the_limits_are_those_of_the_code():
+def test_the_limits_are_those_of_the_code() -> None:
     shortest = Companion("", "k", "", KeyContext({"n": ""}), {}, bytes(PROOF_BYTES))
     assert companion.decode(companion.encode(shortest)) == shortest
     assert {what: (least, most) for what, least, most in rows("Limits")} == {
@@ -81,11 +81,11 @@ def test_the_limits_are_those_of_the_code():
     }
 
 
-def test_the_members_are_those_of_the_code_in_their_order():
+def test_the_members_are_those_of_the_code_in_their_order() -> None:
     assert tuple(row[0].strip("`") for row in rows("The companion column")) == companion._MEMBERS
 
 
-def test_the_arrays_are_those_of_the_code():
+def test_the_arrays_are_those_of_the_code() -> None:
     assert '\n["vault_fields",1,"<app_label.Model.field>",<each value bound to, as text>…]\n' in PAGE
     label, bound = "<app_label.Model.field>", "<each>"
     assert envelope.associated_data(label, [bound]).decode() == f'["vault_fields",1,"{label}","{bound}"]'
@@ -95,13 +95,13 @@ def test_the_arrays_are_those_of_the_code():
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 3, 1000])
-def test_the_length_of_an_envelope_is_as_said(size):
+def test_the_length_of_an_envelope_is_as_said(size) -> None:
     assert "43 + 4⌈(n + 28) / 3⌉ characters" in PAGE
     text = envelope.encode(Envelope("i" * 36, bytes(NONCE_BYTES + size + TAG_BYTES)))
     assert len(text) == 43 + 4 * -(-(size + 28) // 3)
 
 
-def test_the_worked_example_is_a_vector():
+def test_the_worked_example_is_a_vector() -> None:
     """Its literals may be folded over several lines."""
     lines = re.findall(r"""^(?:\.\.\.     |>>> value = )(['"])(.*)\1$""", section("A worked example"), re.MULTILINE)
     assert "".join(text for _, text in lines) == VECTOR["value"] + VECTOR["companion"]
@@ -110,13 +110,13 @@ def test_the_worked_example_is_a_vector():
     assert f"\n{VECTOR['plaintext']!r}\n" in section("A worked example")
 
 
-def test_the_errors_of_reading_exist_and_are_those_of_the_vectors():
+def test_the_errors_of_reading_exist_and_are_those_of_the_vectors() -> None:
     named = set(re.findall(r"`([A-Z]\w+(?:Error|Mismatch|Found|Refused))`", section("Reading")))
     assert named == {json.loads(path.read_text("ascii"))["expect"] for path in HERE.glob("*.json")} - {"valid"}
     assert all(issubclass(getattr(exceptions, name), exceptions.VaultFieldsError) for name in named)
 
 
-def test_the_files_that_the_page_names_exist():
+def test_the_files_that_the_page_names_exist() -> None:
     root = Path(__file__).parent.parent.parent
     named = re.findall(r"`(tests/[\w./]+)`", PAGE)
     assert set(named) == {"tests/vectors/", "tests/independent_decoder.py", "tests/vectors/text.json"}

@@ -41,14 +41,14 @@ def prose(page: Path) -> str:
     return re.sub(r"`[^`\n]*`", "", text)
 
 
-def test_every_term_has_one_row_and_a_meaning():
+def test_every_term_has_one_row_and_a_meaning() -> None:
     assert len(TERMS) == len(set(TERMS))
     assert [row[0] for row in ROWS] == sorted((row[0] for row in ROWS), key=str.casefold)
     assert all(len(row) == 3 and row[1].endswith(".") for row in ROWS)
 
 
 @pytest.mark.parametrize("term", TERMS)
-def test_every_term_is_used(term):
+def test_every_term_is_used(term) -> None:
     # Verbs are found in their other forms too.
     stem = re.compile(rf"\b{re.escape(term)}", re.IGNORECASE)
     texts = [*map(prose, PAGES), *map(docstrings, MODULES)]
@@ -56,7 +56,7 @@ def test_every_term_is_used(term):
 
 
 @pytest.mark.parametrize("other", OTHERS)
-def test_nobody_uses_another_word_for_it(other):
+def test_nobody_uses_another_word_for_it(other) -> None:
     pattern = word(other)
     found = [page for page in PAGES if pattern.search(prose(page))]
     found += [module for module in MODULES if pattern.search(docstrings(module))]

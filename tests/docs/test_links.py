@@ -25,7 +25,7 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
-def test_links_lead_somewhere(page):
+def test_links_lead_somewhere(page) -> None:
     for text, link in LINK.findall(prose(page)):
         assert text, f"a link to {link} that code hosts show as nothing"
         if re.match(r"[a-z]+:", link):
@@ -44,7 +44,7 @@ def test_the_sidebar_has_the_order_of_the_index() -> None:
     assert listed == ["README", *dict.fromkeys(linked)]
 
 
-def test_the_index_leads_to_every_page():
+def test_the_index_leads_to_every_page() -> None:
     linked = {(DOCS / link.partition("#")[0]).resolve() for _, link in LINK.findall(prose(DOCS / "README.md"))}
     pages = {page for page in DOCS.glob("*.md") if page.name not in ("README.md", "index.md")}
     pages |= set(DOCS.glob("*/README.md"))

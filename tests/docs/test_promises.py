@@ -52,7 +52,7 @@ def named_tests(path: Path) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", TABLES)
-def test_each_promise_stands_once_in_its_page_and_in_the_order_of_the_page(page):
+def test_each_promise_stands_once_in_its_page_and_in_the_order_of_the_page(page) -> None:
     text = one_line((ROOT / page).read_text("utf-8"))
     promises = [row.promise for row in rows(TABLES[page])]
     assert promises
@@ -61,7 +61,7 @@ def test_each_promise_stands_once_in_its_page_and_in_the_order_of_the_page(page)
 
 
 @pytest.mark.parametrize("page", TABLES)
-def test_each_promise_has_tests_and_they_exist(page):
+def test_each_promise_has_tests_and_they_exist(page) -> None:
     for row in rows(TABLES[page]):
         assert row.tests, row.promise
         for test in row.tests:
@@ -70,7 +70,7 @@ def test_each_promise_has_tests_and_they_exist(page):
 
 
 @pytest.mark.parametrize("page", TABLES)
-def test_each_section_promises_something_or_is_named_as_one_that_does_not(page):
+def test_each_section_promises_something_or_is_named_as_one_that_does_not(page) -> None:
     found = sections((ROOT / page).read_text("utf-8"), "##")
     promises = [row.promise for row in rows(TABLES[page])]
     without = [name for name, text in found.items() if not any(promise in one_line(text) for promise in promises)]

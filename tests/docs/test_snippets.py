@@ -187,7 +187,7 @@ def commands(block: str) -> list[Step]:
 
 
 @pytest.mark.parametrize("page", [pytest.param(page, id=str(page.relative_to(ROOT))) for page in PAGES])
-def test_snippets_run(page, tmp_path):
+def test_snippets_run(page, tmp_path) -> None:
     project = Project(tmp_path)
     steps: list[Step] = []
     for language, source in BLOCK.findall(page.read_text("utf-8")):
@@ -204,7 +204,7 @@ def test_snippets_run(page, tmp_path):
         project.run(steps)
 
 
-def test_every_python_block_is_found():
+def test_every_python_block_is_found() -> None:
     """A block that the expression above does not see would be a snippet that nobody runs."""
     for page in PAGES:
         text = page.read_text("utf-8")

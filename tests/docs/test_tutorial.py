@@ -74,7 +74,7 @@ def write(source: str, directory: Path) -> None:
     path.write_text((path.read_text("utf-8") if path.name == "settings.py" else "") + text, encoding="utf-8")
 
 
-def test_the_tutorial_can_be_followed_to_its_end(tmp_path):
+def test_the_tutorial_can_be_followed_to_its_end(tmp_path) -> None:
     steps = [(language, source) for language, source in BLOCK.findall(PAGE.read_text("utf-8"))]
     assert {language for language, _ in steps} == {"py", "sh", "shell-session"}
     for language, source in steps:

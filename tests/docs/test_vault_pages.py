@@ -36,7 +36,7 @@ def options(backend: type[BaseVault]) -> dict[str, str]:
     }
 
 
-def test_the_defaults_of_webhooks_are_as_said():
+def test_the_defaults_of_webhooks_are_as_said() -> None:
     page = (Path(__file__).parent.parent.parent / "docs" / "byok.md").read_text("utf-8")
     table = page.partition("| `VAULT_WEBHOOKS` | default | meaning |\n|---|---|---|\n")[2].partition("\n\n")[0]
     said = dict(re.findall(r"^\| `(\w+)` \| `?(.+?)`? \|", table, re.MULTILINE))
@@ -56,11 +56,11 @@ def test_the_defaults_of_webhooks_are_as_said():
         ("`OpenBaoVault`:", OpenBaoVault),
     ],
 )
-def test_every_option_is_documented_with_its_default(heading, backend):
+def test_every_option_is_documented_with_its_default(heading, backend) -> None:
     assert documented(heading) == options(backend)
 
 
-def test_so_many_keks_are_held_as_the_page_says():
+def test_so_many_keks_are_held_as_the_page_says() -> None:
     assert f"up to {inspect.signature(KeyRing.__init__).parameters['max_keks'].default:,} and" in (
         PAGE_OF_THE_EMBEDDED_VAULT
     )

@@ -76,6 +76,23 @@ def test_new_keks_are_made_in_as_few_transactions_as_they_fit_in(
     assert [ready.decrypt(key.encrypted_keys).plaintext for key in created] == [key.plaintext for key in created]
 
 
+def test_what_was_made_while_the_keystore_changed_is_read_anew(
+    ready: EmbeddedVault, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring = ready._ring
+    add_all = ring.store.add_all
+
+    def adding(*args: object) -> frozenset[bytes]:
+        stored = add_all(*args)  # type: ignore[arg-type]
+        ring.forget()
+        return stored
+
+    monkeypatch.setattr(ring.store, "add_all", adding)
+    ready.prepare(contexts(3))
+    assert not len(ring._keks)
+    assert len(kek_ids(*[ready.create(context).encrypted_keys for context in contexts(3)])) == 3
+
+
 def test_what_is_there_is_not_made_again(ready: EmbeddedVault, commits: list[str]) -> None:
     first = ready.create(contexts(1)[0])
     commits.clear()

@@ -44,7 +44,7 @@ def stored(organization: Organization, count: int) -> list[Patient]:
     return [Patient.objects.get(pk=pk) for pk in Patient.objects.order_by("pk").values_list("pk", flat=True)]
 
 
-def test_several_at_once_are_asked_for_side_by_side(organization):
+def test_several_at_once_are_asked_for_side_by_side(organization) -> None:
     rows = stored(organization, 5)
     vault = vaults["default"]
     real = vault.adecrypt_data_keys
@@ -68,7 +68,7 @@ def test_several_at_once_are_asked_for_side_by_side(organization):
         asyncio.run(scene())
 
 
-def test_it_asks_in_coroutines_and_within_the_deadline(organization, server, answered):
+def test_it_asks_in_coroutines_and_within_the_deadline(organization, server, answered) -> None:
     [row] = stored(organization, 1)
     server.usual = Reply(until=answered)
     asked = len(server.seen)
@@ -90,7 +90,7 @@ def test_it_asks_in_coroutines_and_within_the_deadline(organization, server, ans
     assert len(server.seen) == asked + 1
 
 
-def test_cancelled_it_leaves_nothing_under_way_and_can_be_done_again(organization, server, answered):
+def test_cancelled_it_leaves_nothing_under_way_and_can_be_done_again(organization, server, answered) -> None:
     [row] = stored(organization, 1)
     server.usual = Reply(until=answered)
     asked = len(server.seen)
@@ -111,7 +111,7 @@ def test_cancelled_it_leaves_nothing_under_way_and_can_be_done_again(organizatio
     assert len(server.seen) == asked + 2
 
 
-def test_rows_that_were_loaded_together_are_one_round(organization):
+def test_rows_that_were_loaded_together_are_one_round(organization) -> None:
     stored(organization, 4)
     rows = list(Patient.objects.order_by("pk"))
     with assert_vault_calls(decrypt=4):
@@ -121,7 +121,7 @@ def test_rows_that_were_loaded_together_are_one_round(organization):
     assert [(row.ssn, row.history) for row in rows] == [(str(number), [number]) for number in range(4)]
 
 
-def test_without_a_cache_each_key_is_asked_for_once(organization, settings):
+def test_without_a_cache_each_key_is_asked_for_once(organization, settings) -> None:
     memory = {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"key_max_age": 0}}
     settings.VAULTS = {"default": memory}
     stored(organization, 3)
@@ -132,7 +132,7 @@ def test_without_a_cache_each_key_is_asked_for_once(organization, settings):
         assert [(row.ssn, row.history) for row in rows] == [(str(number), [number]) for number in range(3)]
 
 
-def test_what_the_database_has_to_tell_first_is_loaded(organization):
+def test_what_the_database_has_to_tell_first_is_loaded(organization) -> None:
     stored(organization, 2)
     for query in (
         Patient.objects.order_by("pk").defer("ssn"),
@@ -146,7 +146,7 @@ def test_what_the_database_has_to_tell_first_is_loaded(organization):
             assert [row.ssn for row in rows] == ["0", "1"]
 
 
-def test_what_needs_no_key_costs_none(organization):
+def test_what_needs_no_key_costs_none(organization) -> None:
     Patient.objects.create(organization=organization, ssn=None)
     empty = Patient.objects.get()
     with assert_vault_calls(cold=True):
@@ -157,7 +157,7 @@ def test_what_needs_no_key_costs_none(organization):
 
 
 @pytest.mark.parametrize("keys", ["", "no companion", None])
-def test_damage_is_told_as_reading_tells_it(organization, execute, keys):
+def test_damage_is_told_as_reading_tells_it(organization, execute, keys) -> None:
     stored(organization, 1)
     execute("UPDATE testapp_patient SET ssn_keys = %s", keys)
     [row] = Patient.objects.all()
@@ -165,7 +165,7 @@ def test_damage_is_told_as_reading_tells_it(organization, execute, keys):
         async_to_sync(aopen)([row], "ssn")
 
 
-def test_a_row_that_was_moved_is_told(organization, other_organization, move):
+def test_a_row_that_was_moved_is_told(organization, other_organization, move) -> None:
     stored(organization, 1)
     move(Patient, other_organization)
     [row] = Patient.objects.all()
@@ -173,7 +173,7 @@ def test_a_row_that_was_moved_is_told(organization, other_organization, move):
         async_to_sync(aopen)([row], "ssn")
 
 
-def test_a_vault_that_is_gone_is_told(organization, settings):
+def test_a_vault_that_is_gone_is_told(organization, settings) -> None:
     stored(organization, 1)
     [row] = Patient.objects.all()
     settings.VAULTS = {"other": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}}
@@ -182,7 +182,7 @@ def test_a_vault_that_is_gone_is_told(organization, settings):
     settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault"}}
 
 
-def test_a_revoked_key_is_told_and_not_asked_for_again_on_behalf_of_others(organization, other_organization):
+def test_a_revoked_key_is_told_and_not_asked_for_again_on_behalf_of_others(organization, other_organization) -> None:
     stored(organization, 2)
     Patient.objects.create(organization=other_organization, ssn="other")
     rows = list(Patient.objects.order_by("pk"))
@@ -204,7 +204,7 @@ def touched(row: Patient) -> str:
     return asyncio.run(read())
 
 
-def test_a_forgotten_aopen_fails_in_tests_though_the_key_is_cached(organization):
+def test_a_forgotten_aopen_fails_in_tests_though_the_key_is_cached(organization) -> None:
     Patient.objects.create(organization=organization, ssn="s")
     row = Patient.objects.get()
     with assert_vault_calls(), pytest.raises(SynchronousOnlyOperation, match="VAULT_REQUIRE_AOPEN"):
@@ -214,7 +214,9 @@ def test_a_forgotten_aopen_fails_in_tests_though_the_key_is_cached(organization)
 
 
 @pytest.mark.parametrize(("debug", "demanded"), [(True, True), (False, False)])
-def test_elsewhere_it_fails_under_debug_or_where_it_is_demanded(organization, settings, tmp_path, debug, demanded):
+def test_elsewhere_it_fails_under_debug_or_where_it_is_demanded(
+    organization, settings, tmp_path, debug, demanded
+) -> None:
     options = {"path": tmp_path / "vault.sqlite3", "root_key": generate_root_key()}
     make_keystore(**options)
     settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": options}}

@@ -44,7 +44,7 @@ def page(organization, other_organization):
     vault.restore("organization_id", str(other_organization.pk))
 
 
-def test_a_value_that_opens_is_true_whatever_it_is(organization):
+def test_a_value_that_opens_is_true_whatever_it_is(organization) -> None:
     row = Patient.objects.create(organization=organization, ssn="", history=[])
     row = Patient.objects.get(pk=row.pk)
     for name, value in (("ssn", ""), ("history", []), ("notes", None), ("pk", row.pk)):
@@ -53,7 +53,7 @@ def test_a_value_that_opens_is_true_whatever_it_is(organization):
         assert (attempt.value, attempt.error, attempt.reason, str(attempt)) == (value, None, None, str(value))
 
 
-def test_one_that_does_not_open_has_the_error_that_reading_raises(page):
+def test_one_that_does_not_open_has_the_error_that_reading_raises(page) -> None:
     # Four of the page, one that is tried again, and two for the other column, whose values were read together too.
     with assert_vault_calls(decrypt=7):
         opened, closed = try_open(page[0], "ssn"), try_open(page[3], "ssn")
@@ -79,11 +79,11 @@ def test_one_that_does_not_open_has_the_error_that_reading_raises(page):
         (PlaintextFound("x"), "This value cannot be read."),
     ],
 )
-def test_users_are_told_the_kind_of_error_and_nothing_of_the_value(error, reason):
+def test_users_are_told_the_kind_of_error_and_nothing_of_the_value(error, reason) -> None:
     assert str(Attempt(error=error).reason) == reason
 
 
-def test_whatever_else_goes_wrong_is_raised(patient, page):
+def test_whatever_else_goes_wrong_is_raised(patient, page) -> None:
     with pytest.raises(AttributeError, match="no_such_name"):
         try_open(page[0], "no_such_name")
     deleted = Patient.objects.defer("ssn").get(pk=patient.pk)
@@ -92,7 +92,7 @@ def test_whatever_else_goes_wrong_is_raised(patient, page):
         try_open(deleted, "ssn")
 
 
-def test_damage_of_every_kind_is_an_outcome(organization, other_organization, execute, move):
+def test_damage_of_every_kind_is_an_outcome(organization, other_organization, execute, move) -> None:
     rows = [Patient.objects.create(organization=organization, ssn=SECRET) for _ in range(5)]
     execute("UPDATE testapp_patient SET ssn = %s WHERE id = %s", "in the clear", rows[0].pk)
     execute("UPDATE testapp_patient SET ssn_keys = NULL WHERE id = %s", rows[1].pk)
@@ -110,7 +110,7 @@ def test_damage_of_every_kind_is_an_outcome(organization, other_organization, ex
         assert SECRET not in str(attempt.error) + str(attempt) + repr(attempt)
 
 
-def test_it_leaves_no_plaintext_in_logs_reprs_and_pickles(page, caplog):
+def test_it_leaves_no_plaintext_in_logs_reprs_and_pickles(page, caplog) -> None:
     with caplog.at_level(logging.DEBUG, "vault_fields"):
         attempts = [try_open(row, "ssn") for row in page]
     assert repr(attempts[:3:2]) == "[<Attempt: opened>, <Attempt: KeyRevoked>]"
@@ -121,7 +121,7 @@ def test_it_leaves_no_plaintext_in_logs_reprs_and_pickles(page, caplog):
     assert SECRET not in caplog.text
 
 
-def test_damage_is_logged_louder_than_what_somebody_decided(patient, execute, caplog):
+def test_damage_is_logged_louder_than_what_somebody_decided(patient, execute, caplog) -> None:
     vault = vaults["default"]
     caplog.set_level(logging.INFO, "vault_fields.fields")
     vault.purge()
@@ -136,19 +136,19 @@ def test_damage_is_logged_louder_than_what_somebody_decided(patient, execute, ca
 # A page of rows that do not open.
 
 
-def test_rows_that_were_read_together_are_refused_in_one_round(page):
+def test_rows_that_were_read_together_are_refused_in_one_round(page) -> None:
     with assert_vault_calls(decrypt=4):
         assert [bool(try_open(row, "ssn")) for row in page] == [True, True, False, False]
 
 
-def test_one_that_was_refused_opens_when_it_is_tried_again_later(page, other_organization):
+def test_one_that_was_refused_opens_when_it_is_tried_again_later(page, other_organization) -> None:
     row = page[2]
     assert not try_open(row, "ssn")
     vaults["default"].restore("organization_id", str(other_organization.pk))
     assert try_open(row, "ssn").value == f"{SECRET}-0"
 
 
-def test_a_silent_vault_is_waited_for_once_however_often_a_page_tries(page):
+def test_a_silent_vault_is_waited_for_once_however_often_a_page_tries(page) -> None:
     vault = vaults["default"]
     vault.purge()
     for row in page:
@@ -166,7 +166,7 @@ def test_a_silent_vault_is_waited_for_once_however_often_a_page_tries(page):
     assert [bool(try_open(row, "ssn")) for row in rows] == [True, True, False, False]
 
 
-def test_the_time_that_a_silent_vault_took_is_not_that_for_which_it_is_left_alone(page):
+def test_the_time_that_a_silent_vault_took_is_not_that_for_which_it_is_left_alone(page) -> None:
     """With the usual time-out it would be over when the first row has failed, and each row would wait."""
     vault = vaults["default"]
     vault.purge()
@@ -187,7 +187,7 @@ def test_the_time_that_a_silent_vault_took_is_not_that_for_which_it_is_left_alon
         assert not any(try_open(row, "ssn") for row in rows)
 
 
-def test_what_failed_while_the_cache_was_purged_is_asked_for_again(page):
+def test_what_failed_while_the_cache_was_purged_is_asked_for_again(page) -> None:
     vault = vaults["default"]
     vault.purge()
     rows = list(Patient.objects.order_by("pk"))
@@ -210,13 +210,13 @@ def rendered(template: str, **context: object) -> str:
     return Template("{% load vault_fields %}" + template).render(Context(context))
 
 
-def test_a_template_shows_the_value_or_the_reason(page):
+def test_a_template_shows_the_value_or_the_reason(page) -> None:
     template = '{% for row in rows %}[{{ row|try_open:"ssn" }}]{% endfor %}'
     withdrawn = "[The key for this was withdrawn by its owner.]"
     assert rendered(template, rows=page) == f"[{SECRET}-0][{SECRET}-1]{withdrawn * 2}"
 
 
-def test_a_template_has_both_apart(page):
+def test_a_template_has_both_apart(page) -> None:
     template = (
         '{% for row in rows %}{% with ssn=row|try_open:"ssn" %}'
         "{% if ssn %}{{ ssn.value|slice:'-4:' }}{% else %}<em>{{ ssn.reason }}</em>{% endif %};"
@@ -226,14 +226,14 @@ def test_a_template_has_both_apart(page):
     assert rendered(template, rows=page) == f"20-0;20-1;{withdrawn * 2}"
 
 
-def test_a_template_that_shows_a_value_without_asking_fails(page):
+def test_a_template_that_shows_a_value_without_asking_fails(page) -> None:
     with pytest.raises(KeyRevoked):
         rendered('{% with ssn=row|try_open:"ssn" %}{{ ssn.value }}{% endwith %}', row=page[2])
     with pytest.raises(AttributeError):
         rendered('{{ row|try_open:"sns" }}', row=page[2])
 
 
-def test_values_are_escaped(organization):
+def test_values_are_escaped(organization) -> None:
     row = Patient(organization=organization, ssn="<b>")
     assert rendered('{{ row|try_open:"ssn" }}', row=row) == "&lt;b&gt;"
 
@@ -241,7 +241,7 @@ def test_values_are_escaped(organization):
 # In coroutines.
 
 
-def test_ahead_of_a_coroutine_what_opens_is_opened_and_the_rest_raises_where_it_is_read(page):
+def test_ahead_of_a_coroutine_what_opens_is_opened_and_the_rest_raises_where_it_is_read(page) -> None:
     async def scene():
         with pytest.raises(KeyRevoked):
             await aopen(page)
@@ -255,10 +255,10 @@ def test_ahead_of_a_coroutine_what_opens_is_opened_and_the_rest_raises_where_it_
     assert {type(attempt.error) for attempt in attempts[4:]} == {KeyRevoked}
 
 
-def test_a_coroutine_may_read_the_rest_as_often_as_it_likes_and_threads_try_again(page, other_organization):
+def test_a_coroutine_may_read_the_rest_as_often_as_it_likes_and_threads_try_again(page, other_organization) -> None:
     row = page[2]
 
-    async def scene():
+    async def scene() -> None:
         await aopen([row], "ssn", strict=False)
         for _ in range(2):
             with pytest.raises(KeyRevoked, match=rf"testapp.Patient.ssn \(pk={row.pk}\)"):
@@ -272,6 +272,6 @@ def test_a_coroutine_may_read_the_rest_as_often_as_it_likes_and_threads_try_agai
     assert row.ssn == f"{SECRET}-0"
 
 
-def test_ahead_of_a_coroutine_whatever_else_goes_wrong_is_raised(page):
+def test_ahead_of_a_coroutine_whatever_else_goes_wrong_is_raised(page) -> None:
     with pytest.raises(AttributeError):
         asyncio.run(aopen(page, "no_such_name", strict=False))

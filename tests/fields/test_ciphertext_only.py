@@ -15,11 +15,11 @@ MARK = "canary"
 NEW = {"ssn": f"{MARK} text", "history": [MARK]}
 
 
-async def _acreate(organization):
+async def _acreate(organization) -> None:
     await Patient.objects.acreate(organization=organization, **NEW)
 
 
-def _load(organization):
+def _load(organization) -> None:
     row = {"model": "testapp.patient", "fields": {"organization": organization.pk, **NEW}}
     for each in serializers.deserialize("json", json.dumps([row])):
         each.save()
@@ -37,7 +37,7 @@ WAYS_TO_CREATE = {
 }
 
 
-def require_envelopes_only(model):
+def require_envelopes_only(model) -> None:
     text, data, _ = COLUMNS[model]
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {text}, {data} FROM {model._meta.db_table}")
@@ -48,7 +48,7 @@ def require_envelopes_only(model):
 
 
 @pytest.mark.parametrize("create", WAYS_TO_CREATE.values(), ids=WAYS_TO_CREATE)
-def test_a_row_that_is_made_holds_envelopes(create, organization):
+def test_a_row_that_is_made_holds_envelopes(create, organization) -> None:
     create(organization)
     require_envelopes_only(Patient)
     read = Patient.objects.get()
@@ -57,7 +57,7 @@ def test_a_row_that_is_made_holds_envelopes(create, organization):
 
 @pytest.mark.parametrize("model", [Letter, Patient])
 @pytest.mark.parametrize("write", WRITES, ids=repr)
-def test_a_row_that_is_written_holds_envelopes(model, write, db):
+def test_a_row_that_is_written_holds_envelopes(model, write, db) -> None:
     for pk in (1, 2):
         Organization.objects.create(pk=pk, workos_id=f"org_{pk}")
     text, data, _ = COLUMNS[model]
@@ -67,7 +67,7 @@ def test_a_row_that_is_written_holds_envelopes(model, write, db):
     assert getattr(model.objects.get(), text) == (f"{MARK} text" if 0 in write.names else "old")
 
 
-def test_a_column_that_was_encrypted_row_by_row_holds_envelopes(organization, execute):
+def test_a_column_that_was_encrypted_row_by_row_holds_envelopes(organization, execute) -> None:
     execute(
         "INSERT INTO testapp_legacy (organization_id, text, data) VALUES (%s, %s, %s)",
         *(organization.pk, MARK, json.dumps([MARK])),

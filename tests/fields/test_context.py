@@ -39,62 +39,62 @@ class Region(models.TextChoices):
         (Region.EU, "eu"),
     ],
 )
-def test_what_may_name_a_tenant(value, text):
+def test_what_may_name_a_tenant(value, text) -> None:
     assert attribute_text(value) == text
 
 
 @pytest.mark.parametrize(
     "value", [None, 1.0, True, b"a", {"a": 1}, ["a"], object()], ids=lambda value: type(value).__name__
 )
-def test_what_has_more_than_one_spelling_is_refused(value):
+def test_what_has_more_than_one_spelling_is_refused(value) -> None:
     with pytest.raises(KeyContextError, match=f"type {type(value).__name__} cannot name a tenant"):
         attribute_text(value)
 
 
 @pytest.mark.parametrize("declaration", ["organization_id", None, 7, [1], {"a": 1}, {"a": ["b"]}, {1: "a"}], ids=repr)
-def test_a_declaration_of_another_kind_is_refused(declaration):
+def test_a_declaration_of_another_kind_is_refused(declaration) -> None:
     with pytest.raises(TypeError, match="key_context"):
         EncryptedTextField(key_context=declaration)
 
 
 @pytest.mark.parametrize("value", [None, 1.5, True, ["a"]], ids=repr)
-def test_a_constant_that_cannot_name_a_tenant_is_refused_by_its_name(value):
+def test_a_constant_that_cannot_name_a_tenant_is_refused_by_its_name(value) -> None:
     with pytest.raises(TypeError, match=r"key_context\['purpose'\] has a value of type .* cannot name a tenant"):
         EncryptedTextField(key_context={"organization_id": "organization_id", "purpose": Value(value)})
 
 
 @pytest.mark.parametrize("option", ["former_labels", "bind_to"])
 @pytest.mark.parametrize("value", ["app.Model.field", [5], None, {"a": 1}], ids=repr)
-def test_options_that_are_no_list_of_strings_are_refused(option, value):
+def test_options_that_are_no_list_of_strings_are_refused(option, value) -> None:
     with pytest.raises(TypeError, match=f"{option} is a list of strings, not "):
         EncryptedTextField(key_context=["organization_id"], **{option: value})
 
 
 @pytest.mark.parametrize("value", ["False", "write", 0, 1, None], ids=repr)
-def test_migrating_is_a_phase_and_nothing_like_one(value):
+def test_migrating_is_a_phase_and_nothing_like_one(value) -> None:
     with pytest.raises(TypeError, match='migrating is False, "read" or True, not'):
         EncryptedTextField(key_context=["organization_id"], migrating=value)
 
 
 @pytest.mark.parametrize("label", ["ssn", "Patient.ssn", "tests.testapp.Patient.ssn", "", "a..b", "a.b."])
-def test_former_label_is_a_whole_one(label):
+def test_former_label_is_a_whole_one(label) -> None:
     with pytest.raises(ValueError, match=r"a label is 'app_label\.Model\.field'"):
         EncryptedTextField(key_context=["organization_id"], former_labels=[label])
 
 
-def test_key_context_is_required():
+def test_key_context_is_required() -> None:
     with pytest.raises(TypeError, match="key_context"):
         EncryptedTextField()
 
 
-def test_items_are_counted():
+def test_items_are_counted() -> None:
     assert len(ContextSource(["a", "b"])) == 2
     assert len(ContextSource({"a": "x__y", "b": Value("c")})) == 2
 
 
 @pytest.mark.parametrize("region", [1.5, None, "", {"a": 1}, True], ids=repr)
 @isolate_apps("tests.testapp")
-def test_an_attribute_that_cannot_be_used_names_field_attribute_and_remedy(region):
+def test_an_attribute_that_cannot_be_used_names_field_attribute_and_remedy(region) -> None:
     class Row(models.Model):
         region = models.CharField(max_length=10, null=True)
         secret = EncryptedTextField(key_context=["region"])
@@ -107,7 +107,7 @@ def test_an_attribute_that_cannot_be_used_names_field_attribute_and_remedy(regio
 
 
 @isolate_apps("tests.testapp")
-def test_a_value_its_column_does_not_take_is_refused():
+def test_a_value_its_column_does_not_take_is_refused() -> None:
     class Row(models.Model):
         tenant = models.UUIDField()
         secret = EncryptedTextField(key_context=["tenant"])
@@ -119,31 +119,31 @@ def test_a_value_its_column_does_not_take_is_refused():
         Row(pk=7, tenant="not a uuid", secret="x").save()
 
 
-def test_a_uuid_given_as_text_is_the_same_context(db):
+def test_a_uuid_given_as_text_is_the_same_context(db) -> None:
     tenant = uuid.uuid4()
     token = Token.objects.create(tenant=tenant.hex, secret="x")
     assert companion.decode(token.secret_keys).context == {"tenant_id": str(tenant)}
     assert Token.objects.get().secret == "x"
 
 
-def test_a_relation_that_is_not_set_is_refused(db):
+def test_a_relation_that_is_not_set_is_refused(db) -> None:
     with pytest.raises(
         KeyContextError, match=r"testapp.Document.body .*'organization__workos_id': 'organization' is not set"
     ):
         Document(body="x").save()
 
 
-def test_a_relation_to_a_row_that_is_gone_is_refused(db):
+def test_a_relation_to_a_row_that_is_gone_is_refused(db) -> None:
     with pytest.raises(KeyContextError, match="'organization' is not set"):
         Document(organization_id=987654, body="x").save()
 
 
-def test_a_value_too_long_for_a_context_is_refused(db):
+def test_a_value_too_long_for_a_context_is_refused(db) -> None:
     with pytest.raises(KeyContextError, match=r"testapp.Setting.value .*at most 500 characters"):
         Setting(tenant="x" * 501, value="x").save()
 
 
-def test_a_value_at_the_limit_is_taken(organization):
+def test_a_value_at_the_limit_is_taken(organization) -> None:
     organization.workos_id = "ü" * 100
     organization.save()
     Document.objects.create(organization=organization, body="x")
@@ -151,7 +151,7 @@ def test_a_value_at_the_limit_is_taken(organization):
 
 
 @isolate_apps("tests.testapp")
-def test_a_function_has_to_return_a_context():
+def test_a_function_has_to_return_a_context() -> None:
     @context_from("name")
     def derive(row):
         return {"name": row.name and 7}
@@ -168,7 +168,7 @@ def test_a_function_has_to_return_a_context():
 
 
 @isolate_apps("tests.testapp")
-def test_an_attribute_that_is_no_column_is_an_error_when_it_is_needed():
+def test_an_attribute_that_is_no_column_is_an_error_when_it_is_needed() -> None:
     class Row(models.Model):
         secret = EncryptedTextField(key_context=["tenant"])
 
@@ -180,7 +180,7 @@ def test_an_attribute_that_is_no_column_is_an_error_when_it_is_needed():
 
 
 @isolate_apps("tests.testapp")
-def test_a_path_that_ends_nowhere_is_refused():
+def test_a_path_that_ends_nowhere_is_refused() -> None:
     class Row(models.Model):
         organization = models.ForeignKey(Organization, models.CASCADE)
         secret = EncryptedTextField(key_context={"a": "organization__typo"})
@@ -192,7 +192,7 @@ def test_a_path_that_ends_nowhere_is_refused():
         Row(organization=Organization(pk=1), secret="x").save()
 
 
-def test_bind_to_needs_a_value_before_the_row_is_inserted(db):
+def test_bind_to_needs_a_value_before_the_row_is_inserted(db) -> None:
     with isolate_apps("tests.testapp"):
 
         class Row(models.Model):
@@ -207,7 +207,7 @@ def test_bind_to_needs_a_value_before_the_row_is_inserted(db):
             Row(tenant="x", secret="x").save()
 
 
-def test_a_companion_that_could_not_be_read_again_is_not_written(db):
+def test_a_companion_that_could_not_be_read_again_is_not_written(db) -> None:
     @context_from("note")
     def derive(row):
         return {"tenant": "a"}
@@ -227,7 +227,7 @@ def test_a_companion_that_could_not_be_read_again_is_not_written(db):
             Row(note="x" * 5000, secret="x").save()
 
 
-def test_adding_an_item_to_a_context_goes_on_opening_what_was_written_before(patient, monkeypatch):
+def test_adding_an_item_to_a_context_goes_on_opening_what_was_written_before(patient, monkeypatch) -> None:
     field = Patient._meta.get_field("ssn")
     from vault_fields.fields import groups
 
@@ -246,7 +246,7 @@ def test_adding_an_item_to_a_context_goes_on_opening_what_was_written_before(pat
         groups._groups.pop(Patient, None)
 
 
-def test_a_context_without_a_common_item_is_a_mismatch(patient, monkeypatch):
+def test_a_context_without_a_common_item_is_a_mismatch(patient, monkeypatch) -> None:
     from vault_fields.exceptions import KeyContextMismatch
     from vault_fields.fields import groups
 
@@ -267,7 +267,7 @@ def test_a_context_without_a_common_item_is_a_mismatch(patient, monkeypatch):
 
 def test_a_function_that_names_no_column_is_compared_with_nothing_which_is_why_e002_refuses_it(
     organization, monkeypatch
-):
+) -> None:
     """What stands outside of the row has a form of its own, which is compared: see ``test_outside``."""
     from vault_fields.fields import groups
 
@@ -287,7 +287,7 @@ def test_a_function_that_names_no_column_is_compared_with_nothing_which_is_why_e
 
 def test_many_rows_behind_relations_are_saved_with_one_query_for_all_contexts(
     organization, django_assert_num_queries, lock_queries
-):
+) -> None:
     with transaction.atomic():
         Document.objects.bulk_create([Document(organization=organization, body=str(n)) for n in range(3)])
     rows = list(Document.objects.all())
@@ -297,7 +297,7 @@ def test_many_rows_behind_relations_are_saved_with_one_query_for_all_contexts(
         Document.objects.bulk_update(rows, ["body"])
 
 
-def test_a_relation_whose_row_is_gone_is_not_set(db):
+def test_a_relation_whose_row_is_gone_is_not_set(db) -> None:
     source = Document._meta.get_field("body").source
     with pytest.raises(KeyContextError, match="'organization' is not set; set it before saving"):
         source.derive(Document(organization_id=999))

@@ -11,12 +11,12 @@ from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTex
 
 
 class OwnText(models.Field):
-    def db_type(self, connection):
+    def db_type(self, connection) -> str:
         return "varchar(50)"
 
 
 class OwnList(models.Field):
-    def db_type(self, connection):
+    def db_type(self, connection) -> str:
         return "varchar(50)[]"
 
 
@@ -87,12 +87,12 @@ def kind(value):
 
 
 @pytest.mark.parametrize(("field", "encrypted", "value"), KEPT, ids=kind)
-def test_text_json_and_whole_numbers_become_what_they_were(alter, field, encrypted, value):
+def test_text_json_and_whole_numbers_become_what_they_were(alter, field, encrypted, value) -> None:
     assert alter(field, encrypted, value) == (str(value) if encrypted is TEXT else value)
 
 
 @pytest.mark.parametrize(("field", "encrypted", "value"), REFUSED, ids=kind)
-def test_other_columns_with_values_are_refused_before_anything_is_changed(alter, field, encrypted, value):
+def test_other_columns_with_values_are_refused_before_anything_is_changed(alter, field, encrypted, value) -> None:
     with pytest.raises(
         MigrationRefused, match=rf"^conversion\.Row\.value is a {kind(field)}, .* nothing was changed\."
     ):
@@ -100,17 +100,17 @@ def test_other_columns_with_values_are_refused_before_anything_is_changed(alter,
 
 
 @pytest.mark.parametrize("field", [models.BooleanField(), models.DateField()], ids=kind)
-def test_columns_of_empty_tables_are_not_asked_about(alter, field):
+def test_columns_of_empty_tables_are_not_asked_about(alter, field) -> None:
     assert alter(field, TEXT, None) is None
 
 
-def test_a_list_of_texts_is_not_text():
+def test_a_list_of_texts_is_not_text() -> None:
     from vault_fields.fields.conversion import holds_text
 
     assert not holds_text(OwnList(), TEXT(key_context=["tenant"]), connection)
 
 
-def test_where_the_table_is_not_nothing_is_asked(alter, settings):
+def test_where_the_table_is_not_nothing_is_asked(alter, settings) -> None:
     settings.DATABASE_ROUTERS = [Nowhere()]
     field = models.BooleanField()
     create = migrations.CreateModel("Row", [("id", models.BigAutoField(primary_key=True)), ("value", field)])
@@ -121,5 +121,5 @@ def test_where_the_table_is_not_nothing_is_asked(alter, settings):
 
 
 class Nowhere:
-    def allow_migrate(self, db, app_label, **hints):
+    def allow_migrate(self, db, app_label, **hints) -> bool:
         return False

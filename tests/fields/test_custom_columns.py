@@ -15,7 +15,7 @@ from vault_fields.testing import assert_vault_calls
 class PrefixedId(models.CharField):
     """Stores ``acme`` and shows ``org_acme``."""
 
-    def from_db_value(self, value, expression, connection):
+    def from_db_value(self, value, expression, connection) -> str | None:
         return None if value is None else f"org_{value}"
 
     def to_python(self, value):
@@ -28,7 +28,7 @@ class PrefixedId(models.CharField):
 class Converting(models.CharField):
     """Converts where the value is sent, and not where it is prepared."""
 
-    def from_db_value(self, value, expression, connection):
+    def from_db_value(self, value, expression, connection) -> str | None:
         return None if value is None else f"org_{value}"
 
     def get_db_prep_value(self, value, connection, prepared=False):
@@ -80,7 +80,7 @@ def model_over_settings(column):
     ids=["prefixed", "lower", "converting"],
 )
 @isolate_apps("tests.testapp")
-def test_value_opens_on_every_path_whatever_the_column_makes_of_its_own(db, column, assigned, shown):
+def test_value_opens_on_every_path_whatever_the_column_makes_of_its_own(db, column, assigned, shown) -> None:
     model = model_over_settings(column)
     row = model.objects.create(tenant=assigned, value="secret")
     assert companion.decode(row.value_keys).context == {"tenant": shown}
@@ -94,7 +94,7 @@ def test_value_opens_on_every_path_whatever_the_column_makes_of_its_own(db, colu
 
 
 @isolate_apps("tests.testapp")
-def test_number_is_converted_as_the_number_that_it_is(db):
+def test_number_is_converted_as_the_number_that_it_is(db) -> None:
     Organization.objects.create(pk=7, workos_id="org_7")
 
     class Document(models.Model):
@@ -112,17 +112,17 @@ def test_number_is_converted_as_the_number_that_it_is(db):
 
 
 @isolate_apps("tests.testapp")
-def test_column_that_does_not_take_the_value_says_so(db):
+def test_column_that_does_not_take_the_value_says_so(db) -> None:
     with pytest.raises(KeyContextError, match="'tenant' has a value that its column does not take"):
         model_over_settings(Number()).objects.create(tenant="seven", value="secret")
 
 
-def test_column_that_a_function_reads_must_name_a_tenant_too(db):
+def test_column_that_a_function_reads_must_name_a_tenant_too(db) -> None:
     with pytest.raises(KeyContextError, match=r"testapp\.Setting\.value .*'kind' has a value of type float"):
         Setting.objects.create(tenant="a", kind=0.0, value="secret")  # Which the function takes for none.
 
 
-def test_models_without_encrypted_fields_are_refreshed_as_ever(organization):
+def test_models_without_encrypted_fields_are_refreshed_as_ever(organization) -> None:
     Organization.objects.update(region="us")
     organization.refresh_from_db()
     assert organization.region == "us"
@@ -130,7 +130,7 @@ def test_models_without_encrypted_fields_are_refreshed_as_ever(organization):
 
 @pytest.mark.parametrize("extra", [{}, {"from_queryset": None}], ids=["two arguments", "three"])
 @isolate_apps("tests.testapp")
-def test_model_may_override_refresh_from_db(patient, extra):
+def test_model_may_override_refresh_from_db(patient, extra) -> None:
     class Overriding(Patient):
         class Meta:
             app_label = "testapp"
@@ -138,11 +138,11 @@ def test_model_may_override_refresh_from_db(patient, extra):
 
         if extra:
 
-            def refresh_from_db(self, using=None, fields=None, from_queryset=None):
+            def refresh_from_db(self, using=None, fields=None, from_queryset=None) -> None:
                 super().refresh_from_db(using=using, fields=fields, from_queryset=from_queryset)
         else:
 
-            def refresh_from_db(self, using=None, fields=None):
+            def refresh_from_db(self, using=None, fields=None) -> None:
                 super().refresh_from_db(using=using, fields=fields)
 
     row = Overriding.objects.only("ssn").get(pk=patient.pk)

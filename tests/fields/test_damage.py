@@ -3,6 +3,7 @@
 import pickle
 import random
 from contextlib import suppress
+from typing import Never
 
 import pytest
 from django.core import serializers
@@ -64,7 +65,7 @@ def read_all(read):
 @pytest.mark.parametrize("column", ["ssn", "ssn_keys"])
 @pytest.mark.parametrize("stored", [b"\xff\xfe", b"text in a blob", 7, 1.5], ids=repr)
 @pytest.mark.parametrize("read", READS)
-def test_what_is_not_text_is_an_error_of_its_own_value(pair, execute, column, stored, read):
+def test_what_is_not_text_is_an_error_of_its_own_value(pair, execute, column, stored, read) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite stores anything in any column")
     execute(f"UPDATE testapp_patient SET {column} = %s WHERE name = 'a'", stored)
@@ -81,7 +82,7 @@ def test_what_is_not_text_is_an_error_of_its_own_value(pair, execute, column, st
 
 
 @pytest.mark.parametrize("column", ["ssn", "ssn_keys"])
-def test_what_is_damaged_is_not_written_over_until_it_is_replaced(pair, execute, column):
+def test_what_is_damaged_is_not_written_over_until_it_is_replaced(pair, execute, column) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite stores anything in any column")
     execute(f"UPDATE testapp_patient SET {column} = %s WHERE name = 'a'", b"\xff")
@@ -99,7 +100,7 @@ def test_what_is_damaged_is_not_written_over_until_it_is_replaced(pair, execute,
 
 
 @pytest.mark.parametrize("column", ["ssn", "ssn_keys"])
-def test_commands_leave_what_is_damaged_as_it_is(pair, execute, column, monkeypatch):
+def test_commands_leave_what_is_damaged_as_it_is(pair, execute, column, monkeypatch) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite stores anything in any column")
     execute(f"UPDATE testapp_patient SET {column} = %s WHERE name = 'a'", b"\xff")
@@ -122,7 +123,7 @@ def test_commands_leave_what_is_damaged_as_it_is(pair, execute, column, monkeypa
 
 @pytest.mark.parametrize("stored", ["abc", b"\xff", 1.5, ""], ids=repr)
 @pytest.mark.parametrize("read", sorted(READS.keys() - {"fixture", "full save"}))
-def test_damage_in_a_column_of_the_key_context_is_a_mismatch(pair, execute, stored, read):
+def test_damage_in_a_column_of_the_key_context_is_a_mismatch(pair, execute, stored, read) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite stores anything in any column")
     execute("UPDATE testapp_patient SET organization_id = %s WHERE name = 'a'", stored)
@@ -137,7 +138,7 @@ def test_damage_in_a_column_of_the_key_context_is_a_mismatch(pair, execute, stor
 
 
 @pytest.mark.parametrize("stored", ["abc", b"\xff", ""], ids=repr)
-def test_damage_at_the_start_of_a_path_is_a_mismatch(organization, execute, stored):
+def test_damage_at_the_start_of_a_path_is_a_mismatch(organization, execute, stored) -> None:
     if connection.vendor != "sqlite":
         pytest.skip("only SQLite stores anything in any column")
     for body in ("a", "b"):
@@ -159,7 +160,7 @@ def test_damage_at_the_start_of_a_path_is_a_mismatch(organization, execute, stor
 
 
 @pytest.mark.parametrize("seed", range(40))
-def test_fuzzed_columns_give_values_or_errors_of_this_package(pair, execute, seed):
+def test_fuzzed_columns_give_values_or_errors_of_this_package(pair, execute, seed) -> None:
     generator = random.Random(seed)
     keys, text = pair[0].ssn_keys, pair[0].__dict__["ssn"].text
     pieces = [
@@ -193,8 +194,8 @@ def test_fuzzed_columns_give_values_or_errors_of_this_package(pair, execute, see
 
 
 @pytest.mark.parametrize("error", [AttributeError, TypeError, ValueError, KeyError, OverflowError])
-def test_no_error_of_a_read_looks_as_if_the_attribute_were_not_there(pair, monkeypatch, error):
-    def fail(text):
+def test_no_error_of_a_read_looks_as_if_the_attribute_were_not_there(pair, monkeypatch, error) -> None:
+    def fail(text) -> Never:
         raise error(text)
 
     monkeypatch.setattr(FIELD, "from_plaintext", fail)

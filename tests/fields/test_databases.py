@@ -17,13 +17,13 @@ from vault_fields.stored import companion
 
 
 class ReadReplica:
-    def db_for_read(self, model, **hints):
+    def db_for_read(self, model, **hints) -> str:
         return "other"
 
-    def db_for_write(self, model, **hints):
+    def db_for_write(self, model, **hints) -> str:
         return "default"
 
-    def allow_relation(self, *args, **hints):
+    def allow_relation(self, *args, **hints) -> bool:
         return True
 
 
@@ -59,7 +59,7 @@ def values(pk: int, using: str) -> tuple:
     return row.subject, row.text
 
 
-def test_what_a_save_does_not_name_stays_as_it_is_where_it_is_saved(other):
+def test_what_a_save_does_not_name_stays_as_it_is_where_it_is_saved(other) -> None:
     letter(1, "default", subject="here", text=["here"])
     letter(1, other, subject="old", text=["precious"])
     Letter(pk=1, organization_id=1, subject="new").save(using=other, update_fields=["subject"])
@@ -67,7 +67,7 @@ def test_what_a_save_does_not_name_stays_as_it_is_where_it_is_saved(other):
     assert values(1, "default") == ("here", ["here"])
 
 
-def test_what_a_bulk_update_does_not_name_stays_as_it_is_where_it_is_saved(other):
+def test_what_a_bulk_update_does_not_name_stays_as_it_is_where_it_is_saved(other) -> None:
     letter(1, "default", subject="here", text=["here"])
     letter(1, other, subject="old", text=["precious"])
     Letter.objects.using(other).bulk_update([Letter(pk=1, organization_id=1, subject="new")], ["subject"])
@@ -75,7 +75,7 @@ def test_what_a_bulk_update_does_not_name_stays_as_it_is_where_it_is_saved(other
 
 
 @pytest.mark.parametrize("deferred", [False, True])
-def test_a_replica_that_lags_behind_is_not_written_over_the_newest(other, deferred):
+def test_a_replica_that_lags_behind_is_not_written_over_the_newest(other, deferred) -> None:
     letter(1, other, subject="old", text=["stale"])
     letter(1, "default", subject="old", text=["newest"])
     with override_settings(DATABASE_ROUTERS=[ReadReplica()]):
@@ -86,7 +86,7 @@ def test_a_replica_that_lags_behind_is_not_written_over_the_newest(other, deferr
     assert values(1, "default") == ("new", ["newest"])
 
 
-def test_a_form_leaves_out_what_does_not_open_in_a_replica(other):
+def test_a_form_leaves_out_what_does_not_open_in_a_replica(other) -> None:
     letter(1, other, subject="old", text=["stale"])
     letter(1, "default", subject="old", text=["newest"])
     with connections[other].cursor() as cursor:
@@ -100,14 +100,14 @@ def test_a_form_leaves_out_what_does_not_open_in_a_replica(other):
     assert values(1, "default") == ("old", ["newest"])
 
 
-def test_a_row_with_deferred_values_is_copied_whole(other):
+def test_a_row_with_deferred_values_is_copied_whole(other) -> None:
     letter(1, "default", subject="here", text=["here"])
     row = Letter.objects.defer("text", "vault_keys").get(pk=1)
     row.save(using=other)
     assert values(1, other) == ("here", ["here"])
 
 
-def test_the_stored_context_is_asked_for_where_the_row_is_saved(other):
+def test_the_stored_context_is_asked_for_where_the_row_is_saved(other) -> None:
     letter(1, "default", subject="here")
     moved = Letter(pk=1, organization_id=2, subject="there")
     moved.save(using=other)
@@ -119,7 +119,7 @@ def test_the_stored_context_is_asked_for_where_the_row_is_saved(other):
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_a_row_that_was_read_here_is_not_written_over_another_tenants_there(other, bulk):
+def test_a_row_that_was_read_here_is_not_written_over_another_tenants_there(other, bulk) -> None:
     letter(1, "default", subject="here")
     Letter(pk=1, organization_id=2, subject="there").save(using=other)
     row = Letter.objects.get(pk=1)
@@ -136,7 +136,7 @@ def test_a_row_that_was_read_here_is_not_written_over_another_tenants_there(othe
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_a_context_behind_a_relation_is_that_of_the_row_there(other, bulk):
+def test_a_context_behind_a_relation_is_that_of_the_row_there(other, bulk) -> None:
     Organization.objects.using(other).filter(pk=1).update(workos_id="org_elsewhere")
     rows = [Document(organization_id=1, body=body) for body in ("one", "two")]
     if bulk:
@@ -152,7 +152,7 @@ def test_a_context_behind_a_relation_is_that_of_the_row_there(other, bulk):
     assert {row._state.db for row in rows} == {other}
 
 
-def test_update_moves_to_the_context_that_is_there(other):
+def test_update_moves_to_the_context_that_is_there(other) -> None:
     Organization.objects.using(other).filter(pk=2).update(workos_id="org_elsewhere")
     Document(organization_id=1, body="one").save(using=other)
     assert Document.objects.using(other).update(organization_id=2) == 1
@@ -162,7 +162,7 @@ def test_update_moves_to_the_context_that_is_there(other):
 
 
 @pytest.mark.parametrize("bulk", [False, True])
-def test_a_context_behind_a_relation_is_not_that_of_a_replica(other, bulk):
+def test_a_context_behind_a_relation_is_not_that_of_a_replica(other, bulk) -> None:
     Organization.objects.using(other).filter(pk=1).update(workos_id="org_stale")
     Organization.objects.create(pk=9, workos_id="org_new")
     rows = [Document(organization_id=number, body="text") for number in (1, 9)]
@@ -176,7 +176,7 @@ def test_a_context_behind_a_relation_is_not_that_of_a_replica(other, bulk):
     assert contexts == ["org_1", "org_new"]
 
 
-def test_a_save_that_fails_leaves_the_row_where_it_was(other):
+def test_a_save_that_fails_leaves_the_row_where_it_was(other) -> None:
     row = Document(organization_id=7, body="text")
     with pytest.raises(KeyContextError, match="organization"):
         row.save(using=other)

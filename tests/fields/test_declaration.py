@@ -20,19 +20,19 @@ class BothWays(OneWay):
         return text
 
 
-def test_field_without_its_two_methods_is_not_made():
+def test_field_without_its_two_methods_is_not_made() -> None:
     with pytest.raises(TypeError, match=r"^EncryptedField lacks to_plaintext\(\) and from_plaintext\(\)"):
         EncryptedField(key_context=["organization_id"])
     with pytest.raises(TypeError, match=r"^OneWay lacks from_plaintext\(\) and encrypts nothing"):
         OneWay(key_context=["organization_id"])
 
 
-def test_field_that_has_both_is_made_and_copied():
+def test_field_that_has_both_is_made_and_copied() -> None:
     field = BothWays(key_context=["organization_id"])
     for twin in (copy.copy(field), copy.deepcopy(field), pickle.loads(pickle.dumps(EncryptedTextField))):
         assert twin
 
 
-def test_types_in_brackets_are_for_type_checkers():
+def test_types_in_brackets_are_for_type_checkers() -> None:
     assert EncryptedTextField[str, str] is EncryptedTextField
     assert EncryptedJSONField[dict, dict] is EncryptedJSONField

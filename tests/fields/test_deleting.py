@@ -49,7 +49,7 @@ def inherited(organization):
 
 
 @pytest.mark.parametrize("on_delete", [models.SET_DEFAULT, models.SET(heir)])
-def test_the_heir_of_a_tenant_gets_the_values(inherited, on_delete):
+def test_the_heir_of_a_tenant_gets_the_values(inherited, on_delete) -> None:
     tenant, owned = inherited(on_delete)
     Organization.objects.create(pk=HEIR, workos_id="heir")
     with assert_vault_calls(create=1, decrypt=1, cold=True):
@@ -57,7 +57,7 @@ def test_the_heir_of_a_tenant_gets_the_values(inherited, on_delete):
     assert owned.objects.values_list("organization_id", "ssn").get() == (HEIR, "s")
 
 
-def test_rows_whose_context_does_not_change_are_what_they_were(inherited):
+def test_rows_whose_context_does_not_change_are_what_they_were(inherited) -> None:
     tenant, owned = inherited(models.SET_DEFAULT, context="name")
     Organization.objects.create(pk=HEIR, workos_id="heir")
     with assert_vault_calls(cold=True):
@@ -65,7 +65,7 @@ def test_rows_whose_context_does_not_change_are_what_they_were(inherited):
     assert owned.objects.values_list("organization_id", "ssn").get() == (HEIR, "s")
 
 
-def test_a_tenant_whose_values_nobody_inherits_is_not_deleted(inherited):
+def test_a_tenant_whose_values_nobody_inherits_is_not_deleted(inherited) -> None:
     tenant, owned = inherited(models.SET_NULL)
     with pytest.raises(KeyContextError, match=r"testapp.Owned.ssn \(pk=\d+\): .*it is None"), transaction.atomic():
         tenant.delete()
@@ -129,20 +129,20 @@ def tenants(tables):
     return tables.Tenant.objects.filter(code="goes")
 
 
-def deleted_by_itself(tenants):
+def deleted_by_itself(tenants) -> None:
     tenants.get().delete()
 
 
-def deleted_by_query(tenants):
+def deleted_by_query(tenants) -> None:
     tenants.delete()
 
 
-def deleted_in_the_admin(tenants):
+def deleted_in_the_admin(tenants) -> None:
     admin.ModelAdmin(tenants.model, admin.AdminSite()).delete_queryset(None, tenants)
 
 
 @pytest.mark.parametrize("delete", [deleted_by_itself, deleted_by_query, deleted_in_the_admin])
-def test_a_tenant_is_deleted_with_all_its_rows(tables, tenants, delete):
+def test_a_tenant_is_deleted_with_all_its_rows(tables, tenants, delete) -> None:
     with assert_vault_calls(cold=True):
         delete(tenants)
     assert [tenant.code for tenant in tables.Tenant.objects.all()] == ["stays"]
@@ -152,26 +152,26 @@ def test_a_tenant_is_deleted_with_all_its_rows(tables, tenants, delete):
     assert tables.Place.objects.count() == 1
 
 
-def test_a_row_that_others_refer_to_is_deleted_with_them(tables, tenants):
+def test_a_row_that_others_refer_to_is_deleted_with_them(tables, tenants) -> None:
     tables.Owned.objects.filter(tenant__in=tenants).delete()
     assert [row.secret for row in tables.Note.objects.all()] == ["n"]
 
 
-def test_more_rows_than_one_statement_takes(tables, tenants):
+def test_more_rows_than_one_statement_takes(tables, tenants) -> None:
     tenant = tenants.get()
     tables.Owned.objects.bulk_create([tables.Owned(tenant=tenant, secret="s") for _ in range(250)])
     tenant.delete()
     assert tables.Owned.objects.count() == 1
 
 
-def test_a_row_that_goes_by_one_key_needs_no_tenant_by_another(tables, tenants):
+def test_a_row_that_goes_by_one_key_needs_no_tenant_by_another(tables, tenants) -> None:
     tenant = tenants.get()
     tables.Owned.objects.filter(tenant=tenant).update(kept=tenant, by_kept="k")
     tenant.delete()
     assert [row.secret for row in tables.Owned.objects.all()] == ["s"]
 
 
-def test_a_row_that_stays_is_not_left_without_a_tenant_beside_one_that_goes(tables, tenants):
+def test_a_row_that_stays_is_not_left_without_a_tenant_beside_one_that_goes(tables, tenants) -> None:
     tenant = tenants.get()
     tables.Owned.objects.update(kept=tenant, by_kept="k")
     with pytest.raises(KeyContextError, match=r"Owned.by_kept \(pk=\d+\): .*it is None"):
@@ -181,19 +181,19 @@ def test_a_row_that_stays_is_not_left_without_a_tenant_beside_one_that_goes(tabl
     assert tables.Note.objects.count() == 2
 
 
-def test_what_signals_do_to_other_rows_meanwhile_is_as_ever(tables, tenants):
+def test_what_signals_do_to_other_rows_meanwhile_is_as_ever(tables, tenants) -> None:
     """Also a deletion within a deletion, and afterwards."""
     other = tables.Owned.objects.exclude(tenant__in=tenants).get()
     second = tables.Tenant.objects.create(code="goes too")
     tables.Owned.objects.create(tenant=second, secret="s")
     refused = []
 
-    def forget(sender, instance, using, **kwargs):
+    def forget(sender, instance, using, **kwargs) -> None:
         with pytest.raises(KeyContextError), transaction.atomic():
             tables.Owned.objects.filter(pk=other.pk).update(tenant=None)
         refused.append(sender)
 
-    def delete_second(sender, **kwargs):
+    def delete_second(sender, **kwargs) -> None:
         second.delete()
 
     pre_delete.connect(forget, sender=tables.Note)
@@ -208,12 +208,12 @@ def test_what_signals_do_to_other_rows_meanwhile_is_as_ever(tables, tenants):
     assert [(row.pk, row.secret) for row in tables.Owned.objects.all()] == [(other.pk, "s")]
 
 
-def test_rows_of_another_database_are_others(tables, tenants):
+def test_rows_of_another_database_are_others(tables, tenants) -> None:
     """A row with the same key, which nobody deletes there."""
     row = tables.Owned.objects.get(tenant__in=tenants)
 
     class Elsewhere(Collector):
-        def delete(self):
+        def delete(self) -> None:
             tables.Owned.objects.filter(pk=row.pk).update(tenant=None)
 
     collector = Elsewhere(using="other")

@@ -23,7 +23,7 @@ REFUSED = [
 
 
 @pytest.mark.parametrize(("name", "value", "code"), REFUSED, ids=ascii)
-def test_what_save_refuses_is_refused_by_validators_too(organization, name, value, code):
+def test_what_save_refuses_is_refused_by_validators_too(organization, name, value, code) -> None:
     field = Patient._meta.get_field(name)
     with pytest.raises(ValidationError) as caught:
         field.run_validators(value)
@@ -42,14 +42,14 @@ def test_what_save_refuses_is_refused_by_validators_too(organization, name, valu
     [("ssn", '"$vf$1$x"'), ("ssn", "\0"), ("ssn", "$vf$"), ("history", ["$vf$1$x"]), ("history", {"$vf$1$x": "\0"})],
     ids=ascii,
 )
-def test_what_validators_let_through_is_saved_and_read(organization, name, value):
+def test_what_validators_let_through_is_saved_and_read(organization, name, value) -> None:
     row = Patient(organization=organization, name="n", **{name: value})
     row.full_clean()
     row.save()
     assert getattr(Patient.objects.get(), name) == value
 
 
-def test_what_is_too_large_is_refused(organization, monkeypatch):
+def test_what_is_too_large_is_refused(organization, monkeypatch) -> None:
     monkeypatch.setattr(envelope, "MAX_PLAINTEXT_BYTES", 3)
     row = Patient(organization=organization, name="n", ssn="äöü", history=None)
     with pytest.raises(ValidationError, match="too large"):
@@ -58,8 +58,8 @@ def test_what_is_too_large_is_refused(organization, monkeypatch):
         row.save()
 
 
-def test_the_validator_belongs_to_the_field_and_to_no_migration():
-    def own(value):
+def test_the_validator_belongs_to_the_field_and_to_no_migration() -> None:
+    def own(value) -> None:
         """A validator of the project."""
 
     field = EncryptedTextField(key_context=["a"], validators=[own])

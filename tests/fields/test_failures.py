@@ -15,14 +15,14 @@ def vault():
     return vaults["default"]
 
 
-def test_a_refusal_is_remembered_over_queries(patient, vault):
+def test_a_refusal_is_remembered_over_queries(patient, vault) -> None:
     with vault.fail_with(VaultRefused("no")), remembering(Failures()), assert_vault_calls(decrypt=1, cold=True):
         for _ in range(3):
             with pytest.raises(VaultRefused):
                 Patient.objects.get().ssn  # noqa: B018
 
 
-def test_only_within_the_block(patient, vault):
+def test_only_within_the_block(patient, vault) -> None:
     vault.purge()
     with vault.fail_with(VaultRefused("no")), remembering(Failures()), pytest.raises(VaultRefused):
         Patient.objects.get().ssn  # noqa: B018
@@ -30,7 +30,7 @@ def test_only_within_the_block(patient, vault):
     assert Patient.objects.get().ssn == "123-45-6789"
 
 
-def test_what_is_held_by_the_cache_is_given_all_the_same(patient, vault):
+def test_what_is_held_by_the_cache_is_given_all_the_same(patient, vault) -> None:
     failures = Failures()
     vault.purge()
     with remembering(failures):
@@ -41,7 +41,7 @@ def test_what_is_held_by_the_cache_is_given_all_the_same(patient, vault):
         assert Patient.objects.get().ssn == "123-45-6789"
 
 
-def test_a_vault_that_was_silent_twice_is_not_asked_for_anything():
+def test_a_vault_that_was_silent_twice_is_not_asked_for_anything() -> None:
     failures = Failures()
     silence = NoAnswerInTime("silence")
     failures.note("default", {"a": silence, "b": silence})
@@ -52,7 +52,7 @@ def test_a_vault_that_was_silent_twice_is_not_asked_for_anything():
     assert failures.of("other", "d") is None
 
 
-def test_one_that_answers_anything_is_not_silent():
+def test_one_that_answers_anything_is_not_silent() -> None:
     failures = Failures()
     for name in "abc":
         failures.note("default", {name: NoAnswerInTime("silence"), f"{name}2": VaultRefused("no")})

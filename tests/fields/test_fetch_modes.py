@@ -33,7 +33,7 @@ def patients(organization):
         lambda q: Patient.objects.fetch_mode(FETCH_RAISE).raw(BARE),
     ],
 )
-def test_what_came_along_is_opened_and_saved_under_fetch_raise(patients, read):
+def test_what_came_along_is_opened_and_saved_under_fetch_raise(patients, read) -> None:
     rows = list(read(patients))
     assert [row.ssn for row in rows] == [f"ssn {number}" for number in range(ROWS)]
     rows[0].ssn = "new"
@@ -42,7 +42,7 @@ def test_what_came_along_is_opened_and_saved_under_fetch_raise(patients, read):
     assert Patient.objects.get(pk=rows[0].pk).ssn == "new"
 
 
-def test_what_was_deferred_is_the_callers_to_fetch(patients):
+def test_what_was_deferred_is_the_callers_to_fetch(patients) -> None:
     row = patients.defer("ssn").fetch_mode(FETCH_RAISE)[0]
     with pytest.raises(FieldFetchBlocked, match="Patient.ssn"):
         row.ssn  # noqa: B018
@@ -53,7 +53,7 @@ def test_what_was_deferred_is_the_callers_to_fetch(patients):
     assert Patient.objects.get(pk=row.pk).ssn == "new"
 
 
-def test_relations_that_a_context_lies_behind_are_followed_under_fetch_raise(organization):
+def test_relations_that_a_context_lies_behind_are_followed_under_fetch_raise(organization) -> None:
     Document.objects.create(organization=organization, body="b")
     for query in (
         Document.objects.fetch_mode(FETCH_RAISE),
@@ -74,7 +74,7 @@ def test_relations_that_a_context_lies_behind_are_followed_under_fetch_raise(org
         Document.objects.fetch_mode(FETCH_RAISE).get().organization  # noqa: B018
 
 
-def test_a_function_may_read_what_it_needs(db):
+def test_a_function_may_read_what_it_needs(db) -> None:
     Setting.objects.create(tenant="t", kind="k", value="v")
     row = Setting.objects.only("value").fetch_mode(FETCH_RAISE).get()
     row.value = "w"
@@ -82,7 +82,7 @@ def test_a_function_may_read_what_it_needs(db):
     assert Setting.objects.get().value == "w"
 
 
-def test_peers_are_still_fetched_together(patients, django_assert_num_queries):
+def test_peers_are_still_fetched_together(patients, django_assert_num_queries) -> None:
     with django_assert_num_queries(2), assert_vault_calls(cold=True, decrypt=ROWS):
         rows = list(patients.defer("ssn").fetch_mode(FETCH_PEERS))
         assert [row.ssn for row in rows] == [f"ssn {number}" for number in range(ROWS)]

@@ -15,7 +15,7 @@ class PatientForm(forms.ModelForm):
         fields = "__all__"
 
 
-def test_a_form_has_the_fields_of_the_plain_ones_and_no_companion():
+def test_a_form_has_the_fields_of_the_plain_ones_and_no_companion() -> None:
     form = PatientForm()
     assert list(form.fields) == ["organization", "name", "ssn", "notes", "history"]
     assert type(form.fields["ssn"]) is type(models.TextField().formfield())
@@ -23,7 +23,7 @@ def test_a_form_has_the_fields_of_the_plain_ones_and_no_companion():
     assert isinstance(form.fields["ssn"].widget, forms.Textarea)
 
 
-def test_a_form_shows_plaintext_and_saves_it_encrypted(patient, stored):
+def test_a_form_shows_plaintext_and_saves_it_encrypted(patient, stored) -> None:
     loaded = Patient.objects.get(pk=patient.pk)
     form = PatientForm(instance=loaded)
     assert form["ssn"].value() == "123-45-6789"
@@ -37,7 +37,7 @@ def test_a_form_shows_plaintext_and_saves_it_encrypted(patient, stored):
     assert "new" not in stored(patient, "ssn")[0]
 
 
-def test_a_form_that_changes_nothing_costs_one_unwrap_and_keeps_the_ciphertext(patient, stored):
+def test_a_form_that_changes_nothing_costs_one_unwrap_and_keeps_the_ciphertext(patient, stored) -> None:
     before = stored(patient, "ssn", "notes", "history", "ssn_keys")
     loaded = Patient.objects.get(pk=patient.pk)
     with assert_vault_calls(decrypt=1, cold=True):
@@ -49,14 +49,14 @@ def test_a_form_that_changes_nothing_costs_one_unwrap_and_keeps_the_ciphertext(p
     assert stored(patient, "ssn", "notes", "history", "ssn_keys") == before
 
 
-def test_a_form_creates_a_row_and_leaves_empty_fields_as_the_plain_ones_do(organization):
+def test_a_form_creates_a_row_and_leaves_empty_fields_as_the_plain_ones_do(organization) -> None:
     form = PatientForm({"organization": organization.pk, "name": "n", "ssn": "x", "notes": "", "history": ""})
     row = form.save()
     reloaded = Patient.objects.get(pk=row.pk)
     assert (reloaded.ssn, reloaded.notes, reloaded.history) == ("x", "", None)
 
 
-def test_invalid_input_is_a_form_error(organization):
+def test_invalid_input_is_a_form_error(organization) -> None:
     data = {"organization": organization.pk, "name": "n", "ssn": "$vf$1$x", "notes": "", "history": "{"}
     form = PatientForm(data)
     assert not form.is_valid()
@@ -64,7 +64,7 @@ def test_invalid_input_is_a_form_error(organization):
     assert form.errors["history"] == ["Enter a valid JSON."]
 
 
-def test_a_form_is_no_oracle_for_ciphertext(patient, organization, stored):
+def test_a_form_is_no_oracle_for_ciphertext(patient, organization, stored) -> None:
     (text,) = stored(patient, "ssn")
     form = PatientForm({"organization": organization.pk, "name": "n", "ssn": text, "history": ""})
     assert not form.is_valid()
@@ -84,14 +84,14 @@ def test_a_form_is_no_oracle_for_ciphertext(patient, organization, stored):
     ],
     ids=repr,
 )  # fmt: skip
-def test_form_fields_are_configured_as_those_of_plain_fields(field, plain):
+def test_form_fields_are_configured_as_those_of_plain_fields(field, plain) -> None:
     encrypted, expected = field.formfield(), plain.formfield()
     assert type(encrypted) is type(expected)
     for attribute in ("required", "help_text", "initial", "max_length", "choices"):
         assert getattr(encrypted, attribute, None) == getattr(expected, attribute, None)
 
 
-def test_full_clean_leaves_the_ciphertext_alone(patient, stored):
+def test_full_clean_leaves_the_ciphertext_alone(patient, stored) -> None:
     before = stored(patient, "ssn", "history")
     loaded = Patient.objects.get(pk=patient.pk)
     loaded.full_clean()
@@ -99,7 +99,7 @@ def test_full_clean_leaves_the_ciphertext_alone(patient, stored):
     assert stored(patient, "ssn", "history") == before
 
 
-def test_lazy_text_and_numbers_are_stored_as_text(organization):
+def test_lazy_text_and_numbers_are_stored_as_text(organization) -> None:
     from django.utils.translation import gettext_lazy
 
     row = Patient.objects.create(organization=organization, ssn=gettext_lazy("Yes"), notes=7)

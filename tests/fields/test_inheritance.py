@@ -30,7 +30,7 @@ def wildcard(organization):
         )
 
 
-def test_a_row_in_three_tables_is_one_call_and_opens_from_each(wildcard):
+def test_a_row_in_three_tables_is_one_call_and_opens_from_each(wildcard) -> None:
     with assert_vault_calls(decrypt=1, cold=True):
         row = WildcardCertificate.objects.get()
         assert (row.secret, row.chain, row.pattern) == ("s", "c", "*.example.org")
@@ -41,7 +41,7 @@ def test_a_row_in_three_tables_is_one_call_and_opens_from_each(wildcard):
     assert ApiKey.objects.select_related("certificate__wildcardcertificate").get().certificate.chain == "c"
 
 
-def test_update_fields_reaches_the_table_that_owns_the_column(wildcard):
+def test_update_fields_reaches_the_table_that_owns_the_column(wildcard) -> None:
     row = WildcardCertificate.objects.get()
     row.secret, row.pattern = "new s", "new p"
     row.save(update_fields=["pattern"])
@@ -51,7 +51,7 @@ def test_update_fields_reaches_the_table_that_owns_the_column(wildcard):
     assert WildcardCertificate.objects.get().secret == "new s"
 
 
-def test_a_changed_context_reaches_every_table(wildcard, other_organization):
+def test_a_changed_context_reaches_every_table(wildcard, other_organization) -> None:
     row = WildcardCertificate.objects.get()
     row.organization = other_organization
     with assert_vault_calls(create=1, decrypt=1, cold=True):
@@ -63,7 +63,9 @@ def test_a_changed_context_reaches_every_table(wildcard, other_organization):
     assert WildcardCertificate.objects.get().pattern == "*.example.org"
 
 
-def test_a_context_that_changed_in_the_parents_table_is_noticed_in_the_childs(wildcard, other_organization, move):
+def test_a_context_that_changed_in_the_parents_table_is_noticed_in_the_childs(
+    wildcard, other_organization, move
+) -> None:
     move(ApiKey, other_organization)
     for read in (
         lambda: WildcardCertificate.objects.get().pattern,
@@ -75,7 +77,7 @@ def test_a_context_that_changed_in_the_parents_table_is_noticed_in_the_childs(wi
             read()
 
 
-def test_bulk_update_of_a_child_writes_to_both_tables(wildcard):
+def test_bulk_update_of_a_child_writes_to_both_tables(wildcard) -> None:
     row = WildcardCertificate.objects.get()
     row.secret, row.pattern = "new s", "new p"
     WildcardCertificate.objects.bulk_update([row], ["secret", "pattern"])
@@ -83,7 +85,7 @@ def test_bulk_update_of_a_child_writes_to_both_tables(wildcard):
     assert (reloaded.secret, reloaded.chain, reloaded.pattern) == ("new s", "c", "new p")
 
 
-def test_the_row_of_a_parent_holds_what_its_child_holds(wildcard, stored):
+def test_the_row_of_a_parent_holds_what_its_child_holds(wildcard, stored) -> None:
     before = stored(ApiKey.objects.get(), "secret")
     with assert_vault_calls(cold=True):
         row = WildcardCertificate.objects.get()
@@ -103,10 +105,10 @@ def test_the_row_of_a_parent_holds_what_its_child_holds(wildcard, stored):
     assert ApiKey.objects.get().secret == "assigned"
 
 
-def test_whoever_watches_rows_as_they_are_made_sees_values_in_that_of_a_parent(wildcard):
+def test_whoever_watches_rows_as_they_are_made_sees_values_in_that_of_a_parent(wildcard) -> None:
     seen = []
 
-    def watch(instance, **kwargs):
+    def watch(instance, **kwargs) -> None:
         seen.append(instance.secret)
 
     row = WildcardCertificate.objects.get()
@@ -118,7 +120,7 @@ def test_whoever_watches_rows_as_they_are_made_sees_values_in_that_of_a_parent(w
     assert seen == ["s"]
 
 
-def test_a_child_is_saved_though_its_parents_base_manager_filters(organization):
+def test_a_child_is_saved_though_its_parents_base_manager_filters(organization) -> None:
     vip = Vip.objects.create(organization=organization, secret="s", perks={"a": 1})
     loaded = Vip.objects.get()
     loaded.secret, loaded.perks = "new", [2]
@@ -127,7 +129,7 @@ def test_a_child_is_saved_though_its_parents_base_manager_filters(organization):
     assert (Vip.objects.get(pk=vip.pk).secret, Vip.objects.get().perks) == ("new", [2])
 
 
-def test_a_proxy_reads_and_writes_as_its_model(organization):
+def test_a_proxy_reads_and_writes_as_its_model(organization) -> None:
     short = ShortApiKey.objects.create(organization=organization, secret="s")
     assert ApiKey.objects.get().secret == "s"
     short = ShortApiKey.objects.get()
@@ -137,7 +139,7 @@ def test_a_proxy_reads_and_writes_as_its_model(organization):
     assert ShortApiKey.objects.values_list("secret", flat=True).get() == "new"
 
 
-def test_columns_of_a_proxy_are_written_by_themselves(organization, other_organization):
+def test_columns_of_a_proxy_are_written_by_themselves(organization, other_organization) -> None:
     short = ShortApiKey.objects.create(organization=organization, secret="s")
     short.secret = "named"
     short.save(update_fields=["secret"])
@@ -148,7 +150,7 @@ def test_columns_of_a_proxy_are_written_by_themselves(organization, other_organi
     assert ApiKey.objects.get().secret == "all"
 
 
-def test_rows_with_a_composite_key_read_and_write(organization, other_organization, execute):
+def test_rows_with_a_composite_key_read_and_write(organization, other_organization, execute) -> None:
     for number in range(3):
         Share.objects.create(organization=organization, number=number, note=f"n{number}")
     shares = Share.objects.order_by("number")
@@ -169,7 +171,7 @@ def test_rows_with_a_composite_key_read_and_write(organization, other_organizati
         Share.objects.get(number=7).note  # noqa: B018
 
 
-def test_a_related_object_stands_for_its_primary_key(organization, other_organization, stored):
+def test_a_related_object_stands_for_its_primary_key(organization, other_organization, stored) -> None:
     visit = Visit.objects.create(organization=organization, report="r")
     decoded = companion.decode(stored(visit, "report_keys")[0])
     assert decoded.context == {"organization": str(organization.pk)}
@@ -182,26 +184,28 @@ def test_a_related_object_stands_for_its_primary_key(organization, other_organiz
     assert Visit.objects.get().report == "r"
 
 
-def saved_whole(row):
+def saved_whole(row) -> None:
     row.save()
 
 
-def saved_by_name(row):
+def saved_by_name(row) -> None:
     row.save(update_fields=["organization"])
 
 
-def saved_in_bulk(row):
+def saved_in_bulk(row) -> None:
     type(row).objects.bulk_update([row], ["organization"])
 
 
-def saved_in_bulk_by_expression(row):
+def saved_in_bulk_by_expression(row) -> None:
     row.organization_id = Value(row.organization_id)
     type(row).objects.bulk_update([row], ["organization"])
 
 
 @pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk])
 @pytest.mark.parametrize("model", [ApiKey, ShortApiKey, Certificate, WildcardCertificate])
-def test_a_parent_that_is_saved_as_such_takes_along_what_its_children_hold(wildcard, other_organization, model, save):
+def test_a_parent_that_is_saved_as_such_takes_along_what_its_children_hold(
+    wildcard, other_organization, model, save
+) -> None:
     row = model.objects.get()
     row.organization = other_organization
     save(row)
@@ -211,7 +215,9 @@ def test_a_parent_that_is_saved_as_such_takes_along_what_its_children_hold(wildc
 
 
 @pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk, saved_in_bulk_by_expression])
-def test_a_parent_without_encrypted_fields_takes_along_what_its_children_hold(organization, other_organization, save):
+def test_a_parent_without_encrypted_fields_takes_along_what_its_children_hold(
+    organization, other_organization, save
+) -> None:
     Branch.objects.create(organization=organization, secret="s")
     row = Office.objects.get()
     row.organization = other_organization
@@ -220,7 +226,9 @@ def test_a_parent_without_encrypted_fields_takes_along_what_its_children_hold(or
 
 
 @pytest.mark.parametrize("save", [saved_whole, saved_by_name, saved_in_bulk])
-def test_a_parent_whose_childs_value_does_not_open_is_not_saved(wildcard, other_organization, stored, execute, save):
+def test_a_parent_whose_childs_value_does_not_open_is_not_saved(
+    wildcard, other_organization, stored, execute, save
+) -> None:
     execute("UPDATE testapp_wildcardcertificate SET pattern = '$vf$1$AAAA'")
     row = ApiKey.objects.get()
     row.organization = other_organization
@@ -230,7 +238,9 @@ def test_a_parent_whose_childs_value_does_not_open_is_not_saved(wildcard, other_
     assert Certificate.objects.get().chain == "c"
 
 
-def test_a_parent_that_keeps_its_tenant_costs_no_call_and_a_lock(wildcard, django_assert_num_queries, lock_queries):
+def test_a_parent_that_keeps_its_tenant_costs_no_call_and_a_lock(
+    wildcard, django_assert_num_queries, lock_queries
+) -> None:
     row = ApiKey.objects.get()
     row.label = "new"
     with assert_vault_calls():
@@ -240,7 +250,7 @@ def test_a_parent_that_keeps_its_tenant_costs_no_call_and_a_lock(wildcard, djang
             row.save()
 
 
-def test_a_column_that_is_bound_to_is_compared_as_it_is_spelled(organization):
+def test_a_column_that_is_bound_to_is_compared_as_it_is_spelled(organization) -> None:
     Branch.objects.create(organization=organization, region="North", secret="s")
     row = Office.objects.get()
     row.region = "north"

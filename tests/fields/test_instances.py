@@ -35,7 +35,7 @@ def fresh(instance):
     return type(instance).objects.get(pk=instance.pk)
 
 
-def test_a_pickle_holds_ciphertext_and_opens_again(patient):
+def test_a_pickle_holds_ciphertext_and_opens_again(patient) -> None:
     loaded = fresh(patient)
     assert loaded.ssn == "123-45-6789"
     data = pickle.dumps(loaded)
@@ -47,32 +47,32 @@ def test_a_pickle_holds_ciphertext_and_opens_again(patient):
         restored.save()
 
 
-def test_a_pickled_row_that_was_just_saved_can_be_saved_again(organization):
+def test_a_pickled_row_that_was_just_saved_can_be_saved_again(organization) -> None:
     row = pickle.loads(pickle.dumps(Patient.objects.create(organization=organization, ssn="x", history=[1])))
     row.save(update_fields=["ssn"])
     assert (row.ssn, fresh(row).ssn) == ("x", "x")
 
 
-def test_a_value_that_was_not_saved_is_not_pickled(patient):
+def test_a_value_that_was_not_saved_is_not_pickled(patient) -> None:
     loaded = fresh(patient)
     loaded.ssn = "unsaved"
     with pytest.raises(TypeError, match="save it first"):
         pickle.dumps(loaded)
 
 
-def test_a_value_changed_in_place_is_not_lost_by_pickling(patient):
+def test_a_value_changed_in_place_is_not_lost_by_pickling(patient) -> None:
     loaded = fresh(patient)
     loaded.history.append(2)
     with pytest.raises(TypeError, match="changed in place"):
         pickle.dumps(loaded)
 
 
-def test_querysets_can_be_cached(patient):
+def test_querysets_can_be_cached(patient) -> None:
     cache.set("patients", Patient.objects.all())
     assert [row.ssn for row in cache.get("patients")] == ["123-45-6789"]
 
 
-def test_copies_are_independent(patient):
+def test_copies_are_independent(patient) -> None:
     loaded = fresh(patient)
     loaded.ssn = "unsaved"
     assert loaded.history == [1]
@@ -87,7 +87,7 @@ def test_copies_are_independent(patient):
     assert copy.copy(sealed).text == copy.deepcopy(sealed).text == sealed.text
 
 
-def test_what_instances_hold_is_compared_without_a_key(organization):
+def test_what_instances_hold_is_compared_without_a_key(organization) -> None:
     """As by packages that compare the ``__dict__`` of an instance with that of its past."""
 
     def held(row, name="ssn"):
@@ -110,7 +110,7 @@ def test_what_instances_hold_is_compared_without_a_key(organization):
         hash(before["ssn"])
 
 
-def test_nothing_that_is_printed_holds_plaintext(patient):
+def test_nothing_that_is_printed_holds_plaintext(patient) -> None:
     loaded = fresh(patient)
     assert loaded.ssn == "123-45-6789"
     loaded.history = {"secret": "hidden"}
@@ -127,7 +127,7 @@ def shown(error):
     return repr([frame["vars"] for frame in frames]) + str(error)
 
 
-def test_no_error_report_shows_plaintext(patient, execute, monkeypatch):
+def test_no_error_report_shows_plaintext(patient, execute, monkeypatch) -> None:
     loaded = fresh(patient)
     loaded.ssn, loaded.history = "hidden", {"k": "hidden"}
     with monkeypatch.context() as patch:
@@ -145,25 +145,25 @@ def test_no_error_report_shows_plaintext(patient, execute, monkeypatch):
     assert "hidden" not in shown(caught.value)
 
 
-def test_model_to_dict_gives_plaintext_and_no_companion(patient):
+def test_model_to_dict_gives_plaintext_and_no_companion(patient) -> None:
     values = model_to_dict(fresh(patient))
     assert values["ssn"] == "123-45-6789"
     assert not {"ssn_keys", "history_keys"} & values.keys()
 
 
-def test_the_class_attribute_is_the_descriptor():
+def test_the_class_attribute_is_the_descriptor() -> None:
     assert Patient.ssn.field is Patient._meta.get_field("ssn")
     assert isinstance(Patient.ssn.field, EncryptedTextField)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_fifty_threads_that_read_one_cold_row_are_one_call():
+def test_fifty_threads_that_read_one_cold_row_are_one_call() -> None:
     organization = Organization.objects.create(workos_id="org_threads")
     patient = Patient.objects.create(organization=organization, ssn="123-45-6789", history=None)
     rows = [fresh(patient) for _ in range(50)]
     barrier, read = threading.Barrier(50), []
 
-    def touch(row):
+    def touch(row) -> None:
         barrier.wait()
         read.append(row.ssn)
 
@@ -177,14 +177,14 @@ def test_fifty_threads_that_read_one_cold_row_are_one_call():
 
 
 @pytest.mark.django_db(transaction=True)
-def test_threads_that_save_and_read_different_rows_never_see_each_others_values():
+def test_threads_that_save_and_read_different_rows_never_see_each_others_values() -> None:
     if connection.vendor == "sqlite":
         # An in-memory database is shared by the threads of a process through one connection.
         assert connection.is_in_memory_db()
     organization = Organization.objects.create(workos_id="org_threads")
     failures = []
 
-    def work(number):
+    def work(number) -> None:
         try:
             for turn in range(10):
                 value = f"{number}/{turn}"
@@ -208,10 +208,10 @@ def test_threads_that_save_and_read_different_rows_never_see_each_others_values(
     assert not failures
 
 
-def test_a_coroutine_may_not_wait_for_the_vault_and_need_not(patient):
+def test_a_coroutine_may_not_wait_for_the_vault_and_need_not(patient) -> None:
     row, other = fresh(patient), fresh(patient)
 
-    async def read():
+    async def read() -> bool:
         with pytest.raises(SynchronousOnlyOperation, match=r"aopen"):
             row.ssn  # noqa: B018
         return True
@@ -227,7 +227,7 @@ def test_a_coroutine_may_not_wait_for_the_vault_and_need_not(patient):
         assert asyncio.run(opened()) == ("123-45-6789", [1])
 
 
-def test_only_the_named_fields_are_opened(organization):
+def test_only_the_named_fields_are_opened(organization) -> None:
     Document.objects.create(organization=organization, body="b")
     row = Patient.objects.create(organization=organization, ssn="s", history=[1])
     loaded = Patient.objects.defer("notes").get(pk=row.pk)
@@ -239,7 +239,7 @@ def test_only_the_named_fields_are_opened(organization):
     assert "notes" not in loaded.__dict__
 
 
-def test_a_lost_companion_is_an_error_and_never_plaintext(patient, execute):
+def test_a_lost_companion_is_an_error_and_never_plaintext(patient, execute) -> None:
     execute("UPDATE testapp_patient SET ssn_keys = NULL")
     for read in (
         lambda: fresh(patient).ssn,
@@ -250,7 +250,7 @@ def test_a_lost_companion_is_an_error_and_never_plaintext(patient, execute):
             read()
 
 
-def test_a_refused_key_names_field_and_row_wherever_it_is_needed(patient):
+def test_a_refused_key_names_field_and_row_wherever_it_is_needed(patient) -> None:
     vault = vaults["default"]
     loaded, changed = fresh(patient), fresh(patient)
     vault.revoke("organization_id", str(loaded.organization_id))
@@ -270,7 +270,7 @@ def test_a_refused_key_names_field_and_row_wherever_it_is_needed(patient):
     assert fresh(patient).ssn == "new"
 
 
-def test_an_outage_is_an_error_and_is_not_saved_as_nothing(patient, stored):
+def test_an_outage_is_an_error_and_is_not_saved_as_nothing(patient, stored) -> None:
     before = stored(patient, "ssn", "ssn_keys")
     vault = vaults["default"]
     loaded = fresh(patient)
@@ -285,7 +285,7 @@ def test_an_outage_is_an_error_and_is_not_saved_as_nothing(patient, stored):
     assert loaded.ssn == "123-45-6789"
 
 
-def test_without_a_cache_every_read_asks_and_a_page_read_at_once_still_asks_once(organization, settings):
+def test_without_a_cache_every_read_asks_and_a_page_read_at_once_still_asks_once(organization, settings) -> None:
     settings.VAULTS = {
         "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"key_max_age": 0}}
     }
@@ -298,7 +298,9 @@ def test_without_a_cache_every_read_asks_and_a_page_read_at_once_still_asks_once
 
 
 @pytest.mark.parametrize("options", [{}, {"key_max_age": 0}, {"max_cached_keys": 1}])
-def test_whoever_iterates_slowly_keeps_no_key_beyond_a_purge(organization, other_organization, settings, options):
+def test_whoever_iterates_slowly_keeps_no_key_beyond_a_purge(
+    organization, other_organization, settings, options
+) -> None:
     settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": options}}
     for n in range(4):
         owner = other_organization if n == 1 else organization
@@ -313,7 +315,7 @@ def test_whoever_iterates_slowly_keeps_no_key_beyond_a_purge(organization, other
 
 
 @pytest.mark.parametrize("options", [{}, {"key_max_age": 0}, {"max_cached_keys": 1}])
-def test_whoever_iterates_slowly_keeps_no_key_beyond_its_age(organization, settings, options, monkeypatch):
+def test_whoever_iterates_slowly_keeps_no_key_beyond_its_age(organization, settings, options, monkeypatch) -> None:
     settings.VAULTS = {"default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": options}}
     for n in range(4):
         Patient.objects.create(organization=organization, ssn=str(n), history=None)
@@ -328,7 +330,7 @@ def test_whoever_iterates_slowly_keeps_no_key_beyond_its_age(organization, setti
         assert list(values) == ["2", "3"]
 
 
-def test_a_batch_is_no_larger_than_the_cache(organization, settings):
+def test_a_batch_is_no_larger_than_the_cache(organization, settings) -> None:
     settings.VAULTS = {
         "default": {"BACKEND": "vault_fields.backends.memory.InMemoryVault", "OPTIONS": {"max_cached_keys": 2}}
     }
@@ -338,7 +340,7 @@ def test_a_batch_is_no_larger_than_the_cache(organization, settings):
         assert sorted(row.ssn for row in Patient.objects.order_by("pk")) == list("012345")
 
 
-def test_a_malformed_companion_does_not_stand_in_the_way_of_the_other_rows(patient, execute):
+def test_a_malformed_companion_does_not_stand_in_the_way_of_the_other_rows(patient, execute) -> None:
     other = Patient.objects.create(organization=fresh(patient).organization, ssn="other")
     execute("UPDATE testapp_patient SET ssn_keys = 'malformed' WHERE id = %s", other.pk)
     first, second = Patient.objects.order_by("pk")
@@ -348,7 +350,7 @@ def test_a_malformed_companion_does_not_stand_in_the_way_of_the_other_rows(patie
         second.ssn  # noqa: B018
 
 
-def test_value_and_companion_of_different_writes_are_told_apart(patient, execute):
+def test_value_and_companion_of_different_writes_are_told_apart(patient, execute) -> None:
     loaded = fresh(patient)
     other = Patient.objects.create(organization=loaded.organization, ssn="other")
     execute("UPDATE testapp_patient SET ssn_keys = %s", other.ssn_keys)
@@ -356,14 +358,14 @@ def test_value_and_companion_of_different_writes_are_told_apart(patient, execute
         fresh(patient).ssn  # noqa: B018
 
 
-def test_the_keys_of_a_vault_that_is_gone_are_named(patient, execute, settings):
+def test_the_keys_of_a_vault_that_is_gone_are_named(patient, execute, settings) -> None:
     keys = fresh(patient).ssn_keys.replace('"vault":"default"', '"vault":"gone"')
     execute("UPDATE testapp_patient SET ssn_keys = %s", keys)
     with pytest.raises(DecryptionError, match=r"in the vault 'gone', which settings.VAULTS does not name"):
         fresh(patient).ssn  # noqa: B018
 
 
-def test_a_companion_with_another_context_does_not_prove_itself(patient, execute, other_organization):
+def test_a_companion_with_another_context_does_not_prove_itself(patient, execute, other_organization) -> None:
     from vault_fields.stored import companion
 
     decoded = companion.decode(fresh(patient).ssn_keys)
@@ -387,7 +389,7 @@ def test_a_companion_with_another_context_does_not_prove_itself(patient, execute
     assert fresh(patient).ssn == "new"
 
 
-def test_plaintext_is_an_error_unless_the_column_is_migrating(organization, patient, execute):
+def test_plaintext_is_an_error_unless_the_column_is_migrating(organization, patient, execute) -> None:
     execute("UPDATE testapp_patient SET ssn = 'legacy', ssn_keys = NULL")
     with pytest.raises(PlaintextFound, match="migrating=True") as caught:
         fresh(patient).ssn  # noqa: B018
@@ -411,7 +413,7 @@ def test_plaintext_is_an_error_unless_the_column_is_migrating(organization, pati
     assert (fresh(row).text, fresh(row).data) == ("legacy", {"a": [1]})
 
 
-def test_old_code_that_writes_plaintext_into_an_encrypted_row_is_read_while_migrating(organization, execute):
+def test_old_code_that_writes_plaintext_into_an_encrypted_row_is_read_while_migrating(organization, execute) -> None:
     Legacy.objects.create(organization=organization, text="x", data=[1])
     execute("UPDATE testapp_legacy SET text = 'written by old code'")
     row = Legacy.objects.get()
@@ -420,7 +422,7 @@ def test_old_code_that_writes_plaintext_into_an_encrypted_row_is_read_while_migr
     assert (fresh(row).text, fresh(row).data) == ("written by old code", [1])
 
 
-def test_json_that_is_no_json_says_so_without_showing_it(organization, execute):
+def test_json_that_is_no_json_says_so_without_showing_it(organization, execute) -> None:
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET data = 'hidden'")
     with pytest.raises(DecryptionError, match=r"testapp.Legacy.data \(pk=\d+\): the value is not JSON") as caught:
@@ -428,14 +430,14 @@ def test_json_that_is_no_json_says_so_without_showing_it(organization, execute):
     assert "hidden" not in str(caught.value)
 
 
-def test_json_nested_too_deeply_says_so(organization, execute):
+def test_json_nested_too_deeply_says_so(organization, execute) -> None:
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET data = %s", "[" * 200_000 + "]" * 200_000)
     with pytest.raises(DecryptionError, match="not JSON, or nested too deeply"):
         Legacy.objects.get().data  # noqa: B018
 
 
-def test_a_purge_drops_keys_whose_companion_was_altered(patient, execute):
+def test_a_purge_drops_keys_whose_companion_was_altered(patient, execute) -> None:
     real = fresh(patient)
     keys = real.ssn_keys.replace(f'"organization_id":"{real.organization_id}"', '"organization_id":"999"', 1)
     execute("UPDATE testapp_patient SET ssn_keys = %s", keys)
@@ -450,7 +452,7 @@ def test_a_purge_drops_keys_whose_companion_was_altered(patient, execute):
     assert vault.purge({"organization_id": str(real.organization_id)}) == 1
 
 
-def test_a_value_too_long_for_the_server_is_not_read_as_nothing(patient, execute):
+def test_a_value_too_long_for_the_server_is_not_read_as_nothing(patient, execute) -> None:
     if connection.vendor != "mysql":
         # Only MySQL and MariaDB bound what an expression may give.
         return
@@ -461,13 +463,13 @@ def test_a_value_too_long_for_the_server_is_not_read_as_nothing(patient, execute
             read()
 
 
-def test_a_stored_control_character_is_not_taken_for_what_a_query_adds(organization, execute):
+def test_a_stored_control_character_is_not_taken_for_what_a_query_adds(organization, execute) -> None:
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET text = %s", "\x1evx")
     assert Legacy.objects.get().text == "\x1evx"
 
 
-def test_the_value_of_a_null_row_stays_null(organization):
+def test_the_value_of_a_null_row_stays_null(organization) -> None:
     letter = Letter.objects.create(organization=organization)
     assert letter.vault_keys is None
     assert fresh(letter).subject is None
@@ -477,7 +479,7 @@ def test_the_value_of_a_null_row_stays_null(organization):
     assert fresh(letter).text == []
 
 
-def test_the_parts_of_an_instance_copy_one_by_one(patient):
+def test_the_parts_of_an_instance_copy_one_by_one(patient) -> None:
     loaded = fresh(patient)
     loaded.ssn = "x"
     pending = copy.copy(loaded.__dict__["ssn"])
@@ -485,7 +487,7 @@ def test_the_parts_of_an_instance_copy_one_by_one(patient):
     assert repr(pending) == "<value that is encrypted when the instance is saved: read it as the instance's attribute>"
 
 
-def test_rows_that_the_caller_dropped_are_not_asked_for(organization):
+def test_rows_that_the_caller_dropped_are_not_asked_for(organization) -> None:
     for n in range(3):
         Patient.objects.create(organization=organization, ssn=str(n), history=None)
     rows = list(Patient.objects.raw("SELECT * FROM testapp_patient ORDER BY id"))
@@ -495,7 +497,7 @@ def test_rows_that_the_caller_dropped_are_not_asked_for(organization):
         assert [row.ssn for row in rows] == ["0", "2"]
 
 
-def test_rows_that_are_opened_together_ask_again_for_what_there_was_no_time_for(organization):
+def test_rows_that_are_opened_together_ask_again_for_what_there_was_no_time_for(organization) -> None:
     """As `values()` and the commands do, with more keys than the Vault answers within one deadline."""
     rows = [Patient.objects.create(organization=organization, ssn=str(number)) for number in range(6)]
     vault = vaults["default"]
@@ -510,7 +512,7 @@ def test_rows_that_are_opened_together_ask_again_for_what_there_was_no_time_for(
         assert sorted(Patient.objects.values_list("ssn", flat=True)) == [str(number) for number in range(len(rows))]
 
 
-def test_rows_that_are_opened_together_do_not_ask_again_where_nothing_was_answered(organization):
+def test_rows_that_are_opened_together_do_not_ask_again_where_nothing_was_answered(organization) -> None:
     for number in range(3):
         Patient.objects.create(organization=organization, ssn=str(number))
     vault, asked = vaults["default"], []

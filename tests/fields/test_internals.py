@@ -11,7 +11,7 @@ from vault_fields.testing import assert_vault_calls
 pytestmark = pytest.mark.django_db
 
 
-def test_error_of_json_names_what_cannot_be_written(patient, organization):
+def test_error_of_json_names_what_cannot_be_written(patient, organization) -> None:
     loaded = Patient.objects.get(pk=patient.pk)
     with pytest.raises(TypeError, match="Object of type EncryptedValue is not JSON serializable"):
         json.dumps({"ssn": loaded.__dict__["ssn"]})
@@ -23,7 +23,7 @@ def test_error_of_json_names_what_cannot_be_written(patient, organization):
     assert "123-45" not in str(caught.value)
 
 
-def test_what_instances_hold_shows_nothing_in_the_clear(patient, organization):
+def test_what_instances_hold_shows_nothing_in_the_clear(patient, organization) -> None:
     loaded = Patient.objects.get(pk=patient.pk)
     assert loaded.ssn == "123-45-6789"
     for instance in (loaded, Patient(organization=organization, ssn="123-45-6789")):
@@ -31,7 +31,7 @@ def test_what_instances_hold_shows_nothing_in_the_clear(patient, organization):
     assert repr(loaded.__dict__["ssn"]) == "<encrypted value: read it as the instance's attribute>"
 
 
-def test_pickles_of_rows_hold_no_plaintext(organization):
+def test_pickles_of_rows_hold_no_plaintext(organization) -> None:
     """Those of caches and queues, for instance."""
     created = Patient.objects.create(organization=organization, ssn="123-45-6789")
     loaded = Patient.objects.get()
@@ -42,7 +42,7 @@ def test_pickles_of_rows_hold_no_plaintext(organization):
         assert pickle.loads(copied).ssn == "123-45-6789"
 
 
-def test_rows_that_hold_the_same_ciphertext_compare_equal_without_a_key(patient):
+def test_rows_that_hold_the_same_ciphertext_compare_equal_without_a_key(patient) -> None:
     first, second = (Patient.objects.get(pk=patient.pk).__dict__ for _ in range(2))
     with assert_vault_calls():
         assert first["ssn"] == second["ssn"]
@@ -51,7 +51,7 @@ def test_rows_that_hold_the_same_ciphertext_compare_equal_without_a_key(patient)
         assert first["ssn"] != "123-45-6789"
 
 
-def test_value_that_was_changed_in_place_is_another(patient):
+def test_value_that_was_changed_in_place_is_another(patient) -> None:
     first, second = (Patient.objects.get(pk=patient.pk) for _ in range(2))
     first.history.append(2)
     assert first.__dict__["history"] != second.__dict__["history"]

@@ -21,7 +21,7 @@ FIELD = Patient._meta.get_field("ssn")
         ("$vf$1$x", None, FieldError, "ciphertext without what opens it"),
     ],
 )
-def test_a_text_that_no_query_of_ours_gives_is_refused(text, column, error, words):
+def test_a_text_that_no_query_of_ours_gives_is_refused(text, column, error, words) -> None:
     if column is None:
         column = FIELD.get_col("testapp_patient")
         column.is_tagged = True
@@ -29,7 +29,7 @@ def test_a_text_that_no_query_of_ours_gives_is_refused(text, column, error, word
         Loader(FIELD)(text, column, connection)
 
 
-def test_an_expression_without_a_type_is_no_encrypted_value():
+def test_an_expression_without_a_type_is_no_encrypted_value() -> None:
     assert encrypted_field(Func()) is None
     assert encrypted_field(Value("x", output_field=TextField())) is None
     assert encrypted_field(FIELD.get_col("testapp_patient")) is FIELD

@@ -35,10 +35,10 @@ DECLARATIONS = [
 
 
 class AlwaysYes(MigrationQuestioner):
-    def ask_rename(self, *args):
+    def ask_rename(self, *args) -> bool:
         return True
 
-    def ask_rename_model(self, *args):
+    def ask_rename_model(self, *args) -> bool:
         return True
 
 
@@ -48,7 +48,7 @@ def detect(before, after):
 
 
 @pytest.mark.parametrize("field", DECLARATIONS, ids=repr)
-def test_a_declaration_survives_deconstruction_and_the_migration_writer(field):
+def test_a_declaration_survives_deconstruction_and_the_migration_writer(field) -> None:
     _, path, args, kwargs = field.deconstruct()
     assert path == f"vault_fields.fields.{type(field).__name__}"
     again = type(field)(*args, **kwargs)
@@ -59,7 +59,7 @@ def test_a_declaration_survives_deconstruction_and_the_migration_writer(field):
     assert eval(written, namespace).deconstruct()[1:] == field.deconstruct()[1:]
 
 
-def test_a_migration_holds_nothing_of_rows_and_vaults(patient, settings):
+def test_a_migration_holds_nothing_of_rows_and_vaults(patient, settings) -> None:
     """``makemigrations`` reads declarations: neither what was saved, nor with which keys."""
     settings.VAULTS = {
         "default": {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": "sk_canary"}}
@@ -70,7 +70,7 @@ def test_a_migration_holds_nothing_of_rows_and_vaults(patient, settings):
     assert not any(secret in written for secret in ("sk_canary", "123-45-6789"))
 
 
-def test_the_companion_field_deconstructs_to_its_public_path():
+def test_the_companion_field_deconstructs_to_its_public_path() -> None:
     assert CompanionField().deconstruct()[1:] == ("vault_fields.fields.CompanionField", [], {})
     assert CompanionField(automatic=True, verbose_name="keys", editable=True).deconstruct()[3] == {
         "verbose_name": "keys",
@@ -79,7 +79,7 @@ def test_the_companion_field_deconstructs_to_its_public_path():
 
 
 @pytest.mark.parametrize("option", ["null", "blank", "editable", "verbose_name"])
-def test_projects_may_keep_options_out_of_their_migrations(monkeypatch, option):
+def test_projects_may_keep_options_out_of_their_migrations(monkeypatch, option) -> None:
     deconstruct = models.Field.deconstruct
 
     def without(field):
@@ -93,7 +93,7 @@ def test_projects_may_keep_options_out_of_their_migrations(monkeypatch, option):
         assert field.clone().deconstruct()[1:] == field.deconstruct()[1:]
 
 
-def test_the_models_of_this_suite_need_no_second_migration():
+def test_the_models_of_this_suite_need_no_second_migration() -> None:
     state = ProjectState.from_apps(apps)
     assert detect(state, ProjectState.from_apps(state.apps)) == []
     assert detect(ProjectState.from_apps(state.apps), state) == []
@@ -118,7 +118,7 @@ def encrypted(**options):
     return EncryptedTextField(key_context=["organization_id"], **options)
 
 
-def test_encrypting_a_column_adds_the_companion_first():
+def test_encrypting_a_column_adds_the_companion_first() -> None:
     operations = detect(state_of(model(ssn=models.TextField())), state_of(model(ssn=encrypted())))
     assert [(type(operation), operation.name) for operation in operations] == [
         (AddField, "ssn_keys"),
@@ -126,7 +126,7 @@ def test_encrypting_a_column_adds_the_companion_first():
     ]
 
 
-def test_renaming_a_field_renames_its_companion():
+def test_renaming_a_field_renames_its_companion() -> None:
     operations = detect(state_of(model(ssn=encrypted())), state_of(model(number=encrypted())))
     assert {(type(operation), operation.old_name, operation.new_name) for operation in operations} == {
         (RenameField, "ssn", "number"),
@@ -134,7 +134,7 @@ def test_renaming_a_field_renames_its_companion():
     }
 
 
-def test_removing_a_field_removes_its_companion():
+def test_removing_a_field_removes_its_companion() -> None:
     operations = detect(state_of(model(ssn=encrypted())), state_of(model()))
     assert {(type(operation), operation.name) for operation in operations} == {
         (RemoveField, "ssn"),
@@ -142,14 +142,14 @@ def test_removing_a_field_removes_its_companion():
     }
 
 
-def test_a_new_model_lists_its_companions():
+def test_a_new_model_lists_its_companions() -> None:
     (operation,) = detect(state_of(), state_of(model(ssn=encrypted(), notes=encrypted())))
     assert isinstance(operation, CreateModel)
     assert {"ssn_keys", "notes_keys"} < {name for name, _ in operation.fields}
     assert "CompanionField()" in OperationWriter(operation).serialize()[0]
 
 
-def test_a_declared_companion_takes_the_place_of_the_automatic_one_in_either_order():
+def test_a_declared_companion_takes_the_place_of_the_automatic_one_in_either_order() -> None:
     for fields in (
         {"ssn": encrypted(), "ssn_keys": CompanionField(verbose_name="mine")},
         {"ssn_keys": CompanionField(verbose_name="mine"), "ssn": encrypted()},
@@ -172,7 +172,7 @@ def run(state, operation, backwards=False):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_historical_models_read_and_write_and_renames_open_by_their_former_label():
+def test_historical_models_read_and_write_and_renames_open_by_their_former_label() -> None:
     organization = Organization.objects.create(workos_id="org_1")
     state = state_of()
     create = CreateModel(
@@ -220,7 +220,7 @@ def test_historical_models_read_and_write_and_renames_open_by_their_former_label
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_column_with_a_default_is_added_without_it_and_made_not_null_later():
+def test_a_column_with_a_default_is_added_without_it_and_made_not_null_later() -> None:
     organization = Organization.objects.create(workos_id="org_1")
     state = run(
         state_of(),
@@ -281,7 +281,7 @@ def rows():
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize(("name", "options"), [("ssn", {}), ("notes", {"migrating": True})])
-def test_a_column_is_made_not_null_once_every_row_has_a_value(rows, name, options):
+def test_a_column_is_made_not_null_once_every_row_has_a_value(rows, name, options) -> None:
     """Where a field may be blank Django would write an empty string, which is not encrypted."""
     state, organization = rows
     not_null = AlterField("Row", name, encrypted(blank=True, **options))
@@ -311,7 +311,7 @@ def test_a_column_is_made_not_null_once_every_row_has_a_value(rows, name, option
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_removed_column_is_put_back_as_the_refusal_says(rows):
+def test_a_removed_column_is_put_back_as_the_refusal_says(rows) -> None:
     nullable, organization = rows
     state = run(nullable, AlterField("Row", "ssn", encrypted(blank=True)))
     Row = state.apps.get_model("testapp", "Row")
@@ -331,7 +331,7 @@ def test_a_removed_column_is_put_back_as_the_refusal_says(rows):
 
 @pytest.mark.django_db(transaction=True)
 @isolate_apps("tests.testapp")
-def test_a_check_constraint_may_ask_for_null():
+def test_a_check_constraint_may_ask_for_null() -> None:
     class Row(models.Model):
         organization = models.ForeignKey(Organization, models.CASCADE)
         ssn = encrypted(null=True)
@@ -364,7 +364,7 @@ def test_a_check_constraint_may_ask_for_null():
 
 @pytest.mark.django_db(transaction=True)
 @isolate_apps("tests.testapp")
-def test_a_generated_column_is_not_made_from_ciphertext():
+def test_a_generated_column_is_not_made_from_ciphertext() -> None:
     class Row(models.Model):
         organization = models.ForeignKey(Organization, models.CASCADE)
         ssn = encrypted()
@@ -380,7 +380,7 @@ def test_a_generated_column_is_not_made_from_ciphertext():
         editor.create_model(Row)
 
 
-def test_a_column_that_does_not_hold_text_yet_asks_for_the_migrations(patient):
+def test_a_column_that_does_not_hold_text_yet_asks_for_the_migrations(patient) -> None:
     rows = Patient.objects.raw("SELECT id, organization_id, 7 AS ssn FROM testapp_patient")
     with pytest.raises(EnvelopeError, match=r"testapp.Patient.ssn \(pk=\d+\): the column does not hold text"):
         rows[0].ssn  # noqa: B018

@@ -68,7 +68,7 @@ class Meanwhile:
         return execute(sql, params, many, context)
 
 
-def test_rows_that_hold_values_take_them_along(patients, organization, other_organization):
+def test_rows_that_hold_values_take_them_along(patients, organization, other_organization) -> None:
     with assert_vault_calls(create=1, decrypt=2, cold=True):
         assert patients.filter(organization=organization).update(organization=other_organization) == 4
     assert contents(patients) == moved_to(other_organization)
@@ -76,7 +76,7 @@ def test_rows_that_hold_values_take_them_along(patients, organization, other_org
         assert patients.update(organization=other_organization) == 4
 
 
-def test_only_rows_of_the_query_are_touched(patients, organization, other_organization, stored):
+def test_only_rows_of_the_query_are_touched(patients, organization, other_organization, stored) -> None:
     untouched = patients.get(name="n3")
     before = stored(untouched, "organization_id", "ssn", "ssn_keys", "history")
     assert patients.exclude(name="n3").update(organization=other_organization) == 3
@@ -91,7 +91,7 @@ def test_only_rows_of_the_query_are_touched(patients, organization, other_organi
     lambda other: {"organization_id": str(other.pk)},
     lambda other: {"organization_id": Value(other.pk)},
 ], ids=["object", "key", "text", "Value"])  # fmt: skip
-def test_a_tenant_may_be_named_as_for_a_plain_model(patients, other_organization, value):
+def test_a_tenant_may_be_named_as_for_a_plain_model(patients, other_organization, value) -> None:
     assert patients.update(**value(other_organization)) == 4
     assert contents(patients) == moved_to(other_organization)
     with assert_vault_calls(cold=True, decrypt=1):
@@ -100,7 +100,7 @@ def test_a_tenant_may_be_named_as_for_a_plain_model(patients, other_organization
 
 
 @pytest.mark.parametrize("condition", ["simple", "joined"])
-def test_plain_columns_and_expressions_beside_it_are_written_once(patients, other_organization, condition):
+def test_plain_columns_and_expressions_beside_it_are_written_once(patients, other_organization, condition) -> None:
     rows = patients if condition == "simple" else patients.filter(organization__workos_id="org_1")
     assert rows.update(organization=other_organization, name=Value("x"), history=None) == 4
     assert set(patients.values_list("organization_id", "name", "history", "ssn")) == {
@@ -110,7 +110,7 @@ def test_plain_columns_and_expressions_beside_it_are_written_once(patients, othe
     }
 
 
-def test_rows_without_values_cost_two_queries_and_no_vault_call(organization, other_organization):
+def test_rows_without_values_cost_two_queries_and_no_vault_call(organization, other_organization) -> None:
     Patient.objects.bulk_create(Patient(organization=organization, history=None) for _ in range(3))
     vaults["default"].fail_with(VaultUnavailable("down.", alias="default"))
     with CaptureQueriesContext(connection) as queries, assert_vault_calls(cold=True):
@@ -122,7 +122,9 @@ def test_rows_without_values_cost_two_queries_and_no_vault_call(organization, ot
     ]
 
 
-def test_models_without_encrypted_fields_and_other_columns_cost_what_they_did(patients, django_assert_num_queries):
+def test_models_without_encrypted_fields_and_other_columns_cost_what_they_did(
+    patients, django_assert_num_queries
+) -> None:
     with django_assert_num_queries(3):
         Organization.objects.update(region="x")
         patients.update(name="x")
@@ -145,13 +147,13 @@ JOINS = {
 
 
 @pytest.mark.parametrize("asked", JOINS.values(), ids=JOINS)
-def test_the_condition_is_that_of_the_rows_as_they_were(patients, other_organization, asked):
+def test_the_condition_is_that_of_the_rows_as_they_were(patients, other_organization, asked) -> None:
     with assert_vault_calls(create=1, decrypt=2, cold=True):
         assert asked(patients).update(organization=other_organization) == 4
     assert contents(patients) == moved_to(other_organization)
 
 
-def test_what_django_refuses_is_refused_in_its_words(patients, other_organization):
+def test_what_django_refuses_is_refused_in_its_words(patients, other_organization) -> None:
     for refused, error, match in (
         (patients[:2], TypeError, "slice"),
         (patients.order_by().union(patients.order_by()), NotSupportedError, "update"),
@@ -166,14 +168,14 @@ def test_what_django_refuses_is_refused_in_its_words(patients, other_organizatio
         patients.update(organization=Organization())
 
 
-def test_managers_of_relations(patients, organization, other_organization):
+def test_managers_of_relations(patients, organization, other_organization) -> None:
     assert organization.patients.update(organization=other_organization) == 4
     assert contents(patients) == moved_to(other_organization)
     organization.patients.add(*patients)
     assert contents(patients) == moved_to(organization)
 
 
-def test_coroutines(patients, other_organization):
+def test_coroutines(patients, other_organization) -> None:
     assert async_to_sync(patients.aupdate)(organization=other_organization) == 4
     assert contents(patients) == moved_to(other_organization)
 
@@ -181,7 +183,7 @@ def test_coroutines(patients, other_organization):
 # Expressions.
 
 
-def test_each_row_gets_what_an_expression_is_for_it(patients, organization, other_organization):
+def test_each_row_gets_what_an_expression_is_for_it(patients, organization, other_organization) -> None:
     third = Organization.objects.create(workos_id="org_3")
     chosen = Case(When(name__in=["n0", "n1"], then=Value(other_organization.pk)), default=Value(third.pk))
     with assert_vault_calls(create=2, decrypt=2, cold=True):
@@ -195,7 +197,7 @@ def test_each_row_gets_what_an_expression_is_for_it(patients, organization, othe
     assert contents(patients) == moved_to(organization)
 
 
-def test_a_new_column_of_the_context_is_filled_by_an_expression(other_organization):
+def test_a_new_column_of_the_context_is_filled_by_an_expression(other_organization) -> None:
     Organization.objects.create(workos_id="org_1")
     Patient.objects.bulk_create(Patient(organization=other_organization, history=None) for _ in range(3))
     with assert_vault_calls(cold=True):
@@ -204,7 +206,7 @@ def test_a_new_column_of_the_context_is_filled_by_an_expression(other_organizati
     assert Patient.objects.filter(organization__workos_id="org_1").count() == 3
 
 
-def test_an_expression_that_leads_to_no_tenant_writes_nothing(patients, organization):
+def test_an_expression_that_leads_to_no_tenant_writes_nothing(patients, organization) -> None:
     for found in (Organization.objects.filter(workos_id="nobody"), Organization.objects.none()):
         with pytest.raises(KeyContextError, match=r"testapp.Patient.ssn \(pk=\d+\): .*'organization_id': it is None"):
             patients.update(organization=Subquery(found.values("pk")))
@@ -214,7 +216,7 @@ def test_an_expression_that_leads_to_no_tenant_writes_nothing(patients, organiza
 # What the context may be.
 
 
-def test_text_is_compared_as_it_is_and_not_as_the_database_does(db):
+def test_text_is_compared_as_it_is_and_not_as_the_database_does(db) -> None:
     Setting.objects.create(tenant="acme", kind="x", value="v")
     with assert_vault_calls(create=1, decrypt=1, cold=True):
         assert Setting.objects.filter(tenant="acme").update(tenant="Acme") == 1
@@ -226,7 +228,7 @@ def test_text_is_compared_as_it_is_and_not_as_the_database_does(db):
         assert Setting.objects.filter(tenant="nobody").update(tenant="x") == 0
 
 
-def test_contexts_behind_relations(organization, other_organization, stored):
+def test_contexts_behind_relations(organization, other_organization, stored) -> None:
     document = Document.objects.create(organization=organization, body="b")
     Visit.objects.create(organization=organization, report="r")
     assert Document.objects.update(organization=other_organization) == 1
@@ -239,7 +241,7 @@ def test_contexts_behind_relations(organization, other_organization, stored):
 
 def test_another_parent_in_the_same_context_costs_nothing_and_one_in_another_takes_along(
     organization, other_organization
-):
+) -> None:
     first, same, other = (
         Thread.objects.create(organization=each) for each in (organization, organization, other_organization)
     )
@@ -253,7 +255,7 @@ def test_another_parent_in_the_same_context_costs_nothing_and_one_in_another_tak
         assert sorted(other.replies.values_list("text", flat=True)) == ["t0", "t1"]
 
 
-def test_what_a_value_is_bound_to_may_change(organization, other_organization):
+def test_what_a_value_is_bound_to_may_change(organization, other_organization) -> None:
     Bookmark.objects.create(organization=organization, region="eu", slug="a", url="u")
     assert Bookmark.objects.update(slug="b") == 1
     assert Bookmark.objects.get().url == "u"
@@ -264,7 +266,7 @@ def test_what_a_value_is_bound_to_may_change(organization, other_organization):
     assert Token.objects.exclude(pk=token.pk).get().secret == "s"
 
 
-def test_composite_keys(organization, other_organization):
+def test_composite_keys(organization, other_organization) -> None:
     for number in range(3):
         Share.objects.create(organization=organization, number=number, note=f"n{number}")
     assert Share.objects.filter(number__gt=0).update(organization=other_organization) == 2
@@ -276,7 +278,7 @@ def test_composite_keys(organization, other_organization):
     ]
 
 
-def test_shared_companions_and_values_that_become_null(organization, other_organization):
+def test_shared_companions_and_values_that_become_null(organization, other_organization) -> None:
     Letter.objects.create(organization=organization, subject="s", text=[1])
     assert Letter.objects.update(organization=other_organization) == 1
     assert Letter.objects.values_list("subject", "text").get() == ("s", [1])
@@ -287,7 +289,7 @@ def test_shared_companions_and_values_that_become_null(organization, other_organ
         assert Letter.objects.update(organization=other_organization, text=None) == 1
 
 
-def test_no_tenant_is_refused_where_values_are(patients, organization):
+def test_no_tenant_is_refused_where_values_are(patients, organization) -> None:
     with pytest.raises(KeyContextError, match=r"testapp.Patient.ssn \(pk=\d+\): .*'organization_id': it is None"):
         patients.update(organization=None)
     with pytest.raises(KeyContextError, match=r"testapp.Patient.ssn \(pk=\d+\): .*type float"):
@@ -295,7 +297,7 @@ def test_no_tenant_is_refused_where_values_are(patients, organization):
     assert contents(patients) == moved_to(organization)
 
 
-def test_plaintext_stays_plaintext_and_needs_no_key(organization, other_organization, execute, stored):
+def test_plaintext_stays_plaintext_and_needs_no_key(organization, other_organization, execute, stored) -> None:
     execute(
         "INSERT INTO testapp_legacy (id, organization_id, text, data) VALUES (1, %s, 'plain', '[1]')", organization.pk
     )
@@ -325,7 +327,7 @@ def certificates():
 
 
 @pytest.mark.parametrize("model", [ApiKey, ShortApiKey, Certificate, WildcardCertificate])
-def test_values_of_inheriting_models_come_along(wildcard, organization, other_organization, model):
+def test_values_of_inheriting_models_come_along(wildcard, organization, other_organization, model) -> None:
     rows = model.objects.filter(label="w")
     with assert_vault_calls(create=1, decrypt=1, cold=True):
         assert rows.update(organization=other_organization) == 1
@@ -343,7 +345,7 @@ def test_values_of_inheriting_models_come_along(wildcard, organization, other_or
 # What goes wrong.
 
 
-def test_a_value_whose_key_does_not_open_stops_all(patients, organization, other_organization, execute):
+def test_a_value_whose_key_does_not_open_stops_all(patients, organization, other_organization, execute) -> None:
     keys = """REPLACE(ssn_keys, '"keys":"', '"keys":"AAAA')"""
     execute(f"UPDATE testapp_patient SET ssn_keys = {keys} WHERE name = 'n3'")
     vaults["default"].purge()
@@ -358,7 +360,7 @@ def test_a_value_whose_key_does_not_open_stops_all(patients, organization, other
 
 def test_a_value_that_somebody_moved_is_not_taken_along_but_may_go_back(
     patients, organization, other_organization, move
-):
+) -> None:
     third = Organization.objects.create(workos_id="org_3")
     move(Patient, other_organization)
     with pytest.raises(KeyContextMismatch, match=r"testapp.Patient.ssn \(pk=\d+\)"):
@@ -371,11 +373,11 @@ def test_a_value_that_somebody_moved_is_not_taken_along_but_may_go_back(
 @pytest.mark.parametrize("condition", ["simple", "joined"])
 def test_what_others_write_between_the_look_and_the_lock_is_moved_as_it_is_then(
     patients, organization, other_organization, condition
-):
+) -> None:
     rows = patients if condition == "simple" else patients.filter(organization__workos_id="org_1")
     n0, n1, n3 = (patients.get(name=name) for name in ("n0", "n1", "n3"))
 
-    def write():
+    def write() -> None:
         n0.ssn, n1.ssn, n3.ssn, n3.history = "gained", "new", None, None
         n3.notes = None
         for row in (n0, n1, n3):
@@ -389,8 +391,8 @@ def test_what_others_write_between_the_look_and_the_lock_is_moved_as_it_is_then(
     assert set(Patient.objects.values_list("organization_id", flat=True)) == {other_organization.pk}
 
 
-def test_a_row_that_somebody_takes_out_of_the_query_meanwhile_stays(patients, organization, other_organization):
-    def leave():
+def test_a_row_that_somebody_takes_out_of_the_query_meanwhile_stays(patients, organization, other_organization) -> None:
+    def leave() -> None:
         Patient.objects.filter(name="n1").update(name="left")
 
     rows = patients.filter(organization__workos_id="org_1", name__startswith="n")
@@ -399,13 +401,13 @@ def test_a_row_that_somebody_takes_out_of_the_query_meanwhile_stays(patients, or
     assert Patient.objects.values_list("organization_id", "ssn").get(name="left") == (organization.pk, "s1")
 
 
-def test_historical_models_take_values_along(patients, other_organization):
+def test_historical_models_take_values_along(patients, other_organization) -> None:
     historical = ProjectState.from_apps(apps).apps.get_model("testapp", "Patient")
     assert historical.objects.update(organization_id=other_organization.pk) == 4
     assert contents(patients) == moved_to(other_organization)
 
 
-def test_more_rows_than_one_statement_writes(organization, other_organization):
+def test_more_rows_than_one_statement_writes(organization, other_organization) -> None:
     Patient.objects.bulk_create(Patient(organization=organization, ssn=f"{n}", history=None) for n in range(450))
     for rows, to in (
         (Patient.objects.all(), other_organization),

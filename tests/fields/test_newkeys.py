@@ -12,7 +12,7 @@ def context(name):
     return KeyContext({"tenant": name})
 
 
-def test_a_context_has_one_key_until_it_served_as_many_rows_as_it_may(monkeypatch):
+def test_a_context_has_one_key_until_it_served_as_many_rows_as_it_may(monkeypatch) -> None:
     monkeypatch.setattr(vaults["default"], "max_rows_per_key", 2)
     keys = NewKeys()
     taken = [keys.take("default", context(name)).id for name in ("a", "b", "a", "a", "b", "a", "a")]
@@ -23,7 +23,7 @@ def test_a_context_has_one_key_until_it_served_as_many_rows_as_it_may(monkeypatc
 
 
 @pytest.mark.parametrize("end", ["age", "purge"])
-def test_nothing_is_sealed_with_a_key_for_longer_than_the_cache_would_keep_it(monkeypatch, end):
+def test_nothing_is_sealed_with_a_key_for_longer_than_the_cache_would_keep_it(monkeypatch, end) -> None:
     cache, keys = vaults["default"].cache, NewKeys()
     first = keys.take("default", context("a")).id
     if end == "age":
@@ -36,7 +36,7 @@ def test_nothing_is_sealed_with_a_key_for_longer_than_the_cache_would_keep_it(mo
     assert keys.take("default", context("a")).id == second
 
 
-def test_the_context_that_was_not_met_for_longest_is_forgotten_first(monkeypatch):
+def test_the_context_that_was_not_met_for_longest_is_forgotten_first(monkeypatch) -> None:
     monkeypatch.setattr(newkeys, "MAX_CONTEXTS", 2)
     keys = NewKeys()
     first = {name: keys.take("default", context(name)).id for name in ("a", "b")}
@@ -46,7 +46,7 @@ def test_the_context_that_was_not_met_for_longest_is_forgotten_first(monkeypatch
     assert keys.take("default", context("b")).id != first["b"]
 
 
-def test_vaults_are_told_of_the_contexts_that_have_no_key_yet(monkeypatch):
+def test_vaults_are_told_of_the_contexts_that_have_no_key_yet(monkeypatch) -> None:
     told = []
     monkeypatch.setattr(vaults["default"], "prepare", told.append)
     keys = NewKeys()

@@ -81,14 +81,14 @@ def _refreshed(row):
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_every_read_compares(document, read):
+def test_every_read_compares(document, read) -> None:
     assert read() == ["text"]
     for name in ("b", "", None):
         with of(name), assert_vault_calls(), pytest.raises(KeyContextMismatch, match="tenant of the row differs"):
             read()
 
 
-def test_what_counts_is_where_the_row_was_read(document):
+def test_what_counts_is_where_the_row_was_read(document) -> None:
     """Rows are shown and sent when the tenant's place was left; rows that were read elsewhere open nowhere."""
     row = Document.objects.get()
     with of("b"):
@@ -104,7 +104,7 @@ def test_what_counts_is_where_the_row_was_read(document):
     assert copy.body == "text"
 
 
-def test_a_row_that_is_saved_elsewhere_is_encrypted_for_there(document):
+def test_a_row_that_is_saved_elsewhere_is_encrypted_for_there(document) -> None:
     row = Document.objects.get()
     with assert_vault_calls(cold=True):
         row.save()
@@ -119,7 +119,7 @@ def test_a_row_that_is_saved_elsewhere_is_encrypted_for_there(document):
         Document.objects.get(pk=row.pk).body  # noqa: B018
 
 
-def test_where_no_tenant_is_nothing_is_written(document):
+def test_where_no_tenant_is_nothing_is_written(document) -> None:
     with of(None):
         says = r"needs 'tenant', and tenant\(\) gives nothing: there is no tenant"
         with pytest.raises(KeyContextError, match=says), transaction.atomic():
@@ -127,7 +127,7 @@ def test_where_no_tenant_is_nothing_is_written(document):
         assert Document.objects.count() == 1
 
 
-def test_moved_rows_are_asked_about_and_get_new_keys(document):
+def test_moved_rows_are_asked_about_and_get_new_keys(document) -> None:
     group = group_of(FIELD)
     with of("b"):
         problems = []
@@ -152,7 +152,7 @@ def test_moved_rows_are_asked_about_and_get_new_keys(document):
     ],
     ids=["a column more", "a constant more", "another name", "a constant", "a column"],
 )
-def test_other_declarations_compare_what_they_have_in_common(document, key_context, opens):
+def test_other_declarations_compare_what_they_have_in_common(document, key_context, opens) -> None:
     row = declared(key_context).objects.get()
     if opens:
         assert row.body == "text"
@@ -161,7 +161,7 @@ def test_other_declarations_compare_what_they_have_in_common(document, key_conte
             row.body  # noqa: B018
 
 
-def test_an_item_that_is_added_is_compared_once_it_is_there(organization):
+def test_an_item_that_is_added_is_compared_once_it_is_there(organization) -> None:
     before = declared(["organization_id"]).objects.create(organization=organization, body="text")
     both = declared({"organization_id": "organization_id", "tenant": tenant})
     with of("b"):
@@ -173,7 +173,7 @@ def test_an_item_that_is_added_is_compared_once_it_is_there(organization):
         both.objects.get().body  # noqa: B018
 
 
-def test_what_cannot_name_a_tenant_is_refused():
+def test_what_cannot_name_a_tenant_is_refused() -> None:
     with pytest.raises(TypeError, match=r"is an attribute path, Value\(…\) or a function, not 7"):
         EncryptedTextField(key_context={"tenant": 7})
     field = declared({"tenant": lambda: "a", "x" * 121: tenant})._meta.get_field("body")
@@ -187,7 +187,7 @@ def of_columns(row):
     return {"tenant": str(row.organization_id)}
 
 
-def test_a_function_of_columns_is_none_of_these(organization):
+def test_a_function_of_columns_is_none_of_these(organization) -> None:
     made = declared(of_columns)
     made.objects.create(organization=organization, body="text")
     with of(None):

@@ -1,6 +1,7 @@
 """Secrets on the row of the tenant itself, whose key the database counts up."""
 
 import hashlib
+from typing import Never
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -27,7 +28,7 @@ class Digest(models.CharField):
 
 
 class Stamped(EncryptedTextField):
-    def pre_save(self, model_instance, add):
+    def pre_save(self, model_instance, add) -> str:
         return f"{super().pre_save(model_instance, add) or ''}{'+' if add else '-'}"
 
 
@@ -108,7 +109,7 @@ WAYS = [created, saved, bulk_created, got_or_created, updated_or_created]
 
 
 @pytest.mark.parametrize("write", WAYS)
-def test_value_may_be_null_or_not(tenant, organization, stored, write):
+def test_value_may_be_null_or_not(tenant, organization, stored, write) -> None:
     with assert_vault_calls(create=3):
         row = write(tenant, organization=organization, token="secret", history=[1], notes="seen")
     assert (row.token, row.history, row.notes) == ("secret", [1], "seen")
@@ -133,7 +134,7 @@ def test_value_may_be_null_or_not(tenant, organization, stored, write):
     ids=["list", "function", "bound", "path"],
 )
 @pytest.mark.usefixtures("apps")
-def test_value_that_has_to_be_there(organization, options, write):
+def test_value_that_has_to_be_there(organization, options, write) -> None:
     model = required(**options)
     with assert_vault_calls(create=1):
         row = write(model, organization=organization, body="secret")
@@ -146,7 +147,7 @@ def test_value_that_has_to_be_there(organization, options, write):
 
 
 @pytest.mark.parametrize("write", WAYS)
-def test_shared_companion_and_a_column_that_is_made_of_the_value(shared, organization, write):
+def test_shared_companion_and_a_column_that_is_made_of_the_value(shared, organization, write) -> None:
     with assert_vault_calls(create=1):
         row = write(shared, organization=organization, subject="secret", text={"a": 1})
     again = shared.objects.get(pk=row.pk)
@@ -155,7 +156,7 @@ def test_shared_companion_and_a_column_that_is_made_of_the_value(shared, organiz
 
 
 @pytest.mark.parametrize("write", WAYS)
-def test_row_without_values_costs_nothing(tenant, organization, stored, write):
+def test_row_without_values_costs_nothing(tenant, organization, stored, write) -> None:
     with assert_vault_calls():
         row = write(tenant, organization=organization)
     assert stored(row, "ssn", "ssn_keys") == (None, None)
@@ -164,7 +165,7 @@ def test_row_without_values_costs_nothing(tenant, organization, stored, write):
     assert tenant.objects.get().token == "secret"
 
 
-def test_insert_and_update_are_all_that_is_sent(tenant, organization):
+def test_insert_and_update_are_all_that_is_sent(tenant, organization) -> None:
     row = tenant(organization=organization, token="secret")
     with CaptureQueriesContext(connection) as queries:
         row.save()
@@ -172,7 +173,7 @@ def test_insert_and_update_are_all_that_is_sent(tenant, organization):
     assert "history" not in queries[1]["sql"]
 
 
-def test_each_row_of_many_has_a_key_of_its_own(tenant, organization, stored):
+def test_each_row_of_many_has_a_key_of_its_own(tenant, organization, stored) -> None:
     rows = [tenant(organization=organization, token=f"secret {number}") for number in range(5)]
     rows.insert(2, tenant(organization=organization, name="no value"))
     rows.append(tenant(pk=10_000, organization=organization, token="own number"))
@@ -184,7 +185,7 @@ def test_each_row_of_many_has_a_key_of_its_own(tenant, organization, stored):
 
 
 @pytest.mark.usefixtures("apps")
-def test_rows_that_are_only_bound_share_a_key(organization):
+def test_rows_that_are_only_bound_share_a_key(organization) -> None:
     model = required(key_context=["organization_id"], bind_to=["id"])
     with assert_vault_calls(create=1):
         model.objects.bulk_create([model(organization=organization, body=f"secret {number}") for number in range(3)])
@@ -192,10 +193,10 @@ def test_rows_that_are_only_bound_share_a_key(organization):
 
 
 @pytest.mark.usefixtures("apps")
-def test_asynchronous_ways(organization):
+def test_asynchronous_ways(organization) -> None:
     model = required(key_context=["id"])
 
-    async def write():
+    async def write() -> None:
         await model.objects.acreate(organization=organization, body="created")
         await model(organization=organization, body="saved").asave()
         await model.objects.abulk_create([model(organization=organization, body="bulk")])
@@ -206,7 +207,7 @@ def test_asynchronous_ways(organization):
 
 @pytest.mark.usefixtures("apps")
 @pytest.mark.parametrize("values", [{"body": "secret"}, {}])
-def test_field_that_chooses_its_value_is_not_asked_again(organization, values):
+def test_field_that_chooses_its_value_is_not_asked_again(organization, values) -> None:
     model = over("Stamps", Document, body=Stamped(key_context=["id"], null=True))
     for write in [created, bulk_created]:
         row = write(model, organization=organization, **values)
@@ -215,7 +216,7 @@ def test_field_that_chooses_its_value_is_not_asked_again(organization, values):
         assert row.body.rstrip("+") == values.get("body", "") != row.body
 
 
-def test_copy_of_a_row_is_encrypted_for_its_own_key(tenant, organization, stored):
+def test_copy_of_a_row_is_encrypted_for_its_own_key(tenant, organization, stored) -> None:
     row = created(tenant, organization=organization, token="secret", history=[1])
     copied = tenant.objects.get(pk=row.pk)
     copied.pk, copied._state.adding = None, True
@@ -227,11 +228,11 @@ def test_copy_of_a_row_is_encrypted_for_its_own_key(tenant, organization, stored
 
 @pytest.mark.usefixtures("apps")
 @pytest.mark.parametrize("write", [created, bulk_created])
-def test_nothing_stays_written_if_the_vault_does_not_answer(organization, monkeypatch, write):
+def test_nothing_stays_written_if_the_vault_does_not_answer(organization, monkeypatch, write) -> None:
     model = required(key_context=["id"])
     values = {"organization": organization, "body": "secret"}
 
-    def fail(*args, **kwargs):
+    def fail(*args, **kwargs) -> Never:
         raise VaultUnavailable("no answer")
 
     monkeypatch.setattr(type(vaults["default"]), "create_data_key", fail)
@@ -243,7 +244,7 @@ def test_nothing_stays_written_if_the_vault_does_not_answer(organization, monkey
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.usefixtures("apps")
 @pytest.mark.parametrize("write", [saved, bulk_created])
-def test_nobody_sees_a_row_before_it_has_its_values(organization, monkeypatch, write):
+def test_nobody_sees_a_row_before_it_has_its_values(organization, monkeypatch, write) -> None:
     model = required(key_context=["id"])
     create = type(vaults["default"]).create_data_key
     open_transactions = []
@@ -264,14 +265,14 @@ def test_nobody_sees_a_row_before_it_has_its_values(organization, monkeypatch, w
 
 
 @pytest.mark.parametrize("write", ["save", "bulk_create"])
-def test_instance_is_as_it_was_after_an_error(shared, organization, monkeypatch, write):
+def test_instance_is_as_it_was_after_an_error(shared, organization, monkeypatch, write) -> None:
     row = shared(organization=organization, subject="secret")
     before = dict(vars(row))
 
     def save():
         return row.save() if write == "save" else shared.objects.bulk_create([row])
 
-    def fail(*args, **kwargs):
+    def fail(*args, **kwargs) -> Never:
         raise IntegrityError("no update")
 
     for method in ("_update", "update"):
@@ -287,7 +288,7 @@ def test_instance_is_as_it_was_after_an_error(shared, organization, monkeypatch,
     assert shared.objects.get().subject == "secret"
 
 
-def test_caller_may_go_on_after_a_bulk_create_that_failed(tenant, organization):
+def test_caller_may_go_on_after_a_bulk_create_that_failed(tenant, organization) -> None:
     with transaction.atomic():
         first = created(tenant, organization=organization, token="first")
         with pytest.raises(ValueRefused):
@@ -295,7 +296,7 @@ def test_caller_may_go_on_after_a_bulk_create_that_failed(tenant, organization):
         assert tenant.objects.get().pk == first.pk
 
 
-def test_transaction_of_the_caller_takes_the_row_along(tenant, organization):
+def test_transaction_of_the_caller_takes_the_row_along(tenant, organization) -> None:
     with transaction.atomic():
         row = created(tenant, organization=organization, token="secret")
         transaction.set_rollback(True)
@@ -305,7 +306,7 @@ def test_transaction_of_the_caller_takes_the_row_along(tenant, organization):
 
 
 @pytest.mark.parametrize("options", [{"ignore_conflicts": True}, {"update_conflicts": True}])
-def test_upsert_of_rows_without_keys_is_refused(tenant, organization, options):
+def test_upsert_of_rows_without_keys_is_refused(tenant, organization, options) -> None:
     if "update_conflicts" in options:
         options = options | {"update_fields": ["name"]}
         if connection.features.supports_update_conflicts_with_target:
@@ -316,21 +317,21 @@ def test_upsert_of_rows_without_keys_is_refused(tenant, organization, options):
     assert tenant.objects.get().name == "no value"
 
 
-def test_database_that_does_not_tell_keys_is_named(tenant, organization, monkeypatch):
+def test_database_that_does_not_tell_keys_is_named(tenant, organization, monkeypatch) -> None:
     monkeypatch.setattr(type(connection.features), "can_return_rows_from_bulk_insert", False)
     with pytest.raises(KeyContextError, match="of this database does not tell; save.. each row"):
         tenant.objects.bulk_create([tenant(organization=organization, token="secret")])
     assert not tenant.objects.exists()
 
 
-def test_one_instance_cannot_be_two_rows(tenant, organization):
+def test_one_instance_cannot_be_two_rows(tenant, organization) -> None:
     row = tenant(organization=organization, token="secret")
     with pytest.raises(KeyContextError, match="gives one instance several keys"):
         tenant.objects.bulk_create([row, row])
     assert not tenant.objects.exists()
 
 
-def test_update_of_a_row_that_has_no_key_is_refused_by_django(tenant, organization):
+def test_update_of_a_row_that_has_no_key_is_refused_by_django(tenant, organization) -> None:
     row = tenant(organization=organization, token="secret")
     with pytest.raises(ValueError, match="Cannot force an update in save"):
         row.save(force_update=True)
@@ -338,7 +339,7 @@ def test_update_of_a_row_that_has_no_key_is_refused_by_django(tenant, organizati
 
 
 @pytest.mark.usefixtures("apps")
-def test_row_in_several_tables_whose_parent_has_the_secret(organization):
+def test_row_in_several_tables_whose_parent_has_the_secret(organization) -> None:
     parent = over(
         "Parent",
         ApiKey,
@@ -358,7 +359,7 @@ def test_row_in_several_tables_whose_parent_has_the_secret(organization):
 
 @pytest.mark.usefixtures("apps")
 @pytest.mark.parametrize("name", ["parent_ptr", "id"])
-def test_row_whose_own_table_has_no_key_of_its_own_is_refused(organization, name):
+def test_row_whose_own_table_has_no_key_of_its_own_is_refused(organization, name) -> None:
     parent = over("Parent", ApiKey, label=models.CharField(max_length=100, default=""))
     link = models.OneToOneField(
         parent, models.CASCADE, parent_link=True, db_column="apikey_ptr_id", related_name="child"

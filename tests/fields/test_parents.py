@@ -25,7 +25,7 @@ def upsert(model, rows, *names, unique="id"):
     return model.objects.bulk_create(rows, update_conflicts=True, update_fields=names, **options)
 
 
-def upsert_twice(rows):
+def upsert_twice(rows) -> None:
     """Rows of which two are one. PostgreSQL refuses a statement that updates a row twice."""
     refused = pytest.raises(DatabaseError) if connection.vendor == "postgresql" else nullcontext()
     with refused, transaction.atomic():
@@ -36,42 +36,42 @@ def taken_twice(organization, region):
     return None if connection.vendor == "postgresql" else (organization.pk, region, "s")
 
 
-def saved(office):
+def saved(office) -> None:
     office.save()
 
 
-def saved_by_force(office):
+def saved_by_force(office) -> None:
     office.save(force_update=True)
 
 
-def saved_by_name(office):
+def saved_by_name(office) -> None:
     office.save(update_fields=["organization"])
 
 
-def saved_as_what_it_is(office):
+def saved_as_what_it_is(office) -> None:
     stored = Office.objects.get()
     stored.organization_id = office.organization_id
     stored.save(force_update=True)
 
 
-def updated_or_created(office):
+def updated_or_created(office) -> None:
     Office.objects.update_or_create(pk=office.pk, defaults={"organization_id": office.organization_id})
 
 
-def saved_raw(office):
+def saved_raw(office) -> None:
     office.save_base(raw=True)
 
 
-def loaded(office):
+def loaded(office) -> None:
     for each in serializers.deserialize("json", serializers.serialize("json", [office])):
         each.save()
 
 
-def upserted(office):
+def upserted(office) -> None:
     upsert(Office, [office], "organization")
 
 
-def upserted_by_another_key(office):
+def upserted_by_another_key(office) -> None:
     Office.objects.update(code="c")
     upsert(Office, [Office(code="c", organization_id=office.organization_id)], "organization", unique="code")
 
@@ -99,7 +99,7 @@ def branches():
 
 
 @pytest.mark.parametrize("write", WAYS)
-def test_whatever_writes_to_a_parent_takes_along_what_its_children_hold(branch, other_organization, write):
+def test_whatever_writes_to_a_parent_takes_along_what_its_children_hold(branch, other_organization, write) -> None:
     with assert_vault_calls(create=1, decrypt=1, cold=True):
         write(Office(pk=branch.pk, organization=other_organization))
     assert branches() == [(other_organization.pk, "", "s")]
@@ -109,21 +109,21 @@ def test_whatever_writes_to_a_parent_takes_along_what_its_children_hold(branch, 
 
 
 @pytest.mark.parametrize("write", WAYS)
-def test_a_value_that_does_not_open_stops_it(branch, organization, other_organization, execute, write):
+def test_a_value_that_does_not_open_stops_it(branch, organization, other_organization, execute, write) -> None:
     execute("UPDATE testapp_branch SET secret = '$vf$1$AAAA'")
     with pytest.raises(DecryptionError, match=rf"testapp.Branch.secret \(pk={branch.pk}\)"), transaction.atomic():
         write(Office(pk=branch.pk, organization=other_organization))
     assert Office.objects.get().organization == organization
 
 
-def test_an_upsert_that_is_refused_ends_no_transaction(branch, organization, other_organization, execute):
+def test_an_upsert_that_is_refused_ends_no_transaction(branch, organization, other_organization, execute) -> None:
     execute("UPDATE testapp_branch SET secret = '$vf$1$AAAA'")
     with pytest.raises(DecryptionError):
         upserted(Office(pk=branch.pk, organization=other_organization))
     assert Office.objects.get().organization == organization
 
 
-def test_a_fixture_of_a_parent_and_its_child_is_loaded_over_rows_of_another_tenant(branch, other_organization):
+def test_a_fixture_of_a_parent_and_its_child_is_loaded_over_rows_of_another_tenant(branch, other_organization) -> None:
     here = branch.organization
     Branch.objects.update(organization=other_organization)
     fixture = serializers.serialize("json", [Office.objects.get(), Branch.objects.get()])
@@ -133,14 +133,14 @@ def test_a_fixture_of_a_parent_and_its_child_is_loaded_over_rows_of_another_tena
     assert branches() == [(other_organization.pk, "", "s")]
 
 
-def test_a_column_that_the_database_computes_is_what_it_computes(branch, other_organization):
+def test_a_column_that_the_database_computes_is_what_it_computes(branch, other_organization) -> None:
     row = Office.objects.get()
     row.region, row.organization_id = Concat(Value("a"), Value("b")), other_organization.pk
     row.save()
     assert branches() == [(other_organization.pk, "ab", "s")]
 
 
-def test_a_column_that_cannot_be_compared_keeps_no_row_from_being_saved_unless_a_value_depends_on_it(branch):
+def test_a_column_that_cannot_be_compared_keeps_no_row_from_being_saved_unless_a_value_depends_on_it(branch) -> None:
     plain = Office.objects.create(organization=branch.organization)
     plain.region = 7.9
     plain.save()
@@ -160,7 +160,7 @@ def count(write, **calls):
     return len([query for query in queries if "SAVEPOINT" not in query["sql"]])
 
 
-def test_where_no_value_can_depend_on_it_nothing_is_asked(organization, other_organization):
+def test_where_no_value_can_depend_on_it_nothing_is_asked(organization, other_organization) -> None:
     new = Office(organization=organization)
     assert count(new.save) == 1
     assert count(lambda: new.save(update_fields=["code"])) == 1
@@ -176,7 +176,7 @@ def test_where_no_value_can_depend_on_it_nothing_is_asked(organization, other_or
 
 def test_a_row_of_which_no_child_holds_values_costs_a_lock_and_a_query_for_each_child_if_it_moves(
     organization, other_organization, lock_queries
-):
+) -> None:
     office = Office.objects.create(organization=organization)
     assert count(Office(pk=office.pk, organization=organization).save) == 1 + lock_queries
     assert count(lambda: office.save_base(raw=True)) == 1 + lock_queries
@@ -186,7 +186,7 @@ def test_a_row_of_which_no_child_holds_values_costs_a_lock_and_a_query_for_each_
     assert count(Branch(pk=office.pk + 2, organization=organization, secret="").save, create=1) == 3 + lock_queries
 
 
-def test_a_row_of_a_child_is_locked_from_the_top_down(branch, lock_queries, organization):
+def test_a_row_of_a_child_is_locked_from_the_top_down(branch, lock_queries, organization) -> None:
     rows_locked = 2 if lock_queries == 1 else lock_queries
     branch.secret = "new"
     assert count(lambda: branch.save(update_fields=["secret"]), decrypt=1) == 1 + rows_locked
@@ -197,7 +197,7 @@ def test_a_row_of_a_child_is_locked_from_the_top_down(branch, lock_queries, orga
 
 def test_an_upsert_costs_queries_for_the_rows_and_for_each_child_however_many_rows(
     organization, other_organization, lock_queries
-):
+) -> None:
     """Before it, in its transaction, and after it: which rows are there; and of each child, whether it holds values."""
     new = Office(code="n", organization=organization)
     assert count(lambda: upsert(Office, [new], "organization", unique="code")) == 1 + 3 + 2 + (lock_queries - 1)
@@ -214,7 +214,7 @@ def test_an_upsert_costs_queries_for_the_rows_and_for_each_child_however_many_ro
 # Upserts.
 
 
-def test_an_upsert_of_rows_that_are_there_and_rows_that_are_new(organization, other_organization):
+def test_an_upsert_of_rows_that_are_there_and_rows_that_are_new(organization, other_organization) -> None:
     held = [Branch.objects.create(organization=organization, secret=f"s{number}").pk for number in range(3)]
     plain = Office.objects.create(organization=organization).pk
     rows = [Office(pk=pk, organization=other_organization, region=f"r{pk}") for pk in (*held[:2], plain, plain + 1)]
@@ -228,7 +228,7 @@ def test_an_upsert_of_rows_that_are_there_and_rows_that_are_new(organization, ot
     assert Office.objects.filter(organization=other_organization).count() == 4
 
 
-def test_an_upsert_of_a_parent_with_values_of_its_own(organization, other_organization):
+def test_an_upsert_of_a_parent_with_values_of_its_own(organization, other_organization) -> None:
     row = WildcardCertificate.objects.create(organization=organization, secret="s", chain="c", pattern="p")
     with assert_vault_calls(create=2, decrypt=1, cold=True):
         upsert(ApiKey, [ApiKey(pk=row.pk, organization=other_organization, secret="t")], "organization", "secret")
@@ -236,19 +236,19 @@ def test_an_upsert_of_a_parent_with_values_of_its_own(organization, other_organi
     assert list(rows) == [(other_organization.pk, "t", "c", "p")]
 
 
-def test_an_upsert_by_expressions(branch, other_organization):
+def test_an_upsert_by_expressions(branch, other_organization) -> None:
     row = Office(pk=branch.pk, organization_id=Value(other_organization.pk), region=Concat(Value("a"), Value("b")))
     upsert(Office, [row], "organization", "region")
     assert branches() == [(other_organization.pk, "ab", "s")]
 
 
-def test_of_two_rows_that_are_the_same_one_the_last_is_taken(branch, organization, other_organization):
+def test_of_two_rows_that_are_the_same_one_the_last_is_taken(branch, organization, other_organization) -> None:
     rows = [Office(pk=branch.pk, organization=other_organization, region=region) for region in ("a", "b")]
     upsert_twice(rows)
     assert branches() == [taken_twice(other_organization, "b") or (organization.pk, "", "s")]
 
 
-def test_more_rows_than_one_statement_asks_for(organization, other_organization):
+def test_more_rows_than_one_statement_asks_for(organization, other_organization) -> None:
     pks = [Branch.objects.create(organization=organization, secret="s").pk for _ in range(3)]
     new = [Office(organization=organization, pk=max(pks) + number) for number in range(1, 399)]
     rows = [Office(pk=pks[0]), *new[:199], Office(pk=pks[1]), *new[199:], Office(pk=pks[2])]
@@ -258,13 +258,13 @@ def test_more_rows_than_one_statement_asks_for(organization, other_organization)
     assert branches() == [(other_organization.pk, "", "s")] * 3
 
 
-def test_of_the_same_row_far_apart_the_last_is_taken(branch, organization, other_organization):
+def test_of_the_same_row_far_apart_the_last_is_taken(branch, organization, other_organization) -> None:
     rows = [Office(pk=branch.pk + number, organization=organization, region="a") for number in range(250)]
     upsert_twice([*rows, Office(pk=branch.pk, organization=other_organization, region="b")])
     assert branches() == [taken_twice(other_organization, "b") or (organization.pk, "", "s")]
 
 
-def test_of_the_same_row_far_apart_in_two_spellings_none_is_taken(branch, organization, other_organization):
+def test_of_the_same_row_far_apart_in_two_spellings_none_is_taken(branch, organization, other_organization) -> None:
     rows = [Office(pk=branch.pk + number, organization=organization, region="a") for number in range(250)]
     rows.append(Office(pk=str(branch.pk), organization=other_organization))
     with pytest.raises(KeyContextError, match="matched by several of the given rows"):
@@ -272,8 +272,10 @@ def test_of_the_same_row_far_apart_in_two_spellings_none_is_taken(branch, organi
     assert branches() == [(organization.pk, "", "s")]
 
 
-def test_a_row_that_comes_to_hold_values_meanwhile_is_refused_and_nothing_is_written(organization, other_organization):
-    def insert():
+def test_a_row_that_comes_to_hold_values_meanwhile_is_refused_and_nothing_is_written(
+    organization, other_organization
+) -> None:
+    def insert() -> None:
         Branch.objects.create(pk=5, organization=organization, secret="s")
 
     row = Office(pk=5, organization=other_organization)
@@ -289,7 +291,7 @@ def test_a_row_that_comes_to_hold_values_meanwhile_is_refused_and_nothing_is_wri
     assert branches() == [(other_organization.pk, "", "s")]
 
 
-def test_a_row_that_is_matched_by_another_key_than_was_expected_is_refused(organization, other_organization):
+def test_a_row_that_is_matched_by_another_key_than_was_expected_is_refused(organization, other_organization) -> None:
     """
     Only where every unique column may match. The others are told which column matches, so that the row is the expected
     one.
@@ -304,7 +306,7 @@ def test_a_row_that_is_matched_by_another_key_than_was_expected_is_refused(organ
     assert second.code == "b"
 
 
-def test_what_django_refuses_is_refused_in_its_words(organization):
+def test_what_django_refuses_is_refused_in_its_words(organization) -> None:
     child = Certificate(pk=1, organization=organization, secret="s")
     refusals = [
         lambda: Office.objects.bulk_create([Office()], update_conflicts=True, ignore_conflicts=True),
@@ -368,7 +370,7 @@ LATE = [
 
 
 @pytest.mark.parametrize("write", LATE, ids=["save", "update_fields", "upsert"])
-def test_a_column_that_is_chosen_late_is_what_it_is_saved_as(make, organization, write):
+def test_a_column_that_is_chosen_late_is_what_it_is_saved_as(make, organization, write) -> None:
     place, room = make(Lowered)
     pk = room.objects.create(organization=organization, region="North", secret="s").pk
     write(place(pk=pk, organization=organization, region="SOUTH"))
@@ -376,7 +378,7 @@ def test_a_column_that_is_chosen_late_is_what_it_is_saved_as(make, organization,
 
 
 @pytest.mark.parametrize("write", LATE, ids=["save", "update_fields", "upsert"])
-def test_a_column_that_is_another_each_time_is_refused(make, organization, write):
+def test_a_column_that_is_another_each_time_is_refused(make, organization, write) -> None:
     place, room = make(Longer)
     pk = room.objects.create(organization=organization, secret="s").pk
     with pytest.raises(KeyContextError, match=r"Room.secret \(pk=\d+\) is encrypted for"), transaction.atomic():
@@ -398,11 +400,11 @@ def everything():
     return {*Branch.objects.values_list("organization", "secret"), *Depot.objects.values_list("organization", "key")}
 
 
-def updated_with_a_value(row):
+def updated_with_a_value(row) -> None:
     Branch.objects.filter(pk=row.pk).update(organization=row.organization_id, secret="s")
 
 
-def updated_by_expression(row):
+def updated_by_expression(row) -> None:
     Branch.objects.filter(pk=row.pk).update(organization=F("organization") + row.organization_id - F("organization"))
 
 
@@ -423,7 +425,9 @@ BRANCH_WAYS = {
     ("model", "write"),
     [(model, write) for model in (Branch, Depot) for write in CHILD_WAYS] + [(Branch, write) for write in BRANCH_WAYS],
 )
-def test_what_other_children_hold_of_the_same_row_comes_along(depot, organization, other_organization, model, write):
+def test_what_other_children_hold_of_the_same_row_comes_along(
+    depot, organization, other_organization, model, write
+) -> None:
     Branch.objects.create(organization=organization, secret="aside")
     row = model.objects.get(id=depot.id)
     row.organization = other_organization
@@ -445,7 +449,7 @@ def folders(organization, other_organization):
     return Folder.objects.create(pk=3, organization=organization, parent_id=1, text="t")
 
 
-def test_rows_that_are_not_stored_yet_are_nobody_elses(folders, organization):
+def test_rows_that_are_not_stored_yet_are_nobody_elses(folders, organization) -> None:
     """They have no key, and that of one is not that of another."""
     with connection.cursor() as cursor:  # The fixture has chosen keys, of which a sequence does not know.
         for statement in connection.ops.sequence_reset_sql(no_style(), [Folder]):
@@ -458,7 +462,9 @@ def test_rows_that_are_not_stored_yet_are_nobody_elses(folders, organization):
 
 
 @pytest.mark.parametrize("joined", [False, True], ids=["simple", "joined"])
-def test_a_context_in_a_row_that_the_same_update_changes_is_refused(folders, organization, other_organization, joined):
+def test_a_context_in_a_row_that_the_same_update_changes_is_refused(
+    folders, organization, other_organization, joined
+) -> None:
     third = Organization.objects.create(workos_id="org_3")
     rows = Folder.objects.filter(organization__workos_id__startswith="org") if joined else Folder.objects.all()
     says = r"Folder.text \(pk=3\) gets its key context from testapp.Folder \(pk=2\), whose organization_id this update"
@@ -478,7 +484,7 @@ def test_a_context_in_a_row_that_the_same_update_changes_is_refused(folders, org
         rows.filter(pk=3).update(parent=3, organization=third)
 
 
-def test_a_row_that_comes_under_the_update_meanwhile_is_seen(folders, other_organization, monkeypatch):
+def test_a_row_that_comes_under_the_update_meanwhile_is_seen(folders, other_organization, monkeypatch) -> None:
     def enter(*args, **kwargs):
         monkeypatch.setattr(moving, "seal", seal)
         Folder.objects.filter(pk=2).update(region="in")
@@ -490,15 +496,15 @@ def test_a_row_that_comes_under_the_update_meanwhile_is_seen(folders, other_orga
         Folder.objects.filter(region="in").update(parent=2, organization=other_organization)
 
 
-def _in_bulk(*rows):
+def _in_bulk(*rows) -> None:
     Folder.objects.bulk_update(rows, ["parent", "organization"])
 
 
-def _all_values(*rows):
+def _all_values(*rows) -> None:
     Folder.objects.bulk_update(rows, ["parent", "organization", "text"])
 
 
-def _upsert(*rows):
+def _upsert(*rows) -> None:
     upsert(Folder, rows, "parent", "organization", "text")
 
 
@@ -506,7 +512,7 @@ def _upsert(*rows):
 @pytest.mark.parametrize("order", [1, -1])
 def test_rows_that_are_written_together_take_no_context_from_what_the_other_was(
     folders, organization, other_organization, write, order, stored
-):
+) -> None:
     """The first root is given away while the folder comes to it: by its old column, it is the old tenant's."""
     second = Folder.objects.create(pk=4, organization=organization, parent_id=4)
     folder = Folder.objects.get(pk=3)
@@ -527,7 +533,7 @@ def context_of(stored):
     return dict(companion.decode(stored[0]).context)
 
 
-def test_what_stays_as_it_is_keeps_nobody_from_writing_rows_together(folders, other_organization, stored):
+def test_what_stays_as_it_is_keeps_nobody_from_writing_rows_together(folders, other_organization, stored) -> None:
     rows = list(Folder.objects.order_by("pk"))
     rows[2].parent_id = 2
     with assert_vault_calls(create=1, decrypt=1, cold=True):
@@ -539,7 +545,9 @@ def test_what_stays_as_it_is_keeps_nobody_from_writing_rows_together(folders, ot
     assert Folder.objects.get(pk=3).text == "new"
 
 
-def test_a_parent_that_is_the_instance_itself_is_as_it_will_be(folders, organization, other_organization, stored):
+def test_a_parent_that_is_the_instance_itself_is_as_it_will_be(
+    folders, organization, other_organization, stored
+) -> None:
     root = Folder.objects.create(pk=4, organization=organization, parent_id=4)
     folder = Folder.objects.get(pk=3)
     root.organization, folder.parent = other_organization, root
@@ -548,7 +556,9 @@ def test_a_parent_that_is_the_instance_itself_is_as_it_will_be(folders, organiza
 
 
 @pytest.mark.parametrize("options", [{}, {"update_fields": ["organization", "text"]}])
-def test_a_row_that_is_its_own_parent_takes_no_context_from_what_it_was(folders, other_organization, options, stored):
+def test_a_row_that_is_its_own_parent_takes_no_context_from_what_it_was(
+    folders, other_organization, options, stored
+) -> None:
     root = Folder.objects.get(pk=1)
     root.organization, root.text = other_organization, "t"
     for _ in range(2):
@@ -563,7 +573,7 @@ def test_a_row_that_is_its_own_parent_takes_no_context_from_what_it_was(folders,
 
 
 @pytest.mark.parametrize("value", [F("organization"), "nothing"], ids=["an expression", "no key at all"])
-def test_what_only_the_database_knows_of_the_other_row(folders, value):
+def test_what_only_the_database_knows_of_the_other_row(folders, value) -> None:
     rows = list(Folder.objects.filter(pk__gte=2).order_by("pk"))
     rows[0].organization_id, rows[1].parent_id = value, 2
     with pytest.raises((KeyContextError, ValueError)), transaction.atomic():

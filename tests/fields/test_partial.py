@@ -16,7 +16,7 @@ def letter(organization):
     return Letter(pk=created.pk)
 
 
-def before_each_lock(monkeypatch, act):
+def before_each_lock(monkeypatch, act) -> None:
     """Let ``act`` run each time before rows are locked, as long as it is not what locks them."""
     of = StoredColumns.of
     acting = []
@@ -33,13 +33,13 @@ def before_each_lock(monkeypatch, act):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("named", [["organization"], ["organization", "subject"]])
-def test_after_some_attempts_others_have_to_wait(letter, other_organization, monkeypatch, named):
+def test_after_some_attempts_others_have_to_wait(letter, other_organization, monkeypatch, named) -> None:
     row = Letter.objects.get()
     row.organization = other_organization
     row.subject = "moved"
     writes = []
 
-    def write_again():
+    def write_again() -> None:
         writes.append(len(writes) + 1)
         other = Letter.objects.get()
         other.text = writes[:]
@@ -56,11 +56,13 @@ def test_after_some_attempts_others_have_to_wait(letter, other_organization, mon
 
 
 @pytest.mark.django_db(transaction=True)
-def test_an_unchanged_value_that_is_named_is_written_again_under_the_new_key(letter, other_organization, monkeypatch):
+def test_an_unchanged_value_that_is_named_is_written_again_under_the_new_key(
+    letter, other_organization, monkeypatch
+) -> None:
     row = Letter.objects.get()
     assert row.subject == "s"
 
-    def encrypt_again():
+    def encrypt_again() -> None:
         other = Letter.objects.get()
         other.subject = other.text = None
         other.save()
@@ -79,7 +81,7 @@ def test_an_unchanged_value_that_is_named_is_written_again_under_the_new_key(let
     lambda row: Letter.objects.bulk_update([row], ["subject"]),
 ], ids=["save", "bulk_update"])  # fmt: skip
 @pytest.mark.parametrize("known", [True, False])
-def test_a_row_that_is_gone_is_djangos_affair(letter, organization, save, known):
+def test_a_row_that_is_gone_is_djangos_affair(letter, organization, save, known) -> None:
     row = Letter.objects.get() if known else Letter(pk=letter.pk, organization=organization, subject="x")
     row.subject = "new"
     Letter.objects.all().delete()
@@ -92,7 +94,7 @@ def test_a_row_that_is_gone_is_djangos_affair(letter, organization, save, known)
     assert not Letter.objects.exists()
 
 
-def test_a_companion_is_not_written_by_itself(letter, stored):
+def test_a_companion_is_not_written_by_itself(letter, stored) -> None:
     before = stored(letter, "subject", "text", "vault_keys")
     row = Letter.objects.get()
     row.vault_keys = "nonsense"
@@ -103,14 +105,14 @@ def test_a_companion_is_not_written_by_itself(letter, stored):
     assert (loaded.subject, loaded.text) == ("s", [0])
 
 
-def test_the_same_row_twice_is_written_once(letter):
+def test_the_same_row_twice_is_written_once(letter) -> None:
     row = Letter.objects.get()
     row.subject = "new"
     Letter.objects.bulk_update([row, row], ["subject"])
     assert (Letter.objects.get().subject, row.subject, row.text) == ("new", "new", [0])
 
 
-def test_a_named_column_is_written_and_no_other(letter, django_assert_num_queries):
+def test_a_named_column_is_written_and_no_other(letter, django_assert_num_queries) -> None:
     row = Letter.objects.get()
     row.subject = "new"
     statements = []
@@ -123,7 +125,7 @@ def test_a_named_column_is_written_and_no_other(letter, django_assert_num_querie
     assert "text" not in written[0]
 
 
-def test_an_upsert_has_to_update_all_values_of_a_companion(letter, organization):
+def test_an_upsert_has_to_update_all_values_of_a_companion(letter, organization) -> None:
     row = Letter(pk=letter.pk, organization=organization, subject="new")
     options = {} if connection.vendor == "mysql" else {"unique_fields": ["id", "organization"]}
     with pytest.raises(KeyContextError, match="add text to update_fields"):
@@ -131,7 +133,9 @@ def test_an_upsert_has_to_update_all_values_of_a_companion(letter, organization)
     assert (Letter.objects.get().subject, Letter.objects.get().text) == ("s", [0])
 
 
-def test_set_back_to_the_stored_tenant_after_a_rollback_it_can_be_saved(patient, organization, other_organization):
+def test_set_back_to_the_stored_tenant_after_a_rollback_it_can_be_saved(
+    patient, organization, other_organization
+) -> None:
     row = Patient.objects.get()
     row.organization = other_organization
     with transaction.atomic():
@@ -143,7 +147,7 @@ def test_set_back_to_the_stored_tenant_after_a_rollback_it_can_be_saved(patient,
     assert (Patient.objects.get().ssn, Patient.objects.get().notes) == ("new", "")
 
 
-def test_a_context_whose_end_is_gone_leads_nowhere(organization, other_organization):
+def test_a_context_whose_end_is_gone_leads_nowhere(organization, other_organization) -> None:
     from vault_fields.fields.groups import group_of
     from vault_fields.fields.pathends import PathEnds
 
@@ -159,7 +163,7 @@ def test_a_context_whose_end_is_gone_leads_nowhere(organization, other_organizat
     assert Thread._meta.get_field("organization").null is False
 
 
-def test_a_key_in_a_spelling_that_its_column_does_not_take_is_looked_for_all_the_same(letter, organization):
+def test_a_key_in_a_spelling_that_its_column_does_not_take_is_looked_for_all_the_same(letter, organization) -> None:
     columns = StoredColumns(Letter, ["subject"], "default")
     row = Letter(pk="x" * 3, organization=organization)
     with pytest.raises(ValueError, match="expected a number"):
@@ -171,7 +175,7 @@ def test_a_key_in_a_spelling_that_its_column_does_not_take_is_looked_for_all_the
 @pytest.mark.parametrize("deferred", [["text"], ["text", "vault_keys"]], ids=",".join)
 def test_what_is_deferred_stays_so_and_is_not_written_over_what_others_wrote(
     letter, other_organization, deferred, moved
-):
+) -> None:
     row = Letter.objects.defer(*deferred).get()
     row.subject = "mine"
     if moved:
@@ -187,7 +191,7 @@ def test_what_is_deferred_stays_so_and_is_not_written_over_what_others_wrote(
     assert (row.subject, row.text) == ("mine again", ["other"])
 
 
-def test_a_context_that_is_deferred_stays_so(organization, other_organization):
+def test_a_context_that_is_deferred_stays_so(organization, other_organization) -> None:
     Document.objects.create(organization=organization, body="b")
     for write in (Document.save, lambda row: Document.objects.bulk_update([row], ["body"])):
         Document.objects.update(organization=organization)
@@ -207,7 +211,7 @@ def test_a_context_that_is_deferred_stays_so(organization, other_organization):
         assert row.organization == other_organization
 
 
-def test_serializing_a_value_loads_no_other(letter):
+def test_serializing_a_value_loads_no_other(letter) -> None:
     row = Letter.objects.only("title").get()
     serializers.serialize("json", [row], fields=["subject"])
     assert "text" in row.get_deferred_fields()

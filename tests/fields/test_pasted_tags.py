@@ -18,7 +18,9 @@ ROUTES = {
 
 @pytest.mark.parametrize("mode", ["m", "v"])
 @pytest.mark.parametrize("route", ROUTES)
-def test_a_value_that_brings_its_own_row_along_does_not_open(route, mode, patient, other_organization, execute, stored):
+def test_a_value_that_brings_its_own_row_along_does_not_open(
+    route, mode, patient, other_organization, execute, stored
+) -> None:
     """Pasted with the companion and the tenant of the row it comes from, it would pass as a value of that row."""
     value, keys = stored(patient, "ssn", "ssn_keys")
     columns = json.dumps([json.loads(keys)["row"]["organization_id"]])
@@ -29,7 +31,7 @@ def test_a_value_that_brings_its_own_row_along_does_not_open(route, mode, patien
 
 
 @pytest.mark.parametrize("text", ["\x1e", "\x1ev", "\x1em[]\x1f\x1fvalue"])
-def test_plaintext_that_looks_so_is_read_as_it_is(organization, execute, text):
+def test_plaintext_that_looks_so_is_read_as_it_is(organization, execute, text) -> None:
     execute("INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, %s)", organization.pk, text)
     assert Legacy.objects.get().text == text
     assert Legacy.objects.only("text").get().text == text

@@ -117,7 +117,7 @@ WAYS = ["save", "update_fields", "bulk"]
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("value", VALUES[:-1], ids=repr)
-def test_old_code_and_the_first_phase_read_what_the_other_writes(table, way, value):
+def test_old_code_and_the_first_phase_read_what_the_other_writes(table, way, value) -> None:
     with assert_vault_calls():
         for writer, reader in [(Old, Reading), (Reading, Old)]:
             pk = write(writer, "", way=way)
@@ -130,14 +130,14 @@ def test_old_code_and_the_first_phase_read_what_the_other_writes(table, way, val
     assert columns(pk, "text_keys", "data_keys", "shared") == (None, None, None)
 
 
-def test_old_code_queries_what_the_first_phase_writes(table):
+def test_old_code_queries_what_the_first_phase_writes(table) -> None:
     pk = write(Reading, {"a": 1})
     Old.objects.filter(pk=pk).update(data=None)
     Reading.objects.filter(pk=pk, data=None).get()
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_first_phase_keeps_encrypted_what_the_second_one_wrote(table, way):
+def test_the_first_phase_keeps_encrypted_what_the_second_one_wrote(table, way) -> None:
     pk = write(Writing, {"a": 1})
     keys = columns(pk, "text_keys", "data_keys", "shared")
     with assert_vault_calls():
@@ -149,7 +149,7 @@ def test_the_first_phase_keeps_encrypted_what_the_second_one_wrote(table, way):
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_the_second_phase_encrypts_what_the_first_one_wrote(table, way):
+def test_the_second_phase_encrypts_what_the_first_one_wrote(table, way) -> None:
     pk = write(Reading, 1)
     assert is_encrypted(pk) == [False] * 4
     write(Writing, 2, pk, way)
@@ -157,7 +157,7 @@ def test_the_second_phase_encrypts_what_the_first_one_wrote(table, way):
     assert content(Reading.objects.get(pk=pk)) == content(Final.objects.get(pk=pk)) == ["text", 2, "1st", [2]]
 
 
-def test_a_value_assigned_unread_stays_encrypted_where_the_stored_one_is(table):
+def test_a_value_assigned_unread_stays_encrypted_where_the_stored_one_is(table) -> None:
     pk = write(Writing, 1)
     row = Reading.objects.only("pk").get(pk=pk)
     row.text, row.second = "new", [3]
@@ -166,7 +166,7 @@ def test_a_value_assigned_unread_stays_encrypted_where_the_stored_one_is(table):
     assert content(Final.objects.get(pk=pk)) == ["new", 1, "1st", [3]]
 
 
-def test_what_was_encrypted_since_it_was_read_stays_encrypted(table):
+def test_what_was_encrypted_since_it_was_read_stays_encrypted(table) -> None:
     pk = write(Reading, 1)
     row = Reading.objects.get(pk=pk)
     write(Writing, 2, pk)
@@ -176,7 +176,7 @@ def test_what_was_encrypted_since_it_was_read_stays_encrypted(table):
     assert content(Final.objects.get(pk=pk)) == ["late", 2, "late", [2]]
 
 
-def test_beside_an_encrypted_value_a_new_one_is_not_encrypted_and_both_stay_readable(table):
+def test_beside_an_encrypted_value_a_new_one_is_not_encrypted_and_both_stay_readable(table) -> None:
     pk = Writing.objects.create(tenant="t", first="secret").pk
     keys = columns(pk, "shared")
     for value in ([1], [2]):
@@ -194,7 +194,7 @@ def test_beside_an_encrypted_value_a_new_one_is_not_encrypted_and_both_stay_read
     assert columns(pk, "shared", "first", "second") == (None, None, "[2]")
 
 
-def test_a_plain_value_that_is_changed_in_place_stays_plain(table):
+def test_a_plain_value_that_is_changed_in_place_stays_plain(table) -> None:
     pk = write(Reading, {"a": []})
     row = Reading.objects.get(pk=pk)
     row.data["a"].append(1)
@@ -207,7 +207,7 @@ def test_a_plain_value_that_is_changed_in_place_stays_plain(table):
     assert row.data == {"a": [1, 2]}
 
 
-def test_a_row_without_a_tenant_is_written_as_long_as_nothing_of_it_is_encrypted(table):
+def test_a_row_without_a_tenant_is_written_as_long_as_nothing_of_it_is_encrypted(table) -> None:
     pk = Reading.objects.create(text="x", data=[1]).pk
     assert Reading.objects.get(pk=pk).text == "x"
     with pytest.raises(KeyContextError):
@@ -223,7 +223,7 @@ def test_a_row_without_a_tenant_is_written_as_long_as_nothing_of_it_is_encrypted
         ("data", object(), "cannot be encoded"),
     ],
 )
-def test_what_could_not_be_read_or_encrypted_later_is_refused(table, name, value, reason):
+def test_what_could_not_be_read_or_encrypted_later_is_refused(table, name, value, reason) -> None:
     row = Reading(tenant="t", **{name: value})
     with pytest.raises(ValueRefused, match=reason):
         row.save()
@@ -232,7 +232,7 @@ def test_what_could_not_be_read_or_encrypted_later_is_refused(table, name, value
         Reading(tenant="t", text=models.F("tenant")).save()
 
 
-def test_plaintext_passes_in_the_first_phase_only(table):
+def test_plaintext_passes_in_the_first_phase_only(table) -> None:
     held = copy.copy(Reading.objects.get(pk=write(Reading, 1)).__dict__["text"])
     assert Reading._meta.get_field("text").get_db_prep_save(held, connection) == "text"
     for model in (Writing, Final):
@@ -242,7 +242,7 @@ def test_plaintext_passes_in_the_first_phase_only(table):
         Reading._meta.get_field("text").get_db_prep_save("text", connection)
 
 
-def test_rows_are_encrypted_when_nobody_writes_plaintext_any_more(table):
+def test_rows_are_encrypted_when_nobody_writes_plaintext_any_more(table) -> None:
     pk = write(Reading, 1)
     with pytest.raises(ImproperlyConfigured, match='declared with migrating="read", so that every process goes on'):
         encrypt_column(Reading._meta.get_field("text"))
@@ -254,7 +254,7 @@ def test_rows_are_encrypted_when_nobody_writes_plaintext_any_more(table):
     assert content(Final.objects.get(pk=pk)) == ["text", 1, "1st", [1]]
 
 
-def test_new_data_keys_leave_encrypted_what_is_encrypted_and_plain_what_is_plain(table):
+def test_new_data_keys_leave_encrypted_what_is_encrypted_and_plain_what_is_plain(table) -> None:
     pk = Writing.objects.create(tenant="t", first="secret").pk
     Old.objects.filter(pk=pk).update(second=[1])
     report = reencrypt_group(group_of(Reading._meta.get_field("first")), on_problem=print)
@@ -265,7 +265,7 @@ def test_new_data_keys_leave_encrypted_what_is_encrypted_and_plain_what_is_plain
     assert columns(pk, "first", "shared") == ("secret", None)
 
 
-def test_old_code_that_still_runs_in_the_second_phase_loses_nothing(table):
+def test_old_code_that_still_runs_in_the_second_phase_loses_nothing(table) -> None:
     """It should not, but somebody forgets a worker: it shows ciphertext, and writes it back as it knows how."""
     pk = write(Writing, {"a": 1})
     old = Old.objects.get(pk=pk)
@@ -280,6 +280,6 @@ def test_old_code_that_still_runs_in_the_second_phase_loses_nothing(table):
     assert Final.objects.get(pk=pk).data == {"b": 2}
 
 
-def test_the_phase_stands_in_migrations():
+def test_the_phase_stands_in_migrations() -> None:
     field = Reading._meta.get_field("data").clone()
     assert field.migrating == field.deconstruct()[3]["migrating"] == "read"

@@ -166,15 +166,15 @@ READS = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_what_is_not_asked_of_the_column_does_not_stand_in_the_way(patients, read):
+def test_what_is_not_asked_of_the_column_does_not_stand_in_the_way(patients, read) -> None:
     assert read(patients) == ALL
 
 
-def test_a_value_may_read_rows_while_another_query_is_compiled(patients):
+def test_a_value_may_read_rows_while_another_query_is_compiled(patients) -> None:
     assert ssns(patients.exclude(name=Lazy())) == ALL
 
 
-def test_window_functions_may_count_values(patients):
+def test_window_functions_may_count_values(patients) -> None:
     assert {row.n for row in patients.annotate(n=Window(Count("ssn")))} == {3}
 
 
@@ -196,11 +196,11 @@ def test_window_functions_may_count_values(patients):
         (lambda o: o.filter(pk__in=Patient.objects.filter(ssn=None).values("organization")), 1),
     ],
 )
-def test_counting_values_and_asking_for_null_work_wherever_they_stand(patients, count, expected):
+def test_counting_values_and_asking_for_null_work_wherever_they_stand(patients, count, expected) -> None:
     assert len(count(Organization.objects.all())) == expected
 
 
-def test_counting_over_distinct_rows_and_annotations(patients):
+def test_counting_over_distinct_rows_and_annotations(patients) -> None:
     assert patients.distinct().aggregate(n=Count("ssn")) == {"n": 3}
     assert patients.annotate(x=F("ssn")).aggregate(n=Count("x")) == {"n": 3}
     assert Organization.objects.annotate(l=first_ssn()).aggregate(n=Count("l")) == {"n": 2}
@@ -208,20 +208,20 @@ def test_counting_over_distinct_rows_and_annotations(patients):
     assert patients.annotate(x=F("ssn")).exists()
 
 
-def test_a_subquery_may_rank_rows(patients):
+def test_a_subquery_may_rank_rows(patients) -> None:
     if connection.vendor == "mysql":
         pytest.skip("a derived table of MariaDB does not see the outer row")
     ranked = Patient.objects.filter(pk=OuterRef("pk")).annotate(r=rank()).filter(r=1).values("ssn")[:1]
     assert [row.x for row in patients.annotate(x=Subquery(ranked))] == ALL
 
 
-def test_a_subquery_gives_plaintext_in_one_round(patients):
+def test_a_subquery_gives_plaintext_in_one_round(patients) -> None:
     with assert_vault_calls(cold=True, decrypt=2):
         assert sorted(Organization.objects.annotate(l=first_ssn()).values_list("l", flat=True)) == ["ssn 0", "ssn 1"]
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_a_query_may_be_compiled_as_often_as_one_likes(patients, read, monkeypatch):
+def test_a_query_may_be_compiled_as_often_as_one_likes(patients, read, monkeypatch) -> None:
     from django.db.models.sql.compiler import SQLCompiler
 
     execute = SQLCompiler.execute_sql
@@ -363,7 +363,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("misuse", REFUSED.values(), ids=REFUSED)
-def test_wherever_it_would_be_compared_or_computed_with_it_is_refused(patients, misuse):
+def test_wherever_it_would_be_compared_or_computed_with_it_is_refused(patients, misuse) -> None:
     label = r"testapp\.(Patient\.(ssn|notes)|Letter\.subject) is encrypted"
     with pytest.raises(FieldError, match=label), transaction.atomic():
         list(misuse(Organization.objects.order_by(), Patient.objects.order_by()))
@@ -390,12 +390,12 @@ def test_wherever_it_would_be_compared_or_computed_with_it_is_refused(patients, 
     ],
 )
 @pytest.mark.django_db
-def test_the_error_names_what_was_asked(misuse, words):
+def test_the_error_names_what_was_asked(misuse, words) -> None:
     with pytest.raises(FieldError, match=f"testapp.Patient.ssn is encrypted and does not support {words}"):
         misuse()
 
 
-def test_distinct_on_an_annotation_is_refused(patients):
+def test_distinct_on_an_annotation_is_refused(patients) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("DISTINCT ON is PostgreSQL's")
     for query in (
@@ -406,7 +406,7 @@ def test_distinct_on_an_annotation_is_refused(patients):
             list(query)
 
 
-def test_postgres_aggregates_and_arrays_are_refused(patients):
+def test_postgres_aggregates_and_arrays_are_refused(patients) -> None:
     if connection.vendor != "postgresql":
         pytest.skip("the expressions are PostgreSQL's")
     from django.contrib.postgres.aggregates import ArrayAgg, JSONBAgg
@@ -431,7 +431,7 @@ def test_postgres_aggregates_and_arrays_are_refused(patients):
             list(Organization.objects.annotate(x=expression))
 
 
-def test_rows_of_inherited_tables_are_told_apart(organization):
+def test_rows_of_inherited_tables_are_told_apart(organization) -> None:
     for number in range(2):
         Certificate.objects.create(organization=organization, secret="same", chain="same", label=str(number))
     certificates = Certificate.objects.order_by("label")
@@ -442,7 +442,7 @@ def test_rows_of_inherited_tables_are_told_apart(organization):
     assert len(certificates.filter(organization__patients=None).only("chain").distinct()) == 2
 
 
-def test_values_beside_a_rank_are_read_with_what_opens_them(patients):
+def test_values_beside_a_rank_are_read_with_what_opens_them(patients) -> None:
     query = patients.annotate(r=rank()).filter(r__lte=2)
     assert list(query.values_list("name", "ssn", "r")) == [("n0", "ssn 0", 1), ("n1", "ssn 1", 2)]
     with assert_vault_calls(cold=True, decrypt=2):
@@ -450,7 +450,7 @@ def test_values_beside_a_rank_are_read_with_what_opens_them(patients):
     assert json.loads(json.dumps(list(query.values_list("history", flat=True)))) == [[0], [1]]
 
 
-def test_a_trace_ends_with_the_statement(patients):
+def test_a_trace_ends_with_the_statement(patients) -> None:
     with pytest.raises(FieldError, match=r"Patient.ssn"):
         list(Organization.objects.filter(region__in=Patient.objects.values("ssn")))
     assert list(patients.none()) == []

@@ -1,6 +1,7 @@
 """Subclasses that choose in ``pre_save`` what is written."""
 
 import hashlib
+from typing import Never
 
 import pytest
 from django.db import models
@@ -86,7 +87,7 @@ def make(request):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["save", "create", "bulk_create", "update_fields", "upsert"])
-def test_what_a_subclass_returns_is_encrypted(make, kind, way, stored, organization, other_organization):
+def test_what_a_subclass_returns_is_encrypted(make, kind, way, stored, organization, other_organization) -> None:
     login_class = make(kind)
     if way == "save":
         login = login_class(tenant=organization, token="secret", note="kept")
@@ -115,7 +116,7 @@ def test_what_a_subclass_returns_is_encrypted(make, kind, way, stored, organizat
     assert stored(login, "ssn")[0].startswith("$vf$")
 
 
-def test_value_that_was_hashed_is_not_hashed_again_and_costs_no_new_key(make, stored, organization):
+def test_value_that_was_hashed_is_not_hashed_again_and_costs_no_new_key(make, stored, organization) -> None:
     login = make(HashOfSuper).objects.create(tenant=organization, token="secret")
     before = stored(login, "ssn")
     with assert_vault_calls(create=0):
@@ -123,7 +124,7 @@ def test_value_that_was_hashed_is_not_hashed_again_and_costs_no_new_key(make, st
     assert stored(login, "ssn") == before
 
 
-def test_json_that_a_subclass_chooses(make, organization):
+def test_json_that_a_subclass_chooses(make, organization) -> None:
     login_class = make(Counted)
     login = login_class.objects.create(tenant=organization, token={"name": "Ada"})
     saved = login_class.objects.get().token["saved"]  # Django 6.1 asks twice for a row that is new.
@@ -131,14 +132,14 @@ def test_json_that_a_subclass_chooses(make, organization):
     assert login_class.objects.get().token == {"name": "Ada", "saved": saved + 1}
 
 
-def test_null_is_passed_on(make, stored, organization):
+def test_null_is_passed_on(make, stored, organization) -> None:
     login = make(HashOfSuper).objects.create(tenant=organization, token=None)
     assert stored(login, "ssn") == (None,)
 
 
-def test_subclass_that_fails_leaves_the_row_as_it_was(make, organization):
+def test_subclass_that_fails_leaves_the_row_as_it_was(make, organization) -> None:
     class Failing(EncryptedTextField):
-        def pre_save(self, model_instance, add):
+        def pre_save(self, model_instance, add) -> Never:
             raise LookupError("away")
 
     login = make(Failing)(tenant=organization, token="secret")
@@ -148,6 +149,6 @@ def test_subclass_that_fails_leaves_the_row_as_it_was(make, organization):
     assert login.token == "secret"
 
 
-def test_context_that_is_missing_is_told_all_the_same(make):
+def test_context_that_is_missing_is_told_all_the_same(make) -> None:
     with pytest.raises(KeyContextError):
         make(HashReturned).objects.create(token="secret")

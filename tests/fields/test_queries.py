@@ -48,7 +48,7 @@ def patients(organization, other_organization):
 EXPECTED = [f"ssn {number}" for number in range(ROWS - 1)] + [None]
 
 
-def test_a_list_of_rows_is_one_round_when_touched_and_nothing_before(patients):
+def test_a_list_of_rows_is_one_round_when_touched_and_nothing_before(patients) -> None:
     with assert_vault_calls(cold=True):
         rows = list(patients)
     with assert_vault_calls(decrypt=ROWS - 1):
@@ -59,7 +59,7 @@ def test_a_list_of_rows_is_one_round_when_touched_and_nothing_before(patients):
         assert [row.history for row in patients] == [[number] for number in range(ROWS)]
 
 
-def test_rows_are_opened_in_one_batch(patients, monkeypatch):
+def test_rows_are_opened_in_one_batch(patients, monkeypatch) -> None:
     from vault_fields.vaults import vaults
 
     batches = []
@@ -84,7 +84,7 @@ def test_rows_are_opened_in_one_batch(patients, monkeypatch):
         assert batches == [ROWS]
 
 
-def test_a_refused_key_does_not_stand_in_the_way_of_the_other_rows(patients, execute):
+def test_a_refused_key_does_not_stand_in_the_way_of_the_other_rows(patients, execute) -> None:
     keys = Patient.objects.values("notes_keys").get(name="n0")["notes_keys"]
     execute("UPDATE testapp_patient SET ssn_keys = %s WHERE name = 'n1'", keys)
     rows = list(patients)
@@ -160,11 +160,11 @@ def test_a_refused_key_does_not_stand_in_the_way_of_the_other_rows(patients, exe
     ],
 )  # fmt: skip
 @pytest.mark.django_db
-def test_every_way_to_select_gives_plaintext(patients, select):
+def test_every_way_to_select_gives_plaintext(patients, select) -> None:
     assert select(patients) == EXPECTED
 
 
-def test_what_can_be_asked_of_the_column(patients):
+def test_what_can_be_asked_of_the_column(patients) -> None:
     assert patients.filter(ssn__isnull=True).count() == 1
     assert patients.filter(ssn__isnull=False).count() == ROWS - 1
     assert patients.filter(ssn=None).count() == 1
@@ -221,7 +221,7 @@ def test_what_can_be_asked_of_the_column(patients):
         lambda q: q.values("ssn").annotate(n=Count("id")).order_by("ssn"),
     ],
 )
-def test_every_other_use_is_refused(patients, misuse):
+def test_every_other_use_is_refused(patients, misuse) -> None:
     with pytest.raises(FieldError, match=r"testapp.Patient.(ssn|history)"), transaction.atomic():
         list(misuse(Patient.objects.all()))
 
@@ -240,18 +240,18 @@ def test_every_other_use_is_refused(patients, misuse):
         lambda: list(Organization.objects.order_by("patients__ssn")),
     ],
 )
-def test_every_other_use_is_refused_at_once(patients, misuse):
+def test_every_other_use_is_refused_at_once(patients, misuse) -> None:
     with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
         misuse()
 
 
-def test_other_databases_are_refused(patients, monkeypatch):
+def test_other_databases_are_refused(patients, monkeypatch) -> None:
     monkeypatch.setattr(connection, "vendor", "oracle")
     with pytest.raises(NotSupportedError, match="testapp.Patient.ssn can be read on SQLite, .*not on oracle"):
         list(Patient.objects.values_list("ssn"))
 
 
-def test_distinct_on_is_refused(patients):
+def test_distinct_on_is_refused(patients) -> None:
     if connection.vendor != "postgresql":
         with pytest.raises(Exception, match="DISTINCT ON"):
             list(Patient.objects.distinct("ssn"))
@@ -274,7 +274,7 @@ def test_distinct_on_is_refused(patients):
         lambda: Organization.objects.values_list("patients__ssn").get(patients__name="n0"),
     ],
 )
-def test_a_value_pasted_into_another_tenants_row_is_refused_on_every_path(patients, execute, read):
+def test_a_value_pasted_into_another_tenants_row_is_refused_on_every_path(patients, execute, read) -> None:
     text, keys = Patient.objects.raw("SELECT * FROM testapp_patient WHERE name = 'n1'")[0].__dict__["ssn"].text, None
     keys = Patient.objects.get(name="n1").ssn_keys
     execute("UPDATE testapp_patient SET ssn = %s, ssn_keys = %s WHERE name = 'n0'", text, keys)
@@ -282,13 +282,13 @@ def test_a_value_pasted_into_another_tenants_row_is_refused_on_every_path(patien
         read()
 
 
-def test_a_value_pasted_into_another_column_does_not_open(patients, execute):
+def test_a_value_pasted_into_another_column_does_not_open(patients, execute) -> None:
     execute("UPDATE testapp_patient SET notes = ssn, notes_keys = ssn_keys WHERE name = 'n0'")
     with pytest.raises(Exception, match=r"testapp.Patient.notes \(pk=\d+\): the value does not open"):
         Patient.objects.get(name="n0").notes  # noqa: B018
 
 
-def test_a_bound_value_pasted_into_another_row_does_not_open(db, execute):
+def test_a_bound_value_pasted_into_another_row_does_not_open(db, execute) -> None:
     import uuid
 
     tenant = uuid.uuid4()
@@ -311,7 +311,9 @@ def test_a_bound_value_pasted_into_another_row_does_not_open(db, execute):
     assert Token.objects.get(pk=first.pk).secret == "first"
 
 
-def test_an_older_value_and_one_of_another_row_of_the_tenant_open_with_their_companions(patients, execute, stored):
+def test_an_older_value_and_one_of_another_row_of_the_tenant_open_with_their_companions(
+    patients, execute, stored
+) -> None:
     """What a column without ``bind_to`` cannot notice, as the pages say."""
     row, sibling = patients[0], patients[2]
     older = stored(row, "ssn", "ssn_keys")
@@ -325,13 +327,13 @@ def test_an_older_value_and_one_of_another_row_of_the_tenant_open_with_their_com
     assert Patient.objects.get(pk=sibling.pk).ssn == "ssn 0"
 
 
-def test_an_attribute_changed_in_memory_is_not_a_mismatch_for_raw_queries(patients, other_organization):
+def test_an_attribute_changed_in_memory_is_not_a_mismatch_for_raw_queries(patients, other_organization) -> None:
     row = Patient.objects.raw("SELECT * FROM testapp_patient WHERE name = 'n1'")[0]
     row.organization = other_organization
     assert row.ssn == "ssn 1"
 
 
-def test_what_raw_sql_calls_a_column_is_taken_for_it(patients, execute):
+def test_what_raw_sql_calls_a_column_is_taken_for_it(patients, execute) -> None:
     """As the page says: a query can say that a pasted value stands where it stood."""
     row = Patient.objects.get(name="n1")
     text, keys = row.__dict__["ssn"].text, row.ssn_keys
@@ -343,13 +345,13 @@ def test_what_raw_sql_calls_a_column_is_taken_for_it(patients, execute):
     assert Patient.objects.raw(selected, [there])[0].ssn == "ssn 1"
 
 
-def test_deferred_columns_cost_one_query_for_each_row_and_no_more(patients, django_assert_num_queries):
+def test_deferred_columns_cost_one_query_for_each_row_and_no_more(patients, django_assert_num_queries) -> None:
     (row, *_) = Patient.objects.only("ssn").order_by("pk")
     with django_assert_num_queries(0):
         assert row.ssn == "ssn 0"
 
 
-def test_the_column_of_a_parent_model_is_read_along(organization, other_organization, move):
+def test_the_column_of_a_parent_model_is_read_along(organization, other_organization, move) -> None:
     for number in range(3):
         Certificate.objects.create(
             organization=organization, secret=f"s{number}", chain=f"c{number}", label=str(number)
@@ -367,13 +369,13 @@ def test_the_column_of_a_parent_model_is_read_along(organization, other_organiza
         certificates.get(label="1").chain  # noqa: B018
 
 
-def test_grouping_and_counting_work_beside_encrypted_columns(patients):
+def test_grouping_and_counting_work_beside_encrypted_columns(patients) -> None:
     rows = patients.values("organization").annotate(n=Count("ssn")).order_by("n")
     assert [row["n"] for row in rows] == [2, 3]
     assert Patient.objects.annotate(n=Count("organization__patients")).get(name="n0").ssn == "ssn 0"
 
 
-def test_documents_and_letters_select_along_what_they_need(organization):
+def test_documents_and_letters_select_along_what_they_need(organization) -> None:
     Document.objects.create(organization=organization, body="b")
     Letter.objects.create(organization=organization, subject="s", text=[1])
     assert Document.objects.values_list("body", flat=True).get() == "b"

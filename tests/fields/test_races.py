@@ -35,7 +35,7 @@ def shared_database(transactional_db, django_db_blocker, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:No root key is configured")
-def test_processes_that_write_different_columns_lose_nothing(shared_database, tmp_path):
+def test_processes_that_write_different_columns_lose_nothing(shared_database, tmp_path) -> None:
     database, alias = shared_database
     vault = str(tmp_path / "vault.sqlite3")
     vaults = {"default": {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": {"path": vault}}}

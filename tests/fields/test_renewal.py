@@ -4,6 +4,7 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
+from typing import Never
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
@@ -57,7 +58,7 @@ def calls(work):
     return dict(vaults["default"].calls - before)
 
 
-def test_a_row_that_is_hit_has_a_key_of_its_own_from_then_on(organization, draw):
+def test_a_row_that_is_hit_has_a_key_of_its_own_from_then_on(organization, draw) -> None:
     rows = Patient.objects.bulk_create(Patient(organization=organization, ssn=str(n), notes="n") for n in range(3))
     row, shared = rows[0], key_of(rows[0])
     row.ssn = "kept"
@@ -75,7 +76,7 @@ def test_a_row_that_is_hit_has_a_key_of_its_own_from_then_on(organization, draw)
     ]
 
 
-def test_no_neighbour_gives_it_the_old_key_back(organization, draw):
+def test_no_neighbour_gives_it_the_old_key_back(organization, draw) -> None:
     """Another companion of the row for the same context has the key that it left."""
     row = Patient.objects.create(organization=organization, ssn="1", notes="n")
     shared = key_of(row)
@@ -93,7 +94,7 @@ def test_no_neighbour_gives_it_the_old_key_back(organization, draw):
 
 
 @pytest.mark.parametrize("write", ["save", "update_fields", "bulk_update"])
-def test_what_shares_the_companion_goes_along(organization, draw, write, seals):
+def test_what_shares_the_companion_goes_along(organization, draw, write, seals) -> None:
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     before = key_of(letter, "vault_keys")
     draw(True)
@@ -112,8 +113,8 @@ def test_what_shares_the_companion_goes_along(organization, draw, write, seals):
     assert (stored.subject, stored.text) == ("new", {"t": 1})
 
 
-def test_what_is_not_sealed_again_is_not_drawn_for(organization, draw):
-    def never(one_in):
+def test_what_is_not_sealed_again_is_not_drawn_for(organization, draw) -> None:
+    def never(one_in) -> Never:
         raise AssertionError(one_in)
 
     draw(never)
@@ -128,7 +129,7 @@ def test_what_is_not_sealed_again_is_not_drawn_for(organization, draw):
     row.save()
 
 
-def test_every_value_and_every_companion_counts(organization, draw):
+def test_every_value_and_every_companion_counts(organization, draw) -> None:
     """Rows with more of them leave earlier, so that the bound is the same for all."""
     asked = []
     draw(lambda one_in: asked.append(one_in) or 5)
@@ -154,7 +155,9 @@ def test_every_value_and_every_companion_counts(organization, draw):
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_rows_that_are_written_for_ever_leave_their_key_as_chance_has_it(organization, draw, seals, monkeypatch, seed):
+def test_rows_that_are_written_for_ever_leave_their_key_as_chance_has_it(
+    organization, draw, seals, monkeypatch, seed
+) -> None:
     """By a source of chance that is known, and a bound small enough to be reached: every seal is accounted for."""
     monkeypatch.setattr(renewal, "ONE_IN", 8)
     source = random.Random(seed)
@@ -183,7 +186,7 @@ def test_rows_that_are_written_for_ever_leave_their_key_as_chance_has_it(organiz
     assert len(set(map(key_of, rows, ["body_keys"] * len(rows)))) == len(rows)
 
 
-def test_the_bound_is_far_below_what_is_allowed():
+def test_the_bound_is_far_below_what_is_allowed() -> None:
     """The seals of R rows are less than a sum of R exponential variables of mean ONE_IN: Chernoff bounds its tail."""
 
     def exponent(rows):
@@ -202,14 +205,14 @@ def test_the_bound_is_far_below_what_is_allowed():
 
 
 @pytest.mark.parametrize("options", [(100_001, 1), (1000, 101), (1, 100_001)])
-def test_settings_that_would_go_beyond_it_are_refused(options):
+def test_settings_that_would_go_beyond_it_are_refused(options) -> None:
     rows, uses = options
     with pytest.raises(ImproperlyConfigured, match=rf"one data key would encrypt {rows * uses:,} rows .* 100,000 are"):
         InMemoryVault(max_rows_per_key=rows, data_key_max_uses=uses)
     InMemoryVault(max_rows_per_key=1000, data_key_max_uses=100)
 
 
-def test_who_counts_calls_is_not_surprised(organization, draw):
+def test_who_counts_calls_is_not_surprised(organization, draw) -> None:
     draw(True)
     row = Patient.objects.create(organization=organization, ssn="1")
     with assert_vault_calls():
@@ -219,6 +222,6 @@ def test_who_counts_calls_is_not_surprised(organization, draw):
     assert calls(row.save) == {"create": 1}
 
 
-def test_chance_is_that_of_the_system():
+def test_chance_is_that_of_the_system() -> None:
     drawn = [renewal._draw(renewal.ONE_IN) for _ in range(3)]
     assert all(0 <= each <= renewal.ONE_IN for each in drawn)

@@ -39,19 +39,19 @@ READS = {
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_another_parent_of_the_same_context_opens(threads, read):
+def test_another_parent_of_the_same_context_opens(threads, read) -> None:
     threads[0].replies.update(thread=threads[1])
     assert read() == ["reply 0", "reply 1"]
 
 
 @pytest.mark.parametrize("read", READS.values(), ids=READS)
-def test_another_parent_of_another_context_does_not_open(threads, read):
+def test_another_parent_of_another_context_does_not_open(threads, read) -> None:
     _move_by_sql(threads[2])
     with pytest.raises(KeyContextMismatch, match="thread_id of the row differs from that of the value"):
         read()
 
 
-def test_all_rows_of_a_query_ask_once(threads, django_assert_num_queries):
+def test_all_rows_of_a_query_ask_once(threads, django_assert_num_queries) -> None:
     _move_by_sql(threads[1])
     replies = list(Reply.objects.all())
     with django_assert_num_queries(1):
@@ -60,12 +60,12 @@ def test_all_rows_of_a_query_ask_once(threads, django_assert_num_queries):
         assert list(Reply.objects.values_list("text", flat=True)) == ["reply 0", "reply 1"]
 
 
-def test_a_row_that_was_not_moved_asks_nothing(threads, django_assert_num_queries):
+def test_a_row_that_was_not_moved_asks_nothing(threads, django_assert_num_queries) -> None:
     with django_assert_num_queries(1):
         assert [reply.text for reply in Reply.objects.all()] == ["reply 0", "reply 1"]
 
 
-def test_a_parent_that_is_gone_opens_nothing(threads, execute):
+def test_a_parent_that_is_gone_opens_nothing(threads, execute) -> None:
     replies = list(Reply.objects.all())
     for reply in replies:
         reply.__dict__["text"].values = (999,)
@@ -73,7 +73,7 @@ def test_a_parent_that_is_gone_opens_nothing(threads, execute):
         replies[0].text  # noqa: B018
 
 
-def test_saving_brings_the_row_up_to_date(threads, stored):
+def test_saving_brings_the_row_up_to_date(threads, stored) -> None:
     _move_by_sql(threads[1])
     reply = Reply.objects.order_by("pk")[0]
     reply.save()
@@ -81,7 +81,7 @@ def test_saving_brings_the_row_up_to_date(threads, stored):
     assert READS["instances"]() == ["reply 0", "reply 1"]
 
 
-def test_rekeying_brings_rows_up_to_date_without_being_told_that_they_were_moved(threads, stored):
+def test_rekeying_brings_rows_up_to_date_without_being_told_that_they_were_moved(threads, stored) -> None:
     _move_by_sql(threads[1])
     report = rekey_group(GROUP, on_problem=pytest.fail)
     assert (report.reencrypted, report.moved) == (2, 0)
@@ -94,13 +94,13 @@ def test_rekeying_brings_rows_up_to_date_without_being_told_that_they_were_moved
     assert all("thread_id of the row differs" in problem for problem in problems)
 
 
-def test_a_changed_row_behind_the_relation_is_not_taken_for_a_move(organization):
+def test_a_changed_row_behind_the_relation_is_not_taken_for_a_move(organization) -> None:
     document = Document.objects.create(organization=organization, body="text")
     Organization.objects.update(workos_id="org_new")
     with assert_vault_calls(decrypt=1, cold=True):
         assert Document.objects.get(pk=document.pk).body == "text"
 
 
-def _move_by_sql(thread):
+def _move_by_sql(thread) -> None:
     with connection.cursor() as cursor:
         cursor.execute("UPDATE testapp_reply SET thread_id = %s", [thread.pk])

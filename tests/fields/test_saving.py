@@ -1,6 +1,7 @@
 """Saving single rows: what is stored, what it costs, and that value and companion never part."""
 
 import json
+from typing import Never
 
 import pytest
 from django.core.exceptions import FieldError
@@ -30,26 +31,26 @@ def fresh(instance):
 
 
 @pytest.mark.parametrize("text", TEXTS)
-def test_text_comes_back_exactly(organization, text):
+def test_text_comes_back_exactly(organization, text) -> None:
     patient = Patient.objects.create(organization=organization, ssn=text)
     assert fresh(patient).ssn == text
 
 
 @pytest.mark.parametrize("value", JSONS, ids=repr)
-def test_json_comes_back_exactly_with_its_type(organization, value):
+def test_json_comes_back_exactly_with_its_type(organization, value) -> None:
     read = fresh(Patient.objects.create(organization=organization, history=value)).history
     assert read == value
     assert type(read) is type(value)
 
 
-def test_none_is_null_in_both_columns(organization, stored):
+def test_none_is_null_in_both_columns(organization, stored) -> None:
     patient = Patient.objects.create(organization=organization, ssn=None, history=None)
     assert stored(patient, "ssn", "ssn_keys", "history", "history_keys") == (None, None, None, None)
     assert fresh(patient).ssn is None
     assert fresh(patient).history is None
 
 
-def test_the_database_holds_an_envelope_and_its_companion(organization, stored):
+def test_the_database_holds_an_envelope_and_its_companion(organization, stored) -> None:
     patient = Patient.objects.create(organization=organization, ssn="123-45-6789")
     text, keys = stored(patient, "ssn", "ssn_keys")
     decoded = companion.decode(keys)
@@ -58,17 +59,17 @@ def test_the_database_holds_an_envelope_and_its_companion(organization, stored):
     assert "123-45" not in text + keys
 
 
-def test_creating_a_row_with_three_encrypted_fields_is_one_call(organization):
+def test_creating_a_row_with_three_encrypted_fields_is_one_call(organization) -> None:
     with assert_vault_calls(create=1):
         Patient.objects.create(organization=organization, ssn="a", notes="b", history={"c": 1})
 
 
-def test_a_row_without_values_costs_nothing(organization):
+def test_a_row_without_values_costs_nothing(organization) -> None:
     with assert_vault_calls():
         Patient.objects.create(organization=organization, history=None)
 
 
-def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stored):
+def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stored) -> None:
     before = stored(patient, "ssn", "ssn_keys", "history", "history_keys")
     loaded = fresh(patient)
     with assert_vault_calls(cold=True):
@@ -78,7 +79,7 @@ def test_saving_an_unchanged_row_costs_nothing_and_writes_the_same(patient, stor
     assert fresh(patient).name == "Grace"
 
 
-def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored):
+def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored) -> None:
     before = stored(patient, "ssn", "history")
     loaded = fresh(patient)
     loaded.ssn, loaded.history = loaded.ssn, list(loaded.history)
@@ -87,7 +88,7 @@ def test_assigning_the_same_value_again_keeps_the_ciphertext(patient, stored):
     assert stored(patient, "ssn", "history") == before
 
 
-def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored):
+def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored) -> None:
     (keys,) = stored(patient, "ssn_keys")
     loaded = fresh(patient)
     loaded.ssn = "new"
@@ -97,7 +98,7 @@ def test_a_changed_value_keeps_the_data_key_of_its_row(patient, stored):
     assert fresh(patient).ssn == "new"
 
 
-def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization):
+def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization) -> None:
     patient = fresh(Patient.objects.create(organization=organization, ssn="a", history=None))
     patient.notes = "b"
     with assert_vault_calls(decrypt=1, cold=True):
@@ -107,14 +108,14 @@ def test_a_value_where_there_was_none_shares_the_key_of_its_row(organization):
     assert reloaded.notes == "b"
 
 
-def test_a_json_value_changed_in_place_is_saved(patient):
+def test_a_json_value_changed_in_place_is_saved(patient) -> None:
     loaded = fresh(patient)
     loaded.history.append({"b": 2})
     loaded.save()
     assert fresh(patient).history == [1, {"b": 2}]
 
 
-def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient):
+def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient) -> None:
     loaded = fresh(patient)
     loaded.history = value = list(loaded.history)
     loaded.save()
@@ -123,7 +124,7 @@ def test_a_json_value_assigned_and_then_changed_in_place_is_saved(patient):
     assert fresh(patient).history == [1, 2]
 
 
-def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_organization, stored):
+def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_organization, stored) -> None:
     old = companion.decode(stored(patient, "ssn_keys")[0])
     loaded = fresh(patient)
     loaded.organization = other_organization
@@ -136,7 +137,7 @@ def test_a_changed_context_means_a_fresh_key_for_every_value(patient, other_orga
     assert (reloaded.ssn, reloaded.notes, reloaded.history) == ("123-45-6789", "", [1])
 
 
-def test_the_context_may_change_before_the_value_is_first_read(patient, other_organization):
+def test_the_context_may_change_before_the_value_is_first_read(patient, other_organization) -> None:
     loaded = fresh(patient)
     loaded.organization = other_organization
     assert loaded.ssn == "123-45-6789"
@@ -144,7 +145,7 @@ def test_the_context_may_change_before_the_value_is_first_read(patient, other_or
     assert fresh(patient).ssn == "123-45-6789"
 
 
-def test_saving_the_context_alone_encrypts_again(patient, other_organization):
+def test_saving_the_context_alone_encrypts_again(patient, other_organization) -> None:
     loaded = fresh(patient)
     loaded.organization = other_organization
     loaded.save(update_fields=["organization"])
@@ -152,7 +153,7 @@ def test_saving_the_context_alone_encrypts_again(patient, other_organization):
     assert fresh(patient).organization == other_organization
 
 
-def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_organization, stored):
+def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_organization, stored) -> None:
     before = stored(patient, "ssn", "ssn_keys")
     loaded = fresh(patient)
     loaded.organization = other_organization
@@ -168,7 +169,7 @@ def test_a_changed_context_that_is_not_saved_along_is_refused(patient, other_org
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization, other_organization):
+def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization, other_organization) -> None:
     patient = Patient.objects.create(organization=organization, history=None)
     loaded = fresh(patient)
     loaded.organization, loaded.ssn = other_organization, "new"
@@ -190,13 +191,13 @@ def test_a_changed_context_is_noticed_where_there_was_no_value_yet(organization,
     assert fresh(patient).notes == "note"
 
 
-def test_a_row_that_is_gone_is_reported_by_django(organization):
+def test_a_row_that_is_gone_is_reported_by_django(organization) -> None:
     gone = Patient(pk=987, organization=organization, ssn="x")
     with pytest.raises(DatabaseError), transaction.atomic():
         gone.save(update_fields=["ssn"])
 
 
-def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored, move):
+def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, other_organization, stored, move) -> None:
     move(Patient, other_organization)
     before = stored(patient, "ssn", "ssn_keys")
     loaded = fresh(patient)
@@ -207,7 +208,7 @@ def test_a_row_moved_by_sql_is_noticed_and_not_laundered_by_a_save(patient, othe
     assert stored(patient, "ssn", "ssn_keys") == before
 
 
-def test_a_moved_row_can_be_overwritten(patient, other_organization, move):
+def test_a_moved_row_can_be_overwritten(patient, other_organization, move) -> None:
     move(Patient, other_organization)
     loaded = fresh(patient)
     loaded.ssn, loaded.notes, loaded.history = "new", None, None
@@ -215,21 +216,21 @@ def test_a_moved_row_can_be_overwritten(patient, other_organization, move):
     assert fresh(patient).ssn == "new"
 
 
-def test_update_fields_writes_value_and_companion_together(patient, other_organization, stored):
+def test_update_fields_writes_value_and_companion_together(patient, other_organization, stored) -> None:
     loaded = fresh(patient)
     loaded.ssn = "new"
     loaded.save(update_fields=["ssn"])
     assert fresh(patient).ssn == "new"
 
 
-def test_update_fields_with_none_clears_both_columns(patient, stored):
+def test_update_fields_with_none_clears_both_columns(patient, stored) -> None:
     loaded = fresh(patient)
     loaded.ssn = None
     loaded.save(update_fields=["ssn"])
     assert stored(patient, "ssn", "ssn_keys") == (None, None)
 
 
-def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, stored):
+def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, stored) -> None:
     stale = Patient.objects.defer("ssn").get(pk=patient.pk)
     newer = fresh(patient)
     newer.ssn, newer.ssn_keys = None, None
@@ -242,7 +243,9 @@ def test_saving_with_deferred_fields_does_not_write_a_stale_companion(patient, s
     assert fresh(patient).name == "stale"
 
 
-def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_is_loaded(patient, organization):
+def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_is_loaded(
+    patient, organization
+) -> None:
     stale = Patient.objects.only("ssn").get(pk=patient.pk)
     newer = fresh(patient)
     newer.ssn = None
@@ -255,7 +258,7 @@ def test_a_row_that_loaded_only_the_value_writes_it_whole_as_django_writes_what_
 
 
 @pytest.mark.parametrize("assign", [True, False])
-def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign):
+def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign) -> None:
     loaded = fresh(patient)
     assert loaded.ssn == "123-45-6789"
     Patient.objects.update(ssn=None)
@@ -265,7 +268,7 @@ def test_a_named_value_is_written_though_it_equals_what_was_read(patient, assign
     assert fresh(patient).ssn == "123-45-6789"
 
 
-def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(patient):
+def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(patient) -> None:
     loaded = fresh(patient)
     for attempt in (1, 2):
         with transaction.atomic():
@@ -276,7 +279,7 @@ def test_a_save_that_was_rolled_back_is_repeated_with_the_value_assigned_again(p
     assert (fresh(patient).ssn, fresh(patient).history) == ("new", {"new": 1})
 
 
-def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organization, other_organization):
+def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organization, other_organization) -> None:
     row = fresh(patient)
     row.organization = other_organization
     with transaction.atomic():
@@ -294,7 +297,9 @@ def test_a_change_of_context_that_was_rolled_back_is_noticed(patient, organizati
     assert (fresh(patient).notes, fresh(patient).history) == ("", [1])
 
 
-def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(organization, django_assert_num_queries, lock_queries):
+def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(
+    organization, django_assert_num_queries, lock_queries
+) -> None:
     row = Patient.objects.create(organization=organization, ssn="x", history=None)
     row.ssn = "y"
     with django_assert_num_queries(1 + lock_queries):
@@ -310,7 +315,7 @@ def test_a_row_is_saved_in_part_with_one_look_at_what_is_stored(organization, dj
     lambda rows: rows.only("pk"),
 ])  # fmt: skip
 @pytest.mark.parametrize("names", [None, ["organization"], ["organization_id", "name"]])
-def test_the_context_may_change_while_values_are_deferred(patient, other_organization, load, names):
+def test_the_context_may_change_while_values_are_deferred(patient, other_organization, load, names) -> None:
     row = load(Patient.objects).get(pk=patient.pk)
     row.organization = other_organization
     row.save(update_fields=names)
@@ -323,7 +328,7 @@ def test_the_context_may_change_while_values_are_deferred(patient, other_organiz
 @pytest.mark.parametrize("names", [None, ["organization"]])
 def test_a_stale_row_that_writes_its_context_writes_its_values_along(
     patient, organization, other_organization, load, names
-):
+) -> None:
     stale = load(Patient.objects).get(pk=patient.pk)
     newer = fresh(patient)
     newer.organization = other_organization
@@ -334,7 +339,7 @@ def test_a_stale_row_that_writes_its_context_writes_its_values_along(
     assert (reloaded.ssn, reloaded.history) == ("123-45-6789", [1])
 
 
-def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
+def test_values_that_are_not_named_stay_unsaved(patient, other_organization) -> None:
     row = fresh(patient)
     row.ssn, row.organization, row.notes = "draft", other_organization, None
     row.history.append("draft")
@@ -349,7 +354,7 @@ def test_values_that_are_not_named_stay_unsaved(patient, other_organization):
 
 def test_a_stale_value_that_is_not_named_is_not_written(
     organization, other_organization, django_assert_num_queries, lock_queries
-):
+) -> None:
     letter = Letter.objects.create(organization=organization, subject="s", text=[1])
     stale = fresh(letter)
     assert (stale.subject, stale.text) == ("s", [1])
@@ -370,7 +375,7 @@ def test_a_stale_value_that_is_not_named_is_not_written(
     assert (fresh(letter).subject, fresh(letter).text) == ("named", [1])
 
 
-def test_what_was_never_loaded_is_not_overwritten(organization):
+def test_what_was_never_loaded_is_not_overwritten(organization) -> None:
     letters = [Letter.objects.create(organization=organization, subject="s", text=[n]) for n in range(3)]
     built = [Letter(pk=letter.pk, organization_id=organization.pk, subject="new") for letter in letters]
     built[0].save(update_fields=["subject"])
@@ -378,7 +383,7 @@ def test_what_was_never_loaded_is_not_overwritten(organization):
     assert [(row.subject, row.text) for row in Letter.objects.order_by("pk")] == [("new", [n]) for n in range(3)]
 
 
-def test_a_deleted_attribute_is_loaded_again(patient):
+def test_a_deleted_attribute_is_loaded_again(patient) -> None:
     row = fresh(patient)
     row.ssn = "draft"
     del row.ssn
@@ -388,7 +393,7 @@ def test_a_deleted_attribute_is_loaded_again(patient):
         del row.ssn
 
 
-def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, execute):
+def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, execute) -> None:
     execute("UPDATE testapp_patient SET ssn_keys = 'malformed'")
     row = fresh(patient)
     row.name = "Grace"
@@ -400,14 +405,14 @@ def test_a_value_takes_the_place_of_one_whose_companion_is_malformed(patient, ex
     assert fresh(patient).ssn == "new"
 
 
-def test_a_value_assigned_to_a_deferred_row_is_saved(patient):
+def test_a_value_assigned_to_a_deferred_row_is_saved(patient) -> None:
     loaded = Patient.objects.only("name").get(pk=patient.pk)
     loaded.ssn = "new"
     loaded.save()
     assert fresh(patient).ssn == "new"
 
 
-def test_a_save_that_failed_can_be_repeated(patient, stored):
+def test_a_save_that_failed_can_be_repeated(patient, stored) -> None:
     loaded = fresh(patient)
     loaded.ssn = "new"
     with transaction.atomic():
@@ -419,7 +424,7 @@ def test_a_save_that_failed_can_be_repeated(patient, stored):
     assert fresh(patient).ssn == "new"
 
 
-def test_expressions_are_refused(patient):
+def test_expressions_are_refused(patient) -> None:
     for expression in (F("name"), Value("x")):
         loaded = fresh(patient)
         loaded.ssn = expression
@@ -429,7 +434,7 @@ def test_expressions_are_refused(patient):
 
 
 @pytest.mark.parametrize("value", ["$vf$1$x$y", "$vf$27$"])
-def test_a_value_that_looks_encrypted_is_refused(patient, value):
+def test_a_value_that_looks_encrypted_is_refused(patient, value) -> None:
     loaded = fresh(patient)
     loaded.ssn = value
     with pytest.raises(ValueRefused, match="begins like an encrypted value"), transaction.atomic():
@@ -440,7 +445,7 @@ def test_a_value_that_looks_encrypted_is_refused(patient, value):
 @pytest.mark.parametrize(
     "value", [object(), float("nan"), {"a": "\ud800"}, {1, 2}, deep(100_000)], ids=lambda value: type(value).__name__
 )
-def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value):
+def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value) -> None:
     with pytest.raises(ValueRefused) as caught, transaction.atomic():
         Patient.objects.create(organization=organization, history=value)
     assert "testapp.Patient.history" in str(caught.value)
@@ -450,7 +455,7 @@ def test_what_json_cannot_hold_is_refused_without_showing_it(organization, value
     assert not Patient.objects.exists()
 
 
-def test_a_value_above_the_limit_is_refused(organization, monkeypatch):
+def test_a_value_above_the_limit_is_refused(organization, monkeypatch) -> None:
     monkeypatch.setattr("vault_fields.stored.envelope.MAX_PLAINTEXT_BYTES", 3)
     assert fresh(Patient.objects.create(organization=organization, ssn="abc", history=None)).ssn == "abc"
     with (
@@ -460,12 +465,12 @@ def test_a_value_above_the_limit_is_refused(organization, monkeypatch):
         Patient.objects.create(organization=organization, ssn="abcd", history=None)
 
 
-def test_a_lone_surrogate_is_refused(organization):
+def test_a_lone_surrogate_is_refused(organization) -> None:
     with pytest.raises(ValueRefused, match="surrogate"), transaction.atomic():
         Patient.objects.create(organization=organization, ssn="\ud800secret")
 
 
-def test_a_row_without_its_context_is_refused(db):
+def test_a_row_without_its_context_is_refused(db) -> None:
     with pytest.raises(KeyContextError) as caught, transaction.atomic():
         Patient.objects.create(ssn="secret")
     assert "testapp.Patient.ssn" in str(caught.value)
@@ -473,7 +478,7 @@ def test_a_row_without_its_context_is_refused(db):
     assert not Patient.objects.exists()
 
 
-def test_the_context_may_lie_behind_a_relation(organization, stored):
+def test_the_context_may_lie_behind_a_relation(organization, stored) -> None:
     with assert_vault_calls(create=1):
         document = Document.objects.create(organization=organization, body="text")
     decoded = companion.decode(stored(document, "body_keys")[0])
@@ -482,14 +487,14 @@ def test_the_context_may_lie_behind_a_relation(organization, stored):
     assert fresh(document).body == "text"
 
 
-def test_reading_through_a_relation_context_costs_no_query(organization, django_assert_num_queries):
+def test_reading_through_a_relation_context_costs_no_query(organization, django_assert_num_queries) -> None:
     for _ in range(3):
         Document.objects.create(organization=organization, body="text")
     with django_assert_num_queries(1):
         assert [document.body for document in Document.objects.all()] == ["text"] * 3
 
 
-def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organization, stored):
+def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organization, stored) -> None:
     document = Document.objects.create(organization=organization, body="text")
     Organization.objects.update(workos_id="org_new")
     assert fresh(document).body == "text"
@@ -499,7 +504,7 @@ def test_a_value_saved_after_the_related_row_changed_gets_the_new_context(organi
     assert companion.decode(stored(document, "body_keys")[0]).context["organization_id"] == "org_new"
 
 
-def test_two_fields_share_a_declared_companion(organization, stored):
+def test_two_fields_share_a_declared_companion(organization, stored) -> None:
     with assert_vault_calls(create=1):
         letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     subject, text, keys = stored(letter, "subject", "text", "vault_keys")
@@ -508,7 +513,7 @@ def test_two_fields_share_a_declared_companion(organization, stored):
     assert (fresh(letter).subject, fresh(letter).text) == ("s", {"t": 1})
 
 
-def test_one_of_two_values_may_change(organization):
+def test_one_of_two_values_may_change(organization) -> None:
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     loaded = Letter.objects.only("subject").get(pk=letter.pk)
     loaded.subject = "new"
@@ -516,7 +521,7 @@ def test_one_of_two_values_may_change(organization):
     assert (fresh(letter).subject, fresh(letter).text) == ("new", {"t": 1})
 
 
-def test_clearing_one_of_two_values_keeps_the_companion(organization):
+def test_clearing_one_of_two_values_keeps_the_companion(organization) -> None:
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     loaded = fresh(letter)
     loaded.subject = None
@@ -524,7 +529,7 @@ def test_clearing_one_of_two_values_keeps_the_companion(organization):
     assert (fresh(letter).subject, fresh(letter).text) == (None, {"t": 1})
 
 
-def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization, other_organization):
+def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization, other_organization) -> None:
     letter = Letter.objects.create(organization=organization, subject="s", text={"t": 1})
     stale = Letter.objects.only("subject", "organization").get(pk=letter.pk)
     newer = fresh(letter)
@@ -537,7 +542,7 @@ def test_a_stale_row_does_not_part_the_values_of_a_shared_companion(organization
     assert (fresh(letter).subject, fresh(letter).text) == ("stale", {"t": 2})
 
 
-def test_a_value_is_bound_to_its_row(db, execute):
+def test_a_value_is_bound_to_its_row(db, execute) -> None:
     import uuid
 
     tenant = uuid.uuid4()
@@ -547,7 +552,7 @@ def test_a_value_is_bound_to_its_row(db, execute):
     assert dict(Token.objects.values_list("pk", "secret")) == {first.pk: "first", second.pk: "second"}
 
 
-def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored):
+def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored) -> None:
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     (before,) = stored(bookmark, "url_keys")
     loaded = fresh(bookmark)
@@ -567,7 +572,7 @@ def test_a_value_follows_the_column_that_it_is_bound_to(organization, stored):
     assert stored(bookmark, "url_keys") == (before,)
 
 
-def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, other_organization):
+def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, other_organization) -> None:
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     loaded = fresh(bookmark)
     loaded.slug, loaded.organization = "b", other_organization
@@ -579,7 +584,7 @@ def test_a_bound_column_is_not_saved_with_a_context_that_is_not(organization, ot
     assert fresh(bookmark).url == "u"
 
 
-def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, other_organization):
+def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, other_organization) -> None:
     bookmark = Bookmark.objects.create(organization=organization, slug="a", region="eu", url="u")
     loaded = fresh(bookmark)
     loaded.organization, loaded.url = other_organization, "new"
@@ -587,7 +592,7 @@ def test_only_the_changed_columns_of_a_context_have_to_be_saved(organization, ot
     assert fresh(bookmark).url == "new"
 
 
-def test_a_function_derives_the_context(db, stored):
+def test_a_function_derives_the_context(db, stored) -> None:
     setting = Setting.objects.create(tenant="t\x1f1", kind=None, value="v")
     assert companion.decode(stored(setting, "value_keys")[0]).context == {"tenant": "t\x1f1", "kind": "general"}
     assert companion.decode(stored(setting, "value_keys")[0]).row == {"tenant": "t\x1f1", "kind": None}
@@ -596,7 +601,7 @@ def test_a_function_derives_the_context(db, stored):
     assert Setting.objects.only("value").get().value == "v"
 
 
-def test_a_copied_row_is_a_row_of_its_own(patient, other_organization):
+def test_a_copied_row_is_a_row_of_its_own(patient, other_organization) -> None:
     copy = fresh(patient)
     copy.pk = None
     copy.organization = other_organization
@@ -605,7 +610,7 @@ def test_a_copied_row_is_a_row_of_its_own(patient, other_organization):
     assert fresh(copy).ssn == fresh(patient).ssn == "123-45-6789"
 
 
-def test_refresh_takes_what_is_stored_without_opening_it(patient, stored):
+def test_refresh_takes_what_is_stored_without_opening_it(patient, stored) -> None:
     loaded = fresh(patient)
     newer = fresh(patient)
     newer.ssn, newer.history = "newer", {"n": 1}
@@ -621,7 +626,7 @@ def test_refresh_takes_what_is_stored_without_opening_it(patient, stored):
     assert loaded.ssn == "newer"
 
 
-def test_refresh_takes_a_queryset_of_the_callers(patient):
+def test_refresh_takes_a_queryset_of_the_callers(patient) -> None:
     row = fresh(patient)
     row.ssn = "unsaved"
     row.refresh_from_db(from_queryset=Patient.objects.select_related("organization"))
@@ -630,7 +635,7 @@ def test_refresh_takes_a_queryset_of_the_callers(patient):
         row.refresh_from_db(from_queryset=Patient.objects.filter(name="nobody"))
 
 
-def test_get_or_create_and_update_or_create_take_values_as_defaults(organization):
+def test_get_or_create_and_update_or_create_take_values_as_defaults(organization) -> None:
     patient, created = Patient.objects.get_or_create(
         organization=organization, name="Ada", defaults={"ssn": "1", "history": {}}
     )
@@ -642,13 +647,13 @@ def test_get_or_create_and_update_or_create_take_values_as_defaults(organization
     assert (fresh(patient).ssn, fresh(patient).history) == ("2", {})
 
 
-def test_searching_by_value_in_get_or_create_is_refused(patient, organization):
+def test_searching_by_value_in_get_or_create_is_refused(patient, organization) -> None:
     with pytest.raises(FieldError, match="does not support the lookup 'exact'"), transaction.atomic():
         Patient.objects.get_or_create(organization=organization, ssn="123-45-6789")
     assert Patient.objects.count() == 1
 
 
-def test_queryset_update_refuses_expressions(patient, stored):
+def test_queryset_update_refuses_expressions(patient, stored) -> None:
     before = stored(patient, "ssn", "ssn_keys")
     for value in (F("name"), Value("x"), F("ssn")):
         with pytest.raises(FieldError, match="testapp.Patient.ssn"), transaction.atomic():
@@ -658,17 +663,17 @@ def test_queryset_update_refuses_expressions(patient, stored):
     assert fresh(patient).ssn is None
 
 
-def test_ciphertext_does_not_leak_into_another_column(patient):
+def test_ciphertext_does_not_leak_into_another_column(patient) -> None:
     with pytest.raises(FieldError, match="use in an update"), transaction.atomic():
         Patient.objects.update(name=F("ssn"))
 
 
-def test_related_managers_encrypt(organization):
+def test_related_managers_encrypt(organization) -> None:
     patient = organization.patients.create(ssn="1")
     assert fresh(patient).ssn == "1"
 
 
-def test_no_plaintext_in_the_statements(organization, settings):
+def test_no_plaintext_in_the_statements(organization, settings) -> None:
     settings.DEBUG = True
     connection.queries_log.clear()
     Patient.objects.create(organization=organization, ssn="123-45-6789", history={"k": "hidden value"})
@@ -712,7 +717,7 @@ def circular():
 )
 @pytest.mark.parametrize("write", WRITES)
 @pytest.mark.parametrize("saved", [False, True])
-def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organization, damage, write, saved):
+def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organization, damage, write, saved) -> None:
     row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
     assert row.history == {"ssn": SSN}
     if saved:
@@ -729,16 +734,16 @@ def test_json_that_cannot_be_encoded_is_refused_of_a_row_that_was_read(organizat
 
 
 class FailingEncoder(DjangoJSONEncoder):
-    def default(self, o):
+    def default(self, o) -> Never:
         raise KeyError(o)
 
 
 class FailingDecoder(json.JSONDecoder):
-    def decode(self, s):
+    def decode(self, s) -> Never:
         raise KeyError(s)
 
 
-def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
+def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch) -> None:
     row = Patient.objects.create(organization=organization, history={"ssn": SSN})
     monkeypatch.setattr(Patient._meta.get_field("history"), "encoder", FailingEncoder)
     row.history["when"] = object()
@@ -747,7 +752,7 @@ def test_an_encoder_that_fails_in_its_own_way_leaks_nothing(organization, monkey
     assert SSN not in debug_page(caught.value)
 
 
-def test_a_decoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch):
+def test_a_decoder_that_fails_in_its_own_way_leaks_nothing(organization, monkeypatch) -> None:
     row = fresh(Patient.objects.create(organization=organization, history={"ssn": SSN}))
     monkeypatch.setattr(Patient._meta.get_field("history"), "decoder", FailingDecoder)
     with pytest.raises(DecryptionError, match=r"testapp\.Patient\.history .* its decoder failed") as caught:

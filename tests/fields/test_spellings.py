@@ -21,20 +21,20 @@ WAYS = {
 
 
 @pytest.mark.parametrize("write", WAYS.values(), ids=WAYS)
-def test_a_key_may_be_given_as_text(organization, write):
+def test_a_key_may_be_given_as_text(organization, write) -> None:
     write(organization_id=str(organization.pk), body="text")
     assert {document.body for document in Document.objects.all()} == {"text"}
     assert {document.organization for document in Document.objects.all()} == {organization}
 
 
-def test_a_key_given_as_text_stays_what_it_is_and_its_relation_works(organization):
+def test_a_key_given_as_text_stays_what_it_is_and_its_relation_works(organization) -> None:
     document = Document(organization_id=str(organization.pk), body="text")
     document.save()
     assert document.organization_id == str(organization.pk)
     assert document.organization == organization
 
 
-def test_a_row_can_be_updated_with_a_key_given_as_text(organization, other_organization):
+def test_a_row_can_be_updated_with_a_key_given_as_text(organization, other_organization) -> None:
     documents = [Document.objects.create(organization=organization, body=str(number)) for number in range(2)]
     for document in documents:
         document.organization_id = str(other_organization.pk)
@@ -49,7 +49,7 @@ def test_a_row_can_be_updated_with_a_key_given_as_text(organization, other_organ
     ]
 
 
-def test_a_primary_key_may_be_given_as_text(organization):
+def test_a_primary_key_may_be_given_as_text(organization) -> None:
     patient = Patient.objects.create(organization=organization, ssn="old", history=None)
     row = Patient(pk=str(patient.pk), organization_id=str(organization.pk), ssn="new")
     row.save(update_fields=["ssn"])
@@ -62,7 +62,7 @@ def test_a_primary_key_may_be_given_as_text(organization):
         Patient.objects.bulk_update([row], ["ssn"])
 
 
-def test_uuids_may_be_given_as_text(db):
+def test_uuids_may_be_given_as_text(db) -> None:
     tenant, pk = uuid.uuid4(), uuid.uuid4()
     Token.objects.create(id=str(pk), tenant=str(tenant), secret="secret")
     row = Token.objects.get()
@@ -73,14 +73,14 @@ def test_uuids_may_be_given_as_text(db):
     assert Token.objects.get().secret == "new"
 
 
-def test_a_key_behind_two_relations_may_be_given_as_text(organization):
+def test_a_key_behind_two_relations_may_be_given_as_text(organization) -> None:
     thread = Thread.objects.create(organization_id=str(organization.pk))
     Reply.objects.bulk_create([Reply(thread_id=str(thread.pk), text="a"), Reply(thread=thread, text="b")])
     assert [reply.text for reply in Reply.objects.order_by("pk")] == ["a", "b"]
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_tenant_that_is_not_there_poisons_nothing(db, number):
+def test_a_tenant_that_is_not_there_poisons_nothing(db, number) -> None:
     documents = [Document(organization_id=987, body="text") for _ in range(number)]
     with pytest.raises(KeyContextError, match="'organization' is not set"):
         Document.objects.bulk_create(documents)
@@ -89,12 +89,12 @@ def test_a_tenant_that_is_not_there_poisons_nothing(db, number):
             document.organization  # noqa: B018
 
 
-def test_a_key_that_is_none_says_what_django_says(db):
+def test_a_key_that_is_none_says_what_django_says(db) -> None:
     with pytest.raises(ValueError, match="expected a number"):
         Document.objects.create(organization_id="abc", body="text")
 
 
-def test_a_vault_may_give_two_keys_one_id(organization, other_organization, monkeypatch):
+def test_a_vault_may_give_two_keys_one_id(organization, other_organization, monkeypatch) -> None:
     from dataclasses import replace
 
     vault = vaults["default"]
@@ -159,7 +159,7 @@ def late(transactional_db):
             editor.delete_model(Shifting)
 
 
-def test_a_context_that_is_chosen_in_pre_save_is_the_one_that_is_encrypted_for(late):
+def test_a_context_that_is_chosen_in_pre_save_is_the_one_that_is_encrypted_for(late) -> None:
     model = late[0]
     model.objects.create(name="Ada", secret="a")
     model.objects.bulk_create([model(name="Ben", secret="b")])
@@ -175,7 +175,7 @@ def test_a_context_that_is_chosen_in_pre_save_is_the_one_that_is_encrypted_for(l
     assert row.secret == "f"
 
 
-def test_a_context_that_changes_with_every_pre_save_is_refused(late):
+def test_a_context_that_changes_with_every_pre_save_is_refused(late) -> None:
     model = late[1]
     with pytest.raises(KeyContextError, match="number has another value each time"):
         model.objects.create(secret="s")

@@ -18,13 +18,13 @@ def database(transactional_db, django_db_blocker, tmp_path):
         yield alias
 
 
-def written_row(model, database):
+def written_row(model, database) -> None:
     text, data, title = COLUMNS[model]
     row = model(pk=1, organization_id=1, **{text: "old text", data: ["old"]} | ({title: "old"} if title else {}))
     row.save(using=database, force_insert=True)
 
 
-def plaintext_row(database):
+def plaintext_row(database) -> None:
     with connections[database].cursor() as cursor:
         cursor.execute(
             "INSERT INTO testapp_legacy (id, organization_id, text, data) VALUES (1, 1, 'old text', '[\"old\"]')"
@@ -47,7 +47,7 @@ def value(column, mark, write: Write):
     return {0: f"{mark} text", 1: [mark], 2: mark}[column]
 
 
-def require_nothing_lost(stored, ours: Write | None, theirs: Write | None):
+def require_nothing_lost(stored, ours: Write | None, theirs: Write | None) -> None:
     """Each column has the value of a writer that named it and was told that it is written, or the old one."""
     for column, found in stored.items():
         writers = [(mark, write) for mark, write in (("ours", ours), ("theirs", theirs)) if write]
@@ -59,7 +59,7 @@ def require_nothing_lost(stored, ours: Write | None, theirs: Write | None):
 @pytest.mark.parametrize("model", [Letter, Patient])
 @pytest.mark.parametrize("theirs", WRITES, ids=repr)
 @pytest.mark.parametrize("ours", WRITES, ids=repr)
-def test_what_two_writers_were_told_is_written_stays(database, model, ours, theirs):
+def test_what_two_writers_were_told_is_written_stays(database, model, ours, theirs) -> None:
     for moment in range(MOMENTS):
         model.objects.using(database).all().delete()
         written_row(model, database)
@@ -74,7 +74,7 @@ def test_what_two_writers_were_told_is_written_stays(database, model, ours, thei
 @pytest.mark.parametrize("backfill_comes_between", [True, False])
 def test_what_is_written_while_a_column_is_encrypted_or_decrypted_stays(
     database, write, backfill, backfill_comes_between, is_plaintext
-):
+) -> None:
     ours, theirs = (write, backfill) if backfill_comes_between else (backfill, write)
     for moment in range(MOMENTS):
         Legacy.objects.using(database).all().delete()
@@ -87,7 +87,7 @@ def test_what_is_written_while_a_column_is_encrypted_or_decrypted_stays(
     raise AssertionError("more statements than moments")
 
 
-def met(database, model, ours, theirs, moment):
+def met(database, model, ours, theirs, moment) -> bool:
     """Let the two meet at one moment, and look at what is stored. Returns whether there was such a moment."""
     act = ours.act(model, database, "ours")
     meanwhile = Meanwhile(database, moment, theirs.act(model, database, "theirs"))
@@ -106,7 +106,7 @@ def met(database, model, ours, theirs, moment):
     return not came_late
 
 
-def require_refusal(error, database):
+def require_refusal(error, database) -> None:
     if isinstance(error, KeyContextError):
         assert "organization_id differs from that of the stored row" in str(error)
     else:

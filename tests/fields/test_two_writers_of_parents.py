@@ -121,7 +121,7 @@ MEETINGS = [
 
 
 @pytest.mark.parametrize(("ours", "theirs"), MEETINGS)
-def test_what_a_row_of_two_children_holds_opens(database, ours, theirs):
+def test_what_a_row_of_two_children_holds_opens(database, ours, theirs) -> None:
     for moment in range(MOMENTS):
         Office.objects.using(database).all().delete()
         Branch.objects.using(database).create(pk=1, secret="old", **OLD)
@@ -138,7 +138,7 @@ def test_what_a_row_of_two_children_holds_opens(database, ours, theirs):
 
 @pytest.mark.parametrize("is_turned", [False, True])
 @pytest.mark.parametrize("model", [ApiKey, Certificate])
-def test_what_a_child_of_a_child_holds_opens(database, model, is_turned):
+def test_what_a_child_of_a_child_holds_opens(database, model, is_turned) -> None:
     ours, theirs = (model, save()), (WildcardCertificate, update(**NEW))
     ours, theirs = (theirs, ours) if is_turned else (ours, theirs)
     for moment in range(MOMENTS):
@@ -154,7 +154,7 @@ def test_what_a_child_of_a_child_holds_opens(database, model, is_turned):
     raise AssertionError("more statements than moments")
 
 
-def require_context(*rows):
+def require_context(*rows) -> None:
     for row in rows:
         for group in all_groups_of(type(row)):
             assert companion.decode(row.__dict__[group.companion]).context == {

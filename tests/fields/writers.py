@@ -41,7 +41,7 @@ def database_of_many(models, blocker, directory):
     del connections.databases["file"]
 
 
-def _add_organizations(alias):
+def _add_organizations(alias) -> None:
     for pk in (1, 2):
         Organization.objects.using(alias).create(pk=pk, workos_id=f"org_{pk}")
 
@@ -172,13 +172,13 @@ class Meanwhile:
         self._left -= 1
         return execute(sql, params, many, context)
 
-    def start(self):
+    def start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(target=self._run)
             self._thread.start()
             self._thread.join(WAIT)
 
-    def _run(self):
+    def _run(self) -> None:
         try:
             self._act()
             self.is_written = True

@@ -1,6 +1,7 @@
 """``vault_encrypt``, ``vault_rekey`` and ``vault_reencrypt``: arguments, reports and exit statuses."""
 
 import io
+from typing import Never
 
 import pytest
 from django.core.management import call_command
@@ -27,14 +28,14 @@ def run(*arguments):
 
 
 @pytest.fixture
-def legacy(organization, execute):
+def legacy(organization, execute) -> None:
     for number in range(5):
         execute(
             "INSERT INTO testapp_legacy (organization_id, text, data) VALUES (%s, %s, '[]')", organization.pk, number
         )
 
 
-def test_encrypt_all_columns_that_are_migrating(legacy):
+def test_encrypt_all_columns_that_are_migrating(legacy) -> None:
     out, err, error = run("vault_encrypt", "testapp.Legacy", "--batch-size", "2")
     assert (err, error) == ("", None)
     assert out.splitlines() == [
@@ -46,13 +47,13 @@ def test_encrypt_all_columns_that_are_migrating(legacy):
     )
 
 
-def test_encrypt_one_column(legacy):
+def test_encrypt_one_column(legacy) -> None:
     run("vault_encrypt", "testapp.Legacy", "data")
     assert Legacy.objects.filter(data_keys=None).count() == 0
     assert Legacy.objects.filter(text_keys=None).count() == 5
 
 
-def test_encrypt_says_that_there_is_nothing_to_encrypt(db):
+def test_encrypt_says_that_there_is_nothing_to_encrypt(db) -> None:
     assert run("vault_encrypt", "testapp.Patient")[2] == (
         "testapp.Patient: no field is declared with migrating=True; nothing was done."
     )
@@ -61,7 +62,7 @@ def test_encrypt_says_that_there_is_nothing_to_encrypt(db):
     )
 
 
-def test_encrypt_can_be_run_again_when_the_vault_is_back(legacy):
+def test_encrypt_can_be_run_again_when_the_vault_is_back(legacy) -> None:
     with vaults["default"].fail_with(VaultUnavailable("Away.")):
         error = run("vault_encrypt", "testapp.Legacy")[2]
     assert "Away. Rows written before stay written; the command can be run again." in error
@@ -83,18 +84,18 @@ def test_encrypt_can_be_run_again_when_the_vault_is_back(legacy):
     ],
 )
 @pytest.mark.parametrize("command", ["vault_encrypt", "vault_rekey", "vault_reencrypt"])
-def test_arguments_that_mean_nothing(command, arguments, reason, db):
+def test_arguments_that_mean_nothing(command, arguments, reason, db) -> None:
     assert reason in run(command, *arguments)[2]
 
 
-def test_rekey_says_that_nothing_was_to_be_done(organization):
+def test_rekey_says_that_nothing_was_to_be_done(organization) -> None:
     Document.objects.create(organization=organization, body="x")
     out, err, error = run("vault_rekey", "testapp.Document")
     assert out.endswith("0 failed. Nothing was changed.\n")
     assert (err, error) == ("", None)
 
 
-def test_rekey(organization):
+def test_rekey(organization) -> None:
     Document.objects.create(organization=organization, body="x")
     Organization.objects.update(workos_id="renamed")
     accepted = ["testapp.Document", "--accept-redirected"]
@@ -104,7 +105,7 @@ def test_rekey(organization):
     assert Document.objects.get().body == "x"
 
 
-def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, other_organization, move):
+def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, other_organization, move) -> None:
     move(Patient, other_organization)
     for options in ([], ["--dry-run"]):
         out, err, error = run("vault_rekey", "testapp.Patient", "ssn", *options)
@@ -118,7 +119,7 @@ def test_rekey_leaves_moved_rows_alone_and_says_so_by_its_exit_status(patient, o
     assert Patient.objects.get().ssn == "123-45-6789"
 
 
-def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organization):
+def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organization) -> None:
     document = Document.objects.create(organization=organization, body="x")
     Organization.objects.update(workos_id="renamed")
     for options in ([], ["--dry-run"], ["--rewrap"], ["--accept-moved"]):
@@ -135,7 +136,7 @@ def test_rekey_leaves_redirected_rows_alone_and_says_so_by_its_exit_status(organ
     assert "1 redirected and left alone" in run("vault_reencrypt", "testapp.Document")[0]
 
 
-def test_a_companion_that_two_fields_share_is_walked_once(organization):
+def test_a_companion_that_two_fields_share_is_walked_once(organization) -> None:
     Letter.objects.create(organization=organization, subject="x", text=[])
     out, _, _ = run("vault_reencrypt", "testapp.Letter", "subject", "text")
     assert out == (
@@ -144,20 +145,20 @@ def test_a_companion_that_two_fields_share_is_walked_once(organization):
     )
 
 
-def test_without_names_the_fields_in_the_tables_of_parents_are_left_to_them(organization):
+def test_without_names_the_fields_in_the_tables_of_parents_are_left_to_them(organization) -> None:
     Certificate.objects.create(organization=organization, secret="s", chain="c")
     assert run("vault_reencrypt", "testapp.Certificate")[0].startswith("testapp.Certificate.chain_keys: of 1 row")
     assert run("vault_reencrypt", "testapp.Certificate", "secret")[0].startswith("testapp.ApiKey.secret_keys: of 1 row")
     assert run("vault_reencrypt", "testapp.ShortApiKey")[0].startswith("testapp.ApiKey.secret_keys: of 1 row")
 
 
-def test_reencrypting_nothing_is_a_failure(db):
+def test_reencrypting_nothing_is_a_failure(db) -> None:
     out, _, error = run("vault_reencrypt", "testapp.Document")
     assert "of 0 rows" in out
     assert error == "Nothing was re-encrypted: there is no encrypted value."
 
 
-def test_reencrypt_reports_what_it_cannot_open(organization, execute):
+def test_reencrypt_reports_what_it_cannot_open(organization, execute) -> None:
     for body in ("x", "y"):
         Document.objects.create(organization=organization, body=body)
     execute("UPDATE testapp_document SET body_keys = NULL WHERE id = %s", Document.objects.earliest("pk").pk)
@@ -170,7 +171,7 @@ def test_reencrypt_reports_what_it_cannot_open(organization, execute):
 COMMANDS = ["vault_encrypt", "vault_rekey", "vault_reencrypt", "vault_decrypt"]
 
 
-def test_all_models_of_the_project(legacy, organization):
+def test_all_models_of_the_project(legacy, organization) -> None:
     document = Document.objects.create(organization=organization, body="x")
     Letter.objects.create(organization=organization, subject="x", text=[])
     out, err, error = run("vault_encrypt", "--all")
@@ -188,7 +189,7 @@ def test_all_models_of_the_project(legacy, organization):
     assert out.count(" 1 re-encrypted") == 2
 
 
-def test_all_databases_by_the_routers(legacy, settings):
+def test_all_databases_by_the_routers(legacy, settings) -> None:
     settings.DATABASE_ROUTERS = [Nowhere()]
     assert run("vault_encrypt", "--all")[2] == (
         "All models: no field is declared with migrating=True; nothing was done."
@@ -200,13 +201,13 @@ class Nowhere:
         return app_label != "testapp"
 
 
-def test_the_report_names_the_database_where_there_are_several(legacy, monkeypatch):
+def test_the_report_names_the_database_where_there_are_several(legacy, monkeypatch) -> None:
     monkeypatch.setitem(connections.settings, "other", connections.settings["default"])
     assert run("vault_encrypt", "testapp.Legacy", "text")[0].startswith("[default] testapp.Legacy.text: encrypted 5 ")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_model_or_all(command, db):
+def test_a_model_or_all(command, db) -> None:
     assert run(command)[2] == "Name a model as app_label.Model, or write --all."
     assert run(command, "testapp.Legacy", "--all")[2] == (
         "--all is all models: leave testapp.Legacy out, or leave out --all."
@@ -214,8 +215,8 @@ def test_a_model_or_all(command, db):
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_an_interruption_ends_in_words(command, legacy, monkeypatch):
-    def interrupt(self, size):
+def test_an_interruption_ends_in_words(command, legacy, monkeypatch) -> None:
+    def interrupt(self, size) -> Never:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(StoredRows, "batches", interrupt)
@@ -224,7 +225,7 @@ def test_an_interruption_ends_in_words(command, legacy, monkeypatch):
     )
 
 
-def test_rows_are_counted_once_however_many_companions_they_have(patient, other_organization, move):
+def test_rows_are_counted_once_however_many_companions_they_have(patient, other_organization, move) -> None:
     move(Patient, other_organization)
     out, _, error = run("vault_rekey", "testapp.Patient")
     assert out.count("1 moved and left alone") == 3
@@ -242,7 +243,7 @@ def mixed(legacy, organization, execute):
     return list(Legacy.objects.order_by("pk").values_list("pk", flat=True))[5:]
 
 
-def test_what_cannot_be_encrypted_is_told_beforehand_and_left_alone(mixed, execute):
+def test_what_cannot_be_encrypted_is_told_beforehand_and_left_alone(mixed, execute) -> None:
     typed, broken, quoted, surrogate = mixed
     with assert_vault_calls():
         dry, told, error = run("vault_encrypt", "testapp.Legacy", "--dry-run")
@@ -272,7 +273,7 @@ def test_what_cannot_be_encrypted_is_told_beforehand_and_left_alone(mixed, execu
     assert run("vault_encrypt", "testapp.Legacy")[1:] == ("", None)
 
 
-def test_a_tenant_whose_key_is_refused_is_asked_for_once(legacy, other_organization, execute):
+def test_a_tenant_whose_key_is_refused_is_asked_for_once(legacy, other_organization, execute) -> None:
     for _ in range(3):
         execute("INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, 'x')", other_organization.pk)
     create = vaults["default"].create_data_key
@@ -293,7 +294,7 @@ def test_a_tenant_whose_key_is_refused_is_asked_for_once(legacy, other_organizat
     assert len([context for context in asked if context["organization_id"] == str(other_organization.pk)]) == 1
 
 
-def test_decrypt_reports_what_it_leaves_alone(legacy, execute):
+def test_decrypt_reports_what_it_leaves_alone(legacy, execute) -> None:
     run("vault_encrypt", "--all")
     pk = Legacy.objects.earliest("pk").pk
     execute("UPDATE testapp_legacy SET text_keys = NULL WHERE id = %s", pk)
@@ -307,7 +308,7 @@ def test_decrypt_reports_what_it_leaves_alone(legacy, execute):
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_table_without_its_migrations_is_told_in_one_sentence(monkeypatch):
+def test_a_table_without_its_migrations_is_told_in_one_sentence(monkeypatch) -> None:
     monkeypatch.setattr(Legacy._meta, "db_table", "testapp_nowhere")
     _, _, error = run("vault_encrypt", "testapp.Legacy")
     assert error.startswith("The database: ")

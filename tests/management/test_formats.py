@@ -48,7 +48,7 @@ def rows(organization, other_organization, vault):
         ("vault_decrypt", {"participle": "decrypted", "examined": 2, "written": 1, "beside_keys": 0}),
     ],
 )
-def test_commands_over_rows_give_a_report_for_each_column(rows, vault, name, counts):
+def test_commands_over_rows_give_a_report_for_each_column(rows, vault, name, counts) -> None:
     options = {}
     if name == "vault_rekey":
         vault.keks.rotate("organization_id", str(rows[1].organization_id))
@@ -64,18 +64,18 @@ def test_commands_over_rows_give_a_report_for_each_column(rows, vault, name, cou
     assert {key: report[key] for key in counts} == counts
 
 
-def test_encrypting_gives_one_too(organization, execute):
+def test_encrypting_gives_one_too(organization, execute) -> None:
     Legacy.objects.create(organization=organization)
     execute("UPDATE testapp_legacy SET text = 'plain'")
     [report] = run("vault_encrypt", "testapp.Legacy", "text")
     assert (report["written"], report["left_alone"]) == (1, [])
 
 
-def test_keys_of_customers():
+def test_keys_of_customers() -> None:
     assert run("vault_byok", "list") == []
 
 
-def test_the_state_of_the_keystore(vault):
+def test_the_state_of_the_keystore(vault) -> None:
     location = str(vault.store.location)
     versions = {"schema_version": SCHEMA_VERSION, "schema_version_of_release": SCHEMA_VERSION}
     assert run("vault_keystore", "status") == {"location": location, **versions}
@@ -83,7 +83,7 @@ def test_the_state_of_the_keystore(vault):
         call_command("vault_keystore", "create", "--format", "json")
 
 
-def test_what_became_of_stored_objects(vault):
+def test_what_became_of_stored_objects(vault) -> None:
     StoredObjects(vault).create("name", "value", {"organization_id": "1"})
     found = {"environment": "default", "wrapped": 1, "left_alone": 0, "left_as_is": 0}
     assert run("vault_objects", "rewrap", "--environment", "default") == found

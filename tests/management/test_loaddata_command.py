@@ -26,13 +26,13 @@ def fixture(organization, other_organization, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["loaddata", "vault_loaddata"])
-def test_a_row_whose_tenant_has_another_key_is_refused_with_the_line_that_loads_it(fixture, command):
+def test_a_row_whose_tenant_has_another_key_is_refused_with_the_line_that_loads_it(fixture, command) -> None:
     with pytest.raises(KeyContextMismatch, match="`manage.py vault_loaddata FIXTURE --accept-moved`"):
         call_command(command, fixture, verbosity=0)
     assert not Patient.objects.exists()
 
 
-def test_who_vouches_for_the_fixture_has_its_rows_encrypted_for_their_tenants(fixture, other_organization):
+def test_who_vouches_for_the_fixture_has_its_rows_encrypted_for_their_tenants(fixture, other_organization) -> None:
     call_command("vault_loaddata", fixture, accept_moved=True, verbosity=0)
     patient, letter = Patient.objects.get(), Letter.objects.get()
     assert (patient.ssn, patient.history, letter.subject, letter.text) == ("s", [1], "a", None)
@@ -42,7 +42,7 @@ def test_who_vouches_for_the_fixture_has_its_rows_encrypted_for_their_tenants(fi
         call_command("vault_loaddata", fixture.replace("rows", "rows"), verbosity=0)
 
 
-def test_a_fixture_whose_rows_are_their_tenants_needs_nobody_to_vouch_for_it(organization, tmp_path):
+def test_a_fixture_whose_rows_are_their_tenants_needs_nobody_to_vouch_for_it(organization, tmp_path) -> None:
     Patient.objects.create(organization=organization, ssn="s", history=[1])
     path = tmp_path / "rows.json"
     path.write_text(serializers.serialize("json", Patient.objects.all()))

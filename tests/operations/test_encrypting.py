@@ -5,6 +5,7 @@ import io
 import json
 import re
 import uuid
+from typing import Never
 
 import pytest
 from django.conf import settings
@@ -118,7 +119,7 @@ PAIRS = [("note", "text", "text_keys"), ("note", "data", "data_keys"), ("letter"
 PAIRS += [("letter", "body", "vault_keys"), ("employee", "salary", "salary_keys")]
 
 
-def test_values_are_the_same_after_migrating_forwards_and_backwards(filled):
+def test_values_are_the_same_after_migrating_forwards_and_backwards(filled) -> None:
     plain = contents(filled(PLAIN))
     # JSON's null, which Python shows as None too, is not NULL.
     before = raw("SELECT id, text, data IS NULL FROM migrated_note ORDER BY id")
@@ -133,7 +134,7 @@ def test_values_are_the_same_after_migrating_forwards_and_backwards(filled):
     assert raw("SELECT id, text, data IS NULL FROM migrated_note ORDER BY id") == before
 
 
-def test_the_database_holds_envelopes_and_companions_only(filled):
+def test_the_database_holds_envelopes_and_companions_only(filled) -> None:
     filled(FINAL)
     for table, column, keys in PAIRS:
         for value, companion in raw(f"SELECT {column}, {keys} FROM migrated_{table}"):
@@ -144,7 +145,7 @@ def test_the_database_holds_envelopes_and_companions_only(filled):
     assert raw("SELECT COUNT(*) FROM migrated_note WHERE data IS NULL AND data_keys IS NULL") == [(1,)]
 
 
-def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch(filled):
+def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch(filled) -> None:
     filled(MIXED)
     before = vaults["default"].calls.copy()
     with CaptureQueriesContext(
@@ -161,12 +162,12 @@ def test_one_data_key_for_each_context_and_one_query_for_each_relation_and_batch
     assert len(relation) == 4
 
 
-def test_makemigrations_finds_nothing_to_do(filled):
+def test_makemigrations_finds_nothing_to_do(filled) -> None:
     filled(FINAL)
     call_command("makemigrations", "migrated", "--check", "--dry-run", verbosity=0)
 
 
-def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch):
+def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch) -> None:
     plain = contents(filled(PLAIN))
     filled(MIXED)
     create, calls = vaults["default"].create_data_key, []
@@ -188,7 +189,7 @@ def test_running_again_after_a_failure_encrypts_the_rest(filled, monkeypatch):
     assert raw("SELECT id, text, text_keys FROM migrated_note WHERE text IS NOT NULL ORDER BY id") == encrypted
 
 
-def test_a_reversal_can_be_interrupted_too(filled, execute):
+def test_a_reversal_can_be_interrupted_too(filled, execute) -> None:
     plain = contents(filled(PLAIN))
     filled(ENCRYPTED)
     last, text = raw("SELECT id, text FROM migrated_note WHERE text IS NOT NULL ORDER BY id DESC")[0]
@@ -204,7 +205,7 @@ def test_a_reversal_can_be_interrupted_too(filled, execute):
     assert contents(filled(PLAIN)) == plain
 
 
-def test_old_code_goes_on_when_the_columns_have_changed(filled):
+def test_old_code_goes_on_when_the_columns_have_changed(filled) -> None:
     """Its models are those of before, and plaintext is what it reads and writes."""
     old = filled(PLAIN)
     plain = contents(old)
@@ -218,7 +219,7 @@ def test_old_code_goes_on_when_the_columns_have_changed(filled):
     assert {letter.body["old"][0] for letter in new.get_model("migrated", "Letter").objects.all()} == {2}
 
 
-def test_old_code_that_writes_plaintext_meanwhile_is_picked_up_later(filled):
+def test_old_code_that_writes_plaintext_meanwhile_is_picked_up_later(filled) -> None:
     apps = filled(ENCRYPTED)
     plain = contents(apps)
     tenant = apps.get_model("migrated", "Tenant").objects.first()
@@ -248,7 +249,7 @@ def apply(operations, apps, *, app_label="migrated", atomic=True, backwards=Fals
         return (migration.unapply if backwards else migration.apply)(state, editor)
 
 
-def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
+def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled) -> None:
     apps = filled(PLAIN)
     plain = contents(apps)
     options = {"key_context": ["tenant_id"], "migrating": True}
@@ -266,7 +267,7 @@ def test_one_atomic_migration_does_it_all_and_takes_it_all_back(filled):
     assert contents(apps) == plain
 
 
-def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch):
+def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, monkeypatch) -> None:
     apps = filled(PLAIN)
     plain = contents(apps)
     options = {"key_context": ["tenant_id"], "migrating": True, "former_labels": ["legacy.Note.text"]}
@@ -308,7 +309,7 @@ def test_rows_that_were_written_under_a_later_name_are_decrypted_too(filled, mon
 @pytest.mark.skipif(
     "not connection.features.can_rollback_ddl", reason="this database commits with each change of schema"
 )
-def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled):
+def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled) -> None:
     apps = filled(PLAIN)
     plain = contents(apps)
     operations = [
@@ -325,7 +326,7 @@ def test_an_atomic_migration_that_fails_leaves_everything_as_it_was(filled):
     assert contents(apps) == plain
 
 
-def test_sqlmigrate_says_what_it_cannot_write(filled):
+def test_sqlmigrate_says_what_it_cannot_write(filled) -> None:
     filled(MIXED)
     out = io.StringIO()
     call_command("sqlmigrate", "migrated", "0003", stdout=out)
@@ -333,7 +334,7 @@ def test_sqlmigrate_says_what_it_cannot_write(filled):
     assert "UPDATE" not in out.getvalue()
 
 
-def test_a_router_decides_where_rows_are_encrypted(filled):
+def test_a_router_decides_where_rows_are_encrypted(filled) -> None:
     apps = filled(MIXED)
     with override_settings(DATABASE_ROUTERS=[_Nowhere()]):
         apply([EncryptField("note", "text")], apps)
@@ -346,24 +347,24 @@ class _Nowhere:
         return app_label != "migrated"
 
 
-def test_a_field_that_is_not_encrypted_is_refused(filled):
+def test_a_field_that_is_not_encrypted_is_refused(filled) -> None:
     with pytest.raises(
         FieldError, match=r"^migrated\.Note\.text is not an encrypted field here: .* after the AlterField"
     ):
         apply([EncryptField("note", "text")], filled(PLAIN))
 
 
-def test_a_field_that_is_not_migrating_is_refused(filled):
+def test_a_field_that_is_not_migrating_is_refused(filled) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"^migrated\.Note\.text is not declared with migrating=True"):
         apply([EncryptField("note", "text")], filled(FINAL))
 
 
-def test_batches_have_at_least_one_row():
+def test_batches_have_at_least_one_row() -> None:
     with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
         EncryptField("note", "text", batch_size=0)
 
 
-def test_it_is_written_out_in_full_when_migrations_are_squashed():
+def test_it_is_written_out_in_full_when_migrations_are_squashed() -> None:
     operation = EncryptField("note", "text", batch_size=50, elidable=True)
     text, imports = OperationWriter(operation, indentation=0).serialize()
     assert imports == {"import vault_fields.operations"}
@@ -374,7 +375,7 @@ def test_it_is_written_out_in_full_when_migrations_are_squashed():
     assert operation.formatted_description() == "p Encrypt the rows of field text on note"
 
 
-def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable():
+def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable() -> None:
     def alter(field):
         return migrations.AlterField("note", "text", field)
 
@@ -385,11 +386,11 @@ def test_squashing_moves_nothing_across_it_and_drops_it_only_if_elidable():
     assert MigrationOptimizer().optimize(elided, "migrated") == [other]
 
 
-def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch):
+def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch) -> None:
     filled(MIXED)
 
     class Terminal(io.StringIO):
-        def isatty(self):
+        def isatty(self) -> bool:
             return True
 
     terminal = Terminal()
@@ -398,7 +399,7 @@ def test_migrate_shows_a_bar_on_a_terminal(filled, monkeypatch):
     assert "Encrypting migrated.Note.text: 15 of 15" in terminal.getvalue()
 
 
-def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encrypted(filled):
+def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encrypted(filled) -> None:
     apps = filled(MIXED)
     tenant = apps.get_model("migrated", "Tenant").objects.create(name="")
     note = apps.get_model("migrated", "Note")
@@ -418,10 +419,10 @@ def test_rows_that_cannot_be_encrypted_are_reported_together_and_the_others_encr
     assert raw("SELECT COUNT(*) FROM migrated_note WHERE text NOT LIKE '$vf$1$%'") == [(0,)]
 
 
-def test_an_interruption_of_migrate_ends_in_words(filled, monkeypatch):
+def test_an_interruption_of_migrate_ends_in_words(filled, monkeypatch) -> None:
     filled(MIXED)
 
-    def interrupt(self, size):
+    def interrupt(self, size) -> Never:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:

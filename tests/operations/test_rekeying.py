@@ -79,7 +79,7 @@ def raw(sql):
         return list(cursor.fetchall())
 
 
-def test_separate_companions_become_a_shared_one_and_are_separate_again(separate):
+def test_separate_companions_become_a_shared_one_and_are_separate_again(separate) -> None:
     before = separate.values("a", "b")
     separate.migrate(*TO_SHARED)
     assert separate.values("a", "b") == before
@@ -101,7 +101,7 @@ TABLE = "changed_record"
 
 
 @pytest.mark.parametrize("atomic", [True, False])
-def test_one_migration_does_it_all_there_and_back(separate, atomic):
+def test_one_migration_does_it_all_there_and_back(separate, atomic) -> None:
     before = separate.values("a", "b")
     separate.migrate(*TO_SHARED, *SHARED, *WITHOUT_OLD, atomic=atomic)
     assert separate.values("a", "b") == before
@@ -109,7 +109,7 @@ def test_one_migration_does_it_all_there_and_back(separate, atomic):
     assert separate.values("a", "b") == before
 
 
-def test_a_shared_companion_becomes_two(table):
+def test_a_shared_companion_becomes_two(table) -> None:
     made = table(a=text(keys_field="k"), b=data(keys_field="k"), k=keys())
     for number in range(5):
         made.objects().create(tenant_id=1, a=f"a{number}" if number else None, b=[number] if number % 2 else None)
@@ -125,7 +125,7 @@ def test_a_shared_companion_becomes_two(table):
     assert made.values("a", "b") == before
 
 
-def test_to_another_column_that_is_there_and_has_a_value_already(table):
+def test_to_another_column_that_is_there_and_has_a_value_already(table) -> None:
     made = table(a=text(keys_field="k"), k=keys(), c=text(keys_field="m"), m=keys(), d=text(keys_field="k"))
     first = made.objects().create(tenant_id=1, a="a", c="c", d="d")
     made.objects().filter(pk=first.pk).get()
@@ -144,7 +144,7 @@ def test_to_another_column_that_is_there_and_has_a_value_already(table):
     assert made.values("a", "c", "d") == before
 
 
-def test_operations_for_one_field_each_make_one_companion(separate):
+def test_operations_for_one_field_each_make_one_companion(separate) -> None:
     before = separate.values("a", "b")
     moves = [MoveToCompanion("record", [name], "k") for name in "ab"]
     separate.migrate(add("k"), *moves, *SHARED, *WITHOUT_OLD)
@@ -153,7 +153,7 @@ def test_operations_for_one_field_each_make_one_companion(separate):
     assert separate.values("a", "b") == before
 
 
-def test_a_field_in_the_table_of_a_child(table):
+def test_a_field_in_the_table_of_a_child(table) -> None:
     made = table(name=models.CharField(max_length=10))
     made.create("Child", ("changed.record",), a=text(), a_keys=keys(), b=data(), b_keys=keys())
     for number in range(3):
@@ -172,7 +172,7 @@ def test_a_field_in_the_table_of_a_child(table):
     assert made.values("a", "b", model="Child") == before
 
 
-def test_what_is_copied_costs_nothing_and_only_rows_with_several_keys_are_encrypted_again(separate):
+def test_what_is_copied_costs_nothing_and_only_rows_with_several_keys_are_encrypted_again(separate) -> None:
     texts = raw(f"SELECT id, a, b FROM {TABLE} ORDER BY id")
     with assert_vault_calls(decrypt=6, cold=True):
         separate.migrate(add("k"), MoveToCompanion("record", ["a", "b"], "k"))
@@ -182,7 +182,7 @@ def test_what_is_copied_costs_nothing_and_only_rows_with_several_keys_are_encryp
     assert raw(f"SELECT COUNT(*) FROM {TABLE} WHERE a IS NULL AND b IS NULL AND k IS NULL") == [(1,)]
 
 
-def test_plaintext_that_is_allowed_stays_what_it_is(table, execute):
+def test_plaintext_that_is_allowed_stays_what_it_is(table, execute) -> None:
     made = table(a=text(migrating=True), a_keys=keys(), b=text(migrating=True), b_keys=keys())
     made.objects().create(tenant_id=1, a="a", b="b")
     execute(f"UPDATE {TABLE} SET b = 'plain'")
@@ -192,7 +192,7 @@ def test_plaintext_that_is_allowed_stays_what_it_is(table, execute):
     assert [row["a"] for row in made.values("a").values()] == ["a", "plain too"]
 
 
-def test_interrupted_it_leaves_every_row_readable_and_goes_on(separate):
+def test_interrupted_it_leaves_every_row_readable_and_goes_on(separate) -> None:
     before = separate.values("a", "b")
     separate.migrate(add("k"))
     real, calls = vaults["default"].decrypt_data_keys, []
@@ -214,7 +214,7 @@ def test_interrupted_it_leaves_every_row_readable_and_goes_on(separate):
     assert separate.values("a", "b") == before
 
 
-def test_run_again_it_picks_up_what_was_written_by_the_declaration_before(separate):
+def test_run_again_it_picks_up_what_was_written_by_the_declaration_before(separate) -> None:
     separate.migrate(*TO_SHARED)
     row = separate.objects().get(a=None, b__isnull=True)
     row.a = "written meanwhile"
@@ -228,7 +228,7 @@ def test_run_again_it_picks_up_what_was_written_by_the_declaration_before(separa
     assert separate.values("a", "b") == before
 
 
-def test_a_row_that_is_written_to_meanwhile_is_dealt_with_anew(separate):
+def test_a_row_that_is_written_to_meanwhile_is_dealt_with_anew(separate) -> None:
     separate.migrate(add("k"))
     first = separate.objects().get(tenant_id=1)
     real, done = vaults["default"].decrypt_data_keys, []
@@ -248,7 +248,7 @@ def test_a_row_that_is_written_to_meanwhile_is_dealt_with_anew(separate):
     assert separate.objects().get(tenant_id=1).a == "meanwhile"
 
 
-def test_rows_that_cannot_be_moved_are_named_and_the_others_are_moved(separate, execute):
+def test_rows_that_cannot_be_moved_are_named_and_the_others_are_moved(separate, execute) -> None:
     separate.migrate(add("k"))
     first = separate.objects().get(tenant_id=1)
     # Of this one the other companion has the same keys.
@@ -268,7 +268,7 @@ def test_rows_that_cannot_be_moved_are_named_and_the_others_are_moved(separate, 
     assert raw(f"SELECT COUNT(*) FROM {TABLE} WHERE k IS NOT NULL") == [(6,)]
 
 
-def test_two_companions_that_name_one_id_are_told_apart_by_what_opens_the_value(table, execute):
+def test_two_companions_that_name_one_id_are_told_apart_by_what_opens_the_value(table, execute) -> None:
     made = table(a=text(), a_keys=keys(), k=keys())
     row = made.objects().create(tenant_id=1, a="right")
     right = row.a_keys
@@ -286,7 +286,7 @@ def test_two_companions_that_name_one_id_are_told_apart_by_what_opens_the_value(
     assert raw(f"SELECT a_keys, k FROM {TABLE} WHERE id = {row.pk}") == [(right, right)]
 
 
-def test_rows_that_some_keys_refuse_do_not_keep_the_others_from_being_sealed(separate):
+def test_rows_that_some_keys_refuse_do_not_keep_the_others_from_being_sealed(separate) -> None:
     separate.migrate(add("k"))
     before = separate.values("a", "b")
     from vault_fields.exceptions import ValueRefused
@@ -308,7 +308,7 @@ def test_rows_that_some_keys_refuse_do_not_keep_the_others_from_being_sealed(sep
     assert separate.values("a", "b") == before
 
 
-def test_what_cannot_be_is_refused_before_anything_is_written(separate):
+def test_what_cannot_be_is_refused_before_anything_is_written(separate) -> None:
     with pytest.raises(
         FieldError, match=r"changed.Record has no companion 'k' here: MoveToCompanion goes after the AddF"
     ):
@@ -321,7 +321,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(separate):
         separate.migrate(migrations.RenameField("record", "a_keys", "k"), MoveToCompanion("record", ["a"], "k"))
 
 
-def test_fields_of_different_contexts_cannot_share(table):
+def test_fields_of_different_contexts_cannot_share(table) -> None:
     made = table(
         a=text(), a_keys=keys(), b=text(key_context={"tenant_id": "tenant_id", "p": Value("b")}), b_keys=keys()
     )
@@ -330,7 +330,7 @@ def test_fields_of_different_contexts_cannot_share(table):
     assert made.values("a", "b") == {}
 
 
-def test_arguments_are_checked_and_written_out_in_full():
+def test_arguments_are_checked_and_written_out_in_full() -> None:
     with pytest.raises(TypeError, match=r"names is a list of the names of fields, not 'a'"):
         MoveToCompanion("record", "a", "k")
     with pytest.raises(ValueError, match=r"batch_size must be at least 1"):
@@ -358,7 +358,7 @@ class _Nowhere:
         return app_label != "changed"
 
 
-def test_a_router_decides_where_rows_are_written(separate):
+def test_a_router_decides_where_rows_are_written(separate) -> None:
     before = raw(f"SELECT a, b, a_keys, b_keys FROM {TABLE}")
     separate.migrate(add("k"))
     with override_settings(DATABASE_ROUTERS=[_Nowhere()]):
@@ -371,7 +371,7 @@ def test_a_router_decides_where_rows_are_written(separate):
 # RekeyField.
 
 
-def test_a_context_is_replaced_in_two_steps_there_and_back(table):
+def test_a_context_is_replaced_in_two_steps_there_and_back(table) -> None:
     other = {"key_context": ["owner"]}
     both = {"key_context": ["tenant_id", "owner"]}
     made = table(owner=models.CharField(max_length=10), a=text(), a_keys=keys())
@@ -389,7 +389,7 @@ def test_a_context_is_replaced_in_two_steps_there_and_back(table):
     assert made.values("a") == before
 
 
-def test_rows_that_cannot_be_brought_up_to_date_are_named(table, execute):
+def test_rows_that_cannot_be_brought_up_to_date_are_named(table, execute) -> None:
     made = table(owner=models.CharField(max_length=10), a=text(), a_keys=keys())
     for number in range(25):
         made.objects().create(tenant_id=number + 1, owner="o", a="a")
@@ -429,7 +429,7 @@ def texts(table):
 
 
 @pytest.mark.parametrize("after", [False, True])
-def test_texts_become_json_and_are_the_same_texts_again(texts, after):
+def test_texts_become_json_and_are_the_same_texts_again(texts, after) -> None:
     before = texts.values("a", "b")
     steps = [TextToJSON("record", "a", batch_size=3), alter("a", data())]
     texts.migrate(*(reversed(steps) if after else steps))
@@ -447,7 +447,7 @@ def test_texts_become_json_and_are_the_same_texts_again(texts, after):
     assert list(texts.values("a", "b").values()) == list(before.values())
 
 
-def test_json_becomes_text_and_is_the_same_json_again(table):
+def test_json_becomes_text_and_is_the_same_json_again(table) -> None:
     made = table(a=data(encoder=None), a_keys=keys())
     for value in ["x", "12", "", 12, [1, {"a": None}], True, {"é": 1}, "$vf$1$x"[1:], None]:
         made.objects().create(tenant_id=1, a=value)
@@ -459,7 +459,7 @@ def test_json_becomes_text_and_is_the_same_json_again(table):
     assert made.values("a") == before
 
 
-def test_data_keys_stay_and_plaintext_is_encrypted(table, execute):
+def test_data_keys_stay_and_plaintext_is_encrypted(table, execute) -> None:
     made = table(a=text(migrating=True), a_keys=keys())
     made.objects().create(tenant_id=1, a="x")
     made.objects().create(tenant_id=1, a="[1]")
@@ -474,7 +474,7 @@ def test_data_keys_stay_and_plaintext_is_encrypted(table, execute):
     assert after[2][0].startswith("$vf$1$")
 
 
-def test_values_that_do_not_open_are_named_and_the_others_converted(texts, execute):
+def test_values_that_do_not_open_are_named_and_the_others_converted(texts, execute) -> None:
     pk = texts.objects().order_by("pk").first().pk
     execute(f"UPDATE {TABLE} SET tenant_id = 7 WHERE id = %s", pk)
     with pytest.raises(VaultFieldsError, match=rf"^1 row could not be converted.*\n.*a \(pk={pk}\): the value was enc"):

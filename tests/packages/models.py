@@ -52,11 +52,11 @@ class Remembering(LifecycleModelMixin, Person):
     heard: ClassVar[list[str]] = []
 
     @hook(AFTER_SAVE, when="ssn", was="first")
-    def was(self):
+    def was(self) -> None:
         self.heard.append("was")
 
     @hook(AFTER_SAVE, condition=WhenFieldValueWas("ssn", "first") | WhenFieldHasChanged("name", has_changed=True))
-    def was_or_changed(self):
+    def was_or_changed(self) -> None:
         self.heard.append("was or changed")
 
 
@@ -64,15 +64,15 @@ class Watching(LifecycleModelMixin, Person):
     heard: ClassVar[list[str]] = []
 
     @hook(AFTER_CREATE, when="ssn", has_changed=True)
-    def changed_while_created(self):
+    def changed_while_created(self) -> None:
         self.heard.append("changed while created")
 
     @hook(BEFORE_UPDATE, when="ssn", has_changed=True)
-    def changed(self):
+    def changed(self) -> None:
         self.heard.append("changed")
 
     @hook(AFTER_SAVE, condition=WhenFieldHasChanged("ssn", has_changed=True) & WhenFieldValueIs("ssn", "second"))
-    def is_now(self):
+    def is_now(self) -> None:
         self.heard.append("is second")
 
 

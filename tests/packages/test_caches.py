@@ -62,7 +62,7 @@ def withdrawn():
     """Withdraw the key of an organization until the test ends."""
     organizations = []
 
-    def withdraw(organization):
+    def withdraw(organization) -> None:
         organizations.append(str(organization.pk))
         vaults["default"].revoke("organization_id", organizations[-1])
 
@@ -78,7 +78,7 @@ def stored(model):
 
 
 @pytest.mark.parametrize("read", OPENED_WHEN_TOUCHED.values(), ids=OPENED_WHEN_TOUCHED)
-def test_cacheops_keeps_instances_encrypted(cacheops, withdrawn, read):
+def test_cacheops_keeps_instances_encrypted(cacheops, withdrawn, read) -> None:
     organization = stored(Cached)
     assert read(Cached) == [SECRET]
     assert b"$vf$" in cacheops()
@@ -90,7 +90,7 @@ def test_cacheops_keeps_instances_encrypted(cacheops, withdrawn, read):
 
 
 @pytest.mark.parametrize("read", OPENED_AT_ONCE.values(), ids=OPENED_AT_ONCE)
-def test_cacheops_keeps_values_in_the_clear_unless_it_is_told_not_to(cacheops, withdrawn, read):
+def test_cacheops_keeps_values_in_the_clear_unless_it_is_told_not_to(cacheops, withdrawn, read) -> None:
     """What W023 is about. This package has no say in it: to a cache they are strings."""
     organization = stored(Cached)
     assert read(Cached) == [SECRET]
@@ -104,7 +104,7 @@ def test_cacheops_keeps_values_in_the_clear_unless_it_is_told_not_to(cacheops, w
         read(CachedOnRequest)
 
 
-def test_cacheops_keeps_instances_on_request(cacheops):
+def test_cacheops_keeps_instances_on_request(cacheops) -> None:
     stored(CachedOnRequest)
     assert [row.ssn for row in CachedOnRequest.objects.all().cache()] == [SECRET]
     assert b"$vf$" in cacheops()
@@ -116,7 +116,7 @@ def test_cacheops_keeps_instances_on_request(cacheops):
 
 
 @pytest.mark.parametrize("read", FROM_ANOTHER_MODEL.values(), ids=FROM_ANOTHER_MODEL)
-def test_cacheops_keeps_what_a_query_of_another_model_took_unless_it_says_not_to(cacheops, read):
+def test_cacheops_keeps_what_a_query_of_another_model_took_unless_it_says_not_to(cacheops, read) -> None:
     stored(CachedOnRequest)
     assert read("cachedonrequest", CachedOnRequest) == [SECRET]
     assert SECRET.encode() in cacheops()
@@ -125,7 +125,7 @@ def test_cacheops_keeps_what_a_query_of_another_model_took_unless_it_says_not_to
     assert cacheops() == b""
 
 
-def test_w023_a_cache_of_queries():
+def test_w023_a_cache_of_queries() -> None:
     messages = [message for message in check_packages(None) if message.id == "vault_fields.W023"]
     assert [message.obj for message in messages] == [Cached]
     assert messages[0].hint.startswith('Write "packages.cached": {"ops": (), "timeout": 60} in CACHEOPS')
@@ -140,7 +140,7 @@ def test_w023_a_cache_of_queries():
     ],
     ids=[*OPENED_WHEN_TOUCHED, *OPENED_AT_ONCE, *FROM_ANOTHER_MODEL],
 )
-def test_cachalot_keeps_what_the_database_holds(cachalot, withdrawn, django_assert_num_queries, read):
+def test_cachalot_keeps_what_the_database_holds(cachalot, withdrawn, django_assert_num_queries, read) -> None:
     organization = stored(Cached)
     assert read(Cached) == [SECRET]
     assert b"$vf$" in cachalot()
@@ -152,7 +152,7 @@ def test_cachalot_keeps_what_the_database_holds(cachalot, withdrawn, django_asse
         read(Cached)
 
 
-def test_cachalot_notices_every_way_to_write(cachalot):
+def test_cachalot_notices_every_way_to_write(cachalot) -> None:
     def read():
         return list(Cached.objects.values_list("ssn", flat=True))
 
@@ -174,7 +174,7 @@ def test_cachalot_notices_every_way_to_write(cachalot):
     assert sorted(read()) == ["created", "in bulk"]
 
 
-def test_what_is_cached_by_hand(patient, withdrawn):
+def test_what_is_cached_by_hand(patient, withdrawn) -> None:
     """Instances and their querysets are encrypted in a cache; what values() gives is what was asked for."""
     row = Patient.objects.get()
     assert row.ssn

@@ -23,7 +23,7 @@ def create(organization):
 
 
 @pytest.mark.parametrize("model", [Tracked, Dirty])
-def test_a_tracker_of_all_fields_opens_and_copies_values(create, model):
+def test_a_tracker_of_all_fields_opens_and_copies_values(create, model) -> None:
     """What W024 is about."""
     create(model)
     with assert_vault_calls(decrypt=3, cold=True):
@@ -33,7 +33,7 @@ def test_a_tracker_of_all_fields_opens_and_copies_values(create, model):
 
 
 @pytest.mark.parametrize("model", [TrackedByName, DirtyByName])
-def test_a_tracker_of_named_fields_opens_nothing(create, model):
+def test_a_tracker_of_named_fields_opens_nothing(create, model) -> None:
     create(model)
     with assert_vault_calls(cold=True):
         rows = list(model.objects.all())
@@ -54,7 +54,7 @@ def heard():
     return Watching.heard
 
 
-def test_hooks_hear_that_a_value_changed_and_what_it_is_now(create, heard, django_capture_on_commit_callbacks):
+def test_hooks_hear_that_a_value_changed_and_what_it_is_now(create, heard, django_capture_on_commit_callbacks) -> None:
     with django_capture_on_commit_callbacks(execute=True):
         create(Watching)
     assert heard == []
@@ -72,7 +72,7 @@ def test_hooks_hear_that_a_value_changed_and_what_it_is_now(create, heard, djang
     assert heard == ["changed", "is second"]
 
 
-def test_hooks_remember_the_encrypted_value(create, heard):
+def test_hooks_remember_the_encrypted_value(create, heard) -> None:
     """What W025 is about: it says what it is, and equals no text."""
     create(Remembering)
     Remembering.heard.clear()
@@ -89,7 +89,7 @@ def test_hooks_remember_the_encrypted_value(create, heard):
     assert found("W025") == [Remembering, Remembering]
 
 
-def test_pickles_of_rows_with_hooks_hold_no_value(create):
+def test_pickles_of_rows_with_hooks_hold_no_value(create) -> None:
     create(Watching)
     row = Watching.objects.first()
     assert row.ssn == SECRET

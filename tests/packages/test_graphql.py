@@ -27,7 +27,7 @@ def rows(transactional_db):
 
 
 @pytest.fixture
-def types(monkeypatch):
+def types(monkeypatch) -> None:
     for field, kind in {EncryptedTextField: str, EncryptedJSONField: JSON}.items():
         monkeypatch.setitem(field_type_map, field, kind)
 
@@ -45,7 +45,7 @@ def data(result):
     return result.data["patients"]
 
 
-def test_a_schema_is_told_the_types(rows, types, django_assert_num_queries):
+def test_a_schema_is_told_the_types(rows, types, django_assert_num_queries) -> None:
     @strawberry_django.type(Patient)
     class PatientType:
         name: auto
@@ -58,7 +58,7 @@ def test_a_schema_is_told_the_types(rows, types, django_assert_num_queries):
     assert "aopen" in result.errors[0].message
 
 
-def test_a_type_of_all_fields_has_to_leave_companions_out(types):
+def test_a_type_of_all_fields_has_to_leave_companions_out(types) -> None:
     companions = ["ssn_keys", "notes_keys", "history_keys"]
 
     @strawberry_django.type(Patient, fields="__all__")
@@ -75,7 +75,7 @@ def test_a_type_of_all_fields_has_to_leave_companions_out(types):
     assert "Keys" not in str(schema(Narrower))
 
 
-def test_fields_that_are_read_in_a_thread(rows, django_assert_num_queries):
+def test_fields_that_are_read_in_a_thread(rows, django_assert_num_queries) -> None:
     @strawberry_django.type(Patient)
     class PatientType:
         name: auto
@@ -97,7 +97,7 @@ def test_fields_that_are_read_in_a_thread(rows, django_assert_num_queries):
         assert data(asyncio.run(asked.execute("{ patients { name } }"))) == [{"name": "n"}] * 3
 
 
-def test_rows_that_are_opened_ahead(rows, types):
+def test_rows_that_are_opened_ahead(rows, types) -> None:
     @strawberry_django.type(Patient)
     class PatientType:
         name: auto

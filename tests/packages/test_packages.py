@@ -40,7 +40,7 @@ class LetterSerializer(ModelSerializer):
         fields = "__all__"
 
 
-def test_serializers_of_apis_have_no_companions(organization):
+def test_serializers_of_apis_have_no_companions(organization) -> None:
     assert list(PatientSerializer().fields) == ["id", "name", "ssn", "notes", "history", "organization"]
     assert "vault_keys" not in LetterSerializer().fields
     row = Patient.objects.create(organization=organization, ssn="s", history={"a": 1})
@@ -55,20 +55,20 @@ def test_serializers_of_apis_have_no_companions(organization):
     [("ssn", "$vf$1$x"), ("ssn", "\ud800"), ("history", "$vf$1$x"), ("history", ["\ud800"]), ("history", float("nan"))],
     ids=ascii,
 )
-def test_serializers_of_apis_refuse_what_cannot_be_encrypted(organization, name, value):
+def test_serializers_of_apis_refuse_what_cannot_be_encrypted(organization, name, value) -> None:
     serializer = PatientSerializer(data={"organization": organization.pk, "name": "n", name: value})
     assert not serializer.is_valid()
     assert list(serializer.errors) == [name]
 
 
-def test_serializers_of_apis_refuse_values_as_they_were_stored(organization):
+def test_serializers_of_apis_refuse_values_as_they_were_stored(organization) -> None:
     row = Patient.objects.create(organization=organization, ssn="s", history=None)
     text = Patient._meta.get_field("ssn").value_to_string(row)
     serializer = PatientSerializer(row, data={"ssn": text}, partial=True)
     assert not serializer.is_valid()
 
 
-def test_an_api_orders_by_what_it_is_told_to(organization):
+def test_an_api_orders_by_what_it_is_told_to(organization) -> None:
     class Patients(ListAPIView):
         queryset = Patient.objects.all()
         serializer_class = PatientSerializer
@@ -87,7 +87,7 @@ def test_an_api_orders_by_what_it_is_told_to(organization):
     assert Patients.as_view()(request).status_code == 200
 
 
-def test_an_api_searches_and_filters_by_what_it_is_told_to(organization):
+def test_an_api_searches_and_filters_by_what_it_is_told_to(organization) -> None:
     class Patients(ListAPIView):
         queryset = Patient.objects.order_by("pk")
         serializer_class = PatientSerializer
@@ -110,7 +110,7 @@ def test_an_api_searches_and_filters_by_what_it_is_told_to(organization):
         assert len(Patients.as_view()(APIRequestFactory().get(f"/?{query}")).data) == 1
 
 
-def test_filters_ask_whether_there_is_a_value(organization):
+def test_filters_ask_whether_there_is_a_value(organization) -> None:
     class PatientFilter(FilterSet):
         without_ssn = BooleanFilter(field_name="ssn", lookup_expr="isnull")
 
@@ -130,7 +130,7 @@ def test_filters_ask_whether_there_is_a_value(organization):
     assert len(messages) == 2
 
 
-def test_an_audit_log_has_what_it_is_told_to_have(organization):
+def test_an_audit_log_has_what_it_is_told_to_have(organization) -> None:
     names = ["ssn", "ssn_keys", "notes", "notes_keys", "history", "history_keys"]
     auditlog.register(
         Patient, exclude_fields=names, serialize_data=True, serialize_auditlog_fields_only=True
@@ -151,7 +151,7 @@ def test_an_audit_log_has_what_it_is_told_to_have(organization):
     assert (message.id, all(name in message.msg for name in names)) == ("vault_fields.W018", True)
 
 
-def test_an_audit_log_that_masks_shows_half(organization):
+def test_an_audit_log_that_masks_shows_half(organization) -> None:
     """What W018 is about."""
     auditlog.register(Patient, mask_fields=["ssn"])
     try:
@@ -165,7 +165,7 @@ def test_an_audit_log_that_masks_shows_half(organization):
     assert LogEntry.objects.first().changes["ssn"] == ["*****5-1120", "*****9-9999"]
 
 
-def test_an_audit_log_that_serializes_whole_rows_is_refused_new_values(organization):
+def test_an_audit_log_that_serializes_whole_rows_is_refused_new_values(organization) -> None:
     """It writes before the row is saved, when there is nothing but plaintext."""
     row = Patient.objects.create(organization=organization, name="Ada", ssn="s")
     names = ["ssn", "ssn_keys", "notes", "notes_keys", "history", "history_keys"]
@@ -179,7 +179,7 @@ def test_an_audit_log_that_serializes_whole_rows_is_refused_new_values(organizat
     assert Patient.objects.get().ssn == "s"
 
 
-def test_versions_hold_ciphertext_and_are_given_back(organization):
+def test_versions_hold_ciphertext_and_are_given_back(organization) -> None:
     reversion.register(ApiKey)
     reversion.register(Certificate, follow=["apikey_ptr"])
     try:
@@ -197,7 +197,7 @@ def test_versions_hold_ciphertext_and_are_given_back(organization):
     assert Certificate.objects.values_list("secret", "chain").get() == ("first", "first")
 
 
-def test_drafts_hold_ciphertext_and_give_values(organization, other_organization):
+def test_drafts_hold_ciphertext_and_give_values(organization, other_organization) -> None:
     row = Patient.objects.create(organization=organization, ssn="123-45", history={"a": 1})
     row.ssn = "changed in the draft"
     draft = json.loads(json.dumps(get_serializable_data_for_fields(row)))
@@ -213,12 +213,12 @@ def test_drafts_hold_ciphertext_and_give_values(organization, other_organization
         _ = moved.ssn
 
 
-def test_schemas_take_what_is_left_of_companions():
+def test_schemas_take_what_is_left_of_companions() -> None:
     schema = create_schema(Patient, name="WithoutKeys", exclude=["ssn_keys", "notes_keys", "history_keys"])
     assert set(schema.model_fields) == {"id", "organization", "name", "ssn", "notes", "history"}
 
 
-def test_resources_export_and_import_values(organization):
+def test_resources_export_and_import_values(organization) -> None:
     class Resource(ModelResource):
         class Meta:
             model = Letter
@@ -234,7 +234,7 @@ def test_resources_export_and_import_values(organization):
     assert Letter.objects.get().subject == "s"
 
 
-def test_schemas_are_told_what_json_is(organization):
+def test_schemas_are_told_what_json_is(organization) -> None:
     class Schema(ModelSchema):
         history: Any = None
 
@@ -246,7 +246,7 @@ def test_schemas_are_told_what_json_is(organization):
     assert Schema.from_orm(Patient.objects.get()).model_dump() == {"id": row.pk, "history": {"a": [1]}}
 
 
-def test_what_no_validator_sees_is_an_error_with_a_type(organization):
+def test_what_no_validator_sees_is_an_error_with_a_type(organization) -> None:
     class Resource(ModelResource):
         class Meta:
             model = Letter
@@ -257,7 +257,7 @@ def test_what_no_validator_sees_is_an_error_with_a_type(organization):
         Resource().import_data(dataset, raise_errors=True)
 
 
-def test_the_check_names_what_gives_companions_away():
+def test_the_check_names_what_gives_companions_away() -> None:
     everything = modelresource_factory(Letter)
     schema = create_schema(Letter, name="LetterWithKeys")
     messages = [message for message in check_packages(None) if message.obj in {everything, schema}]

@@ -60,7 +60,7 @@ urlpatterns = [path("patients", Patients.as_view()), path("tolerant", TolerantPa
 
 
 @pytest.fixture(autouse=True)
-def project(settings):
+def project(settings) -> None:
     settings.ROOT_URLCONF = __name__
     settings.MIDDLEWARE = [*settings.MIDDLEWARE, "vault_fields.middleware.VaultErrorMiddleware"]
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "rest_framework"]
@@ -80,7 +80,7 @@ def withdrawn(organization, other_organization):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_a_vault_that_is_away_is_503_in_json(organization, settings, debug, method):
+def test_a_vault_that_is_away_is_503_in_json(organization, settings, debug, method) -> None:
     settings.DEBUG = debug
     Patient.objects.create(organization=organization, ssn="078-05-1120")
     vault, client = vaults["default"], APIClient()
@@ -97,12 +97,12 @@ def test_a_vault_that_is_away_is_503_in_json(organization, settings, debug, meth
     assert Patient.objects.count() == 1
 
 
-def test_what_is_refused_is_403(withdrawn):
+def test_what_is_refused_is_403(withdrawn) -> None:
     response = APIClient().get("/patients", headers={"accept": "application/json"})
     assert (response.status_code, response.json()["code"]) == (403, "key_revoked")
 
 
-def test_one_value_that_does_not_open_is_left_out_and_said(withdrawn):
+def test_one_value_that_does_not_open_is_left_out_and_said(withdrawn) -> None:
     # Two for one column, and one for the other: what was refused is asked for again there.
     with assert_vault_calls(decrypt=3):
         first, second = APIClient().get("/tolerant").json()
@@ -115,7 +115,7 @@ def test_one_value_that_does_not_open_is_left_out_and_said(withdrawn):
     }
 
 
-def test_values_are_written_and_checked_as_before(organization):
+def test_values_are_written_and_checked_as_before(organization) -> None:
     serializer = TolerantSerializer(data={"organization": organization.pk, "name": "n", "ssn": "$vf$1$x"})
     assert not serializer.is_valid()
     assert list(serializer.errors) == ["ssn"]

@@ -16,7 +16,7 @@ def article(organization):
     return Article.objects.create(organization=organization, name="Ada", ssn="first", history={"a": "first"})
 
 
-def test_a_revision_of_wagtail_is_encrypted_and_gives_values_back(article):
+def test_a_revision_of_wagtail_is_encrypted_and_gives_values_back(article) -> None:
     draft = Article.objects.get()
     draft.ssn, draft.history = SECRET, {"a": SECRET}
     revision = draft.save_revision()
@@ -29,7 +29,7 @@ def test_a_revision_of_wagtail_is_encrypted_and_gives_values_back(article):
     assert (Article.objects.get().ssn, Article.objects.get().history) == (SECRET, {"a": SECRET})
 
 
-def test_a_revision_of_wagtail_opens_for_its_own_tenant_only(article, other_organization):
+def test_a_revision_of_wagtail_opens_for_its_own_tenant_only(article, other_organization) -> None:
     revision = article.save_revision()
     vaults["default"].revoke("organization_id", str(article.organization_id))
     with pytest.raises(KeyRevoked):
@@ -40,7 +40,7 @@ def test_a_revision_of_wagtail_opens_for_its_own_tenant_only(article, other_orga
         _ = revision.as_object().ssn
 
 
-def test_records_of_simple_history_are_encrypted_under_their_own_label(organization):
+def test_records_of_simple_history_are_encrypted_under_their_own_label(organization) -> None:
     with assert_vault_calls(create=2):
         row = Recorded.objects.create(organization=organization, ssn=SECRET, history=[SECRET])
     row.ssn = "second"

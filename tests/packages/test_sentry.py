@@ -3,6 +3,7 @@
 import json
 import logging
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 import sentry_sdk
@@ -23,7 +24,7 @@ class Captured(Transport):
         super().__init__(options)
         self.events = []
 
-    def capture_envelope(self, envelope):
+    def capture_envelope(self, envelope) -> None:
         self.events += [item.payload.json for item in envelope.items if item.type in {"event", "transaction"}]
 
 
@@ -59,7 +60,7 @@ def spelled(secret):
 @pytest.mark.usefixtures("named_by_values")
 @pytest.mark.parametrize("debug", [False, True], ids=["", "DEBUG"])
 @pytest.mark.parametrize(("fail", "expected"), SCENARIOS)
-def test_no_frame_of_the_package_sends_a_secret(given, fail, expected, debug):
+def test_no_frame_of_the_package_sends_a_secret(given, fail, expected, debug) -> None:
     with override_settings(DEBUG=debug), pytest.raises(expected) as caught:
         fail(given)
     event = sent(caught.value)
@@ -70,7 +71,7 @@ def test_no_frame_of_the_package_sends_a_secret(given, fail, expected, debug):
 
 
 @pytest.mark.parametrize(("fail", "expected"), SCENARIOS)
-def test_the_recipe_hides_values_in_all_other_frames(given, fail, expected):
+def test_the_recipe_hides_values_in_all_other_frames(given, fail, expected) -> None:
     with pytest.raises(expected) as caught:
         fail(given)
     with_values = sent(caught.value)
@@ -100,7 +101,7 @@ def event_frames(event):
 
 @pytest.mark.usefixtures("rows_named_by_values")
 @pytest.mark.parametrize("name", HELD)
-def test_the_recipe_hides_values_in_what_a_project_has_at_hand(organization, name):
+def test_the_recipe_hides_values_in_what_a_project_has_at_hand(organization, name) -> None:
     with pytest.raises(RuntimeError) as caught:
         fail_with(HELD[name], organization)
     assert shows_a_value(sent(caught.value))
@@ -113,21 +114,21 @@ def rows_of_values(organization):
 
 
 @pytest.mark.parametrize("hold", [*HELD.values(), rows_of_values])
-def test_what_sends_no_variables_sends_no_values(organization, hold):
+def test_what_sends_no_variables_sends_no_values(organization, hold) -> None:
     with pytest.raises(RuntimeError) as caught:
         fail_with(hold, organization)
     assert not shows_a_value(sent(caught.value, include_local_variables=False))
 
 
-def test_what_is_out_of_values_list_is_not_known(organization):
+def test_what_is_out_of_values_list_is_not_known(organization) -> None:
     """As the page says: there is neither a name nor a row."""
     with pytest.raises(RuntimeError) as caught:
         fail_with(rows_of_values, organization)
     assert shows_a_value(sent(caught.value, before_send=before_send))
 
 
-def test_a_transaction_shows_no_value():
-    def work():
+def test_a_transaction_shows_no_value() -> None:
+    def work() -> None:
         with sentry_sdk.start_transaction(name="work"), sentry_sdk.start_span(op="form") as span:
             span.set_data("ssn", PLAINTEXT)
             span.set_data("target", f"/?a=b&ssn={PLAINTEXT}")
@@ -137,8 +138,8 @@ def test_a_transaction_shows_no_value():
     assert PLAINTEXT not in json.dumps(event)
 
 
-def test_a_message_with_a_stack_trace_shows_no_value(organization):
-    def view(ssn):
+def test_a_message_with_a_stack_trace_shows_no_value(organization) -> None:
+    def view(ssn) -> None:
         row = Patient(organization=organization, ssn=ssn, notes=f"a\n{OTHER}")
         kept = SimpleNamespace(text=row.notes)
         sentry_sdk.capture_message(f"slow {len(kept.text)}")
@@ -150,8 +151,8 @@ def test_a_message_with_a_stack_trace_shows_no_value(organization):
     assert OTHER not in shown(event)
 
 
-def test_what_is_logged_with_a_stack_trace_shows_no_value(organization):
-    def view(number):
+def test_what_is_logged_with_a_stack_trace_shows_no_value(organization) -> None:
+    def view(number) -> None:
         row = Patient(organization=organization, ssn=number)
         logging.getLogger("shop").error("No answer for %s", type(row).__name__, extra={"notes": OTHER})
 
@@ -162,8 +163,8 @@ def test_what_is_logged_with_a_stack_trace_shows_no_value(organization):
     assert PLAINTEXT not in shown(event)
 
 
-def test_what_a_project_adds_to_an_event_is_hidden_by_names(organization):
-    def report():
+def test_what_a_project_adds_to_an_event_is_hidden_by_names(organization) -> None:
+    def report() -> None:
         sentry_sdk.add_breadcrumb(category="form", data={"ssn": PLAINTEXT, "name": "Ada"})
         sentry_sdk.set_context("form", {"ssn": PLAINTEXT, "name": "Ada"})
         sentry_sdk.set_tag("ssn", PLAINTEXT)
@@ -175,8 +176,8 @@ def test_what_a_project_adds_to_an_event_is_hidden_by_names(organization):
     assert [each["data"] for each in event["breadcrumbs"]["values"]] == [{"ssn": HIDDEN, "name": "Ada"}]
 
 
-def test_members_of_a_group_show_no_value(organization):
-    def fail():
+def test_members_of_a_group_show_no_value(organization) -> None:
+    def fail() -> Never:
         row = Patient(organization=organization, ssn=PLAINTEXT)
         number = [row.ssn]
         raise ValueError(len(number))

@@ -36,7 +36,7 @@ def texts():
     return list(Legacy.objects.order_by("pk").values_list("text", flat=True))
 
 
-def test_a_thousand_rows_of_a_context_cost_one_data_key(organization, insert):
+def test_a_thousand_rows_of_a_context_cost_one_data_key(organization, insert) -> None:
     insert(organization, *map(str, range(1000)))
     before = calls()
     report = encrypt_column(TEXT, batch_size=100)
@@ -45,7 +45,7 @@ def test_a_thousand_rows_of_a_context_cost_one_data_key(organization, insert):
     assert texts() == list(map(str, range(1000)))
 
 
-def test_rows_of_many_contexts_share_keys_from_batch_to_batch(insert, db):
+def test_rows_of_many_contexts_share_keys_from_batch_to_batch(insert, db) -> None:
     organizations = [Organization.objects.create(workos_id=f"org_{number}") for number in range(5)]
     for number in range(30):
         insert(organizations[number % 5], str(number))
@@ -54,7 +54,7 @@ def test_rows_of_many_contexts_share_keys_from_batch_to_batch(insert, db):
     assert calls() - before == {"create": 5}
 
 
-def test_nothing_is_encrypted_under_a_key_that_was_disabled_meanwhile(organization, other_organization, insert):
+def test_nothing_is_encrypted_under_a_key_that_was_disabled_meanwhile(organization, other_organization, insert) -> None:
     insert(organization, "1", "2", "3", "4")
     insert(other_organization, "5", "6")
     vault, problems = vaults["default"], []
@@ -71,7 +71,7 @@ def test_nothing_is_encrypted_under_a_key_that_was_disabled_meanwhile(organizati
     assert all("The key for the context item 'organization_id' is disabled" in problem for problem in problems)
 
 
-def test_a_key_serves_no_more_rows_than_its_vault_allows(organization, insert, monkeypatch):
+def test_a_key_serves_no_more_rows_than_its_vault_allows(organization, insert, monkeypatch) -> None:
     monkeypatch.setattr(vaults["default"], "max_rows_per_key", 4)
     insert(organization, *"abcdefghij")
     before = calls()
@@ -81,7 +81,7 @@ def test_a_key_serves_no_more_rows_than_its_vault_allows(organization, insert, m
     assert sorted(companions.count(keys) for keys in set(companions)) == [2, 4, 4]
 
 
-def test_running_again_writes_nothing_and_asks_for_nothing(organization, insert):
+def test_running_again_writes_nothing_and_asks_for_nothing(organization, insert) -> None:
     insert(organization, "a", None, "b")
     encrypt_column(TEXT)
     before, stored_before = calls(), list(Legacy.objects.values_list("text_keys"))
@@ -90,7 +90,7 @@ def test_running_again_writes_nothing_and_asks_for_nothing(organization, insert)
     assert list(Legacy.objects.values_list("text_keys")) == stored_before
 
 
-def test_back_again(organization, insert, stored):
+def test_back_again(organization, insert, stored) -> None:
     pks = insert(organization, "a", "", None, " b ")
     encrypt_column(TEXT)
     vaults["default"].purge()
@@ -107,7 +107,7 @@ def test_back_again(organization, insert, stored):
     ]
 
 
-def test_json_comes_back_as_its_text(organization, insert, stored):
+def test_json_comes_back_as_its_text(organization, insert, stored) -> None:
     (pk,) = insert(organization, '{ "a" : [1.0, "\\u00e9", null] }', column="data")
     encrypt_column(DATA)
     assert Legacy.objects.get().data == {"a": [1.0, "é", None]}
@@ -115,7 +115,7 @@ def test_json_comes_back_as_its_text(organization, insert, stored):
     assert stored(Legacy(pk=pk), "data", "data_keys") == ('{"a":[1.0,"é",null]}', None)
 
 
-def write_while_the_vault_is_asked(monkeypatch, write):
+def write_while_the_vault_is_asked(monkeypatch, write) -> None:
     """Rows have been read by then, and not written."""
     create = vaults["default"].create_data_key
 
@@ -127,7 +127,7 @@ def write_while_the_vault_is_asked(monkeypatch, write):
     monkeypatch.setattr(vaults["default"], "create_data_key", create_and_write)
 
 
-def test_plaintext_that_was_written_meanwhile_is_what_is_encrypted(organization, insert, execute, monkeypatch):
+def test_plaintext_that_was_written_meanwhile_is_what_is_encrypted(organization, insert, execute, monkeypatch) -> None:
     pks = insert(organization, "old", "b")
     write_while_the_vault_is_asked(
         monkeypatch, lambda: execute("UPDATE testapp_legacy SET text = 'new' WHERE id = %s", pks[0])
@@ -137,11 +137,11 @@ def test_plaintext_that_was_written_meanwhile_is_what_is_encrypted(organization,
     assert texts() == ["new", "b"]
 
 
-def test_what_new_code_encrypted_meanwhile_stays(organization, insert, monkeypatch, stored):
+def test_what_new_code_encrypted_meanwhile_stays(organization, insert, monkeypatch, stored) -> None:
     pks = insert(organization, "old", "b")
     saved = {}
 
-    def save():
+    def save() -> None:
         row = Legacy.objects.get(pk=pks[0])
         row.text = "new"
         row.save()
@@ -155,7 +155,7 @@ def test_what_new_code_encrypted_meanwhile_stays(organization, insert, monkeypat
 
 def test_a_row_that_changed_its_tenant_meanwhile_is_encrypted_for_the_new_one(
     organization, other_organization, insert, execute, monkeypatch, stored
-):
+) -> None:
     (pk,) = insert(organization, "a")
     write_while_the_vault_is_asked(
         monkeypatch, lambda: execute("UPDATE testapp_legacy SET organization_id = %s", other_organization.pk)
@@ -165,19 +165,19 @@ def test_a_row_that_changed_its_tenant_meanwhile_is_encrypted_for_the_new_one(
     assert json.loads(stored(Legacy(pk=pk), "text_keys")[0])["row"] == {"organization_id": str(other_organization.pk)}
 
 
-def test_a_row_that_went_meanwhile_stays_away(organization, insert, execute, monkeypatch):
+def test_a_row_that_went_meanwhile_stays_away(organization, insert, execute, monkeypatch) -> None:
     insert(organization, "a", "b")
     write_while_the_vault_is_asked(monkeypatch, lambda: execute("DELETE FROM testapp_legacy WHERE text = 'a'"))
     assert encrypt_column(TEXT).written == 1
     assert texts() == ["b"]
 
 
-def test_a_kill_in_the_middle_of_a_batch_leaves_whole_rows(organization, insert, monkeypatch, transactional_db):
+def test_a_kill_in_the_middle_of_a_batch_leaves_whole_rows(organization, insert, monkeypatch, transactional_db) -> None:
     insert(organization, *"abcdef")
     update = StoredRows._update
     batches = []
 
-    def killed(self, names, changes):
+    def killed(self, names, changes) -> None:
         batches.append(changes)
         update(self, names, changes[:1] if len(batches) == 2 else changes)
         if len(batches) == 2:
@@ -195,13 +195,13 @@ def test_a_kill_in_the_middle_of_a_batch_leaves_whole_rows(organization, insert,
 
 
 @pytest.mark.parametrize("text", ["$vf$1$", "$vf$1$key$AAAA", "$vf$9$from the future"])
-def test_plaintext_that_begins_like_an_envelope_is_not_passed_over(organization, insert, text):
+def test_plaintext_that_begins_like_an_envelope_is_not_passed_over(organization, insert, text) -> None:
     (pk,) = insert(organization, text)
     with pytest.raises(EnvelopeError, match=rf"^testapp\.Legacy\.text \(pk={pk}\): the value begins like an encrypted"):
         encrypt_column(TEXT)
 
 
-def test_a_value_beside_the_companion_of_another_is_not_passed_over(organization, insert, execute):
+def test_a_value_beside_the_companion_of_another_is_not_passed_over(organization, insert, execute) -> None:
     insert(organization, "a")
     encrypt_column(TEXT)
     execute("UPDATE testapp_legacy SET text = %s", "$vf$1$other$" + "A" * 40)
@@ -209,14 +209,14 @@ def test_a_value_beside_the_companion_of_another_is_not_passed_over(organization
         encrypt_column(TEXT)
 
 
-def test_a_value_that_cannot_be_encrypted_stops_it_and_is_not_shown(organization, insert):
+def test_a_value_that_cannot_be_encrypted_stops_it_and_is_not_shown(organization, insert) -> None:
     *_, pk = insert(organization, "[1]", '["secret', column="data")
     with pytest.raises(DecryptionError, match=rf"^testapp\.Legacy\.data \(pk={pk}\): ") as caught:
         encrypt_column(DATA)
     assert "secret" not in str(caught.value)
 
 
-def test_a_vault_that_refuses_is_named_with_the_row(organization, insert):
+def test_a_vault_that_refuses_is_named_with_the_row(organization, insert) -> None:
     (pk,) = insert(organization, "a")
     with (
         vaults["default"].fail_with(VaultRefused("No.")),
@@ -225,7 +225,7 @@ def test_a_vault_that_refuses_is_named_with_the_row(organization, insert):
         encrypt_column(TEXT)
 
 
-def test_a_moved_row_is_not_decrypted(organization, other_organization, insert, execute):
+def test_a_moved_row_is_not_decrypted(organization, other_organization, insert, execute) -> None:
     insert(organization, "a")
     encrypt_column(TEXT)
     execute("UPDATE testapp_legacy SET organization_id = %s", other_organization.pk)
@@ -233,7 +233,7 @@ def test_a_moved_row_is_not_decrypted(organization, other_organization, insert, 
         decrypt_column(TEXT)
 
 
-def test_a_value_that_the_database_cannot_hold_in_the_clear_is_not_decrypted(organization, stored):
+def test_a_value_that_the_database_cannot_hold_in_the_clear_is_not_decrypted(organization, stored) -> None:
 
     row = Legacy.objects.create(organization=organization, text="a\0b")
     if connection.vendor == "postgresql":
@@ -245,18 +245,18 @@ def test_a_value_that_the_database_cannot_hold_in_the_clear_is_not_decrypted(org
     assert Legacy.objects.get().text == "a\0b"
 
 
-def test_a_field_that_is_not_migrating_is_not_encrypted_row_by_row(db):
+def test_a_field_that_is_not_migrating_is_not_encrypted_row_by_row(db) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"testapp\.Patient\.ssn is not declared with migrating=True"):
         encrypt_column(Patient._meta.get_field("ssn"))
 
 
-def test_a_field_that_is_not_migrating_can_be_decrypted(patient, stored):
+def test_a_field_that_is_not_migrating_can_be_decrypted(patient, stored) -> None:
     decrypt_column(Patient._meta.get_field("ssn"))
     assert stored(patient, "ssn", "ssn_keys") == ("123-45-6789", None)
 
 
 @pytest.mark.parametrize("dry_run", [True, False])
-def test_text_that_stands_in_the_place_of_an_encrypted_value_is_counted(organization, insert, execute, dry_run):
+def test_text_that_stands_in_the_place_of_an_encrypted_value_is_counted(organization, insert, execute, dry_run) -> None:
     """It cannot be told from what a process of an earlier phase wrote there, so it is not refused."""
     pks = insert(organization, "1", "2", "3", "4")
     encrypt_column(TEXT)
@@ -272,7 +272,7 @@ def test_text_that_stands_in_the_place_of_an_encrypted_value_is_counted(organiza
     assert encrypt_column(TEXT, dry_run=dry_run).beside_keys == dry_run
 
 
-def test_a_dry_run_looks_at_what_values_are_tied_to(organization, execute, monkeypatch):
+def test_a_dry_run_looks_at_what_values_are_tied_to(organization, execute, monkeypatch) -> None:
     monkeypatch.setattr(Token._meta.get_field("secret"), "migrating", True)
     token = Token.objects.create(tenant=uuid.uuid4(), secret="x")
     Token.objects.create(tenant=uuid.uuid4(), secret="y")

@@ -5,6 +5,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from typing import Never
 
 import pytest
 from django.db import DatabaseError, connection, connections, transaction
@@ -19,7 +20,7 @@ from vault_fields.rows.contention import ATTEMPTS, repeated
 locks_rows = pytest.mark.skipif("not connection.features.has_select_for_update", reason="this database locks no rows")
 
 
-def on_second_statement(monkeypatch, action):
+def on_second_statement(monkeypatch, action) -> None:
     """Lock the rows one statement each, and do something when the first is locked; the first time only."""
     monkeypatch.setattr(connection.features, "max_query_params", 1)
     read, calls = StoredColumns.read, []
@@ -35,13 +36,13 @@ def on_second_statement(monkeypatch, action):
 
 @pytest.mark.django_db(transaction=True)
 @locks_rows
-def test_a_batch_that_loses_a_deadlock_is_repeated(legacy, stored, monkeypatch):  # noqa: F811
+def test_a_batch_that_loses_a_deadlock_is_repeated(legacy, stored, monkeypatch) -> None:  # noqa: F811
     """Ours has the first row and wants the second; theirs has the second and waits for the first."""
     batch = next(rows().batches(2))
     has_second, has_first = threading.Event(), threading.Event()
     first, second = legacy[:2]
 
-    def write_in_the_other_order():
+    def write_in_the_other_order() -> None:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 set_deadlock_timeout(cursor, "1h")
@@ -52,7 +53,7 @@ def test_a_batch_that_loses_a_deadlock_is_repeated(legacy, stored, monkeypatch):
         finally:
             connection.close()
 
-    def close_the_circle():
+    def close_the_circle() -> None:
         has_first.set()
         deadline = time.monotonic() + 30
         with connection.cursor() as cursor:
@@ -76,7 +77,7 @@ def test_a_batch_that_loses_a_deadlock_is_repeated(legacy, stored, monkeypatch):
     assert {stored(Legacy(pk=pk), "text") for pk in (first, second)} == {("theirs",)}
 
 
-def set_deadlock_timeout(cursor, timeout):
+def set_deadlock_timeout(cursor, timeout) -> None:
     """Who looks for a deadlock is who ends it. MariaDB ends the transaction that has written least: ours."""
     if connection.vendor == "postgresql":
         cursor.execute(f"SET deadlock_timeout = '{timeout}'")
@@ -85,15 +86,15 @@ def set_deadlock_timeout(cursor, timeout):
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif("connection.vendor != 'postgresql'", reason="this database does not fail so")
 @pytest.mark.parametrize("isolation", ["repeatable read", "serializable"])
-def test_a_batch_that_cannot_be_serialized_is_repeated(legacy, stored, monkeypatch, isolation):  # noqa: F811
+def test_a_batch_that_cannot_be_serialized_is_repeated(legacy, stored, monkeypatch, isolation) -> None:  # noqa: F811
     batch = next(rows().batches(2))
 
-    def write():
+    def write() -> None:
         with connection.cursor() as cursor:
             cursor.execute("UPDATE testapp_legacy SET text = 'theirs' WHERE id = %s", [legacy[1]])
         connection.close()
 
-    def write_meanwhile():
+    def write_meanwhile() -> None:
         with ThreadPoolExecutor() as pool:
             pool.submit(write).result(30)
 
@@ -110,11 +111,11 @@ def test_a_batch_that_cannot_be_serialized_is_repeated(legacy, stored, monkeypat
 
 @pytest.mark.django_db(transaction=True)
 @locks_rows
-def test_a_lock_that_is_not_given_in_time_is_asked_for_again(legacy, stored, monkeypatch):  # noqa: F811
+def test_a_lock_that_is_not_given_in_time_is_asked_for_again(legacy, stored, monkeypatch) -> None:  # noqa: F811
     batch = next(rows().batches(2))
     locked, released = threading.Event(), threading.Event()
 
-    def write_slowly():
+    def write_slowly() -> None:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("UPDATE testapp_legacy SET text = 'theirs' WHERE id = %s", [legacy[0]])
@@ -131,7 +132,7 @@ def test_a_lock_that_is_not_given_in_time_is_asked_for_again(legacy, stored, mon
             theirs = pool.submit(write_slowly)
             assert locked.wait(30)
 
-            def release(attempt):
+            def release(attempt) -> None:
                 released.set()
                 theirs.result(30)
 
@@ -142,7 +143,7 @@ def test_a_lock_that_is_not_given_in_time_is_asked_for_again(legacy, stored, mon
     assert (written, [row.instance.pk for row in changed]) == (1, [legacy[0]])
 
 
-def test_a_sqlite_file_that_somebody_writes_to_is_tried_again(file_database, monkeypatch):  # noqa: F811
+def test_a_sqlite_file_that_somebody_writes_to_is_tried_again(file_database, monkeypatch) -> None:  # noqa: F811
     stored_rows = rows(using="file")
     batch = next(stored_rows.batches(10))
     with locked_file(file_database) as other:
@@ -150,7 +151,7 @@ def test_a_sqlite_file_that_somebody_writes_to_is_tried_again(file_database, mon
         assert stored_rows.write(["text"], [(row, ["ours"]) for row in batch]) == (3, [])
 
 
-def test_it_ends_in_words_if_it_goes_on_failing(file_database, monkeypatch):  # noqa: F811
+def test_it_ends_in_words_if_it_goes_on_failing(file_database, monkeypatch) -> None:  # noqa: F811
     stored_rows = rows(using="file")
     batch = next(stored_rows.batches(10))
     pauses = []
@@ -168,10 +169,10 @@ def locked_file(path):
     return closing(other)
 
 
-def test_a_transaction_of_the_caller_is_not_repeated(db, monkeypatch):
+def test_a_transaction_of_the_caller_is_not_repeated(db, monkeypatch) -> None:
     calls = []
 
-    def fail():
+    def fail() -> Never:
         calls.append(1)
         raise DatabaseError("Broken off.")
 
@@ -183,10 +184,10 @@ def test_a_transaction_of_the_caller_is_not_repeated(db, monkeypatch):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("attempt", [1, ATTEMPTS])
-def test_other_errors_of_the_database_are_told_as_they_are(attempt, monkeypatch):
+def test_other_errors_of_the_database_are_told_as_they_are(attempt, monkeypatch) -> None:
     calls = []
 
-    def fail():
+    def fail() -> None:
         calls.append(1)
         if len(calls) < attempt:
             raise DatabaseError("Broken off.")
@@ -202,7 +203,7 @@ def test_other_errors_of_the_database_are_told_as_they_are(attempt, monkeypatch)
     assert len(calls) == attempt
 
 
-def test_pauses_grow_and_are_not_in_step(monkeypatch):
+def test_pauses_grow_and_are_not_in_step(monkeypatch) -> None:
     slept = []
     monkeypatch.setattr(contention.time, "sleep", slept.append)
     for attempt in range(1, ATTEMPTS):

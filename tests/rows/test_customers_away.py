@@ -6,6 +6,7 @@ import secrets
 from contextlib import ExitStack, closing
 from io import StringIO
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 from django.core.management import CommandError, call_command
@@ -50,7 +51,7 @@ class Customer:
         self.fault = None
         self.asked = 0
 
-    def take(self, organization, path):
+    def take(self, organization, path) -> None:
         path.touch(0o600)
         path.write_bytes(secrets.token_bytes(32))
         byok, item = self.service.byok, ("organization_id", str(organization.pk))
@@ -59,7 +60,7 @@ class Customer:
         byok.activate(*item)
         self.asked = 0
 
-    def away(self, fault="hangs"):
+    def away(self, fault="hangs") -> None:
         self.fault, self.asked = FAULTS[fault], 0
         for alias in vaults:
             vaults[alias].purge()
@@ -92,7 +93,7 @@ def customer(request, tmp_path, settings, monkeypatch):
                 self.ask()
                 return super().unwrap(*args, **kwargs)
 
-            def ask(self):
+            def ask(self) -> None:
                 customer.asked += 1
                 if customer.fault is not None:
                     raise customer.fault.with_traceback(None)
@@ -123,7 +124,7 @@ def run(name, *args, fails, **options):
     return out.getvalue(), err.getvalue()
 
 
-def assert_named(err, rows):
+def assert_named(err, rows) -> None:
     lines = err.splitlines()
     assert len(lines) == len(rows)
     for row in rows:
@@ -135,7 +136,7 @@ def texts(rows):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_reencrypting_goes_on_without_them(customer, theirs, others, fault):
+def test_reencrypting_goes_on_without_them(customer, theirs, others, fault) -> None:
     before = texts(theirs), texts(others)
     customer.away(fault)
     out, err = run("vault_reencrypt", "testapp.Legacy", "text", fails="3 rows were left alone")
@@ -147,7 +148,7 @@ def test_reencrypting_goes_on_without_them(customer, theirs, others, fault):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_decrypting_goes_on_without_them(customer, theirs, others, fault, stored):
+def test_decrypting_goes_on_without_them(customer, theirs, others, fault, stored) -> None:
     customer.away(fault)
     out, err = run("vault_decrypt", "testapp.Legacy", "text", fails="3 rows were left alone")
     assert_named(err, theirs)
@@ -168,7 +169,7 @@ def plain(customer, organization, other_organization, execute, tmp_path):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_encrypting_goes_on_without_them(customer, plain, fault):
+def test_encrypting_goes_on_without_them(customer, plain, fault) -> None:
     theirs, others = plain
     customer.away(fault)
     out, err = run("vault_encrypt", "testapp.Legacy", "text", fails="3 rows were left alone")
@@ -179,7 +180,7 @@ def test_encrypting_goes_on_without_them(customer, plain, fault):
     assert customer.asked == 1, "nobody waits for each row of one context"
 
 
-def test_a_migration_counts_and_names_them(customer, plain):
+def test_a_migration_counts_and_names_them(customer, plain) -> None:
     theirs, others = plain
     customer.away()
     with pytest.raises(RowsLeftAlone, match="3 rows cannot be encrypted") as told:
@@ -189,7 +190,7 @@ def test_a_migration_counts_and_names_them(customer, plain):
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_rewrapping_goes_on_without_them(customer, others, organization, fault, tmp_path):
+def test_rewrapping_goes_on_without_them(customer, others, organization, fault, tmp_path) -> None:
     """Their rows open with the managed key, and are to be wrapped by their own."""
     theirs = [Legacy.objects.create(organization=organization, text="theirs") for _ in range(3)]
     customer.take(organization, tmp_path / "customer.key")
@@ -204,7 +205,7 @@ def test_rewrapping_goes_on_without_them(customer, others, organization, fault, 
     assert fault == "refuses" or customer.asked == 1
 
 
-def test_converting_goes_on_without_them(customer, theirs, others):
+def test_converting_goes_on_without_them(customer, theirs, others) -> None:
     customer.away()
     problems = []
     report = convert_column(TEXT, str.upper, on_problem=problems.append)
@@ -213,7 +214,7 @@ def test_converting_goes_on_without_them(customer, theirs, others):
 
 
 @pytest.mark.parametrize("fault", ["hangs", "fails", "throttles"])
-def test_a_proof_goes_on_and_is_none(customer, theirs, others, fault):
+def test_a_proof_goes_on_and_is_none(customer, theirs, others, fault) -> None:
     gone = Organization.objects.create(workos_id="org_gone")
     Legacy.objects.create(organization=gone, text="gone")
     item = f"organization_id={gone.pk}"
@@ -228,8 +229,8 @@ def test_a_proof_goes_on_and_is_none(customer, theirs, others, fault):
     assert (report.unanswered, report.others, report.proven) == (3, 3, False)
 
 
-def test_the_vault_as_a_whole_ends_the_command(customer, theirs, others, monkeypatch):
-    def away(*args):
+def test_the_vault_as_a_whole_ends_the_command(customer, theirs, others, monkeypatch) -> None:
+    def away(*args) -> Never:
         raise VaultUnavailable("The keystore is locked.")
 
     vaults["default"].purge()
@@ -238,7 +239,7 @@ def test_the_vault_as_a_whole_ends_the_command(customer, theirs, others, monkeyp
     assert (out, err) == ("", "")
 
 
-def test_who_hangs_is_waited_for_once(customer, organization, others, tmp_path):
+def test_who_hangs_is_waited_for_once(customer, organization, others, tmp_path) -> None:
     """However many rows they have."""
     customer.take(organization, tmp_path / "customer.key")
     rows = [Legacy.objects.create(organization=organization, text="theirs") for _ in range(30)]
@@ -248,7 +249,7 @@ def test_who_hangs_is_waited_for_once(customer, organization, others, tmp_path):
     assert customer.asked <= circuits.MAX_CALLS_AT_ONCE
 
 
-def test_rows_that_were_not_reached_in_time_are_asked_for_again(customer, theirs, others, monkeypatch):
+def test_rows_that_were_not_reached_in_time_are_asked_for_again(customer, theirs, others, monkeypatch) -> None:
     """The time that one customer took from the others is not their error."""
     vault, ask, rounds = vaults["default"], vaults["default"].decrypt_data_keys, []
     slow = {json.loads(text)["keys"] for text in texts(theirs)}
@@ -265,7 +266,9 @@ def test_rows_that_were_not_reached_in_time_are_asked_for_again(customer, theirs
     assert (report.written, report.failed, rounds) == (3, 3, [6, 3])
 
 
-def test_what_was_not_reached_of_a_key_that_is_away_is_not_asked_for_again(customer, theirs, others, monkeypatch):
+def test_what_was_not_reached_of_a_key_that_is_away_is_not_asked_for_again(
+    customer, theirs, others, monkeypatch
+) -> None:
     vault, ask, rounds = vaults["default"], vaults["default"].decrypt_data_keys, []
 
     def decrypt_data_keys(wanted):
@@ -282,7 +285,7 @@ def test_what_was_not_reached_of_a_key_that_is_away_is_not_asked_for_again(custo
     assert_named("\n".join(problems), theirs)
 
 
-def test_their_stored_objects_are_told_of_and_the_others_wrapped(customer, organization, tmp_path):
+def test_their_stored_objects_are_told_of_and_the_others_wrapped(customer, organization, tmp_path) -> None:
     customer.take(organization, tmp_path / "customer.key")
     objects = StoredObjects(customer.service)
     objects.create("theirs", "value", {"organization_id": str(organization.pk)})
@@ -297,7 +300,7 @@ def test_their_stored_objects_are_told_of_and_the_others_wrapped(customer, organ
     assert re.match("version [^ ]+ of a stored object: The customer key for", problems[0])
 
 
-def test_a_key_that_answers_again_makes_new_keys_again(customer, plain, monkeypatch):
+def test_a_key_that_answers_again_makes_new_keys_again(customer, plain, monkeypatch) -> None:
     """Within one operation, after a moment, or once a purge has said that something changed."""
     monkeypatch.setattr(circuits, "PAUSE", 0.0)
     theirs, _ = plain

@@ -26,25 +26,25 @@ def labels(*operations, model="patient", column="ssn", app="clinic"):
     return LabelHistory.of([migration]).labels((app, model), column)
 
 
-def test_a_field_has_one_label_until_it_is_renamed():
+def test_a_field_has_one_label_until_it_is_renamed() -> None:
     assert labels(create(ssn=encrypted())) == ["clinic.Patient.ssn"]
     assert labels(create(), migrations.AddField("patient", "ssn", encrypted())) == ["clinic.Patient.ssn"]
 
 
-def test_a_plain_field_has_none():
+def test_a_plain_field_has_none() -> None:
     assert labels(create(ssn=models.TextField())) == []
     assert labels(create()) == []
     assert labels() == []
 
 
 @pytest.mark.parametrize("operation", [migrations.RenameField, Stretched])
-def test_a_renamed_field_has_both_labels(operation):
+def test_a_renamed_field_has_both_labels(operation) -> None:
     operations = [create(number=encrypted()), operation("Patient", "number", "ssn")]
     assert labels(*operations) == ["clinic.Patient.number", "clinic.Patient.ssn"]
     assert labels(*operations, column="number") == []
 
 
-def test_a_renamed_model_renames_its_fields():
+def test_a_renamed_model_renames_its_fields() -> None:
     operations = [
         create("Person", number=encrypted(), born=models.DateField()),
         migrations.RenameField("person", "number", "ssn"),
@@ -53,7 +53,7 @@ def test_a_renamed_model_renames_its_fields():
     assert labels(*operations) == ["clinic.Person.number", "clinic.Person.ssn", "clinic.Patient.ssn"]
 
 
-def test_several_renames_and_back_again():
+def test_several_renames_and_back_again() -> None:
     operations = [
         create(ssn=encrypted()),
         migrations.RenameField("patient", "ssn", "number"),
@@ -69,7 +69,7 @@ def test_several_renames_and_back_again():
     ]
 
 
-def test_a_rename_before_encryption_does_not_count():
+def test_a_rename_before_encryption_does_not_count() -> None:
     operations = [
         create(number=models.TextField()),
         migrations.RenameField("patient", "number", "ssn"),
@@ -78,7 +78,7 @@ def test_a_rename_before_encryption_does_not_count():
     assert labels(*operations) == ["clinic.Patient.ssn"]
 
 
-def test_decrypting_ends_a_history():
+def test_decrypting_ends_a_history() -> None:
     operations = [
         create(number=encrypted()),
         migrations.RenameField("patient", "number", "ssn"),
@@ -88,7 +88,7 @@ def test_decrypting_ends_a_history():
     assert labels(*operations) == ["clinic.Patient.ssn"]
 
 
-def test_altering_keeps_a_history():
+def test_altering_keeps_a_history() -> None:
     operations = [
         create(number=encrypted()),
         migrations.RenameField("patient", "number", "ssn"),
@@ -97,7 +97,7 @@ def test_altering_keeps_a_history():
     assert labels(*operations) == ["clinic.Patient.number", "clinic.Patient.ssn"]
 
 
-def test_a_removed_field_leaves_nothing_to_the_next_of_its_name():
+def test_a_removed_field_leaves_nothing_to_the_next_of_its_name() -> None:
     operations = [
         create(number=encrypted()),
         migrations.RenameField("patient", "number", "ssn"),
@@ -108,7 +108,7 @@ def test_a_removed_field_leaves_nothing_to_the_next_of_its_name():
     assert labels(*operations[:3]) == []
 
 
-def test_the_database_half_of_an_operation_does_not_count():
+def test_the_database_half_of_an_operation_does_not_count() -> None:
     operations = [
         create(number=encrypted()),
         migrations.SeparateDatabaseAndState(
@@ -120,7 +120,7 @@ def test_the_database_half_of_an_operation_does_not_count():
     assert labels(*operations) == ["clinic.Patient.number", "clinic.Patient.ssn"]
 
 
-def test_a_model_that_was_moved_to_another_app_keeps_its_labels():
+def test_a_model_that_was_moved_to_another_app_keeps_its_labels() -> None:
     old = Migration("0001_initial", "people")
     old.operations = [create("patient", number=encrypted()), migrations.RenameField("patient", "number", "ssn")]
     new = Migration("0001_initial", "clinic")
@@ -132,7 +132,7 @@ def test_a_model_that_was_moved_to_another_app_keeps_its_labels():
         assert LabelHistory.of(order).labels(("clinic", "patient"), "ssn") == expected
 
 
-def test_a_model_of_the_same_name_that_was_deleted_with_its_table_is_no_move():
+def test_a_model_of_the_same_name_that_was_deleted_with_its_table_is_no_move() -> None:
     old = Migration("0001_initial", "people")
     old.operations = [create(ssn=encrypted()), migrations.DeleteModel("Patient"), migrations.DeleteModel("Patient")]
     new = Migration("0001_initial", "clinic")
@@ -140,7 +140,7 @@ def test_a_model_of_the_same_name_that_was_deleted_with_its_table_is_no_move():
     assert LabelHistory.of([old, new]).labels(("clinic", "patient"), "ssn") == ["clinic.Patient.ssn"]
 
 
-def test_operations_on_what_is_not_there_are_left_to_django():
+def test_operations_on_what_is_not_there_are_left_to_django() -> None:
     operations = [
         migrations.RenameModel("Nobody", "Patient"),
         migrations.AddField("nobody", "ssn", encrypted()),
@@ -160,7 +160,7 @@ def test_operations_on_what_is_not_there_are_left_to_django():
     ],
     ids=lambda operation: type(operation).__name__,
 )
-def test_kin_of_a_field_are_known_after_its_end(ending):
+def test_kin_of_a_field_are_known_after_its_end(ending) -> None:
     migration = Migration("0001_initial", "clinic")
     migration.operations = [
         create(ssn=encrypted(), other=encrypted()),
@@ -172,5 +172,5 @@ def test_kin_of_a_field_are_known_after_its_end(ending):
     assert history.kin("clinic.Patient.nothing") == []
 
 
-def test_end_of_what_is_not_known_is_no_end():
+def test_end_of_what_is_not_known_is_no_end() -> None:
     assert labels(migrations.DeleteModel("Nobody"), create(ssn=encrypted())) == ["clinic.Patient.ssn"]

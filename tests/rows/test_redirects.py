@@ -40,7 +40,7 @@ def document(organization):
     return Document.objects.create(organization=organization, body="text")
 
 
-def rename(workos_id="org_evil"):
+def rename(workos_id="org_evil") -> None:
     Organization.objects.update(workos_id=workos_id)
 
 
@@ -60,7 +60,7 @@ def declared(key_context, table="testapp_document", **options):
 
 
 @pytest.mark.parametrize("work", [rekey_group, partial(rekey_group, rewrap=True), reencrypt_group])
-def test_a_row_behind_the_relation_that_changed_is_told_of_and_not_followed(document, stored, work):
+def test_a_row_behind_the_relation_that_changed_is_told_of_and_not_followed(document, stored, work) -> None:
     before = stored(document, "body", "body_keys")
     rename()
     with assert_vault_calls():
@@ -72,7 +72,7 @@ def test_a_row_behind_the_relation_that_changed_is_told_of_and_not_followed(docu
     assert Document.objects.get().body == "text"
 
 
-def test_who_accepts_it_has_them_followed_there_and_back(document):
+def test_who_accepts_it_has_them_followed_there_and_back(document) -> None:
     for name in ("org_evil", "org_1"):
         rename(name)
         assert run(Document, dry_run=True)[0] == {"redirected": 1}
@@ -90,7 +90,7 @@ def reply(organization):
 
 
 @pytest.mark.parametrize("step", ["the end", "a row on the way"])
-def test_every_row_on_a_path_of_several_relations_counts(reply, other_organization, step):
+def test_every_row_on_a_path_of_several_relations_counts(reply, other_organization, step) -> None:
     if step == "the end":
         Organization.objects.filter(workos_id="org_1").update(workos_id="org_evil")
     else:
@@ -101,7 +101,7 @@ def test_every_row_on_a_path_of_several_relations_counts(reply, other_organizati
     assert run(Reply, "text")[0] == {}
 
 
-def test_each_of_the_two_needs_its_own_word(reply, organization, other_organization, execute):
+def test_each_of_the_two_needs_its_own_word(reply, organization, other_organization, execute) -> None:
     """A row that was moved is not redirected, wherever its new parent leads."""
     elsewhere = Thread.objects.create(organization=other_organization)
     execute("UPDATE testapp_reply SET thread_id = %s", elsewhere.pk)
@@ -111,7 +111,7 @@ def test_each_of_the_two_needs_its_own_word(reply, organization, other_organizat
     assert run(Reply, "text", accept_moved=True)[0] == {"redirected": 1}
 
 
-def test_the_same_table_at_the_end(organization, other_organization):
+def test_the_same_table_at_the_end(organization, other_organization) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "INSERT INTO testapp_folder (id, organization_id, parent_id, region) VALUES (1000, %s, 1000, '')",
@@ -123,13 +123,13 @@ def test_the_same_table_at_the_end(organization, other_organization):
     assert (counts, f"(pk={folder.pk})" in problem) == ({"redirected": 1}, True)
 
 
-def test_the_primary_key_of_what_is_related_by_another_column(organization, execute):
+def test_the_primary_key_of_what_is_related_by_another_column(organization, execute) -> None:
     Visit.objects.create(organization=organization, report="text")
     execute("UPDATE testapp_organization SET id = id + 1000")
     assert run(Visit, "report")[0] == {"redirected": 1}
 
 
-def test_a_child_whose_context_starts_in_the_table_of_its_parent(organization):
+def test_a_child_whose_context_starts_in_the_table_of_its_parent(organization) -> None:
     with isolate_apps("tests.testapp"):
 
         class Declared(Office):
@@ -152,7 +152,7 @@ def by_function(row):
     return {"organization_id": row.organization.workos_id}
 
 
-def test_what_a_function_makes_of_the_same_columns(organization):
+def test_what_a_function_makes_of_the_same_columns(organization) -> None:
     made = declared(by_function)
     row = made.objects.create(organization=organization, body="text")
     rename()
@@ -162,7 +162,7 @@ def test_what_a_function_makes_of_the_same_columns(organization):
     assert context(row) == {"organization_id": "org_evil"}
 
 
-def test_a_function_whose_columns_were_moved_needs_the_word_for_that(organization, other_organization, execute):
+def test_a_function_whose_columns_were_moved_needs_the_word_for_that(organization, other_organization, execute) -> None:
     made = declared(by_function)
     made.objects.create(organization=organization, body="text")
     execute("UPDATE testapp_document SET organization_id = %s", other_organization.pk)
@@ -181,7 +181,7 @@ def test_a_function_whose_columns_were_moved_needs_the_word_for_that(organizatio
     ],
     ids=["a constant", "an item less", "an item more", "the row's own column", "nothing that stayed"],
 )
-def test_what_the_declaration_alone_changes_is_followed(document, key_context, expected):
+def test_what_the_declaration_alone_changes_is_followed(document, key_context, expected) -> None:
     assert run(declared(key_context))[0] == expected
 
 
@@ -194,7 +194,7 @@ def test_what_the_declaration_alone_changes_is_followed(document, key_context, e
     ],
     ids=["a constant", "an item more", "another path"],
 )
-def test_no_declaration_covers_what_changed_behind_a_relation(document, key_context):
+def test_no_declaration_covers_what_changed_behind_a_relation(document, key_context) -> None:
     rename()
     made = declared(key_context)
     assert run(made)[0] == {"redirected": 1}
@@ -202,7 +202,7 @@ def test_no_declaration_covers_what_changed_behind_a_relation(document, key_cont
     assert made.objects.get().body == "text"
 
 
-def test_a_relation_that_leads_nowhere_is_no_redirection(document, organization, execute):
+def test_a_relation_that_leads_nowhere_is_no_redirection(document, organization, execute) -> None:
     with connection.constraint_checks_disabled():
         execute("DELETE FROM testapp_organization")
         counts, (problem,) = run(Document, accept_redirected=True)
@@ -211,7 +211,7 @@ def test_a_relation_that_leads_nowhere_is_no_redirection(document, organization,
     assert "'organization' is not set" in problem
 
 
-def test_a_companion_that_says_another_context_is_rekeyed_for_nobody(document, execute, stored):
+def test_a_companion_that_says_another_context_is_rekeyed_for_nobody(document, execute, stored) -> None:
     """Redirected or not is told before the Vault is asked, of what nobody has proved; acting on it is not."""
     (keys,) = stored(document, "body_keys")
     forged = json.dumps(json.loads(keys) | {"context": {"organization_id": "org_2", "purpose": "documents"}})
@@ -246,7 +246,7 @@ def pair(organization, execute):
 
 
 @pytest.mark.parametrize("options", [{}, {"dry_run": True}])
-def test_encrypting_a_neighbour_takes_no_value_to_another_tenant(pair, options):
+def test_encrypting_a_neighbour_takes_no_value_to_another_tenant(pair, options) -> None:
     problems = []
     report = encrypt_column(pair._meta.get_field("subject"), on_problem=problems.append, **options)
     assert (report.written, report.left_alone) == (0, [pair.pk])
@@ -256,7 +256,7 @@ def test_encrypting_a_neighbour_takes_no_value_to_another_tenant(pair, options):
     assert encrypt_column(pair._meta.get_field("subject"), on_problem=pytest.fail, **options).written == 1
 
 
-def test_converting_values_takes_none_to_another_tenant(pair):
+def test_converting_values_takes_none_to_another_tenant(pair) -> None:
     problems = []
     report = convert_column(pair._meta.get_field("text"), str.upper, on_problem=problems.append)
     assert (report.written, report.failed) == (0, 1)
@@ -264,7 +264,7 @@ def test_converting_values_takes_none_to_another_tenant(pair):
     assert type(pair).objects.get().text == '"text"'
 
 
-def test_what_is_saved_is_for_the_tenant_that_the_row_has_then(document):
+def test_what_is_saved_is_for_the_tenant_that_the_row_has_then(document) -> None:
     rename()
     loaded = Document.objects.get()
     loaded.body = "new"

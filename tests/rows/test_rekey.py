@@ -53,7 +53,7 @@ def pairs(table="testapp_document", columns="body, body_keys"):
         return list(cursor.fetchall())
 
 
-def test_rows_that_are_current_cost_nothing_and_stay(documents):
+def test_rows_that_are_current_cost_nothing_and_stay(documents) -> None:
     before = pairs()
     report, problems, calls = cost(rekey_group, DOCUMENTS)
     assert (problems, calls, pairs()) == ([], {}, before)
@@ -63,7 +63,7 @@ def test_rows_that_are_current_cost_nothing_and_stay(documents):
     )
 
 
-def test_a_context_that_changed_behind_a_relation_rewrites_the_companions_only(documents, organization):
+def test_a_context_that_changed_behind_a_relation_rewrites_the_companions_only(documents, organization) -> None:
     before = pairs()
     Organization.objects.update(workos_id="renamed")
     with CaptureQueriesContext(connection) as queries:
@@ -86,7 +86,7 @@ def test_a_context_that_changed_behind_a_relation_rewrites_the_companions_only(d
     assert cost(rekey_group, DOCUMENTS)[2] == {}
 
 
-def test_a_dry_run_counts_and_asks_nobody(documents, organization):
+def test_a_dry_run_counts_and_asks_nobody(documents, organization) -> None:
     before = pairs()
     Organization.objects.update(workos_id="renamed")
     report, problems, calls = cost(rekey_group, DOCUMENTS, accept_redirected=True, dry_run=True)
@@ -94,7 +94,7 @@ def test_a_dry_run_counts_and_asks_nobody(documents, organization):
     assert "11 would be rekeyed, 0 would be re-encrypted" in str(report)
 
 
-def test_moved_rows_are_reported_and_left_alone(patient, organization, other_organization, move):
+def test_moved_rows_are_reported_and_left_alone(patient, organization, other_organization, move) -> None:
     other = Patient.objects.create(organization=organization, ssn="stays")
     move(Patient, other_organization, patient.pk)
     before = pairs("testapp_patient", "ssn, ssn_keys")
@@ -110,7 +110,7 @@ def test_moved_rows_are_reported_and_left_alone(patient, organization, other_org
     assert Patient.objects.get(pk=other.pk).ssn == "stays"
 
 
-def test_accepted_rows_get_a_new_data_key(organization, other_organization, move):
+def test_accepted_rows_get_a_new_data_key(organization, other_organization, move) -> None:
     """The old one still encrypts the rows that stayed, which the other tenant's keys must not open."""
     Patient.objects.bulk_create(Patient(organization=organization, ssn=str(number)) for number in range(6))
     moved = list(Patient.objects.order_by("pk").values_list("pk", flat=True))[:3]
@@ -128,7 +128,7 @@ def test_accepted_rows_get_a_new_data_key(organization, other_organization, move
     assert [patient.ssn for patient in Patient.objects.order_by("pk")] == [str(number) for number in range(6)]
 
 
-def test_all_values_of_a_companion_go_together(organization, other_organization, move):
+def test_all_values_of_a_companion_go_together(organization, other_organization, move) -> None:
     Letter.objects.create(organization=organization, subject="", text={"a": None})
     Letter.objects.create(organization=organization, subject=None, text=None)
     Letter.objects.create(organization=organization, subject=None, text=[])
@@ -139,7 +139,7 @@ def test_all_values_of_a_companion_go_together(organization, other_organization,
     assert values == [("", {"a": None}), (None, None), (None, [])]
 
 
-def test_a_row_whose_context_is_missing_is_reported_and_the_others_go_on(db, execute):
+def test_a_row_whose_context_is_missing_is_reported_and_the_others_go_on(db, execute) -> None:
     for tenant in ("a", "b"):
         Setting.objects.create(tenant=tenant, value="x")
     with mock.patch.object(group(Setting, "value").source, "function", lambda row: {"tenant": row.pk}):
@@ -148,7 +148,7 @@ def test_a_row_whose_context_is_missing_is_reported_and_the_others_go_on(db, exe
     assert "testapp.Setting.value (pk=" in problems[0]
 
 
-def test_values_that_do_not_belong_to_their_companion_are_reported(organization, execute):
+def test_values_that_do_not_belong_to_their_companion_are_reported(organization, execute) -> None:
     good, empty, odd, broken = [Patient.objects.create(organization=organization, ssn="x") for _ in range(4)]
     execute("UPDATE testapp_patient SET ssn_keys = NULL WHERE id = %s", empty.pk)
     execute("UPDATE testapp_patient SET ssn = %s WHERE id = %s", "$vf$1$other$" + "A" * 40, odd.pk)
@@ -161,7 +161,7 @@ def test_values_that_do_not_belong_to_their_companion_are_reported(organization,
     assert Patient.objects.get(pk=good.pk).ssn == "x"
 
 
-def test_a_companion_that_was_tampered_with_is_not_proved_anew(organization, execute, stored):
+def test_a_companion_that_was_tampered_with_is_not_proved_anew(organization, execute, stored) -> None:
     document = Document.objects.create(organization=organization, body="x")
     (keys,) = stored(document, "body_keys")
     forged = json.loads(keys)
@@ -175,7 +175,7 @@ def test_a_companion_that_was_tampered_with_is_not_proved_anew(organization, exe
     assert stored(document, "body_keys") == (forged,)
 
 
-def test_a_revoked_key_stops_its_own_rows_only(documents, organization, other_organization):
+def test_a_revoked_key_stops_its_own_rows_only(documents, organization, other_organization) -> None:
     Document.objects.create(organization=other_organization, body="theirs")
     vaults["default"].revoke("organization_id", "org_1")
     try:
@@ -186,7 +186,7 @@ def test_a_revoked_key_stops_its_own_rows_only(documents, organization, other_or
     assert all("VAULTS['default']" in problem for problem in problems)
 
 
-def test_a_vault_that_is_away_ends_it(documents):
+def test_a_vault_that_is_away_ends_it(documents) -> None:
     Organization.objects.update(workos_id="renamed")
     with (
         vaults["default"].fail_with(VaultUnavailable("Away.")),
@@ -196,7 +196,7 @@ def test_a_vault_that_is_away_ends_it(documents):
     assert cost(rekey_group, DOCUMENTS, accept_redirected=True)[0].rekeyed == 11
 
 
-def test_every_row_gets_a_new_key_shared_by_as_many_as_may(documents, other_organization, monkeypatch):
+def test_every_row_gets_a_new_key_shared_by_as_many_as_may(documents, other_organization, monkeypatch) -> None:
     for number in range(4):
         Document.objects.create(organization=other_organization, body=f"other {number}")
     monkeypatch.setattr(vaults["default"], "max_rows_per_key", 8)
@@ -210,21 +210,21 @@ def test_every_row_gets_a_new_key_shared_by_as_many_as_may(documents, other_orga
     assert (len(old), len(new), old & new) == (6, 3, set())
 
 
-def test_reencrypting_launders_no_moved_row(patient, organization, other_organization, move):
+def test_reencrypting_launders_no_moved_row(patient, organization, other_organization, move) -> None:
     move(Patient, other_organization, patient.pk)
     report, problems, _ = cost(reencrypt_group, SSNS)
     assert (report.moved, report.reencrypted) == (1, 0)
     assert "vault_rekey testapp.Patient --accept-moved" in problems[0]
 
 
-def test_values_that_are_bound_to_their_row_are_still_bound(db, execute):
+def test_values_that_are_bound_to_their_row_are_still_bound(db, execute) -> None:
     tokens = [Token.objects.create(tenant=uuid.UUID(int=number), secret=str(number)) for number in range(3)]
     report, problems, _ = cost(reencrypt_group, group(Token, "secret"))
     assert (report.reencrypted, problems) == (3, [])
     assert [Token.objects.get(pk=token.pk).secret for token in tokens] == ["0", "1", "2"]
 
 
-def test_what_is_still_plain_in_a_migrating_column_is_no_business_of_it(organization, execute):
+def test_what_is_still_plain_in_a_migrating_column_is_no_business_of_it(organization, execute) -> None:
     execute("INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, 'plain')", organization.pk)
     Legacy.objects.create(organization=organization, text="sealed")
     report, problems, _ = cost(reencrypt_group, group(Legacy, "text"))
@@ -233,7 +233,7 @@ def test_what_is_still_plain_in_a_migrating_column_is_no_business_of_it(organiza
 
 
 @pytest.mark.parametrize("work", [partial(rekey_group, accept_redirected=True), reencrypt_group])
-def test_a_value_that_was_written_meanwhile_is_not_overwritten(work, documents, monkeypatch):
+def test_a_value_that_was_written_meanwhile_is_not_overwritten(work, documents, monkeypatch) -> None:
     if work is not reencrypt_group:
         Organization.objects.update(workos_id="renamed")
     first = Document.objects.order_by("pk").first()
@@ -256,7 +256,7 @@ def test_a_value_that_was_written_meanwhile_is_not_overwritten(work, documents, 
 
 
 @isolate_apps("tests.testapp")
-def test_a_declaration_with_another_column_gives_new_keys(organization, other_organization, db):
+def test_a_declaration_with_another_column_gives_new_keys(organization, other_organization, db) -> None:
     """Rows that share a key may differ in the new column."""
     Patient.objects.bulk_create(
         Patient(organization=organization, ssn=str(number), name=f"n{number % 2}") for number in range(4)
@@ -279,7 +279,7 @@ def test_a_declaration_with_another_column_gives_new_keys(organization, other_or
 
 
 @isolate_apps("tests.testapp")
-def test_a_declaration_that_starts_elsewhere_needs_somebodys_word(organization, db):
+def test_a_declaration_that_starts_elsewhere_needs_somebodys_word(organization, db) -> None:
     """Nothing of the row can be compared with what the companion says."""
     Patient.objects.create(organization=organization, ssn="x", name="n")
 
@@ -300,7 +300,7 @@ TWO_VAULTS = {alias: {"BACKEND": "vault_fields.backends.memory.InMemoryVault"} f
 
 
 @isolate_apps("tests.testapp")
-def test_another_vault_cannot_rekey_so_it_reencrypts(organization, db):
+def test_another_vault_cannot_rekey_so_it_reencrypts(organization, db) -> None:
     class Former(models.Model):
         organization = models.ForeignKey(Organization, models.PROTECT, related_name="+")
         body = EncryptedTextField(key_context=["organization_id"], vault="old", former_labels=["testapp.Document.body"])
@@ -325,7 +325,7 @@ def test_another_vault_cannot_rekey_so_it_reencrypts(organization, db):
         assert [row.body for row in Current.objects.order_by("pk")] == ["0", "1", "2"]
 
 
-def test_a_vault_that_is_gone_is_named(organization, execute, stored):
+def test_a_vault_that_is_gone_is_named(organization, execute, stored) -> None:
     patient = Patient.objects.create(organization=organization, ssn="x")
     (keys,) = stored(patient, "ssn_keys")
     execute("UPDATE testapp_patient SET ssn_keys = %s", keys.replace('"vault":"default"', '"vault":"gone"'))

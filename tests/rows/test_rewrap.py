@@ -1,5 +1,7 @@
 """New wrappings are asked for once, and belong to the context that they were asked for."""
 
+from typing import Never
+
 import pytest
 
 from vault_fields.exceptions import DecryptionError, KeyUnavailable
@@ -32,7 +34,7 @@ def made(context, encrypted_keys="wrapped"):
     return companion_format.proven(Companion("default", "key-1", encrypted_keys, context, {}), KEY)
 
 
-def test_two_contexts_of_the_same_encrypted_keys_do_not_get_each_others():
+def test_two_contexts_of_the_same_encrypted_keys_do_not_get_each_others() -> None:
     wrappings = Wrappings(vault := Naming())
     companions = [made(ACME), made(GLOBEX), made(ACME), made(GLOBEX, "more")]
     wrappings.prepare(companions)
@@ -45,7 +47,7 @@ def test_two_contexts_of_the_same_encrypted_keys_do_not_get_each_others():
         companion_format.verify(new, KEY)
 
 
-def test_a_rekey_is_asked_for_once_for_each_context_and_proven_anew():
+def test_a_rekey_is_asked_for_once_for_each_context_and_proven_anew() -> None:
     wrappings = Wrappings(vault := Naming())
     for context in (GLOBEX, NEW, GLOBEX):
         new = wrappings.rekeyed(made(ACME), context, KEY)
@@ -54,7 +56,7 @@ def test_a_rekey_is_asked_for_once_for_each_context_and_proven_anew():
     assert vault.asked == [{"wrapped": GLOBEX}, {"wrapped": NEW}]
 
 
-def test_a_vault_that_answers_another_data_key_is_not_believed():
+def test_a_vault_that_answers_another_data_key_is_not_believed() -> None:
     """The values would be lost: nothing holds their data key any more."""
     wrappings = Wrappings(vault := Naming(OTHER))
     for _ in range(2):
@@ -63,9 +65,9 @@ def test_a_vault_that_answers_another_data_key_is_not_believed():
     assert len(vault.asked) == 2
 
 
-def test_a_customers_key_that_is_away_is_asked_once_for_each_batch():
+def test_a_customers_key_that_is_away_is_asked_once_for_each_batch() -> None:
     class Away(Naming):
-        def rekey_data_key(self, encrypted_keys, context):
+        def rekey_data_key(self, encrypted_keys, context) -> Never:
             super().rekey_data_key(encrypted_keys, context)
             raise KeyUnavailable("It does not answer.")
 

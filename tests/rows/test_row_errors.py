@@ -35,11 +35,11 @@ def damage(organization, other_organization, execute, move, settings):
     settings.VAULTS = {"default": MEMORY, "left": {"SUCCESSOR": "default"}}
     vault = vaults["default"]
 
-    def rename(row, alias):
+    def rename(row, alias) -> None:
         replaced = ['"vault":"default"', f'"vault":"{alias}"', row.pk]
         execute("UPDATE testapp_legacy SET text_keys = REPLACE(text_keys, %s, %s) WHERE id = %s", *replaced)
 
-    def revoke(row):
+    def revoke(row) -> None:
         Legacy.objects.filter(pk=row.pk).delete()
         Legacy.objects.create(pk=row.pk, organization=other_organization, text="2")
         vault.revoke("organization_id", str(other_organization.pk))
@@ -73,7 +73,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 vault_kinds = pytest.mark.parametrize("kind", VAULT_KINDS)
 
 
-def named(row):
+def named(row) -> str:
     return f"testapp.Legacy.text (pk={row.pk})"
 
 
@@ -81,7 +81,7 @@ def named(row):
 
 
 @kinds
-def test_rows_that_were_read_together_open_beside_it(damage, kind):
+def test_rows_that_were_read_together_open_beside_it(damage, kind) -> None:
     row = damage(kind)
     rows = list(Legacy.objects.order_by("pk"))
     for peer in (rows, reversed(rows), [*rows[2:], *rows[:2]]):
@@ -91,7 +91,7 @@ def test_rows_that_were_read_together_open_beside_it(damage, kind):
 
 
 @kinds
-def test_in_coroutines_too(damage, kind):
+def test_in_coroutines_too(damage, kind) -> None:
     row = damage(kind)
     rows = list(Legacy.objects.order_by("pk"))
     async_to_sync(aopen)(rows, strict=False)
@@ -101,7 +101,7 @@ def test_in_coroutines_too(damage, kind):
 
 
 @vault_kinds
-def test_a_vault_that_is_not_there_is_an_error_with_a_type(damage, kind):
+def test_a_vault_that_is_not_there_is_an_error_with_a_type(damage, kind) -> None:
     row = damage(kind)
     with pytest.raises(UnknownVault) as raised:
         _ = Legacy.objects.get(pk=row.pk).text
@@ -114,7 +114,7 @@ def test_a_vault_that_is_not_there_is_an_error_with_a_type(damage, kind):
     assert isinstance(raised.value, ImproperlyConfigured)
 
 
-def test_a_vault_whose_settings_are_wrong_is_not_the_error_of_a_row(damage, settings):
+def test_a_vault_whose_settings_are_wrong_is_not_the_error_of_a_row(damage, settings) -> None:
     damage("moved")
     settings.VAULTS = {"default": {**MEMORY, "OPTIONS": {"no_such_option": 1}}}
     with pytest.raises(ImproperlyConfigured, match="no_such_option") as raised:
@@ -126,7 +126,7 @@ def test_a_vault_whose_settings_are_wrong_is_not_the_error_of_a_row(damage, sett
 
 
 @pytest.mark.parametrize("kind", KINDS[:-1])
-def test_other_columns_of_the_row_are_saved(damage, kind):
+def test_other_columns_of_the_row_are_saved(damage, kind) -> None:
     row = Legacy.objects.get(pk=damage(kind).pk)
     row.data = [1]
     row.save(update_fields=["data"])
@@ -134,7 +134,7 @@ def test_other_columns_of_the_row_are_saved(damage, kind):
 
 
 @kinds
-def test_a_new_value_takes_its_place(damage, kind, organization):
+def test_a_new_value_takes_its_place(damage, kind, organization) -> None:
     row = Legacy.objects.get(pk=damage(kind).pk)
     row.text, row.organization = "new", organization
     row.save()
@@ -154,7 +154,7 @@ OPERATIONS = {
 
 @kinds
 @pytest.mark.parametrize("operation", OPERATIONS)
-def test_operations_name_the_row_and_deal_with_all_others(damage, kind, operation):
+def test_operations_name_the_row_and_deal_with_all_others(damage, kind, operation) -> None:
     row = damage(kind)
     problems = []
     OPERATIONS[operation](problems.append)
@@ -200,7 +200,7 @@ QUERIES = {
 
 
 @pytest.mark.parametrize("query", QUERIES)
-def test_a_query_of_values_says_which_row_it_is(damage, query):
+def test_a_query_of_values_says_which_row_it_is(damage, query) -> None:
     row = damage("unknown vault")
     make, place = QUERIES[query]
     message = failing(make())
@@ -210,14 +210,14 @@ def test_a_query_of_values_says_which_row_it_is(damage, query):
         assert message.startswith(f"testapp.Legacy.text ({place.format(pk=row.pk)}")
 
 
-def test_a_key_that_only_the_database_can_convert_is_not_named(damage, monkeypatch):
+def test_a_key_that_only_the_database_can_convert_is_not_named(damage, monkeypatch) -> None:
     damage("unknown vault")
     monkeypatch.setattr(Legacy._meta.pk, "to_python", lambda value: int(None))
     assert "testapp.Legacy.text (row 3 of the query)" in failing(Legacy.objects.order_by("pk").values("pk", "text"))
 
 
 @kinds
-def test_the_others_are_had_from_rows(damage, kind):
+def test_the_others_are_had_from_rows(damage, kind) -> None:
     row = damage(kind)
     assert "testapp.Legacy.text (row 3 of the query)" in failing(Legacy.objects.order_by("pk").values_list("text"))
     rows = Legacy.objects.order_by("pk").only("text")
@@ -231,7 +231,7 @@ def test_the_others_are_had_from_rows(damage, kind):
 
 @kinds
 @pytest.mark.parametrize("form", ["json", "jsonl"])
-def test_fixtures_are_written_whole_and_loaded_or_refused_by_row(damage, kind, form, tmp_path):
+def test_fixtures_are_written_whole_and_loaded_or_refused_by_row(damage, kind, form, tmp_path) -> None:
     row = damage(kind)
     path = tmp_path / f"rows.{form}"
     with assert_vault_calls():
@@ -253,7 +253,7 @@ def raw():
 
 
 @kinds
-def test_a_fixture_in_xml_reads_the_values_and_says_which_row_it_is(damage, kind):
+def test_a_fixture_in_xml_reads_the_values_and_says_which_row_it_is(damage, kind) -> None:
     row = damage(kind)
     with pytest.raises((DecryptionError, VaultRefused), match=re.escape(named(row))):
         serializers.serialize("xml", Legacy.objects.all())
@@ -263,7 +263,7 @@ def test_a_fixture_in_xml_reads_the_values_and_says_which_row_it_is(damage, kind
 
 
 @vault_kinds
-def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization):
+def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization) -> None:
     damage(kind)
     vault, name, value = vaults["default"], "organization_id", str(organization.pk)
     kek = vault.service.keks.get(name, value)
@@ -275,7 +275,7 @@ def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization):
 
 
 @pytest.mark.parametrize("kind", ["no companion", "nonsense", "altered", "truncated"])
-def test_and_of_values_that_are_damaged(damage, kind, organization):
+def test_and_of_values_that_are_damaged(damage, kind, organization) -> None:
     damage(kind)
     vault, name, value = vaults["default"], "organization_id", str(organization.pk)
     report = prove_shredded(vault, name, value, tables())
@@ -296,7 +296,7 @@ def run(*arguments):
 @pytest.mark.parametrize(
     "command", [("vault_rekey",), ("vault_rekey", "--rewrap"), ("vault_rekey", "--accept-moved"), ("vault_reencrypt",)]
 )
-def test_commands_name_the_row_and_deal_with_all_others(damage, kind, command):
+def test_commands_name_the_row_and_deal_with_all_others(damage, kind, command) -> None:
     row = damage(kind)
     problems, end = run(command[0], "testapp.Legacy", *command[1:])
     assert problems.count("testapp.Legacy") == 1
@@ -305,7 +305,7 @@ def test_commands_name_the_row_and_deal_with_all_others(damage, kind, command):
 
 
 @vault_kinds
-def test_encrypting_the_rest_of_the_column_goes_round_it(damage, kind, execute, organization):
+def test_encrypting_the_rest_of_the_column_goes_round_it(damage, kind, execute, organization) -> None:
     row = damage(kind)
     sql = "INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, %s)"
     execute(sql, organization.pk, "in the clear")

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from django.apps.registry import Apps
-from django.db import connection, connections, models, transaction
+from django.db import DataError, connection, connections, models, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tests.testapp.models import Certificate, Legacy, Organization, Token
@@ -16,6 +16,7 @@ from vault_fields.exceptions import DatabaseBusy
 from vault_fields.fields import EncryptedTextField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.stored import StoredColumns
+from vault_fields.rows.update import update
 from vault_fields.rows.walk import StoredRows
 
 GROUP = group_of(Legacy._meta.get_field("text"))
@@ -34,14 +35,14 @@ def legacy(organization, execute):
 
 
 @pytest.mark.parametrize("size", [1, 2, 6, 7, 8, 100])
-def test_every_row_comes_once_in_the_order_of_its_key(legacy, size):
+def test_every_row_comes_once_in_the_order_of_its_key(legacy, size) -> None:
     batches = list(rows().batches(size))
     assert [row.instance.pk for batch in batches for row in batch] == legacy
     assert all(len(batch) <= size for batch in batches)
     assert rows().count() == 7
 
 
-def test_no_row_is_skipped_if_rows_before_it_go_meanwhile(legacy, execute):
+def test_no_row_is_skipped_if_rows_before_it_go_meanwhile(legacy, execute) -> None:
     seen = []
     for batch in rows().batches(2):
         seen += [row.instance.pk for row in batch]
@@ -49,7 +50,7 @@ def test_no_row_is_skipped_if_rows_before_it_go_meanwhile(legacy, execute):
     assert seen == legacy
 
 
-def test_only_the_columns_of_the_group_are_read(legacy):
+def test_only_the_columns_of_the_group_are_read(legacy) -> None:
     with CaptureQueriesContext(connection) as queries:
         batch = next(rows().batches(1))
     assert "data" not in queries[0]["sql"]
@@ -57,13 +58,13 @@ def test_only_the_columns_of_the_group_are_read(legacy):
     assert batch[0].instance.get_deferred_fields() == {"data", "data_keys"}
 
 
-def test_uuid_keys(db):
+def test_uuid_keys(db) -> None:
     pks = {Token.objects.create(tenant=uuid.uuid4(), secret="x").pk for _ in range(9)}
     group = group_of(Token._meta.get_field("secret"))
     assert {row.instance.pk for batch in rows(group).batches(2) for row in batch} == pks
 
 
-def test_context_columns_of_a_parent_table(organization, db):
+def test_context_columns_of_a_parent_table(organization, db) -> None:
     certificate = Certificate.objects.create(organization=organization, secret="s", chain="c")
     group = group_of(Certificate._meta.get_field("chain"))
     (row,) = next(rows(group).batches(10))
@@ -72,7 +73,7 @@ def test_context_columns_of_a_parent_table(organization, db):
     assert rows(group).write(["chain"], [(row, ["written"])]) == (1, [])
 
 
-def test_only_rows_that_are_as_they_were_read_are_written(legacy, stored, execute, other_organization):
+def test_only_rows_that_are_as_they_were_read_are_written(legacy, stored, execute, other_organization) -> None:
     batch = next(rows().batches(10))
     first, companion, value, context, deleted, case, space = legacy
     execute("UPDATE testapp_legacy SET text_keys = 'k' WHERE id = %s", companion)
@@ -90,25 +91,25 @@ def test_only_rows_that_are_as_they_were_read_are_written(legacy, stored, execut
     assert stored(Legacy(pk=value), "text", "text_keys") == ("new", None)
 
 
-def test_nothing_to_write_costs_nothing(db, django_assert_num_queries):
+def test_nothing_to_write_costs_nothing(db, django_assert_num_queries) -> None:
     with django_assert_num_queries(0):
         assert rows().write(["text"], []) == (0, [])
 
 
-def test_a_value_that_looks_like_one_read_with_its_companion_is_taken_as_it_is(organization, execute):
+def test_a_value_that_looks_like_one_read_with_its_companion_is_taken_as_it_is(organization, execute) -> None:
     text = '\x1ev["1"]\x1fcompanion\x1fvalue'
     execute("INSERT INTO testapp_legacy (organization_id, text) VALUES (%s, %s)", organization.pk, text)
     (row,) = next(rows().batches(1))
     assert row.text(GROUP.members[0]) == text
 
 
-def test_more_rows_than_a_statement_takes_parameters(legacy, monkeypatch):
+def test_more_rows_than_a_statement_takes_parameters(legacy, monkeypatch) -> None:
     monkeypatch.setattr(type(connection.features), "max_query_params", 3)
     batch = next(rows().batches(10))
     assert rows().write(["text"], [(row, ["written"]) for row in batch]) == (7, [])
 
 
-def test_composite_keys(transactional_db, organization):
+def test_composite_keys(transactional_db, organization) -> None:
     class Page(models.Model):
         pk = models.CompositePrimaryKey("book", "number")
         book = models.CharField(max_length=10)
@@ -139,12 +140,12 @@ def test_composite_keys(transactional_db, organization):
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.skipif("not connection.features.has_select_for_update", reason="this database locks no rows")
-def test_who_writes_at_the_same_time_is_waited_for(legacy, stored):
+def test_who_writes_at_the_same_time_is_waited_for(legacy, stored) -> None:
     """Another transaction has written to a row and not committed: its value counts, not the one that was read."""
     batch = next(rows().batches(10))
     written = threading.Event()
 
-    def write_slowly():
+    def write_slowly() -> None:
         try:
             with transaction.atomic(), connection.cursor() as cursor:
                 cursor.execute("UPDATE testapp_legacy SET text = 'theirs' WHERE id = %s", [legacy[3]])
@@ -199,7 +200,7 @@ def file_database(tmp_path, django_db_blocker):
     del connections.databases["file"]
 
 
-def write_elsewhere(path, text, pk):
+def write_elsewhere(path, text, pk) -> None:
     other = sqlite3.connect(path, timeout=0, isolation_level=None)
     try:
         other.execute("UPDATE testapp_legacy SET text = ? WHERE id = ?", (text, pk))
@@ -207,7 +208,7 @@ def write_elsewhere(path, text, pk):
         other.close()
 
 
-def test_in_a_sqlite_file_another_process_is_not_overwritten(file_database):
+def test_in_a_sqlite_file_another_process_is_not_overwritten(file_database) -> None:
     stored_rows = rows(using="file")
     batch = next(stored_rows.batches(10))
     write_elsewhere(file_database, "theirs", 2)
@@ -215,7 +216,7 @@ def test_in_a_sqlite_file_another_process_is_not_overwritten(file_database):
     assert (written, [row.text(GROUP.members[0]) for row in changed]) == (2, ["theirs"])
 
 
-def test_in_a_sqlite_file_nobody_writes_between_comparison_and_writing(file_database, monkeypatch):
+def test_in_a_sqlite_file_nobody_writes_between_comparison_and_writing(file_database, monkeypatch) -> None:
     stored_rows = rows(using="file")
     batch = next(stored_rows.batches(10))
     read = StoredColumns.read
@@ -232,7 +233,7 @@ def test_in_a_sqlite_file_nobody_writes_between_comparison_and_writing(file_data
     assert len(seen) == 1
 
 
-def test_in_a_sqlite_file_a_writer_is_waited_for(file_database):
+def test_in_a_sqlite_file_a_writer_is_waited_for(file_database) -> None:
     """A transaction that began with reading would be refused at once; this one waits as long as the timeout says."""
     connections["file"].settings_dict["OPTIONS"] = {"timeout": 0.1}
     connections["file"].close()
@@ -247,3 +248,75 @@ def test_in_a_sqlite_file_a_writer_is_waited_for(file_database):
     other.close()
     written, changed = stored_rows.write(["text"], [(row, ["ours"]) for row in batch])
     assert (written, [row.instance.pk for row in changed]) == (2, [2])
+
+
+class TypedColumn(models.TextField):
+    """A column whose type in the database is the test's choice."""
+
+    kind = "text"
+
+    def db_type(self, connection):
+        return type(self).kind
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        ["a", "b"],
+        ["a\x1fb", "b"],
+        ["\x1e", None],
+        [None, None],
+        ['{"a": "\\\\", "é": [1]}', ""],
+        [""],
+        ["", None],
+    ],
+)
+def test_what_is_written_is_what_stands_there_then(legacy, values, django_assert_num_queries) -> None:
+    rows_and_values = list(zip(legacy, [[value] for value in values], strict=False))
+    with django_assert_num_queries(1):
+        update(Legacy, "default", ["text"], rows_and_values)
+    assert texts_of(legacy[: len(values)]) == values
+
+
+def texts_of(pks):
+    with connection.cursor() as cursor:
+        marks = ", ".join(["%s"] * len(pks))
+        cursor.execute(f"SELECT text FROM testapp_legacy WHERE id IN ({marks}) ORDER BY id", pks)
+        return [text for (text,) in cursor.fetchall()]
+
+
+@pytest.mark.parametrize("kind", ["varchar(5)", "char(5)"])
+def test_a_column_of_another_type_takes_its_values_and_nothing_longer(transactional_db, monkeypatch, kind) -> None:
+    monkeypatch.setattr(TypedColumn, "kind", kind)
+
+    class Parcel(models.Model):
+        text = TypedColumn(null=True)
+
+        class Meta:
+            app_label = "parcels"
+            apps = Apps()
+
+    with connection.schema_editor() as editor:
+        editor.create_model(Parcel)
+    try:
+        Parcel.objects.bulk_create([Parcel(pk=number, text="old") for number in (1, 2)])
+        update(Parcel, "default", ["text"], [(1, ["one"]), (2, ["seven"])])
+        assert [text.strip() for text in Parcel.objects.order_by("pk").values_list("text", flat=True)] == [
+            "one",
+            "seven",
+        ]
+        if connection.vendor == "postgresql":
+            with pytest.raises(DataError):
+                update(Parcel, "default", ["text"], [(1, ["too long"])])
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(Parcel)
+
+
+def test_a_row_is_what_was_read_until_it_has_an_instance(legacy) -> None:
+    row, *_ = next(rows().batches(10))
+    (member,) = GROUP.members
+    assert (row.pk, row.text(member), row.companion, row.is_encrypted(member)) == (legacy[0], "text 0", None, False)
+    row.instance.__dict__[member.attname] = None
+    row.instance.__dict__[GROUP.companion] = "keys"
+    assert (row.text(member), row.companion, row.envelope(member)) == (None, "keys", None)

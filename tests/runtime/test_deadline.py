@@ -3,6 +3,7 @@
 import asyncio
 import threading
 from contextvars import ContextVar
+from typing import Never
 
 import pytest
 
@@ -14,20 +15,20 @@ def missed() -> str:
     return "missed"
 
 
-def test_a_deadline_tells_what_is_left():
+def test_a_deadline_tells_what_is_left() -> None:
     assert 50 < Deadline(60).left <= 60
     assert not Deadline(60).has_passed
     assert Deadline(0).has_passed
     assert Deadline(-1).timeout == 0.001
 
 
-def test_each_name_gets_its_outcome_in_the_order_of_the_names():
+def test_each_name_gets_its_outcome_in_the_order_of_the_names() -> None:
     found = ask_together(range(20), str, missed, Deadline(60), at_once=4)
     assert list(found.items()) == [(number, str(number)) for number in range(20)]
     assert ask_together([], str, missed, Deadline(60), at_once=4) == {}
 
 
-def test_after_the_deadline_nothing_more_is_asked():
+def test_after_the_deadline_nothing_more_is_asked() -> None:
     asked, all_are_asked = [], threading.Barrier(3)
 
     class Passing(Deadline):
@@ -46,7 +47,7 @@ def test_after_the_deadline_nothing_more_is_asked():
     assert sorted(found.values()) == ["answered"] * 3 + ["missed"] * 97
 
 
-def test_nobody_waits_for_who_overstays():
+def test_nobody_waits_for_who_overstays() -> None:
     stuck = threading.Event()
     try:
         found = ask_together("ab", lambda name: stuck.wait(60) and name, missed, Deadline(0.05), at_once=2)
@@ -55,7 +56,7 @@ def test_nobody_waits_for_who_overstays():
     assert found == {"a": "missed", "b": "missed"}
 
 
-def test_what_comes_too_late_changes_nothing_any_more():
+def test_what_comes_too_late_changes_nothing_any_more() -> None:
     stuck, told = threading.Event(), threading.Event()
 
     def ask(name: str) -> str:
@@ -68,7 +69,7 @@ def test_what_comes_too_late_changes_nothing_any_more():
     assert found == {"a": "missed"}
 
 
-def test_who_is_slow_takes_no_place_of_another_lane():
+def test_who_is_slow_takes_no_place_of_another_lane() -> None:
     stuck, answered = threading.Event(), threading.Event()
 
     def ask(name: tuple[str, int]) -> str:
@@ -85,7 +86,7 @@ def test_who_is_slow_takes_no_place_of_another_lane():
     assert [found[name] for name in names] == [name[0] for name in names]
 
 
-def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left():
+def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left() -> None:
     asked = []
 
     def ask(name: tuple[str, int]) -> object:
@@ -99,7 +100,7 @@ def test_where_fewer_calls_are_asked_for_the_rest_of_the_lane_is_left():
     assert [found["other", number] for number in range(5)] == ["answered"] * 5
 
 
-def test_a_fault_is_raised_and_ends_it():
+def test_a_fault_is_raised_and_ends_it() -> None:
     asked = []
 
     def ask(name: int) -> str:
@@ -111,7 +112,7 @@ def test_a_fault_is_raised_and_ends_it():
     assert asked == [0]
 
 
-def test_who_asks_alone_does_not_wait_for_who_overstays_either():
+def test_who_asks_alone_does_not_wait_for_who_overstays_either() -> None:
     stuck = threading.Event()
     try:
         assert in_time(lambda: str(stuck.wait(60)), missed, Deadline(0)) == "missed"
@@ -120,7 +121,7 @@ def test_who_asks_alone_does_not_wait_for_who_overstays_either():
         stuck.set()
 
 
-def test_who_asks_alone_has_a_thread_with_the_same_context_for_it():
+def test_who_asks_alone_has_a_thread_with_the_same_context_for_it() -> None:
     variable: ContextVar[str] = ContextVar("variable", default="")
     variable.set("set by who asks")
     thread, value = in_time(lambda: (threading.current_thread(), variable.get()), fail, Deadline(60), called="x")
@@ -131,11 +132,11 @@ def test_who_asks_alone_has_a_thread_with_the_same_context_for_it():
         in_time(lambda: None, fail, Deadline(-1))
 
 
-def fail():
+def fail() -> Never:
     raise AssertionError("missed")
 
 
-def test_a_thread_that_nobody_waits_for_needs_no_other():
+def test_a_thread_that_nobody_waits_for_needs_no_other() -> None:
     def ask(name):
         return threading.current_thread() is in_time(threading.current_thread, fail, Deadline(60))
 
@@ -143,7 +144,7 @@ def test_a_thread_that_nobody_waits_for_needs_no_other():
     assert not ask(None)
 
 
-def test_a_coroutine_has_a_thread_of_its_own():
+def test_a_coroutine_has_a_thread_of_its_own() -> None:
     async def scene() -> None:
         assert await in_own_thread(threading.get_ident) != threading.get_ident()
         with pytest.raises(LookupError):
@@ -152,7 +153,7 @@ def test_a_coroutine_has_a_thread_of_its_own():
     asyncio.run(scene())
 
 
-def test_a_coroutine_that_is_cancelled_leaves_its_thread_to_end_by_itself():
+def test_a_coroutine_that_is_cancelled_leaves_its_thread_to_end_by_itself() -> None:
     stuck, ended = threading.Event(), threading.Event()
 
     def work() -> None:
@@ -180,13 +181,13 @@ def no_more_than(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threading.Thread, "start", starting)
 
 
-def test_where_threads_are_few_those_that_there_are_do_it(monkeypatch):
+def test_where_threads_are_few_those_that_there_are_do_it(monkeypatch) -> None:
     no_more_than(1, monkeypatch)
     found = ask_together(range(20), str, missed, Deadline(60), at_once=4)
     assert list(found.items()) == [(number, str(number)) for number in range(20)]
 
 
-def test_without_any_thread_the_vault_is_unavailable(monkeypatch):
+def test_without_any_thread_the_vault_is_unavailable(monkeypatch) -> None:
     no_more_than(0, monkeypatch)
     with pytest.raises(VaultUnavailable, match="No thread can be started"):
         ask_together(range(20), str, missed, Deadline(60), at_once=4)

@@ -12,6 +12,7 @@ import json
 import pickle
 from contextlib import closing
 from types import SimpleNamespace
+from typing import Never
 
 import pytest
 from django.contrib.admin import ModelAdmin
@@ -75,7 +76,7 @@ def scenario(expected):
 
 
 class Decoder(json.JSONDecoder):
-    def decode(self, text, **options):
+    def decode(self, text, **options) -> Never:
         raise ValueError(text)
 
 
@@ -85,7 +86,7 @@ def _named_by_its_values(row):
 
 
 @pytest.fixture
-def named_by_values(monkeypatch):
+def named_by_values(monkeypatch) -> None:
     """Whoever shows a row, as error trackers do with each that a frame holds, shows its values."""
     monkeypatch.setattr(Patient, "__str__", _named_by_its_values)
 
@@ -119,20 +120,20 @@ def _data_keys():
 
 
 @scenario(DecryptionError)
-def read_beside_a_value_that_opens(given):
+def read_beside_a_value_that_opens(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn_keys = NULL")
     _ = given.load().ssn
 
 
 @scenario(Patient.DoesNotExist)
-def read_a_deferred_value_of_a_row_that_went(given):
+def read_a_deferred_value_of_a_row_that_went(given) -> None:
     row = Patient.objects.defer("ssn").get(pk=given.first.pk)
     given.execute("DELETE FROM testapp_patient")
     _ = row.ssn
 
 
 @scenario(DecryptionError)
-def read_beside_a_value_that_is_not_saved(given):
+def read_beside_a_value_that_is_not_saved(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn_keys = NULL")
     row = given.load()
     row.notes = OTHER
@@ -140,50 +141,50 @@ def read_beside_a_value_that_is_not_saved(given):
 
 
 @scenario(DecryptionError)
-def read_a_value_that_does_not_open(given):
+def read_a_value_that_does_not_open(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = (SELECT notes FROM (SELECT notes FROM testapp_patient) t LIMIT 1)")
     _ = given.load().ssn
 
 
 @scenario(PlaintextFound)
-def read_plaintext(given):
+def read_plaintext(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = %s", PLAINTEXT)
     _ = given.load().ssn
 
 
 @scenario(PlaintextFound)
-def values_of_plaintext(given):
+def values_of_plaintext(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = %s WHERE id = %s", PLAINTEXT, given.second.pk)
     list(Patient.objects.order_by("pk").values("notes", "ssn"))
 
 
 @scenario(PlaintextFound)
-def annotation_of_plaintext(given):
+def annotation_of_plaintext(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = %s WHERE id = %s", PLAINTEXT, given.second.pk)
     list(Patient.objects.order_by("pk").annotate(copied=F("ssn")))
 
 
 @scenario(KeyContextMismatch)
-def values_list_in_which_one_row_was_moved(given):
+def values_list_in_which_one_row_was_moved(given) -> None:
     given.move(Patient, given.organization, given.second.pk)
     list(Patient.objects.order_by("pk").values_list("ssn", "notes", "history"))
 
 
 @scenario(KeyContextMismatch)
-def flat_values_in_which_one_row_was_moved(given):
+def flat_values_in_which_one_row_was_moved(given) -> None:
     given.move(Patient, given.organization, given.second.pk)
     for _ in Patient.objects.order_by("pk").values_list("ssn", flat=True).iterator(chunk_size=10):
         pass
 
 
 @scenario(VaultUnavailable)
-def values_while_the_vault_is_away(given):
+def values_while_the_vault_is_away(given) -> None:
     with vaults["default"].fail_with(VaultUnavailable("away")):
         list(Patient.objects.values("ssn"))
 
 
 @scenario(VaultUnavailable)
-def read_while_the_vault_is_away(given):
+def read_while_the_vault_is_away(given) -> None:
     row = given.load()
     row.notes = PLAINTEXT
     with vaults["default"].fail_with(VaultUnavailable("away")):
@@ -191,20 +192,20 @@ def read_while_the_vault_is_away(given):
 
 
 @scenario(RuntimeError)
-def read_while_the_vault_has_a_bug(given):
+def read_while_the_vault_has_a_bug(given) -> None:
     with vaults["default"].fail_with(RuntimeError("a bug")):
         list(Patient.objects.values("ssn"))
 
 
 @scenario(DecryptionError)
-def read_a_value_that_is_not_json(given):
+def read_a_value_that_is_not_json(given) -> None:
     row = Legacy.objects.create(organization=given.organization, data=[PLAINTEXT])
     given.execute("UPDATE testapp_legacy SET data = %s", f'["{PLAINTEXT}"')
     _ = Legacy.objects.get(pk=row.pk).data
 
 
 @scenario(DecryptionError)
-def values_that_are_not_json(given):
+def values_that_are_not_json(given) -> None:
     Legacy.objects.create(organization=given.organization, data=[OTHER])
     row = Legacy.objects.create(organization=given.organization, data=[PLAINTEXT])
     given.execute("UPDATE testapp_legacy SET data = %s WHERE id = %s", f'["{PLAINTEXT}"', row.pk)
@@ -212,7 +213,7 @@ def values_that_are_not_json(given):
 
 
 @scenario(DecryptionError)
-def read_by_a_decoder_that_fails(given):
+def read_by_a_decoder_that_fails(given) -> None:
     field = Patient._meta.get_field("history")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(field, "decoder", Decoder)
@@ -220,24 +221,24 @@ def read_by_a_decoder_that_fails(given):
 
 
 @scenario(FieldError)
-def select_what_is_computed(given):
+def select_what_is_computed(given) -> None:
     list(Patient.objects.annotate(both=Concat("ssn", Value(PLAINTEXT))))
 
 
 @scenario(FieldError)
-def convert_by_hand_what_is_computed(given):
+def convert_by_hand_what_is_computed(given) -> None:
     field = Patient._meta.get_field("ssn")
     field.get_db_converters(connection)[0](PLAINTEXT, Concat("ssn", "notes"), connection)
 
 
 @scenario(DecryptionError)
-def the_value_of_an_attempt_that_failed(given):
+def the_value_of_an_attempt_that_failed(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = %s", PLAINTEXT)
     _ = try_open(given.load(), "ssn").value
 
 
 @scenario(DecryptionError)
-def reading_in_a_coroutine_what_did_not_open_before(given):
+def reading_in_a_coroutine_what_did_not_open_before(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn = %s", PLAINTEXT)
     row = given.load()
 
@@ -249,8 +250,8 @@ def reading_in_a_coroutine_what_did_not_open_before(given):
 
 
 @scenario(VaultUnavailable)
-def aopen_while_the_vault_is_away(given):
-    async def read():
+def aopen_while_the_vault_is_away(given) -> None:
+    async def read() -> None:
         with vaults["default"].fail_with(VaultUnavailable("away")):
             await aopen([row])
 
@@ -263,14 +264,14 @@ def aopen_while_the_vault_is_away(given):
 
 
 @scenario(VaultUnavailable)
-def save_while_the_vault_is_away(given):
+def save_while_the_vault_is_away(given) -> None:
     row = Patient(organization=given.organization, ssn=PLAINTEXT, history=[PLAINTEXT])
     with vaults["default"].fail_with(VaultUnavailable("away")), transaction.atomic():
         row.save()
 
 
 @scenario(VaultUnavailable)
-def save_a_field_while_the_vault_is_away(given):
+def save_a_field_while_the_vault_is_away(given) -> None:
     row = given.load()
     row.ssn = PLAINTEXT
     with vaults["default"].fail_with(VaultUnavailable("away")), transaction.atomic():
@@ -278,14 +279,14 @@ def save_a_field_while_the_vault_is_away(given):
 
 
 @scenario(VaultUnavailable)
-def bulk_create_while_the_vault_is_away(given):
+def bulk_create_while_the_vault_is_away(given) -> None:
     rows = [Patient(organization=given.organization, ssn=text) for text in (PLAINTEXT, OTHER)]
     with vaults["default"].fail_with(VaultUnavailable("away")), transaction.atomic():
         Patient.objects.bulk_create(rows)
 
 
 @scenario(VaultUnavailable)
-def bulk_update_while_the_vault_is_away(given):
+def bulk_update_while_the_vault_is_away(given) -> None:
     rows = list(Patient.objects.all())
     for row in rows:
         row.ssn = PLAINTEXT
@@ -294,84 +295,84 @@ def bulk_update_while_the_vault_is_away(given):
 
 
 @scenario(VaultUnavailable)
-def update_while_the_vault_is_away(given):
+def update_while_the_vault_is_away(given) -> None:
     with vaults["default"].fail_with(VaultUnavailable("away")), transaction.atomic():
         Patient.objects.update(ssn=PLAINTEXT)
 
 
 @scenario(ValueRefused)
-def update_with_what_cannot_be_encoded(given):
+def update_with_what_cannot_be_encoded(given) -> None:
     with transaction.atomic():
         Patient.objects.update(ssn=f"{PLAINTEXT}\ud800")
 
 
 @scenario(FieldError)
-def update_with_an_expression(given):
+def update_with_an_expression(given) -> None:
     with transaction.atomic():
         Patient.objects.update(ssn=Value(PLAINTEXT))
 
 
 @scenario(FieldError)
-def save_an_expression(given):
+def save_an_expression(given) -> None:
     with transaction.atomic():
         Patient.objects.create(organization=given.organization, ssn=Value(PLAINTEXT), notes=PLAINTEXT)
 
 
 @scenario(FieldError)
-def filter_by_a_value(given):
+def filter_by_a_value(given) -> None:
     Patient.objects.filter(ssn=PLAINTEXT)
 
 
 @scenario(FieldError)
-def filter_by_a_part(given):
+def filter_by_a_part(given) -> None:
     Patient.objects.filter(ssn__startswith=PLAINTEXT)
 
 
 @scenario(FieldError)
-def get_or_create_by_a_value(given):
+def get_or_create_by_a_value(given) -> None:
     Patient.objects.get_or_create(ssn=PLAINTEXT, defaults={"notes": PLAINTEXT})
 
 
 @scenario(ValueRefused)
-def save_json_that_cannot_be_encoded(given):
+def save_json_that_cannot_be_encoded(given) -> None:
     with transaction.atomic():
         Patient.objects.create(organization=given.organization, history={PLAINTEXT: {PLAINTEXT}})
 
 
 @scenario(ValueRefused)
-def save_a_lone_surrogate(given):
+def save_a_lone_surrogate(given) -> None:
     with transaction.atomic():
         Patient.objects.create(organization=given.organization, ssn=f"{PLAINTEXT}\ud800")
 
 
 @scenario(KeyContextError)
-def save_without_a_context(given):
+def save_without_a_context(given) -> None:
     with transaction.atomic():
         Letter(subject=PLAINTEXT, text=[PLAINTEXT]).save()
 
 
 @scenario(IntegrityError)
-def save_what_the_database_refuses(given):
+def save_what_the_database_refuses(given) -> None:
     with transaction.atomic():
         Patient(pk=given.first.pk, organization=given.organization, ssn=PLAINTEXT).save(force_insert=True)
 
 
 @scenario(ZeroDivisionError)
-def save_without_randomness(given):
+def save_without_randomness(given) -> None:
     with pytest.MonkeyPatch.context() as patch, transaction.atomic():
         patch.setattr("vault_fields.stored.cipher.os.urandom", lambda size: 1 / 0)
         Patient.objects.create(organization=given.organization, ssn=PLAINTEXT, history=[PLAINTEXT])
 
 
 @scenario(ValueRefused)
-def save_what_is_too_long(given):
+def save_what_is_too_long(given) -> None:
     with pytest.MonkeyPatch.context() as patch, transaction.atomic():
         patch.setattr("vault_fields.stored.envelope.MAX_PLAINTEXT_BYTES", 3)
         Patient.objects.create(organization=given.organization, ssn=PLAINTEXT)
 
 
 @scenario(DecryptionError)
-def save_beside_a_value_that_does_not_open(given):
+def save_beside_a_value_that_does_not_open(given) -> None:
     row = Letter.objects.create(organization=given.organization, subject=PLAINTEXT, text=[PLAINTEXT])
     given.execute("UPDATE testapp_letter SET vault_keys = NULL")
     row = Letter.objects.get(pk=row.pk)
@@ -381,7 +382,7 @@ def save_beside_a_value_that_does_not_open(given):
 
 
 @scenario(ValueRefused)
-def prepare_a_value_by_hand(given):
+def prepare_a_value_by_hand(given) -> None:
     field = Patient._meta.get_field("ssn")
     row = given.load()
     row.ssn = f"{PLAINTEXT}\ud800"
@@ -389,12 +390,12 @@ def prepare_a_value_by_hand(given):
 
 
 @scenario(FieldError)
-def prepare_plaintext_for_the_database(given):
+def prepare_plaintext_for_the_database(given) -> None:
     Patient._meta.get_field("ssn").get_db_prep_value(PLAINTEXT, connection)
 
 
 @scenario(FieldError)
-def move_rows_with_an_expression(given):
+def move_rows_with_an_expression(given) -> None:
     with transaction.atomic():
         Patient.objects.update(ssn=PLAINTEXT, organization=F("organization"))
 
@@ -403,66 +404,66 @@ def move_rows_with_an_expression(given):
 
 
 @scenario(ValidationError)
-def clean_what_cannot_be_encoded(given):
+def clean_what_cannot_be_encoded(given) -> None:
     EncodableValidator(Patient._meta.get_field("ssn"))(f"{PLAINTEXT}\ud800")
 
 
 @scenario(ValidationError)
-def clean_json_that_cannot_be_encoded(given):
+def clean_json_that_cannot_be_encoded(given) -> None:
     Patient._meta.get_field("history").clean({PLAINTEXT: {PLAINTEXT}}, None)
 
 
 @scenario(ValidationError)
-def clean_what_is_not_among_the_choices(given):
+def clean_what_is_not_among_the_choices(given) -> None:
     field = EncryptedTextField(key_context=["organization_id"], choices=[("a", "A")])
     field.clean(PLAINTEXT, None)
 
 
 @scenario(ValidationError)
-def validate_what_is_no_json(given):
+def validate_what_is_no_json(given) -> None:
     Patient._meta.get_field("history").validate({PLAINTEXT: {PLAINTEXT}}, None)
 
 
 @scenario(ValueRefused)
-def serialize_a_row_that_was_not_saved(given):
+def serialize_a_row_that_was_not_saved(given) -> None:
     row = given.load()
     row.ssn = PLAINTEXT
     serializers.serialize("json", [row])
 
 
 @scenario(ValueRefused)
-def serialize_json_in_the_clear(given):
+def serialize_json_in_the_clear(given) -> None:
     row = Legacy.objects.create(organization=given.organization, data=[PLAINTEXT])
     given.execute("UPDATE testapp_legacy SET data = %s", f'["{PLAINTEXT}"]')
     serializers.serialize("json", [Legacy.objects.get(pk=row.pk)])
 
 
 @scenario(TypeError)
-def pickle_a_row_that_was_not_saved(given):
+def pickle_a_row_that_was_not_saved(given) -> None:
     row = given.load()
     row.ssn = PLAINTEXT
     pickle.dumps(row)
 
 
 @scenario(TypeError)
-def pickle_json_that_was_changed_in_place(given):
+def pickle_json_that_was_changed_in_place(given) -> None:
     row = given.load()
     row.history.append(PLAINTEXT)
     pickle.dumps(row)
 
 
 @scenario(TypeError)
-def pickle_a_data_key(given):
+def pickle_a_data_key(given) -> None:
     pickle.dumps(vaults["default"].create_data_key(KeyContext({"a": "b"})))
 
 
 @scenario(TypeError)
-def copy_a_root_key(given):
+def copy_a_root_key(given) -> None:
     copy.copy(decode_root_key(ROOT_KEY))
 
 
 @scenario(ValueError)
-def make_a_data_key_of_another_length(given):
+def make_a_data_key_of_another_length(given) -> None:
     DataKey("id", "keys", PLAINTEXT.encode())
 
 
@@ -470,7 +471,7 @@ def make_a_data_key_of_another_length(given):
 
 
 @scenario(Exception)
-def encrypt_a_column_while_the_vault_has_a_bug(given):
+def encrypt_a_column_while_the_vault_has_a_bug(given) -> None:
     Legacy.objects.create(organization=given.organization, text="x", data=[1])
     given.execute("UPDATE testapp_legacy SET text = %s", PLAINTEXT)
     with vaults["default"].fail_with(RuntimeError("a bug")):
@@ -478,7 +479,7 @@ def encrypt_a_column_while_the_vault_has_a_bug(given):
 
 
 @scenario(Exception)
-def decrypt_a_column_while_the_vault_has_a_bug(given):
+def decrypt_a_column_while_the_vault_has_a_bug(given) -> None:
     Legacy.objects.create(organization=given.organization, text=PLAINTEXT, data=[PLAINTEXT])
     vaults.purge()
     with vaults["default"].fail_with(RuntimeError("a bug")):
@@ -489,46 +490,46 @@ def decrypt_a_column_while_the_vault_has_a_bug(given):
 
 
 @scenario(ImproperlyConfigured)
-def a_backend_that_is_a_url(given):
+def a_backend_that_is_a_url(given) -> None:
     with override_settings(VAULTS={"default": {"BACKEND": f"workos://:{API_KEY}@api.workos.com"}}):
         _ = vaults["default"]
 
 
 @scenario(ImproperlyConfigured)
-def a_backend_that_is_a_token(given):
+def a_backend_that_is_a_token(given) -> None:
     with override_settings(VAULTS={"default": {"BACKEND": API_KEY}}):
         _ = vaults["default"]
 
 
 @scenario(ImproperlyConfigured)
-def a_vault_that_is_a_url(given):
+def a_vault_that_is_a_url(given) -> None:
     with override_settings(VAULTS={"default": f"workos://:{API_KEY}@api.workos.com"}):
         _ = vaults["default"]
 
 
 @scenario(ImproperlyConfigured)
-def vaults_that_are_a_url(given):
+def vaults_that_are_a_url(given) -> None:
     with override_settings(VAULTS=f"workos://:{API_KEY}@api.workos.com"):
         list(vaults)
 
 
 @scenario(ImproperlyConfigured)
-def an_option_that_is_a_key(given):
+def an_option_that_is_a_key(given) -> None:
     WorkOSVault(api_key="sk", timeout=API_KEY)
 
 
 @scenario(ImproperlyConfigured)
-def an_option_of_the_embedded_vault_that_is_a_key(given):
+def an_option_of_the_embedded_vault_that_is_a_key(given) -> None:
     LocalVault(path=given.path / "v.sqlite3", root_key=ROOT_KEY, unwrap=API_KEY)
 
 
 @scenario(ImproperlyConfigured)
-def an_option_that_is_a_root_key(given):
+def an_option_that_is_a_root_key(given) -> None:
     LocalVault(path=given.path / "v.sqlite3", record_key_events=ROOT_KEY)
 
 
 @scenario(ImproperlyConfigured)
-def options_that_do_not_fit(given):
+def options_that_do_not_fit(given) -> None:
     entry = {
         "BACKEND": "vault_fields.backends.workos.WorkOSVault",
         "OPTIONS": {"api_key": API_KEY, "nonsense": API_KEY},
@@ -538,30 +539,30 @@ def options_that_do_not_fit(given):
 
 
 @scenario(ImproperlyConfigured)
-def a_url_that_cannot_be_used(given):
+def a_url_that_cannot_be_used(given) -> None:
     vault_config(f"workos://:{API_KEY}@api.workos.com?timeout={API_KEY}")
 
 
 @scenario(ImproperlyConfigured)
-def an_api_key_with_spaces(given):
+def an_api_key_with_spaces(given) -> None:
     WorkOSVault(api_key=f" {API_KEY} ")
 
 
 @scenario(ImproperlyConfigured)
-def a_successor_that_is_not_there(given):
+def a_successor_that_is_not_there(given) -> None:
     entry = {"BACKEND": "vault_fields.backends.workos.WorkOSVault", "OPTIONS": {"api_key": API_KEY}, "SUCCESSOR": "x"}
     with override_settings(VAULTS={"default": entry}):
         vaults.writer("default")
 
 
 @scenario(VaultUnavailable)
-def a_keystore_that_is_not_there(given):
+def a_keystore_that_is_not_there(given) -> None:
     with closing(LocalVault(path=given.path / "gone.sqlite3", root_key=ROOT_KEY)) as vault:
         vault.create_data_key(KeyContext({"a": "b"}))
 
 
 @scenario(ImproperlyConfigured)
-def a_root_key_of_another_keystore(given):
+def a_root_key_of_another_keystore(given) -> None:
     _local(given).close()
     with closing(LocalVault(path=given.path / "v.sqlite3", root_key=generate_root_key())) as vault:
         vault.create_data_key(KeyContext({"a": "b"}))
@@ -574,7 +575,7 @@ def _local(given):
 
 
 @scenario(VaultRefused)
-def encrypted_keys_that_do_not_open(given):
+def encrypted_keys_that_do_not_open(given) -> None:
     with closing(_local(given)) as vault:
         key = vault.create_data_key(KeyContext({"a": "b", "c": "d"}))
         other = vault.create_data_key(KeyContext({"a": "b", "c": "d"}))
@@ -585,7 +586,7 @@ def encrypted_keys_that_do_not_open(given):
 
 
 @scenario(RuntimeError)
-def many_keys_of_which_one_meets_a_bug(given):
+def many_keys_of_which_one_meets_a_bug(given) -> None:
     vault = WorkOSVault(api_key=API_KEY, max_concurrency=1)
     answered = []
 
@@ -600,20 +601,20 @@ def many_keys_of_which_one_meets_a_bug(given):
 
 
 @scenario(VaultRefused)
-def a_blob_that_is_none(given):
+def a_blob_that_is_none(given) -> None:
     with closing(_local(given)) as vault:
         vault.create_data_key(KeyContext({"a": "b"}))
         vault.decrypt_data_key("bm90aGluZw==")
 
 
 @scenario(ValueRefused)
-def an_object_that_cannot_be_stored(given):
+def an_object_that_cannot_be_stored(given) -> None:
     with closing(_local(given)) as vault:
         StoredObjects(vault.service).create("name", f"{PLAINTEXT}\ud800", {"a": "b"})
 
 
 @scenario(Exception)
-def an_object_that_was_altered(given):
+def an_object_that_was_altered(given) -> None:
     import sqlite3
 
     with closing(_local(given)) as vault:
@@ -625,7 +626,7 @@ def an_object_that_was_altered(given):
 
 
 @scenario(Exception)
-def an_object_of_which_nobody_has_the_key(given):
+def an_object_of_which_nobody_has_the_key(given) -> None:
     with closing(_local(given)) as vault:
         objects = StoredObjects(vault.service)
         stored = objects.create("name", PLAINTEXT, {"a": "b"})
@@ -634,7 +635,7 @@ def an_object_of_which_nobody_has_the_key(given):
 
 
 def _served(reply):
-    def fail(given):
+    def fail(given) -> None:
         with faulty_server() as server:
             server.usual = reply
             vault = WorkOSVault(api_key=API_KEY, base_url=server.url, max_retries=0)
@@ -653,18 +654,18 @@ def _admin(**attributes):
     return admin
 
 
-def _failing(*args, **kwargs):
+def _failing(*args, **kwargs) -> Never:
     raise ZeroDivisionError
 
 
 @scenario(ZeroDivisionError)
-def a_form_of_the_admin_that_the_project_cleans(given):
+def a_form_of_the_admin_that_the_project_cleans(given) -> None:
     form = _admin(form=type("Form", (ModelForm,), {"clean": _failing})).get_form(None, given.first, fields=["ssn"])
     form({"ssn": OTHER}, instance=given.first).is_valid()
 
 
 @scenario(ZeroDivisionError)
-def a_widget_of_the_admin(given):
+def a_widget_of_the_admin(given) -> None:
     given.execute("UPDATE testapp_patient SET ssn_keys = NULL")
     widget = type("Widget", (Textarea,), {"render": _failing})
     form = type("Form", (ModelForm,), {"ssn": CharField(widget=widget)})
@@ -673,7 +674,7 @@ def a_widget_of_the_admin(given):
 
 
 @scenario(ZeroDivisionError)
-def a_column_of_the_admin(given):
+def a_column_of_the_admin(given) -> None:
     Cell(lambda patient: len(patient.ssn) and _failing(), Patient, _admin())(given.load())
 
 
@@ -689,8 +690,8 @@ for _name, _reply in {
 
 
 @scenario(VaultError)
-def a_server_that_is_away_from_coroutines(given):
-    async def ask():
+def a_server_that_is_away_from_coroutines(given) -> None:
+    async def ask() -> None:
         with faulty_server() as server:
             server.usual = Reply(status=503)
             vault = WorkOSVault(api_key=API_KEY, base_url=server.url, max_retries=0)
@@ -702,7 +703,7 @@ def a_server_that_is_away_from_coroutines(given):
 # Commands.
 
 
-def _configure(given, secret):
+def _configure(given, secret) -> None:
     entry = {
         "BACKEND": "vault_fields.backends.local.LocalVault",
         "OPTIONS": {"path": given.path / "v.sqlite3", "root_key": ROOT_KEY},
@@ -713,46 +714,46 @@ def _configure(given, secret):
 
 
 @scenario(CommandError)
-def a_setting_of_a_provider_that_is_a_secret(given):
+def a_setting_of_a_provider_that_is_a_secret(given) -> None:
     _configure(given, API_KEY)
 
 
 @scenario(CommandError)
-def a_setting_of_a_provider_that_is_a_root_key(given):
+def a_setting_of_a_provider_that_is_a_root_key(given) -> None:
     _configure(given, ROOT_KEY)
 
 
 @scenario(CommandError)
-def an_item_that_is_an_api_key(given):
+def an_item_that_is_an_api_key(given) -> None:
     _local(given).close()
     call_command("vault_kek", "rotate", API_KEY)
 
 
 @scenario(ImproperlyConfigured)
-def a_path_that_is_a_root_key(given):
+def a_path_that_is_a_root_key(given) -> None:
     LocalVault("default", path=ROOT_KEY)
 
 
 @scenario(ImproperlyConfigured)
-def a_policy_that_is_a_root_key(given):
+def a_policy_that_is_a_root_key(given) -> None:
     LocalVault("default", path=given.path / "v.sqlite3", unwrap=ROOT_KEY)
 
 
 @scenario(ValueError)
-def a_kind_of_provider_that_is_an_api_key(given):
+def a_kind_of_provider_that_is_an_api_key(given) -> None:
     build_provider(API_KEY, {})
 
 
 @pytest.mark.usefixtures("named_by_values")
 @pytest.mark.parametrize("debug", [False, True], ids=["", "DEBUG"])
 @pytest.mark.parametrize(("fail", "expected"), SCENARIOS)
-def test_nothing_that_an_exception_carries_has_a_secret_in_it(given, fail, expected, debug):
+def test_nothing_that_an_exception_carries_has_a_secret_in_it(given, fail, expected, debug) -> None:
     with override_settings(DEBUG=debug), pytest.raises(expected) as caught:
         fail(given)
     assert leaks(caught.value, given.secrets) == []
 
 
-def test_no_message_of_a_form_repeats_the_value():
+def test_no_message_of_a_form_repeats_the_value() -> None:
     with isolate_apps("tests.testapp"):
 
         class Choosy(models.Model):
@@ -778,14 +779,14 @@ def _fails(secret):
     return _inner(secret)
 
 
-def _inner(secret):
+def _inner(secret) -> None:
     try:
         json.loads(secret)
     except ValueError:
         raise VaultRefused("refused") from None
 
 
-def test_what_is_left_of_a_call_is_where_it_was():
+def test_what_is_left_of_a_call_is_where_it_was() -> None:
     def ours(secret):
         return json.loads(secret)
 
@@ -804,15 +805,15 @@ def test_what_is_left_of_a_call_is_where_it_was():
     assert [list(variables) for _, variables in frames] == [["function"], [], [], [], []]
 
 
-def test_an_error_that_nobody_is_shown_goes():
+def test_an_error_that_nobody_is_shown_goes() -> None:
     with pytest.raises(VaultRefused) as caught:
         _fails(PLAINTEXT)
     assert list(chain(caught.value)) == [caught.value]
 
 
-def test_causes_and_groups_are_emptied_too():
+def test_causes_and_groups_are_emptied_too() -> None:
     @forgetful
-    def fail():
+    def fail() -> None:
         try:
             _ours(PLAINTEXT)
         except ZeroDivisionError as error:
@@ -828,7 +829,7 @@ exec("def _ours(secret): return 1 / 0", _namespace)
 _ours = _namespace["_ours"]
 
 
-def test_frames_of_the_project_are_left_as_they_are():
+def test_frames_of_the_project_are_left_as_they_are() -> None:
     def project(text):
         return _ours(text)
 
@@ -838,7 +839,7 @@ def test_frames_of_the_project_are_left_as_they_are():
     assert caught.traceback[-1].frame.f_locals == {}
 
 
-def test_what_was_being_handled_before_is_left_as_it_was():
+def test_what_was_being_handled_before_is_left_as_it_was() -> None:
     def before(text):
         return json.loads(text)
 
@@ -853,7 +854,7 @@ def test_what_was_being_handled_before_is_left_as_it_was():
     assert context.__traceback__.tb_next.tb_next.tb_frame.f_locals["s"] == "what I had"
 
 
-def test_generators_and_coroutines_are_forgetful_too():
+def test_generators_and_coroutines_are_forgetful_too() -> None:
     @forgetful
     def generate(secret):
         yield 1
@@ -872,7 +873,7 @@ def test_generators_and_coroutines_are_forgetful_too():
     assert leaks(caught.value, SECRETS) == []
 
 
-def test_what_returns_is_as_before():
+def test_what_returns_is_as_before() -> None:
     @forgetful
     def generate():
         yield 1
@@ -890,7 +891,7 @@ def test_what_returns_is_as_before():
     assert asyncio.iscoroutinefunction(ask)
 
 
-def test_methods_of_a_class_are_forgetful_that_others_call():
+def test_methods_of_a_class_are_forgetful_that_others_call() -> None:
     @forgetful_class
     class Ours:
         limit = 3
@@ -898,9 +899,9 @@ def test_methods_of_a_class_are_forgetful_that_others_call():
         def __init__(self, secret):
             _ours(secret)
 
-        def public(self): ...
+        def public(self) -> None: ...
 
-        def _private(self): ...
+        def _private(self) -> None: ...
 
     with pytest.raises(ZeroDivisionError) as caught:
         Ours(PLAINTEXT)
@@ -909,7 +910,7 @@ def test_methods_of_a_class_are_forgetful_that_others_call():
     assert not hasattr(Ours._private, "__wrapped__")
 
 
-def test_a_frame_that_still_runs_is_left():
+def test_a_frame_that_still_runs_is_left() -> None:
     def running(secret):
         try:
             _ours(secret)
@@ -922,7 +923,7 @@ def test_a_frame_that_still_runs_is_left():
 
 
 @pytest.mark.parametrize("rows", [("values", "ssn"), ("values_list", "ssn", "notes"), ("annotate",)])
-def test_not_even_the_frames_of_django_have_the_rows_of_other_tenants(given, rows):
+def test_not_even_the_frames_of_django_have_the_rows_of_other_tenants(given, rows) -> None:
     given.move(Patient, given.organization, given.second.pk)
     name, *columns = rows
     query = getattr(Patient.objects.order_by("pk"), name)(*columns, **({} if columns else {"copied": F("ssn")}))

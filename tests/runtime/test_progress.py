@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+from typing import Never
 
 import pytest
 
@@ -9,7 +10,7 @@ from vault_fields.runtime.progress import bar_on, progress_bar
 
 
 class Terminal(io.StringIO):
-    def isatty(self):
+    def isatty(self) -> bool:
         return True
 
 
@@ -20,8 +21,8 @@ def show(stream):
     return stream.getvalue()
 
 
-def test_elsewhere_nothing_is_shown_and_no_row_is_counted():
-    def count():
+def test_elsewhere_nothing_is_shown_and_no_row_is_counted() -> None:
+    def count() -> Never:
         raise AssertionError
 
     stream = io.StringIO()

@@ -56,7 +56,7 @@ def shared_note():
     return note(a=text(keys_field="k"), b=data(keys_field="k"), k=CompanionField())
 
 
-def fill(project, rows=3):
+def fill(project, rows=3) -> None:
     model = project.model("note")
     for number in range(rows):
         model.objects.create(tenant=f"t{number}", a=f"text {number}", b=[number])
@@ -108,7 +108,7 @@ LOSSES = {
 
 @pytest.mark.parametrize("operations", LOSSES.values(), ids=LOSSES)
 @pytest.mark.parametrize("spread", [False, True], ids=["one migration", "several"])
-def test_what_would_lose_values_is_refused_before_anything_is_changed(project, operations, spread):
+def test_what_would_lose_values_is_refused_before_anything_is_changed(project, operations, spread) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -126,7 +126,7 @@ def test_what_would_lose_values_is_refused_before_anything_is_changed(project, o
 
 
 @pytest.mark.parametrize("operations", LOSSES.values(), ids=LOSSES)
-def test_a_table_without_values_is_changed_without_questions(project, operations):
+def test_a_table_without_values_is_changed_without_questions(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     project.model("note").objects.create(tenant="t")
@@ -136,7 +136,7 @@ def test_a_table_without_values_is_changed_without_questions(project, operations
 
 
 @pytest.mark.parametrize("operations", LOSSES.values(), ids=LOSSES)
-def test_a_new_database_is_migrated_without_questions(project, operations):
+def test_a_new_database_is_migrated_without_questions(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.write("0002", *operations)
     project.migrate()
@@ -145,16 +145,16 @@ def test_a_new_database_is_migrated_without_questions(project, operations):
 class Custom(Operation):
     reversible = True
 
-    def state_forwards(self, app_label, state):
+    def state_forwards(self, app_label, state) -> None:
         pass
 
-    def database_forwards(self, app_label, schema_editor, from_state, to_state):
+    def database_forwards(self, app_label, schema_editor, from_state, to_state) -> None:
         pass
 
     database_backwards = database_forwards
 
 
-def test_an_operation_of_ones_own_kind_may_have_decrypted(project):
+def test_an_operation_of_ones_own_kind_may_have_decrypted(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -164,7 +164,7 @@ def test_an_operation_of_ones_own_kind_may_have_decrypted(project):
     assert "Nothing was migrated" not in str(refusal.value)
 
 
-def test_a_companion_that_is_renamed_among_others_stays_with_its_field(project):
+def test_a_companion_that_is_renamed_among_others_stays_with_its_field(project) -> None:
     shared = {"a": text(keys_field="k"), "k": CompanionField(), "n": models.IntegerField(null=True)}
     project.write("0001", note(**shared, b=models.JSONField(null=True)))
     project.migrate()
@@ -181,11 +181,11 @@ def test_a_companion_that_is_renamed_among_others_stays_with_its_field(project):
     assert project.model("note").objects.order_by("id")[0].a == "text 0"
 
 
-def test_decrypting_is_described():
+def test_decrypting_is_described() -> None:
     assert DecryptField("note", "a").describe() == "Decrypt the rows of field a on note"
 
 
-def test_one_migration_may_rewrite_and_change_a_table_that_has_foreign_keys(project):
+def test_one_migration_may_rewrite_and_change_a_table_that_has_foreign_keys(project) -> None:
     owner = CreateModel("Owner", [("id", key())])
     fields = [*note(a=models.TextField(null=True)).fields]
     fields.append(("owner", models.ForeignKey(f"{project.label}.owner", models.CASCADE, null=True)))
@@ -213,7 +213,7 @@ def test_one_migration_may_rewrite_and_change_a_table_that_has_foreign_keys(proj
     assert project.column("note", "a") == ["text"]
 
 
-def test_the_refusal_says_what_to_write(project):
+def test_the_refusal_says_what_to_write(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project, 2)
@@ -227,7 +227,7 @@ def test_the_refusal_says_what_to_write(project):
     assert f"{project.label}.Note.b has 2 rows" in message
 
 
-def test_with_what_it_says_the_values_are_plain_and_encrypted_again(project):
+def test_with_what_it_says_the_values_are_plain_and_encrypted_again(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -242,7 +242,7 @@ def test_with_what_it_says_the_values_are_plain_and_encrypted_again(project):
     assert list(model.objects.order_by("id").values_list("a", "b")) == [(f"text {n}", [n]) for n in range(3)]
 
 
-def test_values_of_a_shared_companion_are_decrypted_one_by_one(project):
+def test_values_of_a_shared_companion_are_decrypted_one_by_one(project) -> None:
     project.write("0001", shared_note())
     project.migrate()
     fill(project)
@@ -257,7 +257,7 @@ def test_values_of_a_shared_companion_are_decrypted_one_by_one(project):
 
 
 @pytest.mark.parametrize("encrypt", [None, "operation", "command"])
-def test_going_back_needs_that_values_are_decrypted(project, encrypt):
+def test_going_back_needs_that_values_are_decrypted(project, encrypt) -> None:
     project.write("0001", note(a=models.TextField(null=True), b=models.JSONField(null=True)))
     project.migrate()
     fill(project)
@@ -290,7 +290,7 @@ def test_going_back_needs_that_values_are_decrypted(project, encrypt):
     assert project.column("note", "a") == ["text 0", "text 1", "text 2"]
 
 
-def test_removing_a_field_with_its_values_is_no_loss(project):
+def test_removing_a_field_with_its_values_is_no_loss(project) -> None:
     project.write("0001", encrypted_note())
     project.write("0002", AddField("note", "c", text()), AddField("note", "c_keys", CompanionField()))
     project.migrate()
@@ -307,7 +307,7 @@ def test_removing_a_field_with_its_values_is_no_loss(project):
     project.migrate()
 
 
-def test_a_field_that_is_made_plain_and_removed_is_no_loss(project):
+def test_a_field_that_is_made_plain_and_removed_is_no_loss(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -316,7 +316,7 @@ def test_a_field_that_is_made_plain_and_removed_is_no_loss(project):
     assert project.model("note").objects.first().b == [0]
 
 
-def test_a_companion_that_outlives_its_field_for_long_is_kept(project):
+def test_a_companion_that_outlives_its_field_for_long_is_kept(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -326,7 +326,7 @@ def test_a_companion_that_outlives_its_field_for_long_is_kept(project):
         project.migrate()
 
 
-def test_operations_of_ones_own_may_decrypt_first(project):
+def test_operations_of_ones_own_may_decrypt_first(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -341,7 +341,7 @@ def test_operations_of_ones_own_may_decrypt_first(project):
     assert project.column("note", "a") == ["by hand"] * 3
 
 
-def decrypt_by_hand(apps, schema_editor):
+def decrypt_by_hand(apps, schema_editor) -> None:
     if decrypt_by_hand.fails:
         raise RuntimeError("asked to fail")
     with schema_editor.connection.cursor() as cursor:
@@ -352,11 +352,11 @@ def decrypt_by_hand(apps, schema_editor):
 decrypt_by_hand.fails = True
 
 
-def do_nothing(apps, schema_editor):
+def do_nothing(apps, schema_editor) -> None:
     pass
 
 
-def test_operations_of_ones_own_that_do_not_decrypt_are_noticed_in_time(project):
+def test_operations_of_ones_own_that_do_not_decrypt_are_noticed_in_time(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -371,7 +371,7 @@ def test_operations_of_ones_own_that_do_not_decrypt_are_noticed_in_time(project)
     RunSQL("", ""),
     RunSQL([], []),
 ], ids=["noop", "no SQL", "no list of SQL"])  # fmt: skip
-def test_what_does_nothing_does_not_keep_the_plan_from_being_judged(project, foreign):
+def test_what_does_nothing_does_not_keep_the_plan_from_being_judged(project, foreign) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -391,7 +391,7 @@ EXCHANGED = [
 ]
 
 
-def test_companions_that_are_taken_for_one_another_are_noticed(project):
+def test_companions_that_are_taken_for_one_another_are_noticed(project) -> None:
     fields = {"a": EncryptedTextField(key_context=["tenant"], null=True), "a_keys": CompanionField()}
     other = EncryptedTextField(key_context={"kind": "tenant"}, null=True)
     project.write("0001", note(**fields, b=other, b_keys=CompanionField()))
@@ -405,7 +405,7 @@ def test_companions_that_are_taken_for_one_another_are_noticed(project):
 
 
 @pytest.mark.parametrize("foreign", [RunPython(do_nothing, do_nothing), RunSQL("SELECT 1", "SELECT 1")])
-def test_companions_that_are_taken_for_one_another_are_noticed_whatever_follows(project, foreign):
+def test_companions_that_are_taken_for_one_another_are_noticed_whatever_follows(project, foreign) -> None:
     # Of one context, they would have the same data key.
     other = EncryptedTextField(key_context={"kind": "tenant"}, null=True)
     project.write("0001", note(a=text(), a_keys=CompanionField(), b=other, b_keys=CompanionField()))
@@ -423,7 +423,7 @@ def of_another_context(**options):
     return EncryptedTextField(key_context={"kind": "tenant"}, null=True, **options)
 
 
-def test_an_operation_of_ones_own_may_stand_between_renames(project):
+def test_an_operation_of_ones_own_may_stand_between_renames(project) -> None:
     project.write("0001", note(a=text(), a_keys=CompanionField(), b=of_another_context(), b_keys=CompanionField()))
     project.migrate()
     project.model("note").objects.create(tenant="t", a="a", b="b")
@@ -436,7 +436,7 @@ def test_an_operation_of_ones_own_may_stand_between_renames(project):
 
 
 @pytest.mark.parametrize("declared_last", [True, False])
-def test_shared_companions_may_change_their_names(project, declared_last):
+def test_shared_companions_may_change_their_names(project, declared_last) -> None:
     fields = {"a": text(keys_field="k1"), "b": of_another_context(keys_field="k2")}
     project.write("0001", note(**fields, k1=CompanionField(), k2=CompanionField()))
     project.migrate()
@@ -468,7 +468,7 @@ OTHER_KINDS = {
 
 
 @pytest.mark.parametrize(("operations", "fields"), OTHER_KINDS.values(), ids=OTHER_KINDS)
-def test_a_column_that_is_no_text_is_refused_before_its_companion_is_added(project, operations, fields):
+def test_a_column_that_is_no_text_is_refused_before_its_companion_is_added(project, operations, fields) -> None:
     project.write("0001", note(**fields), dependencies=[("contenttypes", "__latest__")])
     project.migrate()
     attname = "a_id" if isinstance(fields["a"], models.ForeignKey) else "a"
@@ -480,7 +480,7 @@ def test_a_column_that_is_no_text_is_refused_before_its_companion_is_added(proje
     assert project.tables() == before
 
 
-def test_a_column_that_an_operation_of_ones_own_may_have_emptied_is_judged_when_it_is_altered(project):
+def test_a_column_that_an_operation_of_ones_own_may_have_emptied_is_judged_when_it_is_altered(project) -> None:
     operations, fields = of_another_kind(RunSQL("SELECT 1", "SELECT 1"))
     project.write("0001", note(**fields))
     project.migrate()
@@ -495,7 +495,7 @@ def test_a_column_that_an_operation_of_ones_own_may_have_emptied_is_judged_when_
     [RemoveField("note", "a"), AddField("note", "a", models.BooleanField(null=True)), *of_another_kind()[0]],
     [DeleteModel("Note"), note(a=models.BooleanField(null=True)), *of_another_kind()[0]],
 ], ids=["without values", "column made anew", "table made anew"])  # fmt: skip
-def test_a_column_without_values_becomes_an_encrypted_one(project, operations):
+def test_a_column_without_values_becomes_an_encrypted_one(project, operations) -> None:
     project.write("0001", note(**of_another_kind()[1]))
     project.migrate()
     project.model("note").objects.create(tenant="t", a=None if len(operations) == 2 else True)
@@ -504,7 +504,7 @@ def test_a_column_without_values_becomes_an_encrypted_one(project, operations):
     project.model("note").objects.create(tenant="t", a="text")
 
 
-def test_a_column_of_a_table_that_is_not_there_has_no_values(project):
+def test_a_column_of_a_table_that_is_not_there_has_no_values(project) -> None:
     operations, fields = of_another_kind(
         SeparateDatabaseAndState([AddField("note", "n", models.IntegerField(null=True))])
     )
@@ -515,7 +515,7 @@ def test_a_column_of_a_table_that_is_not_there_has_no_values(project):
         project.migrate()
 
 
-def test_a_table_that_django_does_not_manage_keeps_a_column_of_any_kind(project):
+def test_a_table_that_django_does_not_manage_keeps_a_column_of_any_kind(project) -> None:
     project.write("0001", CreateModel("Note", note(**of_another_kind()[1]).fields, options={"managed": False}))
     project.write("0002", *of_another_kind()[0])
     project.migrate("0001")
@@ -553,7 +553,7 @@ WITHOUT_COMPANION = {
 
 
 @pytest.mark.parametrize("operations", WITHOUT_COMPANION.values(), ids=WITHOUT_COMPANION)
-def test_a_field_that_is_renamed_without_its_companion_is_noticed(project, operations):
+def test_a_field_that_is_renamed_without_its_companion_is_noticed(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -564,7 +564,7 @@ def test_a_field_that_is_renamed_without_its_companion_is_noticed(project, opera
     assert project.tables() == before
 
 
-def test_a_companion_that_renamed_fields_left_behind_is_kept_whoever_removes_it(project):
+def test_a_companion_that_renamed_fields_left_behind_is_kept_whoever_removes_it(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -576,7 +576,7 @@ def test_a_companion_that_renamed_fields_left_behind_is_kept_whoever_removes_it(
         project.migrate()
 
 
-def test_companions_with_other_values_are_no_loss_to_a_field(project):
+def test_companions_with_other_values_are_no_loss_to_a_field(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -585,7 +585,7 @@ def test_companions_with_other_values_are_no_loss_to_a_field(project):
     assert project.model("note").objects.order_by("id")[0].a == "text 0"
 
 
-def test_companions_that_are_renamed_with_their_fields_are_no_loss(project):
+def test_companions_that_are_renamed_with_their_fields_are_no_loss(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -598,7 +598,7 @@ def test_companions_that_are_renamed_with_their_fields_are_no_loss(project):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_a_project_that_took_the_application_out_is_guarded_by_its_migrations(tmp_path):
+def test_a_project_that_took_the_application_out_is_guarded_by_its_migrations(tmp_path) -> None:
     code = (
         "from django.conf import settings; settings.configure(INSTALLED_APPS=[]); import django; django.setup();"
         "from django.db.migrations.executor import MigrationExecutor as executor;"
@@ -610,7 +610,7 @@ def test_a_project_that_took_the_application_out_is_guarded_by_its_migrations(tm
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
-def test_faked_migrations_and_shown_sql_are_not_asked(project):
+def test_faked_migrations_and_shown_sql_are_not_asked(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -622,7 +622,7 @@ def test_faked_migrations_and_shown_sql_are_not_asked(project):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_options_are_changed_without_questions(project):
+def test_options_are_changed_without_questions(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -637,7 +637,7 @@ def test_options_are_changed_without_questions(project):
     project.migrate("0001")
 
 
-def test_a_model_that_moves_to_another_table_in_the_state_alone_is_no_loss(project):
+def test_a_model_that_moves_to_another_table_in_the_state_alone_is_no_loss(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -651,7 +651,7 @@ def test_a_model_that_moves_to_another_table_in_the_state_alone_is_no_loss(proje
 
 
 @pytest.mark.parametrize("options", [{"managed": False}, {"proxy": True}])
-def test_tables_that_are_not_changed_are_not_asked(project, options):
+def test_tables_that_are_not_changed_are_not_asked(project, options) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -665,7 +665,7 @@ def test_tables_that_are_not_changed_are_not_asked(project, options):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_a_model_that_another_one_takes_the_place_of_is_not_asked(project):
+def test_a_model_that_another_one_takes_the_place_of_is_not_asked(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -677,7 +677,7 @@ def test_a_model_that_another_one_takes_the_place_of_is_not_asked(project):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_an_executor_that_is_given_no_plan_is_judged_too(project):
+def test_an_executor_that_is_given_no_plan_is_judged_too(project) -> None:
     project.write("0001", encrypted_note())
     MigrationExecutor(connection).migrate([(project.label, "0001")])
     fill(project)
@@ -688,11 +688,11 @@ def test_an_executor_that_is_given_no_plan_is_judged_too(project):
 
 
 class Nowhere:
-    def allow_migrate(self, db, app_label, **hints):
+    def allow_migrate(self, db, app_label, **hints) -> bool:
         return not app_label.startswith("changed")
 
 
-def test_a_router_that_keeps_the_app_out_of_a_database_is_heard(project):
+def test_a_router_that_keeps_the_app_out_of_a_database_is_heard(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -703,7 +703,7 @@ def test_a_router_that_keeps_the_app_out_of_a_database_is_heard(project):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_a_narrower_column_than_values_need_is_refused(project):
+def test_a_narrower_column_than_values_need_is_refused(project) -> None:
     project.write("0001", note(a=models.CharField(max_length=50, null=True), b=models.JSONField(null=True)))
     project.migrate()
     project.write("0002", AddField("note", "a_keys", CompanionField()), AlterField("note", "a", text(migrating=True)))
@@ -721,7 +721,7 @@ def test_a_narrower_column_than_values_need_is_refused(project):
     assert project.column("note", "a") == ["short", "ü" * 50]
 
 
-def test_inherited_tables_are_judged_each(project):
+def test_inherited_tables_are_judged_each(project) -> None:
     child = CreateModel(
         "Child",
         [
@@ -746,7 +746,7 @@ def test_inherited_tables_are_judged_each(project):
 TYPED = ["$vf is not $ one", "$vf$x$y", "$VF$1$a", "$vf$1$typed$by a user", '"$vf$1$typed$by a user"']
 
 
-def test_what_a_user_typed_is_counted_for_none(project):
+def test_what_a_user_typed_is_counted_for_none(project) -> None:
     project.write("0001", encrypted_note(migrating=True))
     project.migrate()
     with connection.cursor() as cursor:
@@ -758,7 +758,7 @@ def test_what_a_user_typed_is_counted_for_none(project):
     assert project.column("note", "a") == TYPED
 
 
-def test_a_companion_in_a_column_of_another_name_is_found(project):
+def test_a_companion_in_a_column_of_another_name_is_found(project) -> None:
     companion = CompanionField(db_column="odd keys")
     project.write("0001", note(a=text(), a_keys=companion, b=models.JSONField(null=True)))
     project.migrate()
@@ -768,7 +768,7 @@ def test_a_companion_in_a_column_of_another_name_is_found(project):
         project.migrate()
 
 
-def test_an_operation_that_is_called_by_hand_is_judged_too(project):
+def test_an_operation_that_is_called_by_hand_is_judged_too(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -781,7 +781,7 @@ def test_an_operation_that_is_called_by_hand_is_judged_too(project):
     assert project.model("note").objects.first().a == "text 0"
 
 
-def test_a_table_that_is_not_there_holds_nothing(project):
+def test_a_table_that_is_not_there_holds_nothing(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     project.write("0002", *TO_PLAIN)
@@ -792,7 +792,7 @@ def test_a_table_that_is_not_there_holds_nothing(project):
 
 
 @pytest.mark.parametrize("field", [text, data], ids=["text", "json"])
-def test_what_values_are_tied_to_can_be_changed_by_decrypting_in_between(project, field):
+def test_what_values_are_tied_to_can_be_changed_by_decrypting_in_between(project, field) -> None:
     room = ("room", models.CharField(max_length=10, default="r"))
     fields = [*note(a=field(keys_field="k"), b=data(keys_field="k"), k=CompanionField()).fields, room]
     project.write("0001", CreateModel("Note", fields))

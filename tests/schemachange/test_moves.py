@@ -28,7 +28,7 @@ def values(project):
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["one migration", "several"])
-def test_moved_values_let_their_companions_go_there_and_back(filled, spread):
+def test_moved_values_let_their_companions_go_there_and_back(filled, spread) -> None:
     before = values(filled)
     if spread:
         for number, operation in enumerate(MOVED, start=2):
@@ -41,7 +41,7 @@ def test_moved_values_let_their_companions_go_there_and_back(filled, spread):
     assert values(filled) == before
 
 
-def test_a_declaration_alone_is_not_taken_back_where_the_values_would_stay_behind(filled):
+def test_a_declaration_alone_is_not_taken_back_where_the_values_would_stay_behind(filled) -> None:
     filled.write("0002", *MOVED[:2])
     filled.write("0003", *MOVED[2:])
     filled.migrate()
@@ -51,19 +51,19 @@ def test_a_declaration_alone_is_not_taken_back_where_the_values_would_stay_behin
     assert values(filled) == before
 
 
-def test_the_refusal_names_the_operation_that_moves(filled):
+def test_the_refusal_names_the_operation_that_moves(filled) -> None:
     filled.write("0002", *TO_SHARED)
     with pytest.raises(MigrationRefused, match=r'write vault_fields\S+MoveToCompanion\("note", \["a"\], "k"\)'):
         filled.migrate()
 
 
-def test_only_one_of_two_fields_moved_is_refused(filled):
+def test_only_one_of_two_fields_moved_is_refused(filled) -> None:
     filled.write("0002", TO_SHARED[0], MoveToCompanion("note", ["a"], "k"), *TO_SHARED[1:])
     with pytest.raises(MigrationRefused, match=r"note.b|Note.b has 3 rows"):
         filled.migrate()
 
 
-def test_a_row_that_was_written_between_the_move_and_the_change_is_found(filled):
+def test_a_row_that_was_written_between_the_move_and_the_change_is_found(filled) -> None:
     filled.write("0002", TO_SHARED[0], MOVE)
     filled.migrate()
     model = filled.model("note")
@@ -74,7 +74,7 @@ def test_a_row_that_was_written_between_the_move_and_the_change_is_found(filled)
     assert model.objects.get(tenant="late").a == "late"
 
 
-def test_a_companion_that_is_renamed_takes_the_keys_along(filled):
+def test_a_companion_that_is_renamed_takes_the_keys_along(filled) -> None:
     before = values(filled)
     filled.write("0002", RenameField("note", "a_keys", "k"), AlterField("note", "a", text(keys_field="k")))
     filled.migrate()
@@ -83,7 +83,7 @@ def test_a_companion_that_is_renamed_takes_the_keys_along(filled):
     assert values(filled) == before
 
 
-def test_one_renamed_and_the_other_moved_to_it(filled):
+def test_one_renamed_and_the_other_moved_to_it(filled) -> None:
     before = values(filled)
     filled.write(
         "0002",
@@ -100,7 +100,7 @@ def test_one_renamed_and_the_other_moved_to_it(filled):
 
 
 @pytest.mark.parametrize("operation", [RekeyField("note", "a"), TextToJSON("note", "a")], ids=["rekey", "convert"])
-def test_what_writes_values_again_settles_no_loss(filled, operation):
+def test_what_writes_values_again_settles_no_loss(filled, operation) -> None:
     before = filled.tables()
     filled.write("0002", AddField("note", "k", CompanionField()), operation, *TO_PLAIN)
     with pytest.raises(MigrationRefused, match=r"Nothing was migrated"):
@@ -108,13 +108,13 @@ def test_what_writes_values_again_settles_no_loss(filled, operation):
     assert filled.tables() == before
 
 
-def test_a_model_that_the_migration_does_not_know_any_more_moves_nothing(filled):
+def test_a_model_that_the_migration_does_not_know_any_more_moves_nothing(filled) -> None:
     filled.write("0002", TO_SHARED[0], MoveToCompanion("gone", ["a"], "k"), *TO_SHARED[1:])
     with pytest.raises(MigrationRefused, match=r"Nothing was migrated"):
         filled.migrate()
 
 
-def test_plaintext_beside_values_of_several_data_keys_stays(project):
+def test_plaintext_beside_values_of_several_data_keys_stays(project) -> None:
     fields = {
         "a": text(migrating=True),
         "a_keys": CompanionField(),

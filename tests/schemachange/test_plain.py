@@ -49,7 +49,7 @@ AS_STORED = {
 
 
 @pytest.mark.parametrize("operations", AS_STORED.values(), ids=AS_STORED)
-def test_a_column_that_would_be_read_as_it_is_stored_is_refused(project, operations):
+def test_a_column_that_would_be_read_as_it_is_stored_is_refused(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -62,7 +62,7 @@ def test_a_column_that_would_be_read_as_it_is_stored_is_refused(project, operati
 
 
 @pytest.mark.parametrize("operations", AS_STORED.values(), ids=AS_STORED)
-def test_tables_without_values_and_new_ones_are_not_asked(project, operations):
+def test_tables_without_values_and_new_ones_are_not_asked(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.write("0002", *operations)
     project.migrate("0001")
@@ -83,7 +83,7 @@ KEPT = {
 
 
 @pytest.mark.parametrize("operations", KEPT.values(), ids=KEPT)
-def test_what_is_decrypted_or_gone_is_let_pass(project, operations):
+def test_what_is_decrypted_or_gone_is_let_pass(project, operations) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -91,7 +91,7 @@ def test_what_is_decrypted_or_gone_is_let_pass(project, operations):
     project.migrate()
 
 
-def test_what_is_undone_in_the_state_alone_is_refused(project):
+def test_what_is_undone_in_the_state_alone_is_refused(project) -> None:
     project.write("0001", note(a=models.TextField(null=True), b=models.TextField(null=True)))
     added = [AddField("note", "a_keys", CompanionField()), AlterField("note", "a", text(migrating=True))]
     project.write("0002", SeparateDatabaseAndState(added[:1], added))
@@ -105,7 +105,7 @@ def test_what_is_undone_in_the_state_alone_is_refused(project):
     assert project.column("note", "a") == ["text 0", "text 1", "text 2"]
 
 
-def test_another_model_of_the_same_table_may_read_it_as_it_is_stored(project):
+def test_another_model_of_the_same_table_may_read_it_as_it_is_stored(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -115,7 +115,7 @@ def test_another_model_of_the_same_table_may_read_it_as_it_is_stored(project):
     project.migrate()
 
 
-def test_faked_and_shown_it_is_not_asked(project):
+def test_faked_and_shown_it_is_not_asked(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)
@@ -124,7 +124,7 @@ def test_faked_and_shown_it_is_not_asked(project):
     project.migrate(fake=True)
 
 
-def test_another_model_of_the_same_table_does_not_hide_what_becomes_of_the_first(project):
+def test_another_model_of_the_same_table_does_not_hide_what_becomes_of_the_first(project) -> None:
     project.write("0001", encrypted_note())
     project.migrate()
     fill(project)

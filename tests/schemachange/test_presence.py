@@ -18,7 +18,7 @@ TO_ENCRYPTED = [AddField("note", "a_keys", CompanionField()), AlterField("note",
 TO_PLAIN = [RemoveField("note", "a_keys"), AlterField("note", "a", models.TextField(null=True))]
 
 
-def execute(*statements):
+def execute(*statements) -> None:
     with connection.cursor() as cursor:
         for statement in statements:
             cursor.execute(statement)
@@ -38,14 +38,14 @@ def note(table, **options):
     return CreateModel("Note", fields, options={"db_table": table, **options})
 
 
-def in_another_schema(project, table, **options):
+def in_another_schema(project, table, **options) -> None:
     project.write("0001", note(table, **options))
     if options:
         execute("CREATE TABLE vault_fields_other.visit (id bigserial PRIMARY KEY, tenant varchar(20), a text)")
     project.migrate()
 
 
-def in_capitals(project, **options):
+def in_capitals(project, **options) -> None:
     """A table that was there before the project, as databases have it that do not tell capitals from small letters."""
     if connection.vendor == "postgresql":
         pytest.skip("PostgreSQL tells them apart.")
@@ -61,7 +61,7 @@ def in_capitals(project, **options):
 SCHEMA_TABLES = ['"vault_fields_other"."visit"', 'vault_fields_other"."visit']
 
 
-def require_kept(project):
+def require_kept(project) -> None:
     model = project.model("note")
     with pytest.raises(MigrationRefused, match=r"Note\.a has 1 row "):
         project.migrate("0001")
@@ -75,7 +75,7 @@ def require_kept(project):
 
 
 @pytest.mark.parametrize("table", SCHEMA_TABLES)
-def test_values_in_another_schema_are_not_lost(project, schema, table):
+def test_values_in_another_schema_are_not_lost(project, schema, table) -> None:
     in_another_schema(project, table)
     project.write("0002", *TO_ENCRYPTED)
     project.migrate()
@@ -83,7 +83,7 @@ def test_values_in_another_schema_are_not_lost(project, schema, table):
     require_kept(project)
 
 
-def test_values_under_names_in_capitals_are_not_lost(project):
+def test_values_under_names_in_capitals_are_not_lost(project) -> None:
     in_capitals(project)
     project.write("0002", *TO_ENCRYPTED)
     project.migrate()
@@ -91,7 +91,7 @@ def test_values_under_names_in_capitals_are_not_lost(project):
     require_kept(project)
 
 
-def test_a_column_in_another_schema_that_is_narrower_than_its_values_is_refused(project, schema):
+def test_a_column_in_another_schema_that_is_narrower_than_its_values_is_refused(project, schema) -> None:
     in_another_schema(project, SCHEMA_TABLES[1])
     project.write("0002", *TO_ENCRYPTED)
     project.migrate()
@@ -102,7 +102,7 @@ def test_a_column_in_another_schema_that_is_narrower_than_its_values_is_refused(
         project.migrate()
 
 
-def test_a_context_in_another_schema_keeps_its_spelling(project, schema):
+def test_a_context_in_another_schema_keeps_its_spelling(project, schema) -> None:
     in_another_schema(project, SCHEMA_TABLES[0])
     project.write("0002", *TO_ENCRYPTED)
     project.migrate()
@@ -113,7 +113,7 @@ def test_a_context_in_another_schema_keeps_its_spelling(project, schema):
     assert project.model("note").objects.get().a == "kept"
 
 
-def test_a_column_of_another_kind_in_another_schema_is_refused(project, schema):
+def test_a_column_of_another_kind_in_another_schema_is_refused(project, schema) -> None:
     in_another_schema(project, SCHEMA_TABLES[0])
     project.write("0002", AddField("note", "b", models.BooleanField(null=True)))
     project.migrate()
@@ -124,7 +124,7 @@ def test_a_column_of_another_kind_in_another_schema_is_refused(project, schema):
 
 
 @pytest.mark.parametrize("where", ["schema", "capitals"])
-def test_operations_find_a_table_that_django_does_not_manage(project, where, request):
+def test_operations_find_a_table_that_django_does_not_manage(project, where, request) -> None:
     if where == "schema":
         request.getfixturevalue("schema")
         in_another_schema(project, SCHEMA_TABLES[0], managed=False)
@@ -142,7 +142,7 @@ def test_operations_find_a_table_that_django_does_not_manage(project, where, req
         assert cursor.fetchone()[0].startswith("$vf$")
 
 
-def test_a_table_that_django_does_not_manage_and_that_is_not_there_is_passed_over(project):
+def test_a_table_that_django_does_not_manage_and_that_is_not_there_is_passed_over(project) -> None:
     project.write("0001", note("nowhere", managed=False))
     project.write("0002", *TO_ENCRYPTED, EncryptField("note", "a"), RekeyField("note", "a"))
     project.migrate()
@@ -155,7 +155,7 @@ def refusing(execute, sql, params, many, context):
 
 
 @pytest.mark.parametrize("operations", [TO_PLAIN, [RunPython(do_nothing, do_nothing), *TO_PLAIN]], ids=["plan", "run"])
-def test_a_database_that_does_not_answer_is_not_taken_for_an_empty_one(project, operations):
+def test_a_database_that_does_not_answer_is_not_taken_for_an_empty_one(project, operations) -> None:
     project.write("0001", note(f"{project.label}_note"))
     project.write("0002", *TO_ENCRYPTED)
     project.migrate()
@@ -168,7 +168,7 @@ def test_a_database_that_does_not_answer_is_not_taken_for_an_empty_one(project, 
     assert project.model("note").objects.get().a == "kept"
 
 
-def test_a_database_is_asked_in_the_middle_of_a_transaction(project):
+def test_a_database_is_asked_in_the_middle_of_a_transaction(project) -> None:
     project.write("0001", note(f"{project.label}_note"))
     project.migrate()
     table = f"{project.label}_note"
@@ -181,12 +181,12 @@ def test_a_database_is_asked_in_the_middle_of_a_transaction(project):
     assert project.model("note").objects.count() == 1
 
 
-def test_a_table_of_a_schema_that_is_not_there_is_not_there(project):
+def test_a_table_of_a_schema_that_is_not_there_is_not_there(project) -> None:
     assert not has_table(connection, 'nowhere"."visit' if connection.vendor != "mysql" else "nowhere`.`visit")
 
 
 @pytest.mark.parametrize("where", ["schema", "capitals"])
-def test_keys_are_found_whatever_the_table_is_called(project, where, request, monkeypatch):
+def test_keys_are_found_whatever_the_table_is_called(project, where, request, monkeypatch) -> None:
     if where == "schema":
         request.getfixturevalue("schema")
         in_another_schema(project, SCHEMA_TABLES[0])

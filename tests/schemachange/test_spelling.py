@@ -100,7 +100,7 @@ def values(project, name="a", model="note"):
     return list(project.model(model).objects.order_by("id").values_list(name, flat=True))
 
 
-def made(project, field, value):
+def made(project, field, value) -> None:
     project.write("0001", note(field))
     project.migrate()
     model = project.model("note")
@@ -111,7 +111,7 @@ def made(project, field, value):
 
 @pytest.mark.parametrize("case", MATRIX.values(), ids=MATRIX)
 @pytest.mark.parametrize("path", ["executor", "operation"])
-def test_a_change_is_refused_if_values_would_not_open_afterwards(project, monkeypatch, case, path):
+def test_a_change_is_refused_if_values_would_not_open_afterwards(project, monkeypatch, case, path) -> None:
     before, value, after, opens = case
     opens = opens if isinstance(opens, bool) else vendors(**opens)
     made(project, before, value)
@@ -133,7 +133,7 @@ def test_a_change_is_refused_if_values_would_not_open_afterwards(project, monkey
 
 
 @pytest.mark.parametrize("case", MATRIX.values(), ids=MATRIX)
-def test_what_is_refused_would_keep_values_from_opening(project, monkeypatch, case):
+def test_what_is_refused_would_keep_values_from_opening(project, monkeypatch, case) -> None:
     before, value, after, opens = case
     if opens if isinstance(opens, bool) else vendors(**opens):
         return  # See above.
@@ -153,7 +153,7 @@ def test_what_is_refused_would_keep_values_from_opening(project, monkeypatch, ca
 
 @pytest.mark.parametrize("name", ["text to whole number, with zeros", "text to UUID, in capitals"])
 @pytest.mark.parametrize("number", [1, 3], ids=["one migration", "several"])
-def test_values_that_are_decrypted_before_and_encrypted_after_it_open(project, name, number):
+def test_values_that_are_decrypted_before_and_encrypted_after_it_open(project, name, number) -> None:
     before, value, after, _ = MATRIX[name]
     made(project, before, value)
     operations = [
@@ -174,7 +174,7 @@ def test_values_that_are_decrypted_before_and_encrypted_after_it_open(project, n
     assert project.column("note", "a")[0].startswith("$vf$1$")
 
 
-def test_decrypting_too_late_is_refused(project):
+def test_decrypting_too_late_is_refused(project) -> None:
     made(project, char(), "007")
     tables = project.tables()
     project.write("0002", alter(models.IntegerField()), DecryptField("note", "a"))
@@ -183,7 +183,7 @@ def test_decrypting_too_late_is_refused(project):
     assert project.tables() == tables
 
 
-def test_the_refusal_says_what_to_write(project):
+def test_the_refusal_says_what_to_write(project) -> None:
     made(project, char(), "007")
     project.write("0002_number", alter(models.IntegerField()))
     with pytest.raises(MigrationRefused) as refusal:
@@ -252,7 +252,7 @@ KEPT = {
 }
 
 
-def copy_tenant(apps, schema_editor):
+def copy_tenant(apps, schema_editor) -> None:
     (label,) = [config.label for config in apps.get_app_configs() if config.label.startswith("changed")]
     model = apps.get_model(label, "note")
     model.objects.update(other=models.F("tenant"))
@@ -270,7 +270,7 @@ KEPT["replaced, and copied later"] = [TO_OTHER, alter(text({"tenant": "other"}),
 
 @pytest.mark.parametrize("operations", LOST.values(), ids=LOST)
 @pytest.mark.parametrize("spread", [False, True], ids=["one migration", "several"])
-def test_a_row_that_would_be_compared_by_something_else_is_refused(project, operations, spread):
+def test_a_row_that_would_be_compared_by_something_else_is_refused(project, operations, spread) -> None:
     made(project, char(), "acme")
     tables = project.tables()
     if spread:
@@ -285,7 +285,7 @@ def test_a_row_that_would_be_compared_by_something_else_is_refused(project, oper
 
 
 @pytest.mark.parametrize("operations", KEPT.values(), ids=KEPT)
-def test_what_keeps_values_is_let_pass(project, operations):
+def test_what_keeps_values_is_let_pass(project, operations) -> None:
     made(project, char(), "acme")
     project.write("0002", *operations)
     project.migrate()
@@ -295,7 +295,7 @@ def test_what_keeps_values_is_let_pass(project, operations):
 
 
 @pytest.mark.parametrize("operations", [*LOST.values(), *KEPT.values()], ids=[*LOST, *KEPT])
-def test_tables_without_values_are_changed_without_questions(project, operations):
+def test_tables_without_values_are_changed_without_questions(project, operations) -> None:
     project.write("0001", note(char(null=True)))
     project.write("0002", *operations)
     project.migrate("0001")
@@ -306,13 +306,13 @@ def test_tables_without_values_are_changed_without_questions(project, operations
 
 
 @pytest.mark.parametrize("operations", [*LOST.values(), *KEPT.values()], ids=[*LOST, *KEPT])
-def test_a_new_database_is_made_without_questions(project, operations):
+def test_a_new_database_is_made_without_questions(project, operations) -> None:
     project.write("0001", note(char(null=True)))
     project.write("0002", *operations)
     project.migrate()
 
 
-def test_what_changes_no_column_is_not_asked(project, capsys):
+def test_what_changes_no_column_is_not_asked(project, capsys) -> None:
     made(project, char(), "007")
     project.write("0002", alter(models.IntegerField()))
     call_command("sqlmigrate", project.label, "0002")
@@ -322,7 +322,7 @@ def test_what_changes_no_column_is_not_asked(project, capsys):
         project.migrate()
 
 
-def test_going_back_is_refused_too(project):
+def test_going_back_is_refused_too(project) -> None:
     made(project, models.IntegerField(), 7)
     project.write("0002", alter(char()))
     project.migrate()
@@ -337,7 +337,7 @@ def test_going_back_is_refused_too(project):
     assert values(project) == ["secret", None, "another"]
 
 
-def test_what_is_changed_there_and_back_is_refused_when_it_runs(project):
+def test_what_is_changed_there_and_back_is_refused_when_it_runs(project) -> None:
     made(project, char(), "007")
     project.write("0002", alter(models.IntegerField()))
     project.write("0003", alter(char()))
@@ -346,23 +346,23 @@ def test_what_is_changed_there_and_back_is_refused_when_it_runs(project):
     assert values(project) == ["secret", None]
 
 
-def spell_plainly(apps, schema_editor):
+def spell_plainly(apps, schema_editor) -> None:
     (label,) = [config.label for config in apps.get_app_configs() if config.label.startswith("changed")]
     apps.get_model(label, "note").objects.filter(tenant="007").update(tenant="7")
 
 
-def test_rows_that_are_spelled_as_they_will_be_before_are_let_pass(project):
+def test_rows_that_are_spelled_as_they_will_be_before_are_let_pass(project) -> None:
     made(project, char(), "007")
     project.write("0002", RunPython(spell_plainly, RunPython.noop), alter(models.IntegerField()))
     project.migrate()
     assert values(project) == ["secret", None]
 
 
-def do_nothing(apps, schema_editor):
+def do_nothing(apps, schema_editor) -> None:
     pass
 
 
-def test_operations_of_ones_own_that_leave_the_spelling_are_noticed_in_time(project):
+def test_operations_of_ones_own_that_leave_the_spelling_are_noticed_in_time(project) -> None:
     made(project, char(), "007")
     project.write("0002", RunPython(do_nothing, RunPython.noop), alter(models.IntegerField()))
     with pytest.raises(MigrationRefused) as refusal:
@@ -385,7 +385,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("migrations", LATE.values(), ids=LATE)
-def test_what_runs_behind_a_change_does_not_keep_it_from_being_judged(project, migrations):
+def test_what_runs_behind_a_change_does_not_keep_it_from_being_judged(project, migrations) -> None:
     made(project, char(), "007")
     tables = project.tables()
     for number, operations in enumerate(migrations, start=2):
@@ -397,7 +397,7 @@ def test_what_runs_behind_a_change_does_not_keep_it_from_being_judged(project, m
     assert values(project) == ["secret", None]
 
 
-def test_what_runs_behind_a_change_that_values_bear_is_let_pass(project):
+def test_what_runs_behind_a_change_that_values_bear_is_let_pass(project) -> None:
     made(project, char(), "7")
     project.write("0002", alter(models.IntegerField()))
     project.write("0003", NOTHING)
@@ -405,12 +405,12 @@ def test_what_runs_behind_a_change_that_values_bear_is_let_pass(project):
     assert values(project) == ["secret", None]
 
 
-def copy_back(apps, schema_editor):
+def copy_back(apps, schema_editor) -> None:
     (label,) = [config.label for config in apps.get_app_configs() if config.label.startswith("changed")]
     apps.get_model(label, "note").objects.update(tenant=models.F("other"))
 
 
-def test_a_column_that_is_replaced_and_filled_can_come_back(project):
+def test_a_column_that_is_replaced_and_filled_can_come_back(project) -> None:
     made(project, char(null=True), "acme")
     project.write(
         "0002",
@@ -425,7 +425,7 @@ def test_a_column_that_is_replaced_and_filled_can_come_back(project):
     assert values(project) == ["secret", None]
 
 
-def test_rows_that_do_not_open_now_are_not_counted(project):
+def test_rows_that_do_not_open_now_are_not_counted(project) -> None:
     made(project, char(), "007")
     project.model("note").objects.bulk_create([project.model("note")(tenant="8", a="moved") for _ in range(2)])
     with connection.cursor() as cursor:
@@ -453,7 +453,7 @@ CODE = {"id": key(), "code": char(unique=True)}
 
 
 @pytest.mark.parametrize("spread", [False, True], ids=["one app", "another app"])
-def test_the_key_of_a_foreign_key_is_followed(project, spread):
+def test_the_key_of_a_foreign_key_is_followed(project, spread) -> None:
     project.write("0001", organization(code=char(primary_key=True)), of_organization(project))
     project.migrate()
     project.model("organization").objects.create(code="007")
@@ -467,7 +467,7 @@ def test_the_key_of_a_foreign_key_is_followed(project, spread):
 
 
 @pytest.mark.parametrize("path", [None, "organization__id", "organization__code"])
-def test_a_greater_key_keeps_its_spelling(project, path):
+def test_a_greater_key_keeps_its_spelling(project, path) -> None:
     fields = {"id": models.AutoField(primary_key=True), "code": char()}
     project.write("0001", organization(**fields), of_organization(project, path))
     project.migrate()
@@ -478,7 +478,7 @@ def test_a_greater_key_keeps_its_spelling(project, path):
     assert values(project) == ["secret"]
 
 
-def test_a_path_that_leads_where_it_did_may_start_from_another_text(project):
+def test_a_path_that_leads_where_it_did_may_start_from_another_text(project) -> None:
     fields = {"number": char(primary_key=True), "code": char()}
     project.write("0001", organization(**fields), of_organization(project, "organization__code"))
     project.migrate()
@@ -490,7 +490,7 @@ def test_a_path_that_leads_where_it_did_may_start_from_another_text(project):
 
 
 @pytest.mark.parametrize("path", ["organization__group__code", "organization__group_id", "organization__name"])
-def test_a_path_that_starts_and_ends_elsewhere_is_refused(project, path):
+def test_a_path_that_starts_and_ends_elsewhere_is_refused(project, path) -> None:
     group = CreateModel("Group", [("id", key()), ("code", char())])
     link = models.ForeignKey(f"{project.label}.group", models.CASCADE, db_constraint=False)
     owner = organization(number=char(primary_key=True), name=char(), group=link)
@@ -509,7 +509,7 @@ def test_a_path_that_starts_and_ends_elsewhere_is_refused(project, path):
     assert project.tables() == tables
 
 
-def test_a_column_that_the_database_does_not_have_is_not_asked_for(project):
+def test_a_column_that_the_database_does_not_have_is_not_asked_for(project) -> None:
     made(project, char(), "007")
     project.write("0002", TO_OTHER, BOTH)
     project.migrate(fake=True)
@@ -517,7 +517,7 @@ def test_a_column_that_the_database_does_not_have_is_not_asked_for(project):
     project.migrate()
 
 
-def test_another_target_that_has_the_same_text_changes_nothing(project):
+def test_another_target_that_has_the_same_text_changes_nothing(project) -> None:
     project.write("0001", organization(**CODE), of_organization(project))
     project.migrate()
     made = project.model("organization").objects.create(code="1")
@@ -529,7 +529,7 @@ def test_another_target_that_has_the_same_text_changes_nothing(project):
     assert values(project) == ["secret"]
 
 
-def test_a_target_whose_text_cannot_be_the_same_is_refused(project):
+def test_a_target_whose_text_cannot_be_the_same_is_refused(project) -> None:
     fields = {"id": key(), "code": models.UUIDField(unique=True)}
     project.write("0001", organization(**fields), of_organization(project))
     project.migrate()
@@ -542,7 +542,7 @@ def test_a_target_whose_text_cannot_be_the_same_is_refused(project):
     assert values(project) == ["secret"]
 
 
-def test_a_column_of_a_parent_is_followed(project):
+def test_a_column_of_a_parent_is_followed(project) -> None:
     base = note(char(), n=models.IntegerField(null=True))
     child = CreateModel("Extra", [("a", text()), ("a_keys", CompanionField())], bases=(f"{project.label}.note",))
     pointer = models.OneToOneField(
@@ -558,7 +558,7 @@ def test_a_column_of_a_parent_is_followed(project):
     assert values(project, model="extra") == ["secret"]
 
 
-def test_what_a_value_is_tied_to_is_followed(project):
+def test_what_a_value_is_tied_to_is_followed(project) -> None:
     project.write("0001", note(char(), slug=char(editable=False), a=text(bind_to=["slug"]), a_keys=CompanionField()))
     project.migrate()
     project.model("note").objects.create(tenant="acme", slug="007", a="secret")
@@ -571,7 +571,7 @@ def test_what_a_value_is_tied_to_is_followed(project):
     assert values(project) == ["secret"]
 
 
-def test_every_field_that_shares_the_column_is_named(project):
+def test_every_field_that_shares_the_column_is_named(project) -> None:
     fields = {"a": text(keys_field="k"), "k": CompanionField()}
     fields["b"] = EncryptedJSONField(key_context=["tenant"], null=True, keys_field="k")
     project.write("0001", note(char(), **fields))
@@ -582,7 +582,7 @@ def test_every_field_that_shares_the_column_is_named(project):
         project.migrate()
 
 
-def test_squashed_migrations_are_judged_as_they_are(project):
+def test_squashed_migrations_are_judged_as_they_are(project) -> None:
     project.write("0001", note(char()))
     project.write("0002", alter(models.IntegerField()))
     replaces = [(project.label, "0001"), (project.label, "0002")]

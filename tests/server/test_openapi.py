@@ -65,7 +65,7 @@ def url():
 
 @schema.parametrize()
 @settings(max_examples=30, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
-def test_answers_are_those_of_the_description(case, url):
+def test_answers_are_those_of_the_description(case, url) -> None:
     if (case.path_parameters or {}).get("id") == ID:
         created = StoredObjects(vault).create(secrets.token_hex(8), "s3cr3t-v4lu3", {"organization_id": "acme"})
         case.path_parameters["id"] = created.id

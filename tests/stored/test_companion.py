@@ -48,12 +48,12 @@ def refused(text):
     return str(caught.value)
 
 
-def test_the_text_is_compact_json_with_its_members_in_order():
+def test_the_text_is_compact_json_with_its_members_in_order() -> None:
     assert companion.encode(PLAIN) == TEXT
     assert companion.decode(TEXT) == PLAIN
 
 
-def test_the_proof_message_is_a_compact_array():
+def test_the_proof_message_is_a_compact_array() -> None:
     said = Companion("default", "key-1", "d3JhcHBlZA==", KeyContext({"é": "b", "a": '"'}), {"z": None, "b": "7"})
     assert companion.proof_message(said) == (
         '["vault_fields proof",2,"default","key-1","d3JhcHBlZA==",{"a":"\\"","é":"b"},{"b":"7","z":null}]'.encode()
@@ -62,7 +62,7 @@ def test_the_proof_message_is_a_compact_array():
 
 @reproducible
 @given(companions)
-def test_every_companion_comes_back(made):
+def test_every_companion_comes_back(made) -> None:
     text = companion.encode(made)
     assert companion.decode(text) == made
     assert companion.encode(companion.decode(text)) == text
@@ -70,7 +70,7 @@ def test_every_companion_comes_back(made):
 
 @reproducible
 @given(st.text())
-def test_decoding_any_text_raises_nothing_but_an_envelope_error(text):
+def test_decoding_any_text_raises_nothing_but_an_envelope_error(text) -> None:
     for candidate in (text, f"{{{text}", f"{TEXT[:-2]}{text}", TEXT.replace("key-1", text)):
         try:
             decoded = companion.decode(candidate)
@@ -88,7 +88,7 @@ json_values = st.recursive(
 
 @reproducible
 @given(st.sampled_from(["v", "vault", "id", "keys", "context", "row", "proof"]), json_values)
-def test_any_json_for_a_member_is_accepted_canonically_or_refused(name, value):
+def test_any_json_for_a_member_is_accepted_canonically_or_refused(name, value) -> None:
     text = changed(**{name: value})
     try:
         decoded = companion.decode(text)
@@ -99,7 +99,7 @@ def test_any_json_for_a_member_is_accepted_canonically_or_refused(name, value):
 
 @reproducible
 @given(companions, companions)
-def test_proof_messages_differ_whenever_anything_that_is_said_does(made, other):
+def test_proof_messages_differ_whenever_anything_that_is_said_does(made, other) -> None:
     """Whatever a reader acts on is proven: nothing of a companion can be changed without its data key."""
     message = companion.proof_message(made)
     for name in ("vault", "key_id", "encrypted_keys", "context", "row"):
@@ -109,7 +109,7 @@ def test_proof_messages_differ_whenever_anything_that_is_said_does(made, other):
 
 
 @pytest.mark.parametrize("name", ["vault", "key_id", "encrypted_keys", "context", "row"])
-def test_a_proof_is_of_one_companion_and_one_key(name):
+def test_a_proof_is_of_one_companion_and_one_key(name) -> None:
     key, other_key = (DataKey("key-1", "d3JhcHBlZA==", bytes([byte]) * 32) for byte in (1, 2))
     made = companion.proven(PLAIN, key)
     companion.verify(made, key)
@@ -125,7 +125,7 @@ def test_a_proof_is_of_one_companion_and_one_key(name):
             companion.verify(forged, opened_by)
 
 
-def test_any_truncation_is_refused():
+def test_any_truncation_is_refused() -> None:
     for length in range(len(TEXT)):
         refused(TEXT[:length])
 
@@ -135,27 +135,27 @@ def test_any_truncation_is_refused():
     ["", "no JSON", "[" * 100_000, '{"v":' * 50_000, '{"v":2', "\ufeff" + TEXT],
     ids=["empty", "text", "arrays", "objects", "cut", "byte order mark"],
 )
-def test_what_is_not_json_is_refused_as_that(text):
+def test_what_is_not_json_is_refused_as_that(text) -> None:
     assert refused(text) == "the companion is not JSON: it is truncated or altered."
 
 
 @pytest.mark.parametrize("text", ["1", '"text"', "[]", "null", "{}", '{"v":3}', '{"v":"1"}', '{"v":null}', '{"v":NaN}'])
-def test_an_unknown_version_is_refused_as_that(text):
+def test_an_unknown_version_is_refused_as_that(text) -> None:
     assert refused(text) == "the companion has a version that this release of vault_fields does not know."
 
 
-def test_a_version_that_was_never_released_is_told_as_that():
+def test_a_version_that_was_never_released_is_told_as_that() -> None:
     assert "written by a development version of vault_fields" in refused(TEXT.replace('"v":2', '"v":1'))
 
 
-def test_a_lone_surrogate_is_refused():
+def test_a_lone_surrogate_is_refused() -> None:
     """It has no UTF-8, and so no proof message. No database holds one; a fixture of JSON may."""
     refused(TEXT.replace('"7"', '"\ud800"'))
     refused(TEXT.replace('"7"', '"\\ud800"'))
 
 
 @pytest.mark.parametrize("spelling", ["2.0", "2e0", "20e-1"])
-def test_the_version_has_one_spelling(spelling):
+def test_the_version_has_one_spelling(spelling) -> None:
     assert refused(TEXT.replace('"v":2', f'"v":{spelling}')) == MALFORMED
 
 
@@ -178,18 +178,18 @@ def test_the_version_has_one_spelling(spelling):
     ],
     ids=range(13),
 )
-def test_there_is_one_text_for_one_companion(text):
+def test_there_is_one_text_for_one_companion(text) -> None:
     assert refused(text) == MALFORMED
 
 
 @pytest.mark.parametrize("name", ["vault", "id", "keys", "context", "row", "proof"])
 @pytest.mark.parametrize("value", [None, 1, 1.5, True, ["default"], [["tenant", "a"]]], ids=repr)
-def test_every_member_has_its_type(name, value):
+def test_every_member_has_its_type(name, value) -> None:
     assert refused(changed(**{name: value})) == MALFORMED
 
 
 @pytest.mark.parametrize("name", ["vault", "id", "keys", "proof"])
-def test_a_text_is_not_an_object(name):
+def test_a_text_is_not_an_object(name) -> None:
     assert refused(changed(**{name: {}})) == MALFORMED
 
 
@@ -222,17 +222,17 @@ def each(limits):
 
 
 @each(WITHIN)
-def test_a_member_at_its_limit_is_read(name, value):
+def test_a_member_at_its_limit_is_read(name, value) -> None:
     text = changed(**{name: value})
     assert companion.encode(companion.decode(text)) == text
 
 
 @each(BEYOND)
-def test_a_member_beyond_its_limit_is_refused(name, value):
+def test_a_member_beyond_its_limit_is_refused(name, value) -> None:
     assert refused(changed(**{name: value})) == MALFORMED
 
 
-def test_the_longest_companion_that_is_written_is_read():
+def test_the_longest_companion_that_is_written_is_read() -> None:
     """Every member at its limit, and every character one that JSON spells with six."""
     worst = "\x01"
     names = [chr(0x1000 + number) for number in range(10)]
@@ -247,28 +247,28 @@ def test_the_longest_companion_that_is_written_is_read():
     assert companion.decode(companion.encode(longest)) == longest
 
 
-def test_a_longer_text_is_refused_before_it_is_parsed(monkeypatch):
+def test_a_longer_text_is_refused_before_it_is_parsed(monkeypatch) -> None:
     parsed = []
     monkeypatch.setattr(companion.json, "loads", parsed.append)
     assert refused(" " * (512 * 1024 + 1)) == "the companion is longer than any that is written."
     assert parsed == []
 
 
-def test_the_proof_has_one_base64_text():
+def test_the_proof_has_one_base64_text() -> None:
     assert refused(TEXT.replace("Hh8=", "Hh9=")) == MALFORMED
     assert refused(TEXT.replace("Hh8=", "Hh8")) == MALFORMED
     assert refused(TEXT.replace("Hh8=", "Hh8==")) == MALFORMED
     assert refused(TEXT.replace("Hh8=", "Hh8=\\n")) == MALFORMED
 
 
-def test_an_error_shows_nothing_of_the_companion():
+def test_an_error_shows_nothing_of_the_companion() -> None:
     for name, value in [("context", {"tenant": 1}), ("id", "a/b"), ("proof", "")]:
         message = refused(changed(**{name: value}, keys="d3JhcHBlZA"))
         assert "tenant" not in message
         assert "d3Jh" not in message
 
 
-def test_decoding_the_same_text_again_costs_nothing():
+def test_decoding_the_same_text_again_costs_nothing() -> None:
     """Rows that were written together have the same companion."""
     companion.decode.cache_clear()
     assert companion.decode(TEXT) is companion.decode(TEXT)

@@ -32,18 +32,18 @@ def each(vectors):
     return pytest.mark.parametrize("vector", [pytest.param(vector, id=name) for name, vector in vectors.items()])
 
 
-def test_generating_the_vectors_again_gives_the_same_files():
+def test_generating_the_vectors_again_gives_the_same_files() -> None:
     assert {path.name: path.read_text("ascii") for path in generate.HERE.glob("*.json")} == generate.files()
 
 
-def test_generating_writes_every_file_and_removes_those_of_scenarios_that_are_gone(tmp_path, monkeypatch):
+def test_generating_writes_every_file_and_removes_those_of_scenarios_that_are_gone(tmp_path, monkeypatch) -> None:
     monkeypatch.setattr(generate, "HERE", tmp_path)
     (tmp_path / "gone.json").write_text("{}")
     generate.main()
     assert {path.name: path.read_text("ascii") for path in tmp_path.iterdir()} == generate.files()
 
 
-def test_every_way_to_fail_has_vectors():
+def test_every_way_to_fail_has_vectors() -> None:
     assert set(Counter(vector["expect"] for vector in INVALID.values())) == {
         "DecryptionError",
         "EnvelopeError",
@@ -53,7 +53,7 @@ def test_every_way_to_fail_has_vectors():
     }
 
 
-def test_vectors_that_differ_in_one_thing_say_which():
+def test_vectors_that_differ_in_one_thing_say_which() -> None:
     """No two scenarios are the same value in the same place."""
     seen = [json.dumps({**vector, "about": None}, sort_keys=True) for vector in VECTORS.values()]
     assert len(set(seen)) == len(seen)
@@ -93,19 +93,19 @@ def open_with_fields(vector, settings, kind=EncryptedTextField):
 
 
 @each(VALID)
-def test_fields_open_a_valid_vector(vector, settings):
+def test_fields_open_a_valid_vector(vector, settings) -> None:
     assert open_with_fields(vector, settings) == vector["plaintext"]
 
 
 @each({name: vector for name, vector in VALID.items() if name.startswith("json-")})
-def test_json_fields_open_a_vector_of_json(vector, settings):
+def test_json_fields_open_a_vector_of_json(vector, settings) -> None:
     opened = open_with_fields(vector, settings, EncryptedJSONField)
     expected = json.loads(vector["plaintext"])
     assert (opened, type(opened)) == (expected, type(expected))
 
 
 @each(INVALID)
-def test_fields_refuse_an_invalid_vector_with_the_error_it_names(vector, settings):
+def test_fields_refuse_an_invalid_vector_with_the_error_it_names(vector, settings) -> None:
     with pytest.raises(exceptions.VaultFieldsError) as caught:
         open_with_fields(vector, settings)
     # Only this package tells apart which of its settings is missing.
@@ -120,7 +120,7 @@ BEFORE_THE_VAULT = {"EnvelopeError", "KeyContextMismatch", "PlaintextFound"}
 
 
 @each({name: vector for name, vector in INVALID.items() if vector["expect"] in BEFORE_THE_VAULT})
-def test_the_vault_is_asked_about_nothing_that_cannot_open(vector, settings, monkeypatch):
+def test_the_vault_is_asked_about_nothing_that_cannot_open(vector, settings, monkeypatch) -> None:
     asked = []
     monkeypatch.setattr(InMemoryVault, "decrypt_data_keys", lambda vault, wanted: asked.append(wanted))
     monkeypatch.setattr(KeyCache, "get", lambda cache, name: asked.append(name))
@@ -144,7 +144,7 @@ def open_independently(vector):
     return independent_decoder.open_value(**known, unwrap=unwrap)
 
 
-def test_the_second_decoder_is_short_and_has_nothing_of_this_package():
+def test_the_second_decoder_is_short_and_has_nothing_of_this_package() -> None:
     source = Path(independent_decoder.__file__).read_text("utf-8")
     imports = [line for line in source.splitlines() if line.startswith(("import ", "from "))]
     assert len(source.splitlines()) <= 60
@@ -156,12 +156,12 @@ def test_the_second_decoder_is_short_and_has_nothing_of_this_package():
 
 
 @each(VALID)
-def test_the_second_decoder_opens_a_valid_vector(vector):
+def test_the_second_decoder_opens_a_valid_vector(vector) -> None:
     assert open_independently(vector) == vector["plaintext"]
 
 
 @each(INVALID)
-def test_the_second_decoder_refuses_an_invalid_vector_with_the_error_it_names(vector):
+def test_the_second_decoder_refuses_an_invalid_vector_with_the_error_it_names(vector) -> None:
     with pytest.raises(ValueError) as caught:
         open_independently(vector)
     assert caught.value.args == (vector["expect"],)
@@ -185,7 +185,7 @@ def open_stored(stored, instance, name, row, bound=()):
 
 
 @pytest.mark.parametrize("text", ["123-45-6789", "", "é組🔑", "x" * 100_000])
-def test_the_second_decoder_opens_what_the_orm_writes(organization, stored, text):
+def test_the_second_decoder_opens_what_the_orm_writes(organization, stored, text) -> None:
     patient = Patient.objects.create(organization=organization, ssn=text, history={"a": [text, None]})
     vaults["default"].purge()
     row = {"organization_id": str(organization.pk)}
@@ -193,23 +193,23 @@ def test_the_second_decoder_opens_what_the_orm_writes(organization, stored, text
     assert json.loads(open_stored(stored, patient, "history", row)) == {"a": [text, None]}
 
 
-def test_the_second_decoder_opens_a_value_that_is_bound_to_its_row(db, stored):
+def test_the_second_decoder_opens_a_value_that_is_bound_to_its_row(db, stored) -> None:
     token = Token.objects.create(tenant="0193a1b2-0000-7000-8000-000000000001", secret="s3cret")
     assert open_stored(stored, token, "secret", {"tenant_id": str(token.tenant)}, [str(token.pk)]) == "s3cret"
 
 
-def test_the_second_decoder_opens_a_value_whose_context_needs_escapes(db, stored):
+def test_the_second_decoder_opens_a_value_whose_context_needs_escapes(db, stored) -> None:
     setting = Setting.objects.create(tenant='"\\/\t\x1f\x7f é🔑', kind=None, value="text")
     assert open_stored(stored, setting, "value", {"tenant": setting.tenant, "kind": None}) == "text"
 
 
-def test_the_second_decoder_refuses_a_row_that_was_pasted_elsewhere(organization, other_organization, stored):
+def test_the_second_decoder_refuses_a_row_that_was_pasted_elsewhere(organization, other_organization, stored) -> None:
     patient = Patient.objects.create(organization=organization, ssn="123-45-6789")
     with pytest.raises(ValueError, match="^KeyContextMismatch$"):
         open_stored(stored, patient, "ssn", {"organization_id": str(other_organization.pk)})
 
 
-def test_fields_read_what_was_made_without_them(organization, execute):
+def test_fields_read_what_was_made_without_them(organization, execute) -> None:
     """A row written by another program, to the format page, with a data key from the Vault."""
     patient = Patient.objects.create(organization=organization, name="written elsewhere")
     context = {"organization_id": str(organization.pk)}

@@ -21,7 +21,7 @@ HASHES = frozenset(hashes_of_placeholders())
         *("password", "changeme", "change-me", "admin", "default", "vault", "token", "123456", "api_key", "key"),
     ],
 )
-def test_an_api_key_that_is_none(text):
+def test_an_api_key_that_is_none(text) -> None:
     assert hash_api_key(text) in HASHES
 
 
@@ -34,11 +34,11 @@ def test_an_api_key_that_is_none(text):
         *("%(webhook_secret)s", "%WEBHOOK_SECRET%", "__WEBHOOK_SECRET__", "____________________", "example_secret_key"),
     ],
 )
-def test_a_text_that_is_no_secret(text):
+def test_a_text_that_is_no_secret(text) -> None:
     assert is_placeholder(text)
 
 
-def test_a_secret_that_is_random_or_was_chosen_is_one():
+def test_a_secret_that_is_random_or_was_chosen_is_one() -> None:
     for _ in range(100):
         for text in (secrets.token_urlsafe(18), secrets.token_hex(16), f"whsec_{secrets.token_hex(12)}"):
             assert not is_placeholder(text)
@@ -56,11 +56,11 @@ def test_a_secret_that_is_random_or_was_chosen_is_one():
         b"abcdefghijklmnopqrstuvwxyz012345",
     ],
 )
-def test_a_root_key_that_can_be_guessed(material):
+def test_a_root_key_that_can_be_guessed(material) -> None:
     assert is_guessable(material)
 
 
-def test_a_random_root_key_is_reported_less_often_than_once_in_two_to_the_64():
+def test_a_random_root_key_is_reported_less_often_than_once_in_two_to_the_64() -> None:
     # At most so many values among so many bytes, or steps; or one of the periods.
     few = sum(Fraction(comb(256, _FEW_BYTES) * _FEW_BYTES**number, 256**number) for number in (32, 31))
     periodic = sum(Fraction(1, 256 ** (32 - period)) for period in range(1, 17))

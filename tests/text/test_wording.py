@@ -20,10 +20,10 @@ _LEFT = ["{max_rows_per_key * data_key_max_uses:,} rows", "{total} rows"]
 @pytest.mark.parametrize(
     ("number", "expected"), [(0, "0 rows were"), (1, "1 row was"), (2, "2 rows were"), (1000, "1,000 rows were")]
 )
-def test_one_is_one(number, expected):
+def test_one_is_one(number, expected) -> None:
     assert counted(number, "row was", "rows were") == expected
 
 
-def test_no_message_counts_past_it():
+def test_no_message_counts_past_it() -> None:
     texts = (path.read_text("utf-8") for path in sorted(PACKAGE.rglob("*.py")))
     assert [found for text in texts for found in _UNCOUNTED.findall(text)] == _LEFT

@@ -34,9 +34,11 @@ class RemoteVault(BaseVault):
         timeout: float = 5.0,
         max_retries: int = 3,
         max_calls_per_minute: int | None = None,
+        max_concurrency: int = 40,
         **options: Any,
     ) -> None:
-        super().__init__(alias, **options)
+        # A list page of a hundred rows takes the time of three calls.
+        super().__init__(alias, max_concurrency=max_concurrency, **options)
         self._require_timeout(timeout, minimum=0.001)
         self.seconds = timeout
         self._require_number("max_retries", max_retries, minimum=0, integral=True)

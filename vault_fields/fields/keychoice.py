@@ -3,7 +3,7 @@ The choice of the data key that seals the values of a row: its own, that of anot
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 
 from django.db.models import Model
 
@@ -105,7 +105,7 @@ def choose_keys(works: Sequence[Work], new_keys: NewKeys) -> list[DataKey]:
         _open_what_moves(work, batch)
         found.append(_old_key(work, text, batch) if text else None)
     missing = [work for work, key in zip(works, found, strict=True) if key is None]
-    taken = _new_keys(missing, new_keys)
+    taken = iter(_new_keys(missing, new_keys))
     return [next(taken) if key is None else key for key in found]
 
 
@@ -145,13 +145,14 @@ def _with_advice(
     return advised
 
 
-def _new_keys(works: Sequence[Work], new_keys: NewKeys) -> Iterator[DataKey]:
-    """Yield a new key for each row and each of its contexts, shared by the groups of the row."""
+def _new_keys(works: Sequence[Work], new_keys: NewKeys) -> list[DataKey]:
+    """Return a new key for each row and each of its contexts, shared by the groups of the row."""
     taken: dict[tuple[int, str, KeyContext], DataKey] = {}
     try:
         new_keys.prepare((work.vault, work.context) for work in works)
     except VaultError as error:
         raise located(error, works[0].group.members[0], works[0].instance) from None
+    found: list[DataKey] = []
     for work in works:
         name = (id(work.instance), work.vault, work.context)
         if name not in taken:
@@ -159,4 +160,5 @@ def _new_keys(works: Sequence[Work], new_keys: NewKeys) -> Iterator[DataKey]:
                 taken[name] = new_keys.take(work.vault, work.context)
             except VaultError as error:
                 raise located(error, work.group.members[0], work.instance) from None
-        yield taken[name]
+        found.append(taken[name])
+    return found

@@ -17,6 +17,11 @@ __all__ = ["update"]
 # cut a longer value, where an assignment refuses it.
 _ARRAY_OF = re.compile(r"(text|varchar|uuid|bigint|integer|smallint)(\(\d+\))?")
 
+_TEXTS = {"text", "varchar"}
+
+# Control characters that no envelope and no companion has. Where a value has one, it is sent in a list.
+_SEPARATOR, _NULL = "\x1f", "\x1e"
+
 
 @forgetful
 def update(
@@ -37,9 +42,9 @@ def update(
             # for each row, in time that grows with its square.
             cursor.executemany(_each(meta, fields, keys, connection), parameters)
         else:
-            cursor.execute(
-                _at_once(meta, fields, keys, types, connection), list(map(list, zip(*parameters, strict=True)))
-            )
+            arrays = [_array(kind, each) for kind, each in zip(types, zip(*parameters, strict=True), strict=True)]
+            sql = _at_once(meta, fields, keys, [array for array, _ in arrays], connection)
+            cursor.execute(sql, [given for _, several in arrays for given in several])
 
 
 def _key(keys: Sequence[Any], pk: Any, connection: Any) -> list[Any]:
@@ -56,6 +61,17 @@ def _array_types(fields: Sequence[Any], keys: Sequence[Any], connection: Any) ->
     return [match[1] for match in found if match] if all(found) else None
 
 
+def _array(kind: str, values: Sequence[Any]) -> tuple[str, list[Any]]:
+    """An array of these values in SQL, with its parameters."""
+    if kind in _TEXTS:
+        # One string, which is quoted many times faster than each text of a list. A companion is full of quotes.
+        joined = _SEPARATOR.join([_NULL if value is None else value for value in values])
+        is_sound = joined.count(_SEPARATOR) == len(values) - 1 and joined.count(_NULL) == values.count(None)
+        if is_sound and joined:
+            return "string_to_array(%s, %s, %s)", [joined, _SEPARATOR, _NULL]
+    return f"%s::{kind}[]", [list(values)]
+
+
 def _each(meta: Any, fields: Sequence[Any], keys: Sequence[Any], connection: Any) -> str:
     quote = connection.ops.quote_name
     assignments = ", ".join(f"{quote(field.column)} = %s" for field in fields)
@@ -63,15 +79,14 @@ def _each(meta: Any, fields: Sequence[Any], keys: Sequence[Any], connection: Any
     return f"UPDATE {quote(meta.db_table)} SET {assignments} WHERE {condition}"  # noqa: S608
 
 
-def _at_once(meta: Any, fields: Sequence[Any], keys: Sequence[Any], types: Sequence[str], connection: Any) -> str:
+def _at_once(meta: Any, fields: Sequence[Any], keys: Sequence[Any], arrays: Sequence[str], connection: Any) -> str:
     quote = connection.ops.quote_name
     table = quote(meta.db_table)
-    given = [f"c{number}" for number in range(len(types))]
-    arrays = ", ".join(f"%s::{each}[]" for each in types)
+    given = [f"c{number}" for number in range(len(arrays))]
     assignments = ", ".join(f"{quote(field.column)} = given.{each}" for field, each in zip(fields, given, strict=False))
     matched = zip(keys, given[len(fields) :], strict=True)
     condition = " AND ".join(f"{table}.{quote(key.column)} = given.{each}" for key, each in matched)
     return (
-        f"UPDATE {table} SET {assignments} FROM unnest({arrays}) AS given({', '.join(given)}) "  # noqa: S608
+        f"UPDATE {table} SET {assignments} FROM unnest({', '.join(arrays)}) AS given({', '.join(given)}) "  # noqa: S608
         f"WHERE {condition}"
     )

@@ -16,6 +16,8 @@ def log_access(
     *, request_id: str, method: str | None, template: str, key: ApiKey | None, status: int, seconds: float
 ) -> None:
     """Log a request by its ``template`` and not its path: names of objects, and query strings, are private."""
+    if not logger.isEnabledFor(logging.INFO):
+        return
     record = {
         "request_id": request_id,
         "method": method if method in METHODS else "other",

@@ -54,7 +54,7 @@ class VaultApi:
         self._record_key_events = record_key_events
 
     def admit(self, request: HttpRequest) -> ApiKey | None:
-        return self._api_keys.admit(request.headers.get("Authorization"))
+        return self._api_keys.admit(request.META.get("HTTP_AUTHORIZATION"))
 
     def require_ready(self) -> None:
         """Check the keystore, and open it if it is not open. Raises what a call would raise that it cannot answer."""

@@ -28,7 +28,7 @@ def read_body(request: HttpRequest) -> Mapping[str, Any]:
         raise Rejected(415, "The body must be JSON: Content-Type: application/json.")
     try:
         # The announced length is checked first, so that nothing long is read. Not every server insists on one.
-        too_long = int(request.headers.get("Content-Length") or 0) > MAX_BODY_BYTES
+        too_long = int(request.META.get("CONTENT_LENGTH") or 0) > MAX_BODY_BYTES
         body = b"" if too_long else request.body
     except RequestDataTooBig:
         too_long, body = True, b""
@@ -36,7 +36,7 @@ def read_body(request: HttpRequest) -> Mapping[str, Any]:
         raise Rejected(400, "The body could not be read.") from None
     if too_long or len(body) > MAX_BODY_BYTES:
         raise Rejected(413, f"The body is longer than {MAX_BODY_BYTES // 1024} KiB.")
-    if not body and "Transfer-Encoding" in request.headers:
+    if not body and "HTTP_TRANSFER_ENCODING" in request.META:
         # WSGI cannot say where a body without an announced length ends.
         raise Rejected(411, "This server reads bodies of announced length only: send Content-Length.")
     try:

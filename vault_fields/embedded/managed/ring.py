@@ -137,13 +137,15 @@ class KeyRing:
             return
         missing = self.store.without_kek(environment, wanted)
         for start in range(0, len(missing), MAX_AT_ONCE):
-            root_keys, vault_id = self.unlock(), self.vault_id()
+            turn, root_keys, vault_id = self.turn(), self.unlock(), self.vault_id()
             drafts = [
                 self._draft(_unborn(environment, name, value), root_keys.current, vault_id)
                 for name, value in missing[start : start + MAX_AT_ONCE]
             ]
             with suppress(VaultReplaced):
-                self.store.add_all(drafts, partial(self._tag, root_keys, vault_id))
+                stored = self.store.add_all([draft for draft, _ in drafts], partial(self._tag, root_keys, vault_id))
+                # To read and unwrap again what has just been stored would cost as much as making it.
+                self._hold_new([(draft, wrapping) for draft, wrapping in drafts if draft.id in stored], turn)
 
     def find(self, kek_id: bytes, version: int) -> Kek | None:
         """
@@ -229,6 +231,13 @@ class KeyRing:
                 self._keks[name] = kek
         return kek
 
+    def _hold_new(self, stored: Iterable[tuple[KekRecord, WrappingKey]], turn: int) -> None:
+        with self._lock:
+            if turn == self._turn:
+                for new, wrapping in stored:
+                    name = new.environment, new.item_name, new.item_value
+                    self._keks[name] = Kek(new.id, new.version, new.environment, wrapping)
+
     def _clear(self) -> None:
         self._turn += 1
         self._keks.clear()
@@ -241,7 +250,7 @@ class KeyRing:
         for _ in range(ATTEMPTS):
             root_keys = self.unlock()
             vault_id = self.vault_id()
-            draft = self._draft(before, root_keys.current, vault_id)
+            draft, _ = self._draft(before, root_keys.current, vault_id)
             try:
                 stored = self._authentic(self.store.add(draft, partial(self._tag, root_keys, vault_id)))
             except VaultReplaced:
@@ -255,11 +264,11 @@ class KeyRing:
             before = now or before
         raise VaultUnavailable(f"The root key of the keystore {self.store.location} is being changed. Try again.")
 
-    def _draft(self, before: KekRecord, root_key: RootKey, vault_id: str) -> KekRecord:
-        """Return the version after this one, with fresh material, not stored yet."""
+    def _draft(self, before: KekRecord, root_key: RootKey, vault_id: str) -> tuple[KekRecord, WrappingKey]:
+        """Return the version after this one, not stored yet, and its fresh key."""
+        key = os.urandom(KEY_BYTES)
         draft = replace(before, version=before.version + 1, root_key_id=root_key.id)
-        wrapped = root_key.wrapping.wrap(os.urandom(KEY_BYTES), draft.associated_data(vault_id))
-        return replace(draft, wrapped=wrapped)
+        return replace(draft, wrapped=root_key.wrapping.wrap(key, draft.associated_data(vault_id))), WrappingKey(key)
 
     def _tag(self, root_keys: RootKeys, vault_id: str, connection: Connection, kek_id: bytes) -> None:
         rows = TaggedRows(connection, root_keys, self.store.location)

@@ -167,15 +167,17 @@ class KeyStore:
             row = connection.execute(_BY_ITEM, [*item, record.version]).fetchone()
             return None if row is None else _record(row)
 
-    def add_all(self, records: Collection[KekRecord], tag: Callable[[Connection, bytes], object] = _untagged) -> None:
+    def add_all(
+        self, records: Collection[KekRecord], tag: Callable[[Connection, bytes], object] = _untagged
+    ) -> frozenset[bytes]:
         """
-        Store new KEKs of one root key as ``add`` does, all in one transaction: each transaction waits for the disk.
+        Store new KEKs of one root key as ``add`` does, in one transaction, which waits for the disk; return their ids.
 
         KEKs are left out if their item has got one in the meantime, and all of them if their root key is not the
         current one.
         """
         with self.connections.transaction() as connection:
-            self._add(connection, records, tag)
+            return frozenset(self._add(connection, records, tag))
 
     def without_kek(self, environment: str, items: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
         """Return the items, by name and value, that have no KEK in whatever state."""
@@ -184,13 +186,16 @@ class KeyStore:
 
     def _add(
         self, connection: Connection, records: Iterable[KekRecord], tag: Callable[[Connection, bytes], object]
-    ) -> None:
+    ) -> list[bytes]:
+        stored = []
         latest = connection.execute("SELECT id FROM root_key ORDER BY number DESC LIMIT 1").fetchone()
         for record in records:
             if latest == (record.root_key_id,) and self._added(connection, record):
                 version = record.id, record.version, record.root_key_id, record.wrapped
                 connection.execute(_INSERT_VERSION, version)
                 tag(connection, record.id)
+                stored.append(record.id)
+        return stored
 
     def _added(self, connection: Connection, record: KekRecord) -> bool:
         if record.version > 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 MODULES = sorted(ROOT.glob("vault_fields/**/*.py"))
 
 # A sentence that begins so circles the thing and never names it.
