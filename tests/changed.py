@@ -6,7 +6,7 @@ from django.db.migrations.state import ProjectState
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.schemachange import guard
 from vault_fields.schemachange.effects import effects
-from vault_fields.schemachange.settling import losses_on_purpose
+from vault_fields.schemachange.resolved import losses_on_purpose
 
 CONTEXT = {"key_context": ["tenant_id"]}
 

@@ -7,7 +7,7 @@ from django.db.models import Model
 from django.test import TransactionTestCase
 
 from tests.testapp.models import Organization, Patient
-from vault_fields.fields.renewal import suspended
+from vault_fields.fields.seallimit import suspended
 from vault_fields.vaults import vaults
 
 

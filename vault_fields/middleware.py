@@ -1,4 +1,4 @@
-"""Answers to a client whose whole request needs keys that the Vault does not give."""
+"""Responses in place of errors of a Vault that the view did not catch: a status, a reason and a code."""
 
 import logging
 import math

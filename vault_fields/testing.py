@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vault_fields.fields.renewal import suspended
+from vault_fields.fields.seallimit import suspended
 from vault_fields.vaults import vaults
 
 __all__ = [

@@ -20,7 +20,7 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.remote import RemoteVault
 from vault_fields.backends.workos import WorkOSVault
-from vault_fields.client import overdue
+from vault_fields.client import abandoned
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import VaultThrottled, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
@@ -198,7 +198,7 @@ def test_a_single_call_does_not_wait_for_a_look_up_of_the_host_name(make, monkey
 
 @pytest.mark.parametrize("kind", ["workos", "openbao"])
 def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answered, kind) -> None:
-    monkeypatch.setattr(overdue, "MAX_OVERDUE", 2)
+    monkeypatch.setattr(abandoned, "MAX_OVERDUE", 2)
     stuck, looked_up = threading.Event(), []
     look_up = socket.getaddrinfo
 
@@ -228,7 +228,7 @@ def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answe
     for thread in set(threading.enumerate()) - before:
         if thread.name == "vault-call-0":
             thread.join(60)
-    monkeypatch.setattr(overdue, "MAX_OVERDUE", 1)
+    monkeypatch.setattr(abandoned, "MAX_OVERDUE", 1)
     vault._client._overdue.require_few(vault._client._endpoint.netloc)
 
 

@@ -20,7 +20,7 @@ from vault_fields.byok.openbao import OpenBaoTransit
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
 from vault_fields.embedded.customer import circuits
 from vault_fields.embedded.customer.provider import KeyProvider
-from vault_fields.embedded.wrapper import KeyWrapper
+from vault_fields.embedded.keywrapper import KeyWrapper
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 

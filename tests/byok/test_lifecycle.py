@@ -11,14 +11,14 @@ from tests.byok.conftest import ACME, ITEM, OTHER, PAIR, MakeVault, activate
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind
-from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.provider import Binding, KeyProvider
+from vault_fields.embedded.customer.usable import CustomerKeys
 from vault_fields.embedded.events.event import Event
+from vault_fields.embedded.keywrapper import KeyWrapper
 from vault_fields.embedded.maintenance.restore import RestoreRefused
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
-from vault_fields.embedded.wrapper import KeyWrapper
 from vault_fields.exceptions import KeyContextError, KeyRevoked, VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext
 from vault_fields.runtime.lru import SharedLRU

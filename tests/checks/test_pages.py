@@ -30,12 +30,12 @@ from tests.checks.standins import (
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
+from vault_fields.checks.decryption import check_losses
 from vault_fields.checks.deployment import check_deployment
-from vault_fields.checks.installed import check_installed
-from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
 from vault_fields.checks.packages import check_packages
+from vault_fields.checks.patches import check_installed
 from vault_fields.checks.vaults import check_vaults
 from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from

@@ -12,8 +12,8 @@ import pytest
 from tests.client.calls import API_KEY, CREATE, TENANT, both, endpoint, quick
 from tests.faulty_server import DATA_KEY, Reply
 from vault_fields.client import Answer, AsyncVaultClient, VaultClient, http
+from vault_fields.client.connections import IDLE_SECONDS, Line, Lines, _sender
 from vault_fields.client.endpoint import _version
-from vault_fields.client.lines import IDLE_SECONDS, Line, Lines, _sender
 from vault_fields.runtime.deadline import NoAnswerInTime
 
 

@@ -10,8 +10,8 @@ import httpx
 import pytest
 
 from tests.client.calls import API_KEY, CREATE, endpoint, quick
-from vault_fields.client import Answer, AsyncVaultClient, lookups
-from vault_fields.client.lookups import LookUps, _first, look_up_apart
+from vault_fields.client import Answer, AsyncVaultClient, dns
+from vault_fields.client.dns import LookUps, _first, look_up_apart
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.runtime.deadline import NoAnswerInTime
 
@@ -83,7 +83,7 @@ def test_connections_that_are_made_at_once_share_a_look_up(server, hanging) -> N
 
 
 def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging) -> None:
-    monkeypatch.setattr(lookups, "_SHARED", -1.0)
+    monkeypatch.setattr(dns, "_SHARED", -1.0)
     look_ups = LookUps()
 
     async def ask() -> list[str]:
@@ -100,8 +100,8 @@ def test_one_that_hangs_is_not_in_the_way_of_a_later_one(monkeypatch, hanging) -
 
 
 def test_no_more_than_a_few_hang(monkeypatch, hanging) -> None:
-    monkeypatch.setattr(lookups, "_SHARED", -1.0)
-    monkeypatch.setattr(lookups, "_MAX_UNDER_WAY", 2)
+    monkeypatch.setattr(dns, "_SHARED", -1.0)
+    monkeypatch.setattr(dns, "_MAX_UNDER_WAY", 2)
     look_ups = LookUps()
 
     async def ask() -> list[list[str]]:
@@ -220,14 +220,14 @@ async def first(backend: Backend, *addresses: str) -> Any:
 
 
 def test_an_address_that_is_silent_is_left_for_the_next(monkeypatch) -> None:
-    monkeypatch.setattr(lookups, "_HEAD_START", 0.01)
+    monkeypatch.setattr(dns, "_HEAD_START", 0.01)
     backend = Backend({"c"}, {"a"})
     assert asyncio.run(first(backend, "a", "b", "c")).address == "c"
     assert backend.given_up == ["a"]
 
 
 def test_the_first_may_be_made_when_all_others_have_failed(monkeypatch) -> None:
-    monkeypatch.setattr(lookups, "_HEAD_START", 0.01)
+    monkeypatch.setattr(dns, "_HEAD_START", 0.01)
     backend = Backend({"a"}, set())
     connect, refused = backend.connect_tcp, asyncio.Event()
 
@@ -254,7 +254,7 @@ def test_of_two_that_are_made_at_once_one_is_closed(monkeypatch) -> None:
         return await connect(address, port)
 
     monkeypatch.setattr(backend, "connect_tcp", slow)
-    monkeypatch.setattr(lookups, "_HEAD_START", 0.01)
+    monkeypatch.setattr(dns, "_HEAD_START", 0.01)
     made = asyncio.run(first(backend, "a", "b"))
     assert [stream.is_closed for stream in backend.made if stream is not made] == [True]
     assert not made.is_closed
@@ -273,5 +273,5 @@ def test_names_of_proxies_are_looked_up_there_too() -> None:
     client = httpx.AsyncClient(transport=direct, mounts={"https://": proxied, "http://a": None, "http://b": other})
     look_up_apart(client, LookUps())
     for transport in (direct, proxied):
-        assert isinstance(transport._pool._network_backend, lookups._Apart)
+        assert isinstance(transport._pool._network_backend, dns._Apart)
     assert direct._pool._network_backend.sleep.__name__ == "sleep"

@@ -6,8 +6,8 @@ import pytest
 
 from tests.client.calls import both, failure
 from tests.faulty_server import Reply
+from vault_fields.errorcodes import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused, VaultUnavailable
-from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 
 
 @both

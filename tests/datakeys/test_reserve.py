@@ -5,8 +5,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tests.testapp.models import Patient
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.datakeys import reserve
-from vault_fields.datakeys.reserve import KeyReserve
+from vault_fields.datakeys import prefetch
+from vault_fields.datakeys.prefetch import KeyReserve
 from vault_fields.exceptions import KeyRevoked, VaultThrottled, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.stored import companion
@@ -168,7 +168,7 @@ def test_a_forked_child_begins_without_keys(maker) -> None:
 
 
 def test_the_contexts_used_last_are_remembered(maker, monkeypatch) -> None:
-    monkeypatch.setattr(reserve, "MAX_CONTEXTS", 2)
+    monkeypatch.setattr(prefetch, "MAX_CONTEXTS", 2)
     held = KeyReserve(most=8, max_keys=100, max_age=10)
     for name in "abc":
         held.take(KeyContext({"tenant": name}), maker)

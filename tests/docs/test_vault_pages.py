@@ -12,7 +12,7 @@ from vault_fields.backends.base import BaseVault
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.workos import WorkOSVault
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
 
 PAGE_OF_THE_EMBEDDED_VAULT = (Path(__file__).parent.parent.parent / "docs" / "embedded-vault.md").read_text("utf-8")

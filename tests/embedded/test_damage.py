@@ -17,8 +17,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from tests.embedded.damaging import VALUES, columns, damage, filled, flipped, reads
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.objects import StoredObjects

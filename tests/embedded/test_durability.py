@@ -15,7 +15,7 @@ import pytest
 from django.db import connection, transaction
 
 from vault_fields.embedded.blob import EncryptedKeys
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
@@ -26,7 +26,7 @@ ACME = KeyContext({"organization_id": "acme"})
 VAULT_IN_A_PROCESS = """
 import os, sys, time
 from pathlib import Path
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.vault import EmbeddedVault

@@ -18,17 +18,17 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.keystores import make_keystore
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.lifecycle import CustomerKeyLifecycle
 from vault_fields.embedded.customer.store import CustomerKeyStore
-from vault_fields.embedded.managed.ring import ATTEMPTS, KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys
+from vault_fields.embedded.keywrapper import KeyWrapper
+from vault_fields.embedded.managed.keyring import ATTEMPTS, KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey, generate_root_key
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.tags import VaultReplaced
 from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.objects.store import ObjectStore
 from vault_fields.embedded.vault import EmbeddedVault
-from vault_fields.embedded.wrapper import KeyWrapper
 from vault_fields.exceptions import KeyRevoked, ObjectMissing, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 

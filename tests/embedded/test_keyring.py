@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.lifecycle import Keks
-from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault

@@ -9,8 +9,8 @@ import pytest
 from tests.embedded.killing import killed_at_every_step
 from vault_fields.embedded.blob import EncryptedKeys
 from vault_fields.embedded.managed import lifecycle
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.lifecycle import Keks
-from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.embedded.conftest import ROOT_KEY
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.tags import VaultReplaced
 from vault_fields.embedded.objects import StoredObjects, sealing
@@ -187,7 +187,7 @@ def test_object_that_was_answered_for_survives_the_end_of_its_process(path: Path
     script = (
         "import os\nfrom pathlib import Path\n"
         "from tests.embedded.conftest import ROOT_KEY\n"
-        "from vault_fields.embedded.managed.ring import KeyRing\n"
+        "from vault_fields.embedded.managed.keyring import KeyRing\n"
         "from vault_fields.embedded.managed.store import KeyStore\n"
         "from vault_fields.embedded.objects import StoredObjects\n"
         "from vault_fields.embedded.vault import EmbeddedVault\n"

@@ -14,8 +14,8 @@ from tests.testapp.models import Organization, Patient
 from vault_fields.backends.local import LocalVault
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.embedded.blob import EncryptedKeys
-from vault_fields.embedded.managed import ring
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed import keyring
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey, generate_root_key
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
@@ -59,7 +59,7 @@ def kek_ids(*encrypted_keys: str) -> set[bytes]:
 def test_new_keks_are_made_in_as_few_transactions_as_they_fit_in(
     ready: EmbeddedVault, commits: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ring, "MAX_AT_ONCE", 10)
+    monkeypatch.setattr(keyring, "MAX_AT_ONCE", 10)
 
     ready.prepare(contexts(25, kind="shared by all"))
     assert len(commits) == 3  # 26 items

@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.embedded.killing import killed_at_every_step
 from vault_fields.embedded.database.schema import SCHEMA_VERSION
 from vault_fields.embedded.maintenance.restore import RestoreRefused
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault

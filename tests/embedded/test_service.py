@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from vault_fields.embedded.blob import EncryptedKeys, WrappedCopy
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault

@@ -17,7 +17,7 @@ from vault_fields.embedded.database import steps
 from vault_fields.embedded.database.schema import SCHEMA_VERSION
 from vault_fields.embedded.maintenance import upgrading
 from vault_fields.embedded.maintenance.upgrading import Upgrade, UpgradeRefused
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.tags import RowsAltered

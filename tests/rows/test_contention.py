@@ -13,7 +13,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from tests.rows.test_walk import GROUP, file_database, legacy, rows, somebody_waits, write_elsewhere  # noqa: F401 - fixtures.
 from tests.testapp.models import Legacy
 from vault_fields.exceptions import DatabaseBusy
-from vault_fields.fields.stored import StoredColumns
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.rows import contention
 from vault_fields.rows.contention import ATTEMPTS, repeated
 

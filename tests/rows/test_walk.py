@@ -14,8 +14,8 @@ from django.test.utils import CaptureQueriesContext
 from tests.testapp.models import Certificate, Legacy, Organization, Token
 from vault_fields.exceptions import DatabaseBusy
 from vault_fields.fields import EncryptedTextField
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.groups import group_of
-from vault_fields.fields.stored import StoredColumns
 from vault_fields.rows.update import update
 from vault_fields.rows.walk import StoredRows
 

@@ -13,7 +13,7 @@ import pytest
 import vault_fields
 from vault_fields.byok.aws import AwsKms
 from vault_fields.client import AsyncVaultClient, Endpoint
-from vault_fields.client.lines import Lines
+from vault_fields.client.connections import Lines
 from vault_fields.datakeys.cache import KeyCache
 from vault_fields.datakeys.sharing import KeyShare
 from vault_fields.embedded.customer.circuits import MAX_CALLS_AT_ONCE, Circuit
@@ -42,7 +42,7 @@ def test_whoever_has_a_lock_says_what_becomes_of_it() -> None:
 
     unheard = {name for name, text in texts.items() if locks.search(text) and "vault_fields.runtime.forks" not in text}
 
-    assert unheard == {"runtime/deadline.py", "runtime/forks.py", "client/overdue.py"}
+    assert unheard == {"runtime/deadline.py", "runtime/forks.py", "client/abandoned.py"}
 
 
 class Thing:

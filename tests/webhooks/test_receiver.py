@@ -18,7 +18,7 @@ from vault_fields.backends.memory import InMemoryVault
 from vault_fields.keys import KeyContext
 from vault_fields.vaults import vaults
 from vault_fields.webhooks.configuration import webhook_settings
-from vault_fields.webhooks.signature import is_signed
+from vault_fields.webhooks.verification import is_signed
 
 urlpatterns = [path("webhooks/vault/", include("vault_fields.webhooks.urls"))]
 

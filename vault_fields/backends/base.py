@@ -11,7 +11,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.utils.asyncio import async_unsafe
 
 from vault_fields.datakeys.cache import KeyCache, Outcome
-from vault_fields.datakeys.reserve import KeyReserve, make_together
+from vault_fields.datakeys.prefetch import KeyReserve, make_together
 from vault_fields.datakeys.sharing import KeyShare
 from vault_fields.exceptions import KeyUnavailable, VaultError
 from vault_fields.keys import DataKey, KeyContext
@@ -23,7 +23,7 @@ from vault_fields.text.naming import names
 __all__ = ["MOST_ROWS_OF_A_KEY", "BaseVault", "as_given"]
 
 # The most rows that may have one data key. Each of them seals with it again until chance gives it another, and all of
-# them together seal far less than AES-GCM allows: see ``vault_fields.fields.renewal``.
+# them together seal far less than AES-GCM allows: see ``vault_fields.fields.seallimit``.
 MOST_ROWS_OF_A_KEY = 100_000
 
 # No request of a web application waits longer, and infinity is no number of seconds to a socket or to SQLite.

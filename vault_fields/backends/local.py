@@ -9,12 +9,12 @@ from typing import Any
 from vault_fields.backends.base import as_given
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys
+from vault_fields.embedded.keywrapper import UNWRAP_POLICIES
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, configured_former_root_keys, configured_root_key
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault
-from vault_fields.embedded.wrapper import UNWRAP_POLICIES
 from vault_fields.runtime.frames import forgetful_class
 
 __all__ = ["LocalVault"]

@@ -6,8 +6,8 @@ from typing import Any, Self
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import build_provider
-from vault_fields.embedded.customer.keys import CustomerKeys
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import decode_root_key, generate_root_key
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.vault import EmbeddedVault

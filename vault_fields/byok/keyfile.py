@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from vault_fields.byok.settings import associated_data, checked
 from vault_fields.embedded.customer.provider import Binding, KeyProvider
-from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
+from vault_fields.embedded.xaes import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.runtime.frames import forgetful_class
 

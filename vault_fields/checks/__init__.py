@@ -4,12 +4,12 @@ from django.core.checks import Tags, register
 
 from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
+from vault_fields.checks.decryption import check_losses
 from vault_fields.checks.deployment import check_deployment
-from vault_fields.checks.installed import check_installed
-from vault_fields.checks.losing import check_losses
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
 from vault_fields.checks.packages import check_packages
+from vault_fields.checks.patches import check_installed
 from vault_fields.checks.vaults import check_vaults
 
 __all__ = ["register_checks"]

@@ -10,7 +10,7 @@ from django.db.migrations import operations as ops
 from django.db.migrations.state import ProjectState
 from django.db.models import Model
 
-from vault_fields.checks.kinds import BOUND, JSON, KEYS, RENAMED, SPELLING, Kind, changes, remedy
+from vault_fields.checks.declarations import BOUND, JSON, KEYS, RENAMED, SPELLING, Kind, changes, remedy
 from vault_fields.checks.migrations import UNREADABLE
 from vault_fields.checks.models import models_of
 from vault_fields.fields.base import EncryptedField

@@ -13,7 +13,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
 from vault_fields.checks.copies import check_copies
-from vault_fields.checks.imported import import_views, subclasses
+from vault_fields.checks.subclasses import import_views, subclasses
 from vault_fields.checks.views import check_views
 from vault_fields.fields import CompanionField
 from vault_fields.fields.base import EncryptedField

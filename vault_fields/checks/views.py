@@ -9,7 +9,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
 from vault_fields.checks.guarded import guarded
-from vault_fields.checks.imported import subclasses
+from vault_fields.checks.subclasses import subclasses
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.paths import encrypted_at
 

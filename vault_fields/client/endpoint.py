@@ -12,8 +12,8 @@ import httpx
 from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.client.budget import Budget
+from vault_fields.client.connections import LIMITS
 from vault_fields.client.failures import Answers, Judge, Reading, judge_vault, only_200
-from vault_fields.client.lines import LIMITS
 from vault_fields.client.retry import Tries
 from vault_fields.exceptions import VaultThrottled
 from vault_fields.runtime.frames import forgetful, forgetful_class

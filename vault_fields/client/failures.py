@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from vault_fields.client.retry import Tries, seconds_until_retry
+from vault_fields.errorcodes import tells_of_a_key_that_is_away, tells_of_revocation
 from vault_fields.exceptions import (
     KeyRevoked,
     KeyUnavailable,
@@ -17,7 +18,6 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.runtime.deadline import NoAnswerInTime
-from vault_fields.wire import tells_of_a_key_that_is_away, tells_of_revocation
 
 __all__ = ["MAX_ANSWER_BYTES", "Answer", "Asked", "Failure", "Judge", "Reading", "host_in", "judge_vault", "only_200"]
 

@@ -9,11 +9,11 @@ from typing import Any, NoReturn
 
 import httpx
 
+from vault_fields.client.abandoned import Overdue
+from vault_fields.client.connections import MAX_CONNECTIONS, Lines
+from vault_fields.client.dns import LookUps, look_up_apart
 from vault_fields.client.endpoint import Endpoint
 from vault_fields.client.failures import Answer, Failure, Reading
-from vault_fields.client.lines import MAX_CONNECTIONS, Lines
-from vault_fields.client.lookups import LookUps, look_up_apart
-from vault_fields.client.overdue import Overdue
 from vault_fields.client.retry import RetryPolicy, Tries
 from vault_fields.exceptions import VaultError, VaultUnavailable
 from vault_fields.runtime.deadline import Deadline, NoAnswerInTime, in_time

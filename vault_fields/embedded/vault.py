@@ -1,4 +1,4 @@
-"""The embedded Vault itself: the three operations on data keys."""
+"""The embedded Vault itself: it creates, decrypts and rekeys data keys."""
 
 import os
 from collections.abc import Iterable
@@ -6,18 +6,18 @@ from pathlib import Path
 from typing import Any, Self
 
 from vault_fields.embedded.blob import id_text, new_id
-from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.lifecycle import CustomerKeyLifecycle
+from vault_fields.embedded.customer.usable import CustomerKeys
 from vault_fields.embedded.events.event import Event
+from vault_fields.embedded.keywrapper import KeyWrapper, OpenedKey
 from vault_fields.embedded.maintenance.restore import Losses, restore
 from vault_fields.embedded.maintenance.rootrotation import RootKeyRotation, rotate_root_key
 from vault_fields.embedded.maintenance.snapshot import Snapshot, back_up
 from vault_fields.embedded.maintenance.upgrading import Upgrade, schema_version, upgrade
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.lifecycle import Keks
-from vault_fields.embedded.managed.ring import KeyRing
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.managed.tags import RowTags
-from vault_fields.embedded.wrapper import KeyWrapper, OpenedKey
 from vault_fields.keys import DATA_KEY_BYTES, DataKey, KeyContext
 from vault_fields.runtime.frames import forgetful_class
 from vault_fields.runtime.progress import Progress, silent

@@ -13,25 +13,25 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import ValueRefused
-from vault_fields.fields.brought import portable
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.encoding import EncodableValidator
+from vault_fields.fields.generatedpk import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.loading import install_loading
 from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.migrationhooks import guard_migrations
-from vault_fields.fields.ownkey import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.reading import Loader
 from vault_fields.fields.saving import load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed, require_text
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
+from vault_fields.fields.writtenback import portable
 from vault_fields.patches import HISTORICAL_MODULE
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import envelope as envelope_format

@@ -12,7 +12,7 @@ from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.bindings import Binding, attribute_text, concrete_field
-from vault_fields.fields.fetching import fetched, unblocked
+from vault_fields.fields.fetchmodes import fetched, unblocked
 from vault_fields.keys import KeyContext
 
 __all__ = ["ContextFunction", "ContextSource", "KeyContextDeclaration", "context_from", "follow", "stands_elsewhere"]

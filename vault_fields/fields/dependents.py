@@ -10,8 +10,8 @@ from typing import Any
 
 from django.db.models import Field, Model, OneToOneRel, Q
 
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
-from vault_fields.fields.stored import StoredColumns
 
 __all__ = ["Holder", "depends_on", "holders_of", "inheriting", "names_of"]
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from django.db.models import Model
 
-from vault_fields.fields.brought import brought
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.opening import open_value
 from vault_fields.fields.sealed import Handover, Opened, Pending, Sealed
 from vault_fields.fields.warm import warm_reader
+from vault_fields.fields.writtenback import brought
 from vault_fields.runtime.frames import forget
 
 __all__ = ["EncryptedAttribute"]

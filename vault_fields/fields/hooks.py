@@ -1,5 +1,5 @@
 """
-Hooks in Django, where it gives a field no say and a half-written group would lose data.
+Hooks that wrap methods of Django, where it gives a field no say and a half-written group would lose data.
 
 ``_save_table`` is wrapped on each model class that has encrypted fields: it writes a group all or none whatever
 ``update_fields`` says. On parents of such a class it is wrapped too, and takes along what their children hold. The
@@ -19,19 +19,19 @@ from django.db.models import Model
 from django.db.models.fields.related_descriptors import ForwardOneToOneDescriptor
 from django.db.models.query import ModelIterable
 
-from vault_fields.fields.brought import reloading
 from vault_fields.fields.columns import require_comparable
-from vault_fields.fields.fixtures import prepare_fixture
+from vault_fields.fields.generatedpk import awaits_key, insert_first
 from vault_fields.fields.groups import all_groups_of, member_names_of
+from vault_fields.fields.loaddata import prepare_fixture
 from vault_fields.fields.migrationhooks import install_migration_hooks
-from vault_fields.fields.ownkey import awaits_key, insert_first
 from vault_fields.fields.parents import take_along
-from vault_fields.fields.partial import PartialWrite
 from vault_fields.fields.positions import trace_compilers
 from vault_fields.fields.queryhooks import djangos_updates, install_query_hooks
 from vault_fields.fields.saving import handed_over, prepare_rows
 from vault_fields.fields.sealed import Handover, Sealed
 from vault_fields.fields.serializing import install_serializing
+from vault_fields.fields.updatefields import PartialWrite
+from vault_fields.fields.writtenback import reloading
 from vault_fields.patches import wrap
 
 __all__ = ["install_hooks"]

@@ -1,5 +1,5 @@
 """
-Updates of columns that decide whether values open: the values of the rows are brought along.
+Updates of columns that decide whether values open: the values of the rows are encrypted anew for their new columns.
 
 ``QuerySet.update()`` comes here, and so does every write to a parent's table beside the tables that inherit from it. A
 write of one child to the row of a parent concerns the other children of that row.
@@ -22,8 +22,9 @@ from django.db.models.expressions import Col
 from django.db.models.lookups import Lookup
 
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields.apart import apart_error, leading
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.bindings import Binding, column_type, compares_exactly
+from vault_fields.fields.conflicts import apart_error, leading
 from vault_fields.fields.dependents import Holder, depends_on, holders_of, names_of
 from vault_fields.fields.deriving import derive_contexts, located_context
 from vault_fields.fields.groups import Group
@@ -39,7 +40,6 @@ from vault_fields.fields.saving import handed_over
 from vault_fields.fields.sealed import Sealed, as_text
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.state import GroupState
-from vault_fields.fields.stored import StoredColumns
 
 __all__ = ["Move"]
 

@@ -1,4 +1,4 @@
-"""The source of the fresh data keys of one operation."""
+"""The supply of fresh data keys for one operation: made, shared between rows, and not asked for again if refused."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Iterable
@@ -9,8 +9,8 @@ from django.db.models import Model
 from vault_fields.datakeys.cache import Term
 from vault_fields.exceptions import KeyUnavailable, VaultRefused
 from vault_fields.fields.groups import Group, all_groups_of
-from vault_fields.fields.renewal import is_due
 from vault_fields.fields.sealed import FAILURE_AGE
+from vault_fields.fields.seallimit import is_due
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.patches import require_known_django
 from vault_fields.vaults import vaults

@@ -17,7 +17,7 @@ from vault_fields.exceptions import (
     VaultError,
 )
 from vault_fields.fields.bindings import Binding, attribute_text
-from vault_fields.fields.fetching import fetched
+from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.pathends import PathEnds

@@ -18,13 +18,13 @@ from django.db.models.deletion import Collector
 from django.db.models.sql import UpdateQuery
 
 from vault_fields.fields.deleting import deleting, release
+from vault_fields.fields.generatedpk import SealedRows, insert_first, rows_to_insert_first
 from vault_fields.fields.groups import all_groups_of, member_names_of
 from vault_fields.fields.moving import Move
-from vault_fields.fields.ownkey import SealedRows, insert_first, rows_to_insert_first
 from vault_fields.fields.parents import take_along_in_bulk, take_along_in_upsert
-from vault_fields.fields.partial import PartialWrite
 from vault_fields.fields.queries import bulk_updating, portions
 from vault_fields.fields.saving import handed_over, prepare_rows, require_matched_context
+from vault_fields.fields.updatefields import PartialWrite
 from vault_fields.fields.updating import update_encrypted, values_to_seal
 from vault_fields.patches import wrap
 

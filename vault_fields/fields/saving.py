@@ -8,12 +8,12 @@ from django.db import connections
 from django.db.models import Model
 
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields.brought import forget_assigned
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.sealed import Handover
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.state import GroupState
+from vault_fields.fields.writtenback import forget_assigned
 
 __all__ = [
     "handed_over",

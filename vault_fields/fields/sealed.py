@@ -175,7 +175,7 @@ def _restore(cls: type[Sealed], text: str, keys: str | None, values: tuple[Any, 
 
 class Brought(Sealed):
     """
-    A sealed value that was assigned, as it had been stored somewhere; see ``vault_fields.fields.brought``.
+    A sealed value that was assigned, as it had been stored somewhere; see ``vault_fields.fields.writtenback``.
 
     It opens for the columns that the row has in memory.
     """

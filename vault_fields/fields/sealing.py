@@ -12,11 +12,11 @@ from django.core.exceptions import FieldError
 from django.db.models import Model
 
 from vault_fields.exceptions import EnvelopeError, KeyContextError, ValueRefused
-from vault_fields.fields.apart import require_apart
 from vault_fields.fields.bindings import Binding
+from vault_fields.fields.conflicts import require_apart
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.encoding import Unencodable, encode
-from vault_fields.fields.fetching import fetched
+from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.groups import Group
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.keychoice import Work, choose_keys

@@ -1,4 +1,4 @@
-"""A row's group in memory: its values, its companion, and the columns that they are tied to."""
+"""The state of one row's encrypted fields that share a companion: values, companion, and columns of the context."""
 
 from typing import Any, TypeGuard
 

@@ -14,9 +14,9 @@ from django.db.models import Model, QuerySet
 
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.moving import Move
-from vault_fields.fields.partial import PartialWrite
 from vault_fields.fields.queries import ROWS_PER_STATEMENT, as_assigned, bulk_updating, is_bulk_updating, matching
 from vault_fields.fields.saving import handed_over
+from vault_fields.fields.updatefields import PartialWrite
 
 __all__ = ["update_encrypted", "values_to_seal"]
 

@@ -4,14 +4,16 @@ Updates of encrypted rows to the key context that they have now, and new data ke
 A row is *current* if its companion was made by the field's vault for the row's context. Otherwise:
 
 - Where the row's own columns are those its values were encrypted for, but the declaration makes another context of
-them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
-companion is written. - Where they lead to another context because of what lies behind a relation, or of what a
-function makes of them, the row was **redirected**. It is reported and left alone, unless the caller accepts it; then
-it is rekeyed. - On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys
-that wrap for it are others - a KEK was rotated, or a customer key took its place. - Where the declaration starts from
-other columns than it did, or the field has another vault, the row is **re-encrypted**: new data key, new ciphertext. -
-Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
-alone, unless the caller accepts it; then it is re-encrypted.
+  them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
+  companion is written.
+- Where they lead to another context because of what lies behind a relation, or of what a function makes of them, the
+  row was **redirected**. It is reported and left alone, unless the caller accepts it; then it is rekeyed.
+- On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
+  it are others. A KEK was rotated, or a customer key took its place.
+- Where the declaration starts from other columns than it did, or the field has another vault, the row is
+  **re-encrypted**: new data key, new ciphertext.
+- Where the row's own columns differ, the row was **moved**, or somebody pasted the values. It is reported and left
+  alone, unless the caller accepts it; then it is re-encrypted.
 
 A data key that many rows share must not be wrapped for a second tenant: that tenant's keys would then open the rows
 that stayed. This is why rows that may part from their peers get new keys; see
@@ -34,11 +36,11 @@ from vault_fields.exceptions import (
     KeyContextMismatch,
     VaultError,
 )
+from vault_fields.fields.contextdrift import redirection
 from vault_fields.fields.groups import Group
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
-from vault_fields.fields.redirects import redirection
 from vault_fields.fields.sealed import Batch, Pending
 from vault_fields.fields.sealing import seal
 from vault_fields.keys import DataKey, KeyContext

@@ -6,10 +6,10 @@ from typing import Any
 
 from django.db.models import Model
 
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.groups import Group
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.sealed import Batch, Sealed, as_text
-from vault_fields.fields.stored import StoredColumns
 from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["Row", "Shape", "open_together"]

@@ -26,19 +26,19 @@ from vault_fields.patches import wrap
 from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
+from vault_fields.schemachange.decrypted import made_plain, made_plain_by_plan
 from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Column
-from vault_fields.schemachange.plain import made_plain, made_plain_by_plan
 from vault_fields.schemachange.plan import encrypted_columns, planned_effects, state_afterwards
-from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
-from vault_fields.schemachange.settling import (
+from vault_fields.schemachange.resolved import (
     exchanged_companions,
     is_here,
     losses_on_purpose,
     unsettled_losses,
 )
-from vault_fields.schemachange.stored import encrypted_rows, has_values, longer_rows, rows_without_keys
+from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
+from vault_fields.schemachange.rowcounts import encrypted_rows, has_values, longer_rows, rows_without_keys
 from vault_fields.text.counting import counted
 
 __all__ = ["install_guard"]

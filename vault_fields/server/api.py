@@ -12,6 +12,7 @@ from django.http import HttpRequest, JsonResponse, RawPostDataException
 from vault_fields.embedded.customer.provider import ProviderRefused
 from vault_fields.embedded.events.event import acting_as
 from vault_fields.embedded.vault import EmbeddedVault
+from vault_fields.errorcodes import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 from vault_fields.exceptions import (
     KeyContextError,
     KeyRevoked,
@@ -28,7 +29,6 @@ from vault_fields.server.apikeys import ApiKey, ApiKeys
 from vault_fields.server.bodies import Rejected
 from vault_fields.server.calls import Answer, Call
 from vault_fields.server.routes import Probe, Route
-from vault_fields.wire import KEY_AWAY_BODY, KEY_AWAY_STATUS, REVOKED_BODY, REVOKED_STATUS
 
 __all__ = ["VaultApi", "new_request_id", "refusal", "safely"]
 

@@ -1,5 +1,5 @@
 """
-The text that stands in the value column.
+The envelope: the format of the ciphertext in the value column.
 
     $vf$1$<data-key id>$<base64 of nonce ‖ ciphertext ‖ tag>
 

@@ -19,7 +19,7 @@ from django.http import HttpRequest, JsonResponse, UnreadablePostError
 from vault_fields.runtime.frames import forgetful
 from vault_fields.vaults import vaults
 from vault_fields.webhooks.configuration import WebhookSettings, webhook_settings
-from vault_fields.webhooks.signature import is_signed
+from vault_fields.webhooks.verification import is_signed
 
 __all__ = ["MAX_BODY_BYTES", "receive"]
 

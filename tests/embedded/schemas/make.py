@@ -17,9 +17,9 @@ from pathlib import Path
 import django
 from django.conf import settings
 
-from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.store import CONFIGURED
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
 from vault_fields.embedded.managed.store import KeyStore
 from vault_fields.embedded.objects import StoredObjects

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 from uuid import UUID
 
-from vault_fields.embedded.customer.keys import CustomerKeys
 from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, DISABLED, VERIFIED, CustomerKeyRecord
+from vault_fields.embedded.customer.usable import CustomerKeys
 from vault_fields.embedded.events.event import Event
 from vault_fields.exceptions import VaultError, VaultRefused, VaultUnavailable
 from vault_fields.keys import KeyContext

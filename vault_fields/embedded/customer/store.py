@@ -11,7 +11,7 @@ from vault_fields.embedded.database.tables import selected
 from vault_fields.embedded.events.event import Event, insert
 from vault_fields.embedded.managed.erasure import scrub
 from vault_fields.embedded.managed.tags import RowTags
-from vault_fields.embedded.wrapping import framed
+from vault_fields.embedded.xaes import framed
 
 __all__ = ["ACTIVE", "CONFIGURED", "DELETED", "DISABLED", "VERIFIED", "CustomerKeyRecord", "CustomerKeyStore"]
 

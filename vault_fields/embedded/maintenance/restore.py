@@ -12,7 +12,7 @@ from vault_fields.embedded.database.files import drafted, publish
 from vault_fields.embedded.maintenance.snapshot import Snapshot, copied, opened
 from vault_fields.embedded.maintenance.upgrading import upgrade_draft
 from vault_fields.embedded.managed.erasure import scrub
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.exceptions import VaultRefused
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.text.counting import counted

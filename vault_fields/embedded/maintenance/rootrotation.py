@@ -8,10 +8,10 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.maintenance.wrappedkeys import count_wrapped_keys, wrapped_keys
 from vault_fields.embedded.managed.erasure import scrub
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.rootkey import RootKey
+from vault_fields.embedded.managed.rootkeys import RootKeys
 from vault_fields.embedded.managed.tags import TaggedRows, count_tagged_rows, tagged_rows
-from vault_fields.embedded.managed.unlocking import RootKeys
 from vault_fields.runtime.progress import Progress, silent
 
 __all__ = ["RootKeyRotation", "rotate_root_key"]

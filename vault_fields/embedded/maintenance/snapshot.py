@@ -13,9 +13,9 @@ from vault_fields.embedded.database.schema import require_not_newer, version_of
 from vault_fields.embedded.database.steps import has_tags
 from vault_fields.embedded.database.tables import ROOT_KEYS
 from vault_fields.embedded.maintenance.wrappedkeys import count_wrapped_keys, wrapped_keys
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
+from vault_fields.embedded.managed.rootkeys import ConfiguredRootKeys
 from vault_fields.embedded.managed.tags import TaggedRows, count_tagged_rows, tagged_rows
-from vault_fields.embedded.managed.unlocking import ConfiguredRootKeys
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.text.counting import counted

@@ -12,7 +12,7 @@ from vault_fields.embedded.database.files import publish
 from vault_fields.embedded.database.schema import SCHEMA_VERSION, require_not_newer, version_of
 from vault_fields.embedded.database.steps import climb, has_tags, require_steps
 from vault_fields.embedded.maintenance.snapshot import Snapshot, copied, opened
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.tags import TaggedRows, count_tagged_rows, tagged_rows
 from vault_fields.exceptions import VaultRefused
 from vault_fields.runtime.progress import Progress, silent

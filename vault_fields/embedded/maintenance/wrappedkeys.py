@@ -6,8 +6,8 @@ from sqlite3 import Connection
 
 from vault_fields.embedded.customer.store import CustomerKeyRecord
 from vault_fields.embedded.database.columns import typed
+from vault_fields.embedded.managed.rootkeys import RootKeys
 from vault_fields.embedded.managed.store import KekRecord
-from vault_fields.embedded.managed.unlocking import RootKeys
 
 __all__ = ["WrappedKey", "count_wrapped_keys", "wrapped_keys"]
 

@@ -10,7 +10,7 @@ from vault_fields.embedded.database.columns import moment, texts
 from vault_fields.embedded.database.tables import selected
 from vault_fields.embedded.events.event import timestamp
 from vault_fields.embedded.managed.erasure import erase_due
-from vault_fields.embedded.managed.ring import KeyRing
+from vault_fields.embedded.managed.keyring import KeyRing
 from vault_fields.embedded.managed.store import DESTROYED, DISABLED, ENABLED, PENDING_DESTRUCTION
 from vault_fields.embedded.managed.tags import TaggedRows
 from vault_fields.exceptions import VaultRefused

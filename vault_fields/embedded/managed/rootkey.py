@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from vault_fields.embedded.database import failures
 from vault_fields.embedded.database.files import publish
-from vault_fields.embedded.wrapping import WrappingKey
+from vault_fields.embedded.xaes import WrappingKey
 from vault_fields.runtime.frames import forgetful, forgetful_class
 from vault_fields.text.encoding import decode_lenient_base64, encode_base64
 from vault_fields.text.placeholders import is_guessable

@@ -13,7 +13,7 @@ from vault_fields.embedded.database.connections import Connections, FileConnecti
 from vault_fields.embedded.database.tables import ROOT_KEYS, Row, selected
 from vault_fields.embedded.events.event import Event, insert
 from vault_fields.embedded.events.log import EventLog
-from vault_fields.embedded.wrapping import framed
+from vault_fields.embedded.xaes import framed
 
 __all__ = ["DESTROYED", "DISABLED", "ENABLED", "PENDING_DESTRUCTION", "KekRecord", "KeyStore"]
 

@@ -20,8 +20,8 @@ from vault_fields.embedded.database.columns import texts, typed
 from vault_fields.embedded.database.connections import Connections
 from vault_fields.embedded.database.tables import ROOT_KEYS, TAGGED, Row, Table, selected
 from vault_fields.embedded.managed.rootkey import RootKey
-from vault_fields.embedded.managed.unlocking import ConfiguredRootKeys, RootKeys
-from vault_fields.embedded.wrapping import framed
+from vault_fields.embedded.managed.rootkeys import ConfiguredRootKeys, RootKeys
+from vault_fields.embedded.xaes import framed
 from vault_fields.exceptions import VaultUnavailable
 
 __all__ = ["RowTags", "RowsAltered", "TaggedRows", "VaultReplaced", "count_tagged_rows", "tagged_rows"]

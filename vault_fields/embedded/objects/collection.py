@@ -14,7 +14,7 @@ from vault_fields.embedded.customer.provider import ProviderRefused
 from vault_fields.embedded.database.failures import damaged
 from vault_fields.embedded.database.paging import Page, Window
 from vault_fields.embedded.events.event import Actor, Event, current_actor, timestamp
-from vault_fields.embedded.managed.ring import ATTEMPTS
+from vault_fields.embedded.managed.keyring import ATTEMPTS
 from vault_fields.embedded.managed.tags import VaultReplaced
 from vault_fields.embedded.objects import sealing
 from vault_fields.embedded.objects.pruning import Outdated, Pruning

@@ -12,7 +12,7 @@ import os
 
 from cryptography.exceptions import InvalidTag
 
-from vault_fields.embedded.wrapping import framed
+from vault_fields.embedded.xaes import framed
 from vault_fields.keys import DataKey
 
 __all__ = ["associated_data", "etag", "opened", "sealed"]

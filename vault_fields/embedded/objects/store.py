@@ -11,8 +11,8 @@ from vault_fields.embedded.database.paging import Page, Window, fetch_page
 from vault_fields.embedded.database.tables import Row, selected
 from vault_fields.embedded.events.event import Event, insert
 from vault_fields.embedded.managed.tags import RowTags, TaggedRows
+from vault_fields.embedded.objects.keycheck import require_standing
 from vault_fields.embedded.objects.rows import ObjectQuery, ObjectSummary, ObjectVersion, StoredVersion
-from vault_fields.embedded.objects.standing import require_standing
 from vault_fields.exceptions import ObjectConflict, ObjectMissing
 
 __all__ = ["ObjectStore"]

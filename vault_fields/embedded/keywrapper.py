@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from cryptography.exceptions import InvalidTag
 
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, KeyName, MalformedBlob, WrappedCopy, id_text, naming
-from vault_fields.embedded.customer.keys import CustomerKeys, UsableCustomerKey
 from vault_fields.embedded.customer.provider import Binding
 from vault_fields.embedded.customer.store import DELETED
-from vault_fields.embedded.managed.ring import ATTEMPTS, Kek, KeyRing
+from vault_fields.embedded.customer.usable import CustomerKeys, UsableCustomerKey
+from vault_fields.embedded.managed.keyring import ATTEMPTS, Kek, KeyRing
 from vault_fields.embedded.managed.store import DESTROYED, PENDING_DESTRUCTION
-from vault_fields.embedded.wrapping import framed
+from vault_fields.embedded.xaes import framed
 from vault_fields.exceptions import KeyRevoked, VaultRefused, VaultUnavailable
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.deadline import Deadline

@@ -1,4 +1,4 @@
-"""The preparation of a row of a fixture before it is written."""
+"""Rows of fixtures that ``loaddata`` reads: prepared before they are written, encrypted or in the clear."""
 
 from django.db.models import Model
 

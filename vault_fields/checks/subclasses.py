@@ -1,4 +1,4 @@
-"""The classes that a project has derived from other packages, as far as they are imported."""
+"""Finding the subclasses that a project has derived from classes of other packages, as far as they are imported."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -17,7 +17,7 @@ from django.utils.module_loading import import_string
 from tests.checks.conftest import compare_anew
 from tests.testapp.models import Organization, Patient
 from vault_fields import patches
-from vault_fields.checks.installed import check_installed
+from vault_fields.checks.patches import check_installed
 from vault_fields.fields.serializing import install_serializing
 
 

@@ -7,7 +7,7 @@ import pickle
 import pytest
 from cryptography.exceptions import InvalidTag
 
-from vault_fields.embedded.wrapping import WrappingKey, framed
+from vault_fields.embedded.xaes import WrappingKey, framed
 
 NONCE = b"ABCDEFGHIJKLMNOPQRSTUVWX"
 

@@ -6,8 +6,8 @@ from django.db import DatabaseError, connection, transaction
 
 from tests.testapp.models import Document, Letter, Patient, Thread
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields import partial
-from vault_fields.fields.stored import StoredColumns
+from vault_fields.fields import updatefields
+from vault_fields.fields.barerows import StoredColumns
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_after_some_attempts_others_have_to_wait(letter, other_organization, mon
     before_each_lock(monkeypatch, write_again)
     row.save(update_fields=named)
     monkeypatch.undo()
-    assert writes == list(range(1, partial.ATTEMPTS + 1))
+    assert writes == list(range(1, updatefields.ATTEMPTS + 1))
     stored = Letter.objects.get()
     assert (stored.organization, stored.text) == (other_organization, writes)
     assert stored.subject == ("moved" if "subject" in named else "s")

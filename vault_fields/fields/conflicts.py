@@ -1,4 +1,4 @@
-"""Contexts in a row that the same write changes: each was derived from the row's former values."""
+"""Refusal of a write whose rows derive their key contexts from values that the same write changes."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from tests.testapp.models import Document, Letter, Patient
 from vault_fields.backends.base import MOST_ROWS_OF_A_KEY
 from vault_fields.backends.memory import InMemoryVault
-from vault_fields.fields import renewal
+from vault_fields.fields import seallimit
 from vault_fields.fields.groups import all_groups_of
 from vault_fields.stored import cipher, companion
 from vault_fields.testing import assert_vault_calls
@@ -28,7 +28,7 @@ def draw(monkeypatch):
 
     def use(function: Callable[[int], int] | bool) -> None:
         chosen = function if callable(function) else lambda one_in: 0 if function else one_in - 1
-        monkeypatch.setattr(renewal, "_draw", chosen)
+        monkeypatch.setattr(seallimit, "_draw", chosen)
 
     use(False)
     return use
@@ -159,7 +159,7 @@ def test_rows_that_are_written_for_ever_leave_their_key_as_chance_has_it(
     organization, draw, seals, monkeypatch, seed
 ) -> None:
     """By a source of chance that is known, and a bound small enough to be reached: every seal is accounted for."""
-    monkeypatch.setattr(renewal, "ONE_IN", 8)
+    monkeypatch.setattr(seallimit, "ONE_IN", 8)
     source = random.Random(seed)
     draws = []
 
@@ -191,15 +191,15 @@ def test_the_bound_is_far_below_what_is_allowed() -> None:
 
     def exponent(rows):
         """-log(P(more than ALLOWED seals))."""
-        mean = rows * renewal.ONE_IN
+        mean = rows * seallimit.ONE_IN
         times = (ALLOWED - rows * 100) / mean  # A hundred fields that are sealed when the rows are made.
         return rows * (times - 1 - math.log(times))
 
-    assert MOST_ROWS_OF_A_KEY * renewal.ONE_IN == 10**9
+    assert MOST_ROWS_OF_A_KEY * seallimit.ONE_IN == 10**9
     assert all(exponent(rows) > 180_000 for rows in (1, 10, 100, 1000, 10_000, 50_000, MOST_ROWS_OF_A_KEY))
     # Two nonces of 96 bits are the same with this probability: at what is expected by default, at most, and where
     # NIST draws the line.
-    assert math.log2((1000 * renewal.ONE_IN) ** 2 / 2**97) < -50
+    assert math.log2((1000 * seallimit.ONE_IN) ** 2 / 2**97) < -50
     assert math.log2(10**18 / 2**97) < -37
     assert math.log2(ALLOWED**2 / 2**97) == -33
 
@@ -223,5 +223,5 @@ def test_who_counts_calls_is_not_surprised(organization, draw) -> None:
 
 
 def test_chance_is_that_of_the_system() -> None:
-    drawn = [renewal._draw(renewal.ONE_IN) for _ in range(3)]
-    assert all(0 <= each <= renewal.ONE_IN for each in drawn)
+    drawn = [seallimit._draw(seallimit.ONE_IN) for _ in range(3)]
+    assert all(0 <= each <= seallimit.ONE_IN for each in drawn)

@@ -3,7 +3,7 @@
 import pytest
 from django.db import models
 
-from vault_fields.checks.losing import check_losses
+from vault_fields.checks.decryption import check_losses
 from vault_fields.fields import EncryptedTextField
 
 CREATE = """

@@ -1,5 +1,5 @@
 """
-The signature of a WorkOS webhook, in the header ``WorkOS-Signature``.
+Verification of the signature of a WorkOS webhook, in the header ``WorkOS-Signature``.
 
     t=1700000000000, v1=5257a869…
 

@@ -12,10 +12,10 @@ from functools import partial
 from sqlite3 import Connection
 
 from vault_fields.embedded.managed.rootkey import DevelopmentRootKey, RootKey
+from vault_fields.embedded.managed.rootkeys import ConfiguredRootKeys, RootKeys
 from vault_fields.embedded.managed.store import ENABLED, KekRecord, KeyStore
 from vault_fields.embedded.managed.tags import RowTags, TaggedRows, VaultReplaced
-from vault_fields.embedded.managed.unlocking import ConfiguredRootKeys, RootKeys
-from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
+from vault_fields.embedded.xaes import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import KeyRevoked, VaultUnavailable
 from vault_fields.runtime.forks import follow_forks
 from vault_fields.runtime.lru import LRU

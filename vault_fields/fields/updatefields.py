@@ -1,11 +1,11 @@
 """
-Writes of some columns of rows, in which nobody else's write is lost and every value opens in its row.
+Writes of named columns only, as by ``save(update_fields=…)``: no other write is lost, and every value opens in its row.
 
 ``save(update_fields=…)`` and ``bulk_update()`` come here. The values that the caller named are encrypted first, while
 no row is locked. Then, in one transaction, the rows are locked and read. Each is written if
 
-- its columns that decide whether a value opens are those that it was encrypted for, or are written along, and -
-nothing that was encrypted together with the named values has been written by somebody else meanwhile.
+- its columns that decide whether a value opens are those that it was encrypted for, or are written along, and
+- nothing that was encrypted together with the named values has been written by somebody else meanwhile.
 
 A row of another key context than the caller holds is refused. Where only the second fails, the lock is given back, the
 stored values replace those that were read before, and the row is encrypted again. A row whose data key stays gets the
@@ -20,6 +20,7 @@ from django.db import connections, transaction
 from django.db.models import Model
 
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.bindings import Binding
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.interface import Encrypted
@@ -29,7 +30,6 @@ from vault_fields.fields.saving import settle_context
 from vault_fields.fields.sealed import Pending, Sealed, as_text
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.state import GroupState
-from vault_fields.fields.stored import StoredColumns
 
 __all__ = ["PartialWrite"]
 

@@ -23,8 +23,8 @@ from vault_fields.embedded.customer.provider import (
 )
 from vault_fields.embedded.customer.store import ACTIVE, CONFIGURED, VERIFIED, CustomerKeyRecord, CustomerKeyStore
 from vault_fields.embedded.events.log import EventLog
-from vault_fields.embedded.managed.ring import KeyRing
-from vault_fields.embedded.wrapping import KEY_BYTES, WrappingKey
+from vault_fields.embedded.managed.keyring import KeyRing
+from vault_fields.embedded.xaes import KEY_BYTES, WrappingKey
 from vault_fields.exceptions import (
     KeyRevoked,
     KeyUnavailable,
