@@ -19,9 +19,10 @@ from django.db.models import Model
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, ValueRefused, VaultRefused
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.batch import Batch
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import bound_texts, proven_key
-from vault_fields.fields.sealed import Batch, Sealed
+from vault_fields.fields.sealed import Sealed
 from vault_fields.keys import DataKey
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import companion as companion_format, envelope as envelope_format

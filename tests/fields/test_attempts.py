@@ -23,7 +23,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.fields import Attempt, aopen, try_open
-from vault_fields.fields.sealed import FAILURE_AGE
+from vault_fields.fields.batch import FAILURE_AGE
 from vault_fields.runtime.deadline import NoAnswerInTime
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults

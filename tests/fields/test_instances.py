@@ -25,7 +25,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.fields import EncryptedTextField, aopen
-from vault_fields.fields.sealed import Batch
+from vault_fields.fields.batch import Batch
 from vault_fields.stored import companion as companion_format
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults

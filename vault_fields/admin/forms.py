@@ -17,9 +17,10 @@ from vault_fields.admin.reasons import ERRORS, Failure, is_passing, reason_of
 from vault_fields.admin.widgets import ClosedWidget, closed_name, replace_name
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.attempts import try_open
+from vault_fields.fields.damaged import Damaged
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.saving import seal_rows
-from vault_fields.fields.sealed import Damaged, Pending, Sealed
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.runtime.frames import forgetful_class
 

@@ -8,10 +8,12 @@ from django.db.models import Model
 
 from vault_fields.datakeys.cache import Outcome
 from vault_fields.exceptions import DecryptionError, EnvelopeError, UnknownVault, VaultError
+from vault_fields.fields.batch import Batch, asked_ahead
+from vault_fields.fields.damaged import Damaged, as_text
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.groups import all_groups_of
-from vault_fields.fields.sealed import Batch, Damaged, Sealed, as_text, asked_ahead
+from vault_fields.fields.sealed import Sealed
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import companion as companion_format, envelope as envelope_format
 from vault_fields.vaults import vaults

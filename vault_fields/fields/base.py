@@ -16,6 +16,7 @@ from vault_fields.exceptions import ValueRefused
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
+from vault_fields.fields.damaged import require_text
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.generatedpk import PLACEHOLDER, has_chosen, is_inserted, placeholder
@@ -27,7 +28,7 @@ from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.migrationhooks import guard_migrations
 from vault_fields.fields.reading import Loader
 from vault_fields.fields.saving import load_sealed, seal_rows
-from vault_fields.fields.sealed import Pending, Sealed, require_text
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra

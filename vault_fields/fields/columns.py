@@ -21,7 +21,8 @@ from vault_fields.fields.groups import group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import refuse
 from vault_fields.fields.positions import combining, encrypted_field, require_readable
-from vault_fields.fields.reading import joined_from, look_ahead
+from vault_fields.fields.reading import look_ahead
+from vault_fields.fields.selectlist import joined_from
 
 __all__ = ["EncryptedCol", "require_comparable"]
 

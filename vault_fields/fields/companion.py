@@ -5,12 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 from django.db.models import Model, TextField
 
+from vault_fields.fields.damaged import require_text
 from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.generatedpk import is_inserted, placeholder
 from vault_fields.fields.groups import Group, groups_of
 from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.saving import load_sealed, require_settled_context, seal_rows
-from vault_fields.fields.sealed import require_text
 from vault_fields.fields.serializing import is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.writtenback import companion_assigned, members_of

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from django.db.models import Model
 
 from vault_fields.exceptions import DecryptionError, KeyContextError, KeyContextMismatch, VaultError, VaultRefused
+from vault_fields.fields.batch import Batch
 from vault_fields.fields.contextdrift import redirection
 from vault_fields.fields.deriving import located_context
 from vault_fields.fields.fetchmodes import fetched
@@ -15,7 +16,7 @@ from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed, proven_key
-from vault_fields.fields.sealed import Batch, Opened, Sealed
+from vault_fields.fields.sealed import Opened, Sealed
 from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.stored import companion as companion_format

@@ -25,6 +25,7 @@ from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.bindings import Binding, column_type, compares_exactly
 from vault_fields.fields.conflicts import apart_error, leading
+from vault_fields.fields.damaged import as_text
 from vault_fields.fields.dependents import Holder, depends_on, holders_of, names_of
 from vault_fields.fields.deriving import derive_contexts, located_context
 from vault_fields.fields.groups import Group
@@ -37,7 +38,7 @@ from vault_fields.fields.queries import (
     portions,
 )
 from vault_fields.fields.saving import handed_over
-from vault_fields.fields.sealed import Sealed, as_text
+from vault_fields.fields.sealed import Sealed
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.state import GroupState
 

@@ -8,8 +8,8 @@ from django.db.models import Model
 
 from vault_fields.datakeys.cache import Term
 from vault_fields.exceptions import KeyUnavailable, VaultRefused
+from vault_fields.fields.batch import FAILURE_AGE
 from vault_fields.fields.groups import Group, all_groups_of
-from vault_fields.fields.sealed import FAILURE_AGE
 from vault_fields.fields.seallimit import is_due
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.patches import require_known_django

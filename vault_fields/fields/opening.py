@@ -16,13 +16,15 @@ from vault_fields.exceptions import (
     PlaintextFound,
     VaultError,
 )
+from vault_fields.fields.batch import Batch, may_wait
 from vault_fields.fields.bindings import Binding, attribute_text
+from vault_fields.fields.damaged import Damaged, as_text
 from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.pathends import PathEnds
 from vault_fields.fields.proofs import is_proven, note_proof
-from vault_fields.fields.sealed import Batch, Brought, Damaged, Opened, Sealed, as_text, may_wait
+from vault_fields.fields.sealed import Brought, Opened, Sealed
 from vault_fields.keys import DataKey
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import cipher, companion as companion_format, envelope as envelope_format

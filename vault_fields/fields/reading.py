@@ -7,20 +7,22 @@ from itertools import islice
 from typing import Any
 
 from django.core.exceptions import FieldError, ValidationError
-from django.db.models import Model
-from django.db.models.expressions import Col, ColPairs, Ref, Subquery
+from django.db.models.expressions import Col, Ref, Subquery
 from django.db.models.sql import Query
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
+from vault_fields.fields.batch import Batch
+from vault_fields.fields.damaged import DAMAGED, as_text
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import open_value, reworded
 from vault_fields.fields.pathends import PathEnds
-from vault_fields.fields.sealed import DAMAGED, Batch, Sealed, as_text
+from vault_fields.fields.sealed import Sealed
+from vault_fields.fields.selectlist import all_found, place_of, selected_columns
 from vault_fields.fields.warm import warm_reader
 from vault_fields.runtime.frames import forget
 
-__all__ = ["Loader", "joined_from", "look_ahead"]
+__all__ = ["Loader", "look_ahead"]
 
 # The most rows whose keys are asked for together. Django has read them from the cursor already.
 CHUNK = 500
@@ -283,7 +285,7 @@ def _convert_in_chunks(compiler: Any, rows: Iterable[Any], converters: dict[int,
 
 
 def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
-    positions = list(_positions(compiler))
+    positions = list(selected_columns(compiler))
     for position, (functions, expression) in converters.items():
         loader = next((function for function in functions if isinstance(function, Loader)), None)
         if loader is None:
@@ -292,51 +294,12 @@ def _columns(compiler: Any, converters: dict[int, Any]) -> Iterator[_Column]:
         companion, bound, pk = None, None, None
         if isinstance(expression, Col):
             companion_field = field.model._meta.get_field(group.companion)
-            companion = _find(compiler, positions, expression.alias, field.model, companion_field)
-            find = functools.partial(_find, compiler, positions, expression.alias, field.model)
-            bound = _all(find(binding.field) for binding in group.bound_columns(field))
-            pk = _all(map(find, field.model._meta.pk_fields))
+            companion = place_of(compiler, positions, expression.alias, field.model, companion_field)
+            find = functools.partial(place_of, compiler, positions, expression.alias, field.model)
+            bound = all_found(find(binding.field) for binding in group.bound_columns(field))
+            pk = all_found(map(find, field.model._meta.pk_fields))
         # Where another package converts the value too, Django calls one after the other.
         yield _Column(loader, expression, compiler.connection, len(functions) == 1, position, companion, bound, pk)
-
-
-def _all(positions: Iterable[int | None]) -> tuple[int, ...] | None:
-    found = list(positions)
-    return None if None in found else tuple(position for position in found if position is not None)
-
-
-def _positions(compiler: Any) -> Iterator[tuple[int, Any]]:
-    position = 0
-    for expression, _, _ in compiler.select[: compiler.col_count]:
-        if isinstance(expression, ColPairs):
-            yield from ((position + offset, column) for offset, column in enumerate(expression.get_cols()))
-            position += len(expression)
-        else:
-            yield position, expression
-            position += 1
-
-
-def _find(compiler: Any, positions: list[tuple[int, Any]], alias: str, model: type[Model], target: Any) -> int | None:
-    """
-    Return the position where a column of the same row is selected, which may be in the joined table of a parent model.
-    """
-    for position, expression in positions:
-        if isinstance(expression, Col) and expression.target == target:
-            if expression.alias == alias:
-                return position
-            if target.model is not model and joined_from(compiler, expression.alias, alias):
-                return position
-    return None
-
-
-def joined_from(compiler: Any, alias: str, child: str) -> bool:
-    """Whether a table was joined because of another one."""
-    joins = compiler.query.alias_map
-    while (join := joins.get(alias)) is not None and getattr(join, "parent_alias", None):
-        if join.parent_alias == child:
-            return True
-        alias = join.parent_alias
-    return False
 
 
 def _selected_text(binding: Any, text: str | None) -> str | None:

@@ -22,12 +22,13 @@ from django.db.models import Model
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.barerows import StoredColumns
 from vault_fields.fields.bindings import Binding
+from vault_fields.fields.damaged import as_text
 from vault_fields.fields.groups import Group, all_groups_of, groups_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.saving import settle_context
-from vault_fields.fields.sealed import Pending, Sealed, as_text
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.sealing import seal
 from vault_fields.fields.state import GroupState
 

@@ -14,11 +14,11 @@ from weakref import WeakKeyDictionary
 from cryptography.exceptions import InvalidTag
 from django.db.models import Model
 
+from vault_fields.fields.batch import Batch
 from vault_fields.fields.bindings import attribute_text
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.proofs import known_proof, names_of
-from vault_fields.fields.sealed import Batch
 from vault_fields.keys import DataKey
 from vault_fields.stored import envelope as envelope_format
 from vault_fields.stored.cipher import open_under

@@ -12,12 +12,12 @@ from uuid import UUID
 
 from vault_fields.exceptions import VaultError
 from vault_fields.fields.bindings import column_type
+from vault_fields.fields.damaged import Damaged
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.groups import Group
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import located
-from vault_fields.fields.sealed import Damaged
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.rows.row import Row
 from vault_fields.rows.walk import ROW_ERRORS, Change

@@ -30,18 +30,15 @@ from django.db.models import prefetch_related_objects
 from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import (
-    DecryptionError,
-    EnvelopeError,
     KeyContextError,
     KeyContextMismatch,
-    VaultError,
 )
+from vault_fields.fields.batch import Batch
 from vault_fields.fields.contextdrift import redirection
 from vault_fields.fields.groups import Group
-from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
-from vault_fields.fields.opening import column_names, locate, located, moved_columns, open_sealed, proven_key
-from vault_fields.fields.sealed import Batch, Pending
+from vault_fields.fields.opening import column_names, moved_columns, open_sealed, proven_key
+from vault_fields.fields.sealed import Pending
 from vault_fields.fields.sealing import seal
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.rows.rewrap import Wrappings
@@ -49,7 +46,7 @@ from vault_fields.rows.row import Row, open_together
 from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
-from vault_fields.stored import companion as companion_format, envelope as envelope_format
+from vault_fields.stored import companion as companion_format
 from vault_fields.stored.companion import Companion
 from vault_fields.text.counting import counted
 from vault_fields.vaults import vaults
@@ -180,11 +177,11 @@ class _Run:
         """Let ``step`` process each batch. It returns the rows that were written to meanwhile, as they are now."""
         with progress(f"{title} {self.report.label}", self._rows.count) as advance:
             for batch in self._rows.batches(batch_size):
-                due = [row for row in batch if _sealed_members(row)]
+                due = [row for row in batch if row.sealed_members()]
                 self.report.encrypted += len(due)
                 while due:
                     prefetch_related_objects([row.instance for row in due], *sorted(self.group.source.relations))
-                    due = [row for row in step(due) if _sealed_members(row)]
+                    due = [row for row in step(due) if row.sealed_members()]
                 advance(len(batch))
         return self.report
 
@@ -212,7 +209,7 @@ class _Run:
         staying = []
         for row in rows:
             with self._reporting(row):
-                self._require_stayed(row, _companion(row), *self._derived(row))
+                self._require_stayed(row, row.paired_companion(), *self._derived(row))
                 staying.append(row)
         return self.reencrypt(staying)
 
@@ -247,7 +244,7 @@ class _Run:
     def _sort(self, row: Row, to_rekey: list[_Stale], to_reencrypt: list[Row]) -> None:
         """Put the row into one of the two lists, or into neither if it is current. Calls no Vault."""
         group = self.group
-        companion = _companion(row)
+        companion = row.paired_companion()
         columns, context = self._derived(row)
         # A path that ends where it did does not move the row, wherever it begins.
         names = [
@@ -257,7 +254,7 @@ class _Run:
         ]
         if names and not self.accept_moved:
             raise KeyContextMismatch(
-                f"{_label(row)}: {column_names(names, group)} of the row differs from that of the "
+                f"{row.label}: {column_names(names, group)} of the row differs from that of the "
                 "value; it was left alone. If the row was moved on purpose, add --accept-moved."
             )
         self._require_stayed(row, companion, columns, context)
@@ -267,7 +264,7 @@ class _Run:
             to_rekey.append(_Stale(row, companion, context))
 
     def _is_current(self, row: Row, companion: Companion) -> bool:
-        with _locating(row):
+        with row.locating():
             return self._wrappings.is_current(companion)
 
     def _derived(self, row: Row) -> tuple[dict[str, str | None], KeyContext]:
@@ -276,7 +273,7 @@ class _Run:
             columns = {each.name: each.text(getattr(row.instance, each.attname)) for each in self.group.bindings}
             return columns, self.group.source.derive(row.instance)
         except KeyContextError as error:
-            raise KeyContextError(f"{_label(row)}: {error}") from None
+            raise KeyContextError(f"{row.label}: {error}") from None
 
     def _require_stayed(
         self, row: Row, companion: Companion, columns: dict[str, str | None], context: KeyContext
@@ -284,7 +281,7 @@ class _Run:
         """Refuse a row that was redirected, unless that is accepted."""
         problem = "" if self.accept_redirected else redirection(self.group, companion, columns, context)
         if problem:
-            raise _Redirected(f"{_label(row)}: {problem}")
+            raise _Redirected(f"{row.label}: {problem}")
 
     def _verified(self, to_rekey: list[_Stale]) -> dict[_Stale, DataKey]:
         """
@@ -296,13 +293,13 @@ class _Run:
         batch = Batch([stale.row.companion for stale in to_rekey], hold=True, goes_on=True)
         verified = {}
         for stale in to_rekey:
-            with self._reporting(stale.row), _locating(stale.row):
+            with self._reporting(stale.row), stale.row.locating():
                 verified[stale] = proven_key(stale.row.companion or "", stale.companion, batch)
         return verified
 
     def _rewrapped(self, stale: _Stale, key: DataKey) -> str:
         """Return the new text of the companion."""
-        with _locating(stale.row):
+        with stale.row.locating():
             if stale.is_of_same_context:
                 new = self._wrappings.rewrapped(stale.companion, key)
             else:
@@ -312,43 +309,10 @@ class _Run:
     @forgetful
     def _reencrypted(self, row: Row) -> list[str | None]:
         """Return the new texts of the companion and of every value."""
-        for member in _sealed_members(row):
+        for member in row.sealed_members():
             sealed = row.instance.__dict__[member.attname]
             opened = open_sealed(member, sealed, row.instance, accept_moved=self.accept_moved)
             # As if it were assigned to a new row, which has no data key to keep.
             row.instance.__dict__[member.attname] = Pending(opened.value)
         seal([(row.instance, self.group)], self._new_keys)
         return [row.companion, *map(row.text, self.group.members)]
-
-
-def _sealed_members(row: Row) -> list[Encrypted]:
-    return [member for member in row.group.members if row.is_encrypted(member)]
-
-
-def _label(row: Row) -> str:
-    return locate(_sealed_members(row)[0], row.instance)
-
-
-@contextmanager
-def _locating(row: Row) -> Iterator[None]:
-    """Add the row to errors that are raised within the block."""
-    try:
-        yield
-    except (DecryptionError, VaultError) as error:
-        raise located(error, _sealed_members(row)[0], row.instance) from None
-
-
-def _companion(row: Row) -> Companion:
-    """Return the companion of the row's values. Raises ``EnvelopeError`` if they do not belong together."""
-    with _locating(row):
-        return _paired(row)
-
-
-def _paired(row: Row) -> Companion:
-    if not row.companion:
-        raise EnvelopeError(f"the value is encrypted, but its companion {row.group.companion!r} is empty.")
-    companion = companion_format.decode(row.companion)
-    for member in _sealed_members(row):
-        if envelope_format.decode(row.text(member) or "").key_id != companion.key_id:
-            raise EnvelopeError(f"{member.name!r} and {row.group.companion!r} were written with different data keys.")
-    return companion

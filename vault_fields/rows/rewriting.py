@@ -14,12 +14,13 @@ from django.core.exceptions import FieldError
 from django.db import DEFAULT_DB_ALIAS
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError
+from vault_fields.fields.batch import Batch
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.groups import Group, encrypted_fields, group_of, group_under
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import located, open_sealed
-from vault_fields.fields.sealed import Batch, Pending, Sealed
+from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.sealing import seal
 from vault_fields.rows.row import Row, open_together
 from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows

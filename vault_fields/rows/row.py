@@ -1,16 +1,22 @@
 """A row as a query has read it, which becomes an instance of its model only for code that needs one."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
 from django.db.models import Model
 
+from vault_fields.exceptions import DecryptionError, EnvelopeError, VaultError
 from vault_fields.fields.barerows import StoredColumns
+from vault_fields.fields.batch import Batch
+from vault_fields.fields.damaged import as_text
 from vault_fields.fields.groups import Group
 from vault_fields.fields.interface import Encrypted
-from vault_fields.fields.sealed import Batch, Sealed, as_text
-from vault_fields.stored import envelope as envelope_format
+from vault_fields.fields.opening import locate, located
+from vault_fields.fields.sealed import Sealed
+from vault_fields.stored import companion as companion_format, envelope as envelope_format
+from vault_fields.stored.companion import Companion
 
 __all__ = ["Row", "Shape", "open_together"]
 
@@ -97,6 +103,36 @@ class Row:
         """Whether an envelope was read in another spelling than it is written; see ``EncryptedField.stored_text``."""
         column = as_text(self.read(member.attname))
         return column is not None and column != member.stored_text(column)
+
+    def sealed_members(self) -> list[Encrypted]:
+        """Return the members whose values are encrypted."""
+        return [member for member in self.group.members if self.is_encrypted(member)]
+
+    @property
+    def label(self) -> str:
+        """The name, in messages, of the first value that is encrypted, and of the row."""
+        return locate(self.sealed_members()[0], self.instance)
+
+    @contextmanager
+    def locating(self) -> Iterator[None]:
+        """Add the row to errors that are raised within the block."""
+        try:
+            yield
+        except (DecryptionError, VaultError) as error:
+            raise located(error, self.sealed_members()[0], self.instance) from None
+
+    def paired_companion(self) -> Companion:
+        """Return the companion of the row's values. Raises ``EnvelopeError`` if they do not belong together."""
+        with self.locating():
+            if not self.companion:
+                raise EnvelopeError(f"the value is encrypted, but its companion {self.group.companion!r} is empty.")
+            companion = companion_format.decode(self.companion)
+            for member in self.sealed_members():
+                if envelope_format.decode(self.text(member) or "").key_id != companion.key_id:
+                    raise EnvelopeError(
+                        f"{member.name!r} and {self.group.companion!r} were written with different data keys."
+                    )
+            return companion
 
     def envelope(self, member: Encrypted) -> Sealed | None:
         """The value of ``member``, if it is encrypted."""

@@ -15,9 +15,9 @@ from django.db.models.functions import Cast
 from vault_fields.exceptions import EnvelopeError
 from vault_fields.fields.barerows import Bare
 from vault_fields.fields.bindings import Binding, column_type, concrete_field
+from vault_fields.fields.damaged import as_text
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import differing_items
-from vault_fields.fields.sealed import as_text
 from vault_fields.schemachange.names import Column
 from vault_fields.schemachange.spelling import keeps_spelling, taken_length
 from vault_fields.stored import companion as companion_format, envelope as envelope_format
