@@ -30,7 +30,7 @@ def locks(config: dict[str, Any], **environment: str) -> set[str]:
     return set(json.loads(done.stdout))
 
 
-COMMON = {"vaults._lock", "vault._calls_lock", "vault._share._lock", "vault.cache._lock"}
+COMMON = {"vaults._lock", "vault._calls_lock", "vault._share._lock", "vault._reserve._lock", "vault.cache._lock"}
 EMBEDDED = {
     "vault.service._ring._lock",
     "vault.service._ring._looking",

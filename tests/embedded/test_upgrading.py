@@ -353,7 +353,7 @@ def test_a_process_of_the_earlier_release_is_refused_afterwards(path: Path, vaul
     load_keystore(2, path)
     vault.upgrade(trust_rows=True)
     code = (
-        "import sys\nfrom pathlib import Path\nfrom vault_fields.embedded import schema\n"
+        "import sys\nfrom pathlib import Path\nfrom vault_fields.embedded.database import schema\n"
         "from vault_fields.embedded.managed.store import KeyStore\n"
         f"schema.SCHEMA_VERSION = {SCHEMA_VERSION - 1}\n"
         "KeyStore.at(Path(sys.argv[1])).vault_id()\n"
