@@ -95,6 +95,15 @@ def test_beyond_the_deadline_the_vault_is_not_asked(server, clock) -> None:
     assert len(server.seen) == 10
 
 
+def test_a_call_waits_for_its_turn(server, clock) -> None:
+    client = VaultClient(endpoint(server.url, clock), quick(timeout=60), sleep=clock.sleep)
+    for _ in range(12):
+        client.post(CREATE.path, CREATE.payload)
+    client.close()
+    assert len(server.seen) == 12
+    assert clock.now == pytest.approx(1002.4)
+
+
 def test_the_hosted_vault_has_the_budget_that_is_documented_and_another_none() -> None:
     hosted, other = WorkOSVault(api_key=API_KEY), WorkOSVault(api_key=API_KEY, base_url="https://vault.example")
     assert hosted._budget is not None

@@ -5,13 +5,14 @@ import uuid
 from typing import Any
 
 import pytest
+from django.core import serializers
 from django.db.models import Model
 from django.db.models.signals import post_init
 
 from tests.testapp.models import Bookmark, Branch, Organization, Patient, Token
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, KeyRevoked
-from vault_fields.fields import descriptor, loading, proofs
-from vault_fields.fields.sealed import Pending, Sealed
+from vault_fields.fields import descriptor, loading, proofs, reading
+from vault_fields.fields.sealed import Brought, Pending, Sealed
 from vault_fields.fields.warm import warm_reader
 from vault_fields.vaults import vaults
 
@@ -288,3 +289,28 @@ def test_where_somebody_else_converts_a_value_too_django_calls_both(
     assert isinstance(seen[0], Sealed)
     assert list(Patient.objects.values_list("ssn", flat=True)) == ["123"]
     assert seen[-1] == "123"
+
+
+def test_columns_of_many_tenants_are_forgotten_while_values_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        tenant = Organization.objects.create(workos_id=f"org_{number}")
+        Patient.objects.create(organization=tenant, ssn=str(number))
+    monkeypatch.setattr(reading, "CHUNK", 2)
+    assert sorted(Patient.objects.values_list("ssn", flat=True)) == ["0", "1", "2"]
+
+
+def test_a_value_that_its_field_cannot_decode_names_its_row(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(text: str) -> str:
+        raise DecryptionError("it is no text of this field.")
+
+    monkeypatch.setattr(Patient._meta.get_field("ssn"), "from_plaintext", refuse)
+    with pytest.raises(DecryptionError, match=r"Patient\.ssn \(pk=\d+\): it is no text of this field\."):
+        list(Patient.objects.values_list("pk", "ssn"))
+
+
+def test_a_value_that_was_brought_is_opened_once(patient: Patient) -> None:
+    """Nothing vouches for it but itself, and it takes the long way."""
+    stored = serializers.serialize("python", [patient])[0]["fields"]
+    row = Patient(organization_id=patient.organization_id, ssn_keys=stored["ssn_keys"], ssn=stored["ssn"])
+    assert isinstance(row.__dict__["ssn"], Brought)
+    assert [row.ssn, row.ssn] == ["123", "123"]

@@ -10,8 +10,10 @@ from django.db import connection, models
 from tests.testapp.models import Legacy, Organization, Reply, Thread, Token
 from vault_fields.exceptions import VaultUnavailable
 from vault_fields.fields.groups import group_of
+from vault_fields.fields.newkeys import NewKeys
 from vault_fields.rows import firstseal
 from vault_fields.rows.backfill import encrypt_column
+from vault_fields.rows.walk import StoredRows
 from vault_fields.stored import companion
 from vault_fields.vaults import vaults
 
@@ -116,3 +118,9 @@ def test_a_column_that_a_converter_loads_is_left_to_its_rows(db) -> None:
     with mock.patch.object(firstseal, "column_type", return_value=Spelled()):
         row = object()
         assert firstseal.FirstSeal(group, mock.Mock()).changes([row]) == ([], [row])
+
+
+def test_a_value_that_stays_in_the_clear_is_left_to_its_row(plain, monkeypatch) -> None:
+    monkeypatch.setattr(TEXT, "migrating", "read")
+    (batch,) = StoredRows(group_of(TEXT), "default").batches(100)
+    assert firstseal.FirstSeal(group_of(TEXT), NewKeys()).changes(batch) == ([], batch)

@@ -30,14 +30,16 @@ class Line(Generic[C]):
         self.client: C = client
         self.generation = generation
         self.resting_since = 0.0
-        self._url: httpx.URL | None = None
+        # The scheme and the place of the address that ``_send`` is for.
+        self._address: tuple[bytes, bytes] | None = None
         self._send: Callable[[httpx.Request], Any]
 
     def send(self, request: httpx.Request) -> Any:
         """Return the response before its body is read; for a client of coroutines, an awaitable of it."""
-        if self._url is not request.url:
+        address = request.url.raw_scheme, request.url.netloc
+        if self._address != address:
             self._send = _sender(self.client, request.url)
-            self._url = request.url
+            self._address = address
         return self._send(request)
 
 

@@ -164,7 +164,7 @@ def _plaintext(
     bound = _bound(field, group, companion, sealed, instance, accept_moved)
     if key is None:
         key = proven_key(keys, companion, sealed.batch or Batch(), again=sealed.failure is not None)
-    elif not is_proven(keys, key):
+    else:
         companion_format.verify(companion, key)
     labels = [field.label, *field.former_labels]
     candidates = [envelope_format.associated_data(label, bound) for label in labels]

@@ -157,9 +157,9 @@ class _Column:
                 # A batch that outlives its chunk keeps the companions alone. They are asked for if a key is missing.
                 texts = _Companions(tagged) if is_eager else list(_Companions(tagged))
                 self.loader.batch = Batch(texts, hold=is_eager, path_ends=self._path_ends(tagged, using))
-        elif self.companion is not None:
-            path_ends = self._path_ends(rows, using)
-            self.loader.batch = Batch([row[self.companion] for row in rows], path_ends=path_ends)
+        else:
+            texts = [] if self.companion is None else [row[self.companion] for row in rows]
+            self.loader.batch = Batch(texts, path_ends=self._path_ends(rows, using))
 
     def _path_ends(self, rows: list[Any], using: str) -> PathEnds | None:
         """Return the facts kept about the rows for contexts that lie behind relations, and for no others."""
