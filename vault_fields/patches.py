@@ -23,7 +23,7 @@ from django.db.models.sql.compiler import SQLCompiler
 
 from vault_fields.runtime.frames import forget
 
-__all__ = ["ATTRIBUTES", "CALLED", "HISTORICAL_MODULE", "PATCHED", "Method"]
+__all__ = ["ATTRIBUTES", "CALLED", "CONSTRUCTORS", "HISTORICAL_MODULE", "PATCHED", "Method"]
 __all__ += ["differences", "is_unknown", "require_known_django", "wrap"]
 
 #: The module of the models that migrations see.
@@ -138,6 +138,12 @@ ATTRIBUTES: Mapping[str, tuple[Callable[[], object], str]] = {
         "connection query select using",
     ),
 }
+
+
+#: Versions of Django whose ``Model.from_db`` and ``Model.__init__`` do no more with a row than ``fields.loading`` does,
+#: which takes their place for models that leave both to Django. With any other version Django makes the rows: slower,
+#: and to the same effect. So this is no difference that is reported.
+CONSTRUCTORS = frozenset({(5, 2), (6, 0), (6, 1)})
 
 
 def require_known_django() -> None:

@@ -263,7 +263,7 @@ def test_a_row_without_encrypted_values_is_made_by_whoever_has_it(owner: Organiz
 
 
 def test_other_versions_of_django_make_instances_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loading, "_KNOWN_VERSIONS", set())
+    monkeypatch.setattr(loading, "CONSTRUCTORS", set())
 
     class Other:
         from_db = Model.from_db

@@ -19,11 +19,9 @@ from django.db.models.query_utils import DeferredAttribute
 from django.db.models.signals import post_init, pre_init
 
 from vault_fields.fields.sealed import Sealed
+from vault_fields.patches import CONSTRUCTORS
 
 __all__ = ["PutAsLoaded", "install_loading"]
-
-# The versions of Django whose constructor does no more with a row than this module does.
-_KNOWN_VERSIONS = {(5, 2), (6, 0), (6, 1)}
 
 _DJANGOS = "django.db.models.base"
 
@@ -35,7 +33,7 @@ class PutAsLoaded(DeferredAttribute):
 def install_loading(cls: type[Model]) -> None:
     """Let a model that leaves ``from_db`` to Django make its instances here."""
     original: Any = cls.from_db
-    if django.VERSION[:2] in _KNOWN_VERSIONS and _is_djangos(original.__func__, "Model.from_db"):
+    if django.VERSION[:2] in CONSTRUCTORS and _is_djangos(original.__func__, "Model.from_db"):
         cls.from_db = classmethod(_from_db)  # type: ignore[assignment]
 
 
