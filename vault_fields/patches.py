@@ -210,8 +210,11 @@ def _unknown_methods() -> Mapping[tuple[object, str], str]:
 def _has_parameters(function: Any, expected: list[str]) -> bool:
     if not callable(function):
         return False
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if not function.__module__.startswith("django."):
+    try:
+        parameters = list(inspect.signature(function).parameters.values())[1:]
+    except (TypeError, ValueError):
+        return False  # Compiled code that does not tell.
+    if not (getattr(function, "__module__", None) or "").startswith("django."):
         # Another package has wrapped it, and takes what it is given, or is a class of the project's own.
         variadic = {inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD}
         if variadic <= {parameter.kind for parameter in parameters}:

@@ -63,7 +63,7 @@ def test_e032_a_method_of_django_is_another(monkeypatch: pytest.MonkeyPatch) -> 
     assert [each.ssn for each in Patient.objects.all()] == [stored.ssn] == ["078-05-1120"]
 
 
-@pytest.mark.parametrize("problem", ["missing", "not callable"])
+@pytest.mark.parametrize("problem", ["missing", "not callable", "compiled"])
 def test_a_method_that_is_gone_is_not_wrapped(monkeypatch: pytest.MonkeyPatch, problem: str) -> None:
     class Other:
         pass
@@ -71,6 +71,8 @@ def test_a_method_that_is_gone_is_not_wrapped(monkeypatch: pytest.MonkeyPatch, p
     monkeypatch.delattr(QuerySet, "bulk_update")
     if problem == "not callable":
         monkeypatch.setattr(QuerySet, "bulk_update", 1, raising=False)
+    if problem == "compiled":
+        monkeypatch.setattr(QuerySet, "bulk_update", dict.update, raising=False)
     compare_anew()
     patches.wrap(QuerySet, "bulk_update", replaced)
     assert not hasattr(getattr(QuerySet, "bulk_update", None), "__wrapped__")

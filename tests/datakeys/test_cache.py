@@ -399,3 +399,12 @@ def test_a_key_that_the_cache_let_go_of_is_gone_from_what_was_had_from_it() -> N
     assert again is not None
     assert cache.purge({"org": "a"}) == 1
     assert [again.key, cache.is_fresh(again)] == [None, False]
+
+
+def test_a_new_key_stays_though_all_others_are_in_use() -> None:
+    cache = KeyCache(max_keys=3)
+    for name in "abcd":
+        cache.put(key(name), None)
+        for each in "abc":
+            cache.get(each)
+    assert cache.get("d") is not None

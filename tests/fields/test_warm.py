@@ -1,19 +1,23 @@
 """Values whose key is at hand take a short way: to the same value as the long one, which says what is wrong."""
 
 import asyncio
+import functools
 import uuid
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.core import serializers
+from django.db import models
 from django.db.models import Model
 from django.db.models.signals import post_init
+from django.test.utils import isolate_apps
 
 from tests.testapp.models import Bookmark, Branch, Organization, Patient, Token
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, KeyRevoked
-from vault_fields.fields import descriptor, loading, proofs, reading
+from vault_fields.fields import EncryptedTextField, descriptor, loading, proofs, reading
 from vault_fields.fields.sealed import Brought, Pending, Sealed
-from vault_fields.fields.warm import warm_reader
+from vault_fields.fields.warm import _is_where_it_was, warm_reader
 from vault_fields.vaults import vaults
 
 pytestmark = pytest.mark.django_db
@@ -314,3 +318,103 @@ def test_a_value_that_was_brought_is_opened_once(patient: Patient) -> None:
     row = Patient(organization_id=patient.organization_id, ssn_keys=stored["ssn_keys"], ssn=stored["ssn"])
     assert isinstance(row.__dict__["ssn"], Brought)
     assert [row.ssn, row.ssn] == ["123", "123"]
+
+
+def loaded(model: Any, **attributes: Any) -> Any:
+    """Return a row of an encrypted model, of the columns that a query gives."""
+    sealed = Sealed("$vf$1$k$x", "companion", ("7",), loaded=True)
+    columns = [field.attname for field in model._meta.concrete_fields]
+    values = {"id": 1, "tenant": "7", "text": sealed, "text_keys": "companion", **attributes}
+    return model.from_db("default", columns, [values[name] for name in columns])
+
+
+@pytest.fixture
+def note() -> Iterator[type[Model]]:
+    with isolate_apps("tests.testapp"):
+
+        class Note(models.Model):
+            tenant = models.CharField(max_length=10)
+            text = EncryptedTextField(key_context=["tenant"])
+
+            class Meta:
+                abstract = True
+                app_label = "testapp"
+
+        yield Note
+
+
+class Audited(models.Model):
+    """A mixin as Django documents it: it keeps the values that were loaded."""
+
+    class Meta:
+        abstract = True
+
+    @classmethod
+    def from_db(cls, db: str | None, field_names: Any, values: Any, **options: Any) -> Any:
+        instance: Any = super().from_db(db, field_names, values, **options)
+        instance.values_loaded = dict(zip(field_names, values, strict=True))
+        return instance
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_a_mixin_with_a_from_db_of_its_own_is_called(note: type[Model], is_first: bool) -> None:
+    bases = (Audited, note) if is_first else (note, Audited)
+    mixed = type("Mixed", bases, {"__module__": "tests.testapp.models", "Meta": type("Meta", (), {})})
+    assert loaded(mixed).values_loaded["tenant"] == "7"
+
+
+def test_a_model_between_two_encrypted_ones_is_called(note: type[Model]) -> None:
+    class Between(Audited, note):  # type: ignore[misc, valid-type]
+        class Meta:
+            abstract = True
+            app_label = "testapp"
+
+    class Outer(Between):
+        more = EncryptedTextField(key_context=["tenant"])
+
+        class Meta:
+            app_label = "testapp"
+
+    assert loaded(Outer, more=None, more_keys=None).values_loaded["tenant"] == "7"
+
+
+def test_a_wrapped_constructor_is_called(note: type[Model]) -> None:
+    class Wrapped(note):  # type: ignore[misc, valid-type]
+        class Meta:
+            app_label = "testapp"
+
+    assert not hasattr(loaded(Wrapped), "seen")
+    constructor = Wrapped.__init__
+
+    @functools.wraps(constructor)
+    def noting(self: Any, *args: Any, **kwargs: Any) -> None:
+        constructor(self, *args, **kwargs)
+        self.seen = True
+
+    # Trackers of fields do this once all models are there, and perhaps some rows.
+    Wrapped.__init__ = noting
+    assert loaded(Wrapped).seen
+
+    class Later(Wrapped):
+        class Meta:
+            app_label = "testapp"
+            proxy = True
+
+    assert loaded(Later).seen
+
+
+def test_a_constructor_behind_the_models_is_called(note: type[Model]) -> None:
+    class Plain:
+        def __init__(self) -> None:
+            self.ready = True
+
+    class Behind(note, Plain):  # type: ignore[misc, valid-type]
+        class Meta:
+            app_label = "testapp"
+
+    assert loaded(Behind).ready
+
+
+def test_an_item_that_a_companion_lacks_is_none_of_its_context(patient: Patient) -> None:
+    assert not _is_where_it_was({"region": None}, {"schema": "t1"})
+    assert _is_where_it_was({"schema": "t1"}, {"schema": "t1"})

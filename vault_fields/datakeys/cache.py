@@ -287,9 +287,12 @@ class KeyCache:
         if 0 <= expires - self._last_expires < self.max_age / 1000:
             expires = self._last_expires  # One number for the keys that came together: 24 bytes less for each.
         self._last_expires = expires
-        self._entries[name] = HeldKey(key, context, expires)
-        while len(self._entries) > self.max_keys:
-            self._make_room()
+        held = self._entries[name] = HeldKey(key, context, expires)
+        if len(self._entries) > self.max_keys:
+            held.used = True  # Where all others are in use, one of them goes.
+            while len(self._entries) > self.max_keys:
+                self._make_room()
+            held.used = False
 
     def _make_room(self) -> None:
         """Drop the oldest key, unless it was used: then it counts as new."""
@@ -306,9 +309,11 @@ class KeyCache:
             self._drop(name)
 
     def _drop(self, name: str) -> None:
-        held = self._entries.pop(name, None)
+        held = self._entries.get(name)
         if held is not None:
+            # First: a child that is forked in between would not find it any more.
             held.key = None
+            del self._entries[name]
 
 
 def _patience(deadline: Deadline | None) -> float | None:

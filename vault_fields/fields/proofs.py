@@ -19,7 +19,7 @@ from vault_fields.vaults import vaults
 
 __all__ = ["LEAST_ROOM", "LONGEST_TEXT", "Proof", "is_proven", "known_proof", "names_of", "note_proof"]
 
-# As many proofs as the largest cache has keys, and at least these; longer companions are verified each time. So the
+# As many proofs as the vault's cache has keys, and at least these; longer companions are verified each time. So the
 # memory that texts take is bounded: about 4 MB in practice, and at most LEAST_ROOM * LONGEST_TEXT.
 LEAST_ROOM = 10_000
 LONGEST_TEXT = 2048

@@ -120,4 +120,4 @@ def _differ(values: tuple[Any, ...], texts: tuple[str | None, ...]) -> bool:
 
 
 def _is_where_it_was(outside: Mapping[str, str | None] | None, context: Mapping[str, str]) -> bool:
-    return outside is not None and all(context.get(name) == value for name, value in outside.items())
+    return outside is not None and all(name in context and context[name] == value for name, value in outside.items())
