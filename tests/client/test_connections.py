@@ -176,6 +176,32 @@ def test_a_connection_that_is_used_while_the_client_is_closed_is_not_used_again(
     assert lines.take() is not used
 
 
+def test_a_connection_after_a_fault_is_not_used_again() -> None:
+    lines = Lines(connect)
+    used = lines.take()
+    assert lines.leave(used, is_sound=False) == [used]
+    assert lines.take() is not used
+
+
+@both
+def test_a_call_that_failed_leaves_no_connection_behind(post, server, monkeypatch) -> None:
+    """Whatever its state is: httpx may hold it for one that is in use."""
+    lines: list[Line[Any]] = []
+    send = Line.send
+
+    def failing(self: Line[Any], request: httpx.Request) -> Any:
+        lines.append(self)
+        if len(lines) == 1:
+            raise httpx.ReadError("broken")
+        return send(self, request)
+
+    monkeypatch.setattr(Line, "send", failing)
+    post(server, quick(), CREATE)
+    assert len(lines) == 2
+    assert lines[0] is not lines[1]
+    assert lines[0].client.is_closed
+
+
 def test_calls_wait_for_one_of_few_connections(server, monkeypatch) -> None:
     monkeypatch.setattr(http, "MAX_CONNECTIONS", 2)
     client = VaultClient(endpoint(server.url), quick())

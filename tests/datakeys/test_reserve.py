@@ -209,3 +209,29 @@ def test_where_no_key_can_be_had_the_error_says_why() -> None:
 def test_wrong_options_are_refused(number) -> None:
     with pytest.raises(ImproperlyConfigured, match=r"VAULTS\['default'\]: max_prefetched_keys must be"):
         InMemoryVault(max_prefetched_keys=number)
+
+
+def test_of_threads_that_find_no_key_one_fetches_more_than_its_own(maker: Maker) -> None:
+    reserve = KeyReserve(most=4, max_keys=100, max_age=60)
+    reserve.take(A, maker)
+
+    def meanwhile(context: KeyContext, count: int) -> list[DataKey]:
+        reserve.take(context, maker)
+        return maker(context, count)
+
+    reserve.take(A, meanwhile)
+    assert maker.asked == [1, 1, 2]
+    assert len(reserve) == 1
+
+
+def test_a_fetch_that_failed_does_not_keep_others_from_fetching_ahead(maker: Maker) -> None:
+    reserve = KeyReserve(most=4, max_keys=100, max_age=60)
+    reserve.take(A, maker)
+
+    def failing(context: KeyContext, count: int) -> list[DataKey]:
+        raise VaultUnavailable("away")
+
+    with pytest.raises(VaultUnavailable):
+        reserve.take(A, failing)
+    reserve.take(A, maker)
+    assert maker.asked == [1, 2]

@@ -124,3 +124,20 @@ def test_a_value_that_stays_in_the_clear_is_left_to_its_row(plain, monkeypatch) 
     monkeypatch.setattr(TEXT, "migrating", "read")
     (batch,) = StoredRows(group_of(TEXT), "default").batches(100)
     assert firstseal.FirstSeal(group_of(TEXT), NewKeys()).changes(batch) == ([], batch)
+
+
+class Shifted(models.BigAutoField):
+    """A key that shows another number than it stores, as one that hides how many rows there are."""
+
+    def from_db_value(self, value, expression, connection):
+        return value + 1
+
+    def get_prep_value(self, value):
+        return None if value is None else value - 1
+
+
+def test_a_key_that_shows_another_number_names_its_own_row(plain, monkeypatch) -> None:
+    monkeypatch.setattr(Legacy._meta.pk, "__class__", Shifted)
+    encrypt_column(TEXT, batch_size=5)
+    monkeypatch.undo()
+    assert texts() == plain

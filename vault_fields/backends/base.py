@@ -185,8 +185,9 @@ class BaseVault(ABC):
 
     def purge(self, context: Mapping[str, str] | None = None) -> int:
         """Forget the cached data keys whose context has every item of ``context``, or all; return how many."""
-        self._share.purge(context)
+        # A save in between shares no key that was made before.
         self._reserve.purge(context)
+        self._share.purge(context)
         return self.cache.purge(context)
 
     def is_current(self, encrypted_keys: str, context: KeyContext) -> bool:

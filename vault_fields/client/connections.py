@@ -80,14 +80,18 @@ class Lines(Generic[C]):
             self._used.add(line)
         return line
 
-    def leave(self, line: Line[C]) -> list[Line[C]]:
-        """End a call; return the lines that the caller has to close."""
+    def leave(self, line: Line[C], *, is_sound: bool = True) -> list[Line[C]]:
+        """
+        End a call; return the lines that the caller has to close.
+
+        That is its own line too unless ``is_sound``: after a fault, httpx may hold its one connection for one in use.
+        """
         now = self._clock()
         with self._lock:
             if line not in self._used:
                 return []  # The line is the parent's, from a call during which the process forked.
             self._used.remove(line)
-            if line.generation != self._generation:
+            if line.generation != self._generation or not is_sound:
                 return [line]
             line.resting_since = now
             self._resting.append(line)

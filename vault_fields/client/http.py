@@ -111,7 +111,7 @@ class VaultClient:
     def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
         if not self._places.acquire(timeout=max(tries.remaining(), 0)):
             return _interrupted(None, TimeoutError())
-        reading, line = None, None
+        reading, line, is_sound = None, None, False
         try:
             line = self._lines.take()
             with closing(line.send(request)) as response:
@@ -119,12 +119,15 @@ class VaultClient:
                 for chunk in response.iter_raw():
                     if not reading.take(chunk):
                         break
-                return reading.outcome()
+                outcome = reading.outcome()
         except httpx.HTTPError as error:
             return _interrupted(reading, error)
+        else:
+            is_sound = True
+            return outcome
         finally:
             if line is not None:
-                for old in self._lines.leave(line):
+                for old in self._lines.leave(line, is_sound=is_sound):
                     old.client.close()
             self._places.release()
 
@@ -226,7 +229,7 @@ class AsyncVaultClient:
             await self._sleep(outcome.pause(self._endpoint, request.url.netloc.decode("ascii"), tries))
 
     async def _try(self, request: httpx.Request, tries: Tries) -> Answer | Failure:
-        reading, line = None, None
+        reading, line, is_sound = None, None, False
         lines, places = await self._of_loop()
         try:
             async with asyncio.timeout(tries.remaining()), places:
@@ -236,12 +239,15 @@ class AsyncVaultClient:
                     async for chunk in response.aiter_raw():
                         if not reading.take(chunk):
                             break
-                    return reading.outcome()
+                    outcome = reading.outcome()
         except (httpx.HTTPError, TimeoutError) as error:
             return _interrupted(reading, error)
+        else:
+            is_sound = True
+            return outcome
         finally:
             if line is not None:
-                for old in lines.leave(line):
+                for old in lines.leave(line, is_sound=is_sound):
                     await old.client.aclose()
 
 

@@ -32,7 +32,7 @@ class KeyReserve:
 
     The first operation of a context fetches one key, the next one two, and so on: twice as many each time, up to
     ``most``. So no more keys are thrown away than were used. At most ``max_keys`` wait in all contexts together. With
-    ``most`` at 0 nothing is fetched ahead. Thread-safe; two threads that find no key each fetch some.
+    ``most`` at 0 nothing is fetched ahead. Thread-safe; of the threads that find no key, one fetches more than its own.
     """
 
     def __init__(
@@ -50,6 +50,8 @@ class KeyReserve:
         """Begin without keys: those of the parent are for its own rows."""
         self._lock = threading.Lock()
         self._entries: LRU[KeyContext, _Entry] = LRU(max_entries=MAX_CONTEXTS)
+        # The contexts for which a thread is fetching keys ahead.
+        self._fetching: set[KeyContext] = set()
         self._next_sweep = 0.0
 
     def __len__(self) -> int:
@@ -73,7 +75,15 @@ class KeyReserve:
                 wanted = min(entry.fetched * 2, self._most)
             else:
                 wanted = 1
-        key, *others = fetch(context, wanted)
+            is_ahead = context not in self._fetching
+            self._fetching.add(context)
+        if not is_ahead:
+            return fetch(context, 1)[0]
+        try:
+            key, *others = fetch(context, wanted)
+        finally:
+            with self._lock:
+                self._fetching.discard(context)
         with self._lock:
             if purges == self._purges:  # Otherwise they may be older than a purge, which must leave nothing behind.
                 self._entries[context] = _Entry(others, 1 + len(others), now + self._max_age)

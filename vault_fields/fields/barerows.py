@@ -8,6 +8,8 @@ from django.db import connections
 from django.db.models import F, Lookup, Model, QuerySet, TextField
 from django.db.models.expressions import Col
 
+from vault_fields.fields.bindings import kept_class
+
 __all__ = ["Bare", "StoredColumns"]
 
 
@@ -43,7 +45,8 @@ class StoredColumns:
             yield from self.read(self._with_keys(some).select_for_update())
 
     def _with_keys(self, pks: Sequence[Any]) -> Any:
-        if connections[self.using].vendor == "postgresql" and all(type(pk) is int for pk in pks):
+        are_bare = kept_class(self._meta.pk) is int and all(type(pk) is int for pk in pks)
+        if are_bare and connections[self.using].vendor == "postgresql":
             return self.queryset.filter(_AmongIntegers(F("pk"), pks))
         return self.queryset.filter(pk__in=pks)
 

@@ -21,7 +21,7 @@ from django.db.models import (
 
 from vault_fields.exceptions import KeyContextError
 
-__all__ = ["Binding", "attribute_text", "column_type", "compares_exactly", "concrete_field"]
+__all__ = ["Binding", "attribute_text", "column_type", "compares_exactly", "concrete_field", "kept_class"]
 
 # Columns of these types load a value of this very class as it was saved, and need not be asked how.
 _KEPT: tuple[tuple[type, tuple[type["Field[Any, Any]"], ...]], ...] = (
@@ -54,7 +54,7 @@ class Binding:
             return str(value)
         try:
             if self._kept is type(None):
-                self._kept = _kept_class(self.field)
+                self._kept = kept_class(self.field)
             attribute_text(value)  # Refuse values that the column would silently convert, as 7.9 to 7.
             return attribute_text(self._loaded(self._stored(value)))
         except KeyContextError as error:
@@ -80,7 +80,7 @@ class Binding:
         return target.to_python(stored)
 
 
-def _kept_class(field: "Field[Any, Any]") -> type | None:
+def kept_class(field: "Field[Any, Any]") -> type | None:
     """Return the class whose values the column loads as they were saved; None where only the column can tell."""
     while type(field) in _RELATIONS:
         field = field.target_field  # type: ignore[attr-defined]

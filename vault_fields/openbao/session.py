@@ -76,7 +76,8 @@ class Session:
         return lease is not None and self._clock() < lease.due and not self._source.has_changed(lease.grant.token)
 
     def headers(self) -> Mapping[str, str]:
-        return self._fixed if self._lease is None else {**self._fixed, "X-Vault-Token": self._lease.grant.token}
+        lease = self._lease  # Another thread may forget it.
+        return self._fixed if lease is None else {**self._fixed, "X-Vault-Token": lease.grant.token}
 
     def prepare(self, client: VaultClient, deadline: Deadline) -> None:
         """Make sure that there is a token: none to two calls. Raises ``VaultError``."""

@@ -9,6 +9,7 @@ from typing import Any
 from django.db import connections
 from django.db.models import Model
 
+from vault_fields.fields.bindings import kept_class
 from vault_fields.runtime.frames import forgetful
 
 __all__ = ["update"]
@@ -31,7 +32,8 @@ def update(
     meta, connection = model._meta, connections[using]
     fields: list[Any] = [meta.get_field(name) for name in names]
     keys: list[Any] = [*meta.pk_fields]
-    if all(type(pk) is int for pk, _ in rows):
+    # A key that shows another number than it stores has to be converted.
+    if kept_class(meta.pk) is int and all(type(pk) is int for pk, _ in rows):
         parameters = [(*values, pk) for pk, values in rows]
     else:
         parameters = [(*values, *_key(keys, pk, connection)) for pk, values in rows]
