@@ -208,7 +208,7 @@ class Batch:
         """Return the keys to ask for along with one key: those of its vault, as far as they can be kept until used."""
         peers: set[str] = set()
         room = cache.max_keys - 1 if cache.keeps_keys else 0
-        for text in {*map(as_text, (*self._texts, *self._peer_texts()))}:
+        for text in dict.fromkeys(map(as_text, (*self._texts, *self._peer_texts()))):  # In the order of the rows.
             if not self._holds and len(peers) >= room:
                 break
             if not text or isinstance(text, Damaged):
