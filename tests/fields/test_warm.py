@@ -304,12 +304,17 @@ def test_columns_of_many_tenants_are_forgotten_while_values_are_read(monkeypatch
 
 
 def test_a_value_that_its_field_cannot_decode_names_its_row(patient: Patient, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Patient.objects.create(organization_id=patient.organization_id, ssn="456")
+    assert len(Patient.objects.values_list("pk", "ssn")) == 2  # Both companions are proven from now on.
+
     def refuse(text: str) -> str:
-        raise DecryptionError("it is no text of this field.")
+        if text == "456":
+            raise DecryptionError("it is no text of this field.")
+        return text
 
     monkeypatch.setattr(Patient._meta.get_field("ssn"), "from_plaintext", refuse)
-    with pytest.raises(DecryptionError, match=r"Patient\.ssn \(pk=\d+\): it is no text of this field\."):
-        list(Patient.objects.values_list("pk", "ssn"))
+    with pytest.raises(DecryptionError, match=rf"Patient\.ssn \(pk={other.pk}\): it is no text of this field\."):
+        list(Patient.objects.order_by("pk").values_list("pk", "ssn"))
 
 
 def test_a_value_that_was_brought_is_opened_once(patient: Patient) -> None:
