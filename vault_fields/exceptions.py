@@ -11,7 +11,7 @@ Every exception this package raises at run time, in one tree.
     │   └── UnknownVault            its keys are in a vault that is not configured
     ├── DatabaseBusy            the database gave way to other writers: running it again may help
     ├── MigrationRefused        a migration would leave values closed for good, or rows without: nothing was changed
-    ├── RowsLeftAlone           a migration did not encrypt, or decrypt, some rows: fix each and run it again
+    ├── RowsLeftAlone           a migration did not rewrite, or import, some rows: fix each and run it again
     └── VaultError              the Vault gave no key
         ├── VaultUnavailable        it did not answer in time: retrying may help
         │   ├── KeyUnavailable      only a customer's key does not answer: others' values open
@@ -98,7 +98,7 @@ class MigrationRefused(VaultFieldsError, CommandError):
 
 
 class RowsLeftAlone(VaultFieldsError, CommandError):
-    """An operation could not encrypt, or decrypt, some rows. It tried all others. ``manage.py`` shows the message."""
+    """An operation could not rewrite or import some rows. It tried all others. ``manage.py`` shows the message."""
 
 
 class VaultError(VaultFieldsError):

@@ -28,11 +28,13 @@ class StoredColumns:
         # In the order in which ``from_db`` takes them.
         self.columns = [field for field in meta.concrete_fields if field.attname in names]
         self.attnames = [field.attname for field in self.columns]
+        # Those that are read as they are stored, whatever class their field has.
+        self.bare = {field.attname for field in self.columns if _is_encrypted(field)}
         self._meta = meta
 
     def read(self, queryset: Any) -> Iterator[tuple[Any, ...]]:
         """Return the values of ``attnames``, a tuple for each row of the queryset."""
-        names = [Bare(field.attname) if _is_encrypted(field) else field.attname for field in self.columns]
+        names = [Bare(name) if name in self.bare else name for name in self.attnames]
         return iter(queryset.values_list(*names))
 
     def lock(self, pks: Sequence[Any]) -> Iterator[tuple[Any, ...]]:

@@ -1,7 +1,8 @@
-"""Migration operations that encrypt columns, decrypt them, and change how encrypted fields are declared."""
+"""Migration operations that encrypt, decrypt and import columns, and change how encrypted fields are declared."""
 
 from vault_fields.operations.conversions import JSONToText, TextToJSON
 from vault_fields.operations.encrypting import DecryptField, EncryptField
+from vault_fields.operations.importing import ImportField
 from vault_fields.operations.rekeying import MoveToCompanion, RekeyField
 
-__all__ = ["DecryptField", "EncryptField", "JSONToText", "MoveToCompanion", "RekeyField", "TextToJSON"]
+__all__ = ["DecryptField", "EncryptField", "ImportField", "JSONToText", "MoveToCompanion", "RekeyField", "TextToJSON"]

@@ -16,11 +16,11 @@ from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 from vault_fields.text.counting import counted
 
-__all__ = ["DecryptField", "EncryptField"]
+__all__ = ["ColumnOperation", "DecryptField", "EncryptField"]
 
 
-class _ColumnOperation(FieldOperation):
-    """The base of the operations that rewrite one column, row by row, and change no model."""
+class ColumnOperation(FieldOperation):
+    """The base of the operations that write one column, row by row, and change no model."""
 
     # The place of the operation, for errors.
     _place: str
@@ -76,7 +76,7 @@ class _ColumnOperation(FieldOperation):
             schema_editor.execute("SET CONSTRAINTS ALL IMMEDIATE")
 
 
-class EncryptField(_ColumnOperation):
+class EncryptField(ColumnOperation):
     """
     Encrypt what the rows hold, after the operations that made the column an encrypted one with ``migrating=True``.
 
@@ -101,7 +101,7 @@ class EncryptField(_ColumnOperation):
         return f"Encrypt the rows of field {self.name} on {self.model_name}"
 
 
-class DecryptField(_ColumnOperation):
+class DecryptField(ColumnOperation):
     """
     Write what the rows hold in the clear again, before the operations that make the column a plain one.
 

@@ -14,6 +14,7 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.operations import (
     DecryptField,
     EncryptField,
+    ImportField,
     JSONToText,
     MoveToCompanion,
     RekeyField,
@@ -56,7 +57,7 @@ _OF_THE_SCHEMA = (
 
 
 # The values that they write open with the companion that is there.
-_OF_VALUES = (JSONToText, RekeyField, TextToJSON)
+_OF_VALUES = (ImportField, JSONToText, RekeyField, TextToJSON)
 
 
 def planned_effects(executor: Any, plan: Sequence[tuple[Migration, bool]], state: ProjectState) -> list[list[Effect]]:
