@@ -1,7 +1,9 @@
 """``ImportField`` in real migrations, there and back, on the real database; the app is ``tests.migrated``."""
 
 import contextlib
+import json
 import re
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -16,7 +18,7 @@ from tests.leaks import leaks
 from tests.operations.test_encrypting import PLAIN, apply, migrate, raw  # noqa: F401 - a fixture.
 from vault_fields.exceptions import EnvelopeError, RowsLeftAlone, VaultUnavailable
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
-from vault_fields.importing import EncryptedModelFields, Reader
+from vault_fields.importing import EncryptedModelFields, FernetEncryptedFields, Pgcrypto, Reader
 from vault_fields.operations import ImportField
 from vault_fields.rows.imports import import_column, take_back_column
 from vault_fields.rows.walk import StoredRows
@@ -24,6 +26,7 @@ from vault_fields.schemachange.effects import Effect
 from vault_fields.schemachange.plan import is_foreign
 from vault_fields.vaults import vaults
 
+VECTORS = Path(__file__).parents[1] / "vectors" / "imports"
 KEY = Fernet.generate_key().decode()
 SECRETS = ["123-45-6789", "", "👩🏽‍⚕️ الدكتور", "lines\r\n'\"\\", "long " * 5000, "987-65-4321", None, "000"]
 
@@ -303,6 +306,28 @@ def test_fields_that_share_a_companion_keep_theirs(migrate, execute) -> None:  #
     assert not leaks(caught.value, ["123-45-6789"])
 
 
+def test_a_document_whose_leaves_are_encrypted_is_read_from_its_column(migrate, execute) -> None:  # noqa: F811 - a fixture.
+    apps = migrate(PLAIN)
+    tenant = apps.get_model("migrated", "Tenant").objects.create(name="a")
+    apps = apply(
+        [
+            migrations.AddField("note", "ssn_keys", CompanionField()),
+            migrations.AddField("note", "ssn", EncryptedJSONField(null=True, key_context=["tenant_id"])),
+        ],
+        apps,
+    ).apps
+    vector = json.loads((VECTORS / "django-fernet-encrypted-fields-json.json").read_text("utf-8"))
+    (row,) = vector["rows"]
+    execute("INSERT INTO migrated_note (tenant_id, data) VALUES (%s, %s)", tenant.pk, row["stored"]["text"])
+    reader = FernetEncryptedFields("OLD_SECRET", leaves=True)
+    settings = vector["settings"]
+    with override_settings(OLD_SECRET=settings["SECRET_KEY"], SALT_KEY=settings["SALT_KEY"]):
+        apply([operation(source="data", reader=reader)], apps)
+        assert values(apps) == [row["value"]]
+        apply([operation(source="data", reader=reader)], apps, backwards=True)
+    assert values(apps) == [None]
+
+
 class Fixed(Reader):
     """A reader that returns the same for every row."""
 
@@ -409,6 +434,34 @@ def test_a_new_field_that_cannot_be_empty_is_refused(beside) -> None:
     field_of(apps).null = False
     with pytest.raises(FieldError, match=r"^migrated\.Note\.ssn is not null=True"):
         run(apps)
+
+
+def test_a_new_field_that_writes_plaintext_is_refused(beside) -> None:
+    with pytest.raises(ImproperlyConfigured, match=r'^migrated\.Note\.ssn is declared with migrating="read"'):
+        apply([operation()], beside(migrating="read"))
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="pgcrypto is PostgreSQL's")
+@pytest.mark.parametrize("atomic", [True, False])
+def test_a_column_of_pgcrypto_is_imported_and_back_again(beside, execute, atomic) -> None:
+    if not raw("SELECT 1 FROM pg_available_extensions WHERE name = 'pgcrypto'"):
+        pytest.skip("this server has no pgcrypto")
+    execute("CREATE EXTENSION IF NOT EXISTS pgcrypto")
+    apps = beside(models.BinaryField)
+    for pk, secret in zip(pks(), SECRETS, strict=True):
+        execute("UPDATE migrated_note SET ssn_old = pgp_sym_encrypt(%s, 'the old key') WHERE id = %s", secret, pk)
+    execute("UPDATE migrated_note SET ssn_old = pgp_sym_encrypt('x', 'another key') WHERE id = %s", pks()[1])
+    with override_settings(PGCRYPTO_KEY="the old key"):
+        with pytest.raises(RowsLeftAlone, match=rf"1 row cannot be imported \(pk={pks()[1]}\)") as caught:
+            apply([operation(reader=Pgcrypto("PGCRYPTO_KEY"))], apps, atomic=False)
+        assert not leaks(caught.value, ["123-45-6789", "the old key"])
+        assert values(apps) == [SECRETS[0], None, *SECRETS[2:]]
+        execute("UPDATE migrated_note SET ssn_old = pgp_sym_encrypt('', 'the old key') WHERE id = %s", pks()[1])
+        apply([operation(reader=Pgcrypto("PGCRYPTO_KEY"))], apps, atomic=atomic)
+        assert values(apps) == SECRETS
+        apply([operation(reader=Pgcrypto("PGCRYPTO_KEY"))], apps, atomic=atomic, backwards=True)
+    assert values(apps) == [None] * 8
+    execute("DROP EXTENSION pgcrypto")
 
 
 def test_a_new_field_that_is_not_encrypted_is_refused(beside) -> None:

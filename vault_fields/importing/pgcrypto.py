@@ -71,12 +71,19 @@ def _opened_by(using: str, key: Any, values: list[bytes]) -> list[Any]:
 
 
 def _decrypted(using: str, key: Any, values: list[bytes]) -> list[bytes] | str:
-    """Return the texts, or the SQLSTATE of the error. Neither the driver's error nor its frames are kept."""
-    connection: Any = connections[using]
+    """Return the texts, or the SQLSTATE of the error."""
+    with transaction.atomic(using):
+        found = _answer(connections[using], key, values)
+        # Without an exception: one that met another on its way would keep the driver's, whose frames hold the key.
+        transaction.set_rollback(isinstance(found, str), using)
+    return found
+
+
+def _answer(connection: Any, key: Any, values: list[bytes]) -> list[bytes] | str:
     binary = connection.Database.Binary
     try:
         # A cursor of the driver: Django's would log the parameters while the project is debugged.
-        with transaction.atomic(using), connection.create_cursor() as cursor:
+        with connection.create_cursor() as cursor:
             cursor.execute(_SQL, [key, [binary(value) for value in values]])
             return [text.encode() for (text,) in cursor.fetchall()]
     except connection.Database.Error as error:

@@ -7,7 +7,7 @@ The old column is read as it is stored, whatever class its field has, and is nev
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol
 
-from django.core.exceptions import FieldDoesNotExist, FieldError
+from django.core.exceptions import FieldDoesNotExist, FieldError, ImproperlyConfigured
 from django.db import DEFAULT_DB_ALIAS
 from django.db.models import BinaryField, JSONField, prefetch_related_objects
 
@@ -69,6 +69,10 @@ def import_column(
     """
     if not field.null:
         raise FieldError(f"{field.label} is not null=True: rows that are not imported yet have no value.")
+    if field.writes_plaintext:
+        raise ImproperlyConfigured(
+            f'{field.label} is declared with migrating="read", and would be written in the clear.'
+        )
     run, new_keys = _Run(field, source, reader, "imported", using, on_problem), NewKeys()
     group, attname = run.group, field.attname
 
