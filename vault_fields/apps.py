@@ -8,6 +8,7 @@ __all__ = ["VaultFieldsConfig"]
 class VaultFieldsConfig(AppConfig):
     name = "vault_fields"
     verbose_name = "Vault fields"
+    default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
         from vault_fields.checks import register_checks

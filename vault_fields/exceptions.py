@@ -34,6 +34,7 @@ __all__ = [
     "DatabaseBusy",
     "DecryptionError",
     "EnvelopeError",
+    "IndexKeyMissing",
     "KeyContextError",
     "KeyContextMismatch",
     "KeyRevoked",
@@ -79,6 +80,10 @@ class KeyContextMismatch(DecryptionError):
 
 class PlaintextFound(DecryptionError):
     """A column that must hold only ciphertext holds plaintext."""
+
+
+class IndexKeyMissing(DecryptionError):
+    """Rows have hashes that were made with an index key which is not in its table any more."""
 
 
 class UnknownVault(DecryptionError, ImproperlyConfigured):

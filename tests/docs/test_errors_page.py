@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from django.db import transaction
 
-from tests.testapp.models import Document, Organization, Patient
+from tests.testapp.models import Contact, Document, Organization, Patient
 from vault_fields import exceptions
 from vault_fields.exceptions import (
     DecryptionError,
+    IndexKeyMissing,
     KeyContextError,
     KeyUnavailable,
     ValueRefused,
@@ -17,6 +18,7 @@ from vault_fields.exceptions import (
     VaultUnavailable,
 )
 from vault_fields.fields.groups import group_of
+from vault_fields.models import IndexKey
 from vault_fields.rows.rekey import rekey_group
 from vault_fields.vaults import vaults
 
@@ -103,6 +105,13 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
     Document.objects.create(organization=Organization.objects.create(workos_id="org_acme"), body="text")
     Organization.objects.filter(workos_id="org_acme").update(workos_id="org_bolt")
     rekey_group(group_of(Document._meta.get_field("body")), on_problem=note)
+
+    indexed = Contact.objects.create(organization=owner, ssn="1")
+    IndexKey.objects.all().delete()
+    with pytest.raises(IndexKeyMissing) as caught, transaction.atomic():
+        Contact.objects.create(organization=owner, ssn="2")
+    note(str(caught.value).replace("Contact", "Patient"))
+    assert indexed.pk
 
     shown = {line for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[1:] for line in block.splitlines()}
     assert shown == told

@@ -6,7 +6,8 @@ from typing import Any
 from django.db import models
 from django.db.models import Value
 
-from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.fields import BlindIndex, CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.normalize import casefold
 
 
 class Organization(models.Model):
@@ -190,3 +191,30 @@ class Folder(models.Model):
     parent = models.ForeignKey("self", on_delete=models.PROTECT)
     region = models.CharField(max_length=20, default="")
     text = EncryptedTextField(key_context={"organization_id": "parent__organization_id"}, null=True)
+
+
+class Contact(models.Model):
+    """Values that are found by what they are: in their organization, and in all of them."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="contacts")
+    ssn = EncryptedTextField(key_context=["organization_id"], index=True, null=True)
+    email = EncryptedTextField(
+        key_context=["organization_id"], index=BlindIndex(normalize=casefold, scope="global"), null=True
+    )
+    # The same value in the clear, which tests compare with.
+    plain = models.CharField(max_length=100, null=True)
+
+
+class Dossier(models.Model):
+    """A value that is found, with a key context behind a relation."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    number = EncryptedTextField(
+        key_context={"organization_id": "organization__workos_id", "purpose": Value("dossiers")}, index=True
+    )
+
+
+class Account(Office):
+    """A value that is found, with a key context in the table of a parent."""
+
+    number = EncryptedTextField(key_context=["organization_id"], index=True)

@@ -6,6 +6,7 @@ These import paths are in users' migrations and never change.
 
 from vault_fields.fields.asynchronous import aopen
 from vault_fields.fields.attempts import Attempt, try_open
+from vault_fields.fields.blindindex import BlindIndex, IndexField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
 from vault_fields.fields.json import EncryptedJSONField
@@ -14,9 +15,11 @@ from vault_fields.fields.typed import JSONValue
 
 __all__ = [
     "Attempt",
+    "BlindIndex",
     "CompanionField",
     "EncryptedJSONField",
     "EncryptedTextField",
+    "IndexField",
     "JSONValue",
     "aopen",
     "context_from",

@@ -1,6 +1,6 @@
 """Groups of encrypted fields that share a companion: they are sealed under one data key and written all or none."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -8,11 +8,13 @@ from weakref import WeakKeyDictionary
 from django.db.models import Field, Model
 
 from vault_fields.fields.bindings import Binding, concrete_field
+from vault_fields.fields.blindindex import IndexField
 from vault_fields.fields.context import ContextSource
 from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
 
-__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of", "member_names_of"]
+__all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of", "hashes_for"]
+__all__ += ["indexes_of", "member_names_of"]
 
 # Looked up by model and never kept on a field: fields are copied, with all they hold, into subclasses, historical
 # models and history tables, where the same names mean other columns.
@@ -31,8 +33,11 @@ class Group:
     # The columns to which each member is bound besides, by its name: see ``bind_to``.
     bound: Mapping[str, tuple[Binding, ...]]
     declared_vault: str
+    # The columns with the hashes of members, by the name of the member.
+    indexes: Mapping[str, tuple[IndexField, ...]]
     # Made once, of the members and their columns.
     member_names: frozenset[str] = field(init=False)
+    index_names: frozenset[str] = field(init=False)
     # The attribute names that are written together.
     columns: frozenset[str] = field(init=False)
     # Every column of the row that decides whether some value of the group opens.
@@ -46,9 +51,11 @@ class Group:
         names = frozenset(member.attname for member in self.members)
         every = (*self.bindings, *(binding for member in self.members for binding in self.bound[member.name]))
         fields = [binding.field for binding in every]
+        index_names = frozenset(each.attname for several in self.indexes.values() for each in several)
         made = {
             "member_names": names,
-            "columns": names | {self.companion},
+            "index_names": index_names,
+            "columns": names | {self.companion} | index_names,
             "all_bindings": every,
             "context_names": frozenset(name for each in fields for name in (each.name, each.attname)),
             "late_columns": tuple(each for each in fields if type(each).pre_save is not Field.pre_save),
@@ -65,6 +72,11 @@ class Group:
     def vault(self) -> str:
         """The alias of the vault that its new data keys come from."""
         return vaults.writer(self.declared_vault)
+
+    def hashes_of(self, names: Container[str]) -> list[str]:
+        """Return the columns with the hashes of those members that are named."""
+        members = (member for member in self.members if member.attname in names)
+        return [index.attname for member in members for index in self.indexes[member.name]]
 
     def bound_columns(self, member: Encrypted) -> tuple[Binding, ...]:
         """
@@ -117,4 +129,19 @@ def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ..
     bound = {
         member.name: tuple(Binding(name, concrete_field(model, name)) for name in member.bind_to) for member in members
     }
-    return Group(model, companion, members, first.source, first.source.bindings(model), bound, first.vault)
+    indexes = {member.name: indexes_of(member) for member in members}
+    return Group(model, companion, members, first.source, first.source.bindings(model), bound, first.vault, indexes)
+
+
+def hashes_for(model: type[Model], names: Iterable[str]) -> list[str]:
+    """Return the columns by which the database finds rows: the hashes in the place of indexed fields."""
+    indexes = {
+        index.of: index.attname for group in all_groups_of(model) for each in group.indexes.values() for index in each
+    }
+    return [indexes.get(name, name) for name in names]
+
+
+def indexes_of(member: Encrypted) -> tuple[IndexField, ...]:
+    """Return the columns with the hashes of a field's values, in the table of the field."""
+    columns: Any = member.model._meta.local_concrete_fields
+    return tuple(each for each in columns if isinstance(each, IndexField) and each.of == member.name)

@@ -146,6 +146,10 @@ def _refresh_from_db(
     if from_queryset is not None:
         queryset = from_queryset.all()
     queryset._iterable_class = _SealedIterable
+    if fields is not None:
+        names = set(fields := list(fields))
+        # A hash stays beside the value that it was read with.
+        fields += [name for group in all_groups_of(type(self)) for name in group.hashes_of(names) if name not in names]
     with reloading(self):
         return original(self, using=using, fields=fields, from_queryset=queryset)
 

@@ -3,6 +3,7 @@
 from abc import abstractmethod
 from typing import Any, Literal
 
+from vault_fields.fields.blindindex import BlindIndex
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
 from vault_fields.fields.typed import GenericField, GetT_co, SetT_contra
 
@@ -13,6 +14,8 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     """An encrypted column of a model. ``EncryptedField`` is the one implementation, and documents the options."""
 
     is_encrypted = True
+    # Whether equal values have one text, so that an index of them can be made.
+    is_indexable = True
 
     key_context: KeyContextDeclaration
     source: ContextSource
@@ -21,6 +24,7 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     former_labels: list[str]
     bind_to: list[str]
     vault: str
+    index: BlindIndex | None
 
     def __class_getitem__(cls, types: Any) -> Any:
         return cls  # The types that are assigned and read, in brackets, are for type checkers.
@@ -28,6 +32,10 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     @property
     def companion_name(self) -> str:
         return self.keys_field or f"{self.name}_keys"
+
+    @property
+    def index_name(self) -> str:
+        return f"{self.name}_index"
 
     @property
     def writes_plaintext(self) -> bool:

@@ -27,6 +27,7 @@ class EncryptedJSONField(EncryptedField[SetT_contra, GetT_co], GenericJSONField[
     """
 
     description = "Encrypted JSON"
+    is_indexable = False
 
     if TYPE_CHECKING:
 

@@ -19,13 +19,13 @@ from django.db.models.sql import UpdateQuery
 
 from vault_fields.fields.deleting import deleting, release
 from vault_fields.fields.generatedpk import SealedRows, insert_first, rows_to_insert_first
-from vault_fields.fields.groups import all_groups_of, member_names_of
+from vault_fields.fields.groups import all_groups_of, hashes_for, member_names_of
 from vault_fields.fields.moving import Move
 from vault_fields.fields.parents import take_along_in_bulk, take_along_in_upsert
 from vault_fields.fields.queries import bulk_updating, portions
 from vault_fields.fields.saving import handed_over, prepare_rows, require_matched_context
 from vault_fields.fields.updatefields import PartialWrite
-from vault_fields.fields.updating import update_encrypted, values_to_seal
+from vault_fields.fields.updating import update_encrypted, values_to_seal, with_hashes
 from vault_fields.patches import wrap
 
 __all__ = ["djangos_updates", "install_query_hooks"]
@@ -96,8 +96,10 @@ def _bulk_create_encrypted(
     if update_fields:
         update_fields = sorted(require_matched_context(self.model, set(update_fields), unique_fields or ()))
 
+    matched = unique_fields and hashes_for(self.model, unique_fields)
+
     def insert() -> Any:
-        return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, unique_fields)
+        return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, matched)
 
     def update(rows: list[Model], names: set[str]) -> None:
         with handed_over(rows, member_names_of(self.model)), bulk_updating():
@@ -149,6 +151,7 @@ def _update(original: Callable[..., Any], self: Any, **values: Any) -> Any:
     if sealed := values_to_seal(self.model, values):
         self._for_write = True
         return update_encrypted(original, bulk_update, self, values, sealed)
+    values = with_hashes(self.model, values)
     if move := Move(self, values):
         self._for_write = True
         count, staying = release(self, values, original)

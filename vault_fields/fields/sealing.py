@@ -18,6 +18,7 @@ from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.groups import Group
+from vault_fields.fields.indexing import write_indexes
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.keychoice import Work, choose_keys
 from vault_fields.fields.newkeys import NewKeys
@@ -56,6 +57,20 @@ def seal(
     writes these ``fields`` of the rows ``written`` in the same operation passes both: no context is derived from their
     former values.
     """
+    rows = list(rows)
+    _seal(rows, new_keys, using, written, fields, follow=follow)
+    write_indexes(rows, using)
+
+
+def _seal(
+    rows: Sequence[tuple[Model, Group]],
+    new_keys: NewKeys | None,
+    using: str | None,
+    written: Sequence[Model],
+    fields: Sequence[Any],
+    *,
+    follow: bool,
+) -> None:
     works = [Work(instance, group) for instance, group in rows]
     for work in works:
         work.settle()

@@ -56,6 +56,8 @@ class _Piece:
     # The stored row that it was encrypted together with, if memory did not tell.
     basis: Mapping[str, Any] | None = None
     written: frozenset[str] = frozenset()
+    # The hashes that the instance had, beside the values set aside.
+    hashes: dict[str, Any] = dataclass_field(default_factory=dict)
 
     @property
     def instance(self) -> Model:
@@ -83,6 +85,9 @@ class _Piece:
                 self.others.append(member)
                 if member.attname in data:
                     self.aside[member.attname] = data.pop(member.attname)
+                for index in self.group.indexes[member.name]:
+                    if index.attname in data:
+                        self.hashes[index.attname] = data.pop(index.attname)
         # Where only encrypted values stay encrypted, the stored row tells which these are.
         if self.group.writes_plaintext:
             return False
@@ -107,7 +112,7 @@ class _Piece:
         if stored is None:
             for member in self.others:
                 self.instance.__dict__.setdefault(member.attname, None)
-            self.written = frozenset(self.named)
+            self.written = self._named_columns
             return True  # The row is gone, and Django reports that.
         self.require_context(stored)
         if self.basis is None:
@@ -117,7 +122,7 @@ class _Piece:
             relevant = [self.group.companion, *(member.attname for member in self.others)]
             relevant += [binding.attname for binding in self.group.all_bindings]
             is_settled = all(self.basis[name] == stored[name] for name in relevant)
-        self.written = frozenset(self.named) if self._keeps_others(stored) else self.group.columns
+        self.written = self._named_columns if self._keeps_others(stored) else self.group.columns
         return is_settled
 
     def require_context(self, stored: Mapping[str, Any]) -> None:
@@ -145,13 +150,30 @@ class _Piece:
         data = self.instance.__dict__
         if named:
             data.update(self.named)
-        for name, held in self.aside.items():
-            data[name] = held if named else _returned(held, data.get(name))
+        for member in self.others:
+            if (name := member.attname) not in self.aside:
+                continue
+            held, stored = self.aside[name], data.get(name)
+            data[name] = held if named else _returned(held, stored)
+            # A hash stays beside the value that it was read with.
+            if data[name] is held:
+                data.update(
+                    {
+                        index.attname: self.hashes[index.attname]
+                        for index in self.group.indexes[member.name]
+                        if index.attname in self.hashes
+                    }
+                )
         for name in self.deferred:
             data.pop(name, None)
         for field in [binding.field for binding in self.group.all_bindings if binding.attname in self.deferred]:
             # Django would load the column to compare it with the row that the context was read from.
             self.instance._state.fields_cache.pop(field.name, None)
+
+    @property
+    def _named_columns(self) -> frozenset[str]:
+        """The columns that the caller named, with those of their hashes."""
+        return frozenset(self.named).union(self.group.hashes_of(self.named))
 
     def _keeps_others(self, stored: Mapping[str, Any]) -> bool:
         """Whether the companion and the columns that the caller did not name stay as they are stored."""
@@ -163,6 +185,8 @@ class _Piece:
     def _take_others(self, stored: Mapping[str, Any]) -> None:
         for member in self.others:
             self.instance.__dict__[member.attname] = self._stored_value(member, stored)
+            for index in self.group.indexes[member.name]:
+                self.instance.__dict__[index.attname] = stored[index.attname]
 
     def _stored_value(self, member: Encrypted, stored: Mapping[str, Any]) -> Sealed | None:
         text = as_text(stored[member.attname])

@@ -18,7 +18,7 @@ from vault_fields.fields.queries import ROWS_PER_STATEMENT, as_assigned, bulk_up
 from vault_fields.fields.saving import handed_over
 from vault_fields.fields.updatefields import PartialWrite
 
-__all__ = ["update_encrypted", "values_to_seal"]
+__all__ = ["update_encrypted", "values_to_seal", "with_hashes"]
 
 
 def values_to_seal(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
@@ -31,12 +31,24 @@ def values_to_seal(model: type[Model], values: Mapping[str, Any]) -> dict[str, A
                 f"{group.model._meta.label}.{group.companion} holds the keys of the values beside it: updating it by "
                 "itself would destroy them. Nothing was written. Assign the values."
             )
+        if named := group.index_names & values.keys():
+            raise FieldError(
+                f"{group.model._meta.label}.{min(named)} holds hashes of the values beside it. Nothing was written. "
+                "Assign the values."
+            )
     # The field refuses values that the database would compute.
     given = {
         name: value for name, value in values.items() if name in members and not hasattr(value, "resolve_expression")
     }
     # NULL needs no key; beside a value it is written with it.
     return given if any(value is not None for value in given.values()) else {}
+
+
+def with_hashes(model: type[Model], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values to update, with NULL for the hashes of values that become NULL."""
+    emptied = {name for name, value in values.items() if value is None}
+    found = {} if is_bulk_updating() else {n: None for group in all_groups_of(model) for n in group.hashes_of(emptied)}
+    return {**values, **found}
 
 
 def update_encrypted(

@@ -118,13 +118,15 @@ def encrypt_column(
     @forgetful
     def convert(rows: Sequence[Row]) -> list[Change]:
         changes, others = first_seal.changes(rows)
-        return changes + [(row, [row.companion, *map(row.text, group.members)]) for row in sealed(others)]
+        return changes + [
+            (row, [row.companion, *map(row.text, group.members), *row.hashes()]) for row in sealed(others)
+        ]
 
     def examined(rows: Sequence[Row]) -> list[Row]:
         prefetch_related_objects([row.instance for row in rows], *sorted(group.source.relations))
         return run.without_problems(rows, lambda row: examine(row.instance, group))
 
-    names = [group.companion, *(member.attname for member in group.members)]
+    names = [group.companion, *(member.attname for member in group.members), *sorted(group.index_names)]
     if dry_run:
         return run.over_all_rows("Examining", _is_plaintext, run.counted(examined), batch_size, progress)
     return run.over_all_rows("Encrypting", _is_plaintext, run.writing(names, convert), batch_size, progress)
@@ -146,6 +148,8 @@ def decrypt_column(
     needs it. Raises for the first row that cannot be decrypted, or calls ``on_problem``, as ``encrypt_column`` does.
     """
     group, vendor = group_of(field), connections[using].vendor
+    hashes = [index.attname for index in group.indexes[field.name]]
+    no_hashes = [None] * len(hashes)
     run = _Run(field, "decrypted", using, on_problem)
 
     @forgetful
@@ -155,12 +159,13 @@ def decrypt_column(
 
         def add(row: Row) -> None:
             is_shared = any(row.is_encrypted(member) for member in group.members if member is not field)
-            changes.append((row, [row.companion if is_shared else None, _plaintext(field, row, vendor)]))
+            # A hash under a key that a tenant may withdraw has no place beside a value in the clear.
+            changes.append((row, [row.companion if is_shared else None, _plaintext(field, row, vendor), *no_hashes]))
 
         run.without_problems(rows, add)
         return changes
 
-    names = [group.companion, field.attname]
+    names = [group.companion, field.attname, *hashes]
     return run.over_all_rows("Decrypting", _is_encrypted, run.writing(names, convert), batch_size, progress)
 
 

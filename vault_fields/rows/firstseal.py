@@ -65,6 +65,7 @@ class FirstSeal:
         self._is_apt = (
             group.source.function is None
             and not any(group.bound.values())
+            and not group.index_names
             and not any(hasattr(column_type(binding.field), "from_db_value") for binding in group.bindings)
         )
         # Values in other rows, or around them, may be others for the next batch.

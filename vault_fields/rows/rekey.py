@@ -169,6 +169,7 @@ class _Run:
         self._on_problem = on_problem
         self._rows = StoredRows(group, using)
         self._new_keys = NewKeys()
+        self._hashes = sorted(group.index_names)
         self._wrappings = Wrappings(vaults[group.vault])
 
     def over_all_rows(
@@ -219,7 +220,7 @@ class _Run:
         for row in rows:
             with self._reporting(row):
                 changes.append((row, self._reencrypted(row)))
-        names = [self.group.companion, *(member.attname for member in self.group.members)]
+        names = [self.group.companion, *(member.attname for member in self.group.members), *self._hashes]
         written, changed = self._rows.write(names, changes)
         self.report.reencrypted += written
         return changed
@@ -307,7 +308,7 @@ class _Run:
         return companion_format.encode(new)
 
     @forgetful
-    def _reencrypted(self, row: Row) -> list[str | None]:
+    def _reencrypted(self, row: Row) -> list[Any]:
         """Return the new texts of the companion and of every value."""
         for member in row.sealed_members():
             sealed = row.instance.__dict__[member.attname]
@@ -315,4 +316,4 @@ class _Run:
             # As if it were assigned to a new row, which has no data key to keep.
             row.instance.__dict__[member.attname] = Pending(opened.value)
         seal([(row.instance, self.group)], self._new_keys)
-        return [row.companion, *map(row.text, self.group.members)]
+        return [row.companion, *map(row.text, self.group.members), *row.hashes()]

@@ -29,7 +29,7 @@ class Shape:
         self.using = using
         bound = [binding for member in group.members for binding in group.bound_columns(member)]
         names = {group.companion, *(member.attname for member in group.members), *(each.attname for each in bound)}
-        names.update(besides)
+        names.update(besides, group.index_names)
         self.columns = StoredColumns(group.model, names, using)
         self.position = {name: number for number, name in enumerate(self.columns.attnames)}
         # The primary key of the row that was read; of a composite one, a tuple.
@@ -74,6 +74,10 @@ class Row:
         if self._instance is None:
             self._instance = self._shape.instance(self.stored)
         return self._instance
+
+    def hashes(self) -> list[Any]:
+        """The hashes of the values, in the order of ``group.index_names``, sorted."""
+        return [self.instance.__dict__[name] for name in sorted(self.group.index_names)]
 
     @property
     def companion(self) -> str | None:

@@ -1,5 +1,6 @@
 """
-Updates of text columns of many rows of one table, each row with values of its own, in as few statements as possible.
+Updates of texts and hashes in many rows of one table, each row with values of its own, in as few statements as
+possible.
 """
 
 import re
@@ -7,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from django.db import connections
-from django.db.models import Model
+from django.db.models import Model, UUIDField
 
 from vault_fields.fields.bindings import kept_class
 from vault_fields.runtime.frames import forgetful
@@ -25,14 +26,15 @@ _SEPARATOR, _NULL = "\x1f", "\x1e"
 
 
 @forgetful
-def update(
-    model: type[Model], using: str, names: Sequence[str], rows: Sequence[tuple[Any, Sequence[str | None]]]
-) -> None:
+def update(model: type[Model], using: str, names: Sequence[str], rows: Sequence[tuple[Any, Sequence[Any]]]) -> None:
     """Give the columns ``names`` of each row, which is named by its primary key, these values, or None for NULL."""
     meta, connection = model._meta, connections[using]
     fields: list[Any] = [meta.get_field(name) for name in names]
     keys: list[Any] = [*meta.pk_fields]
     # A key that shows another number than it stores has to be converted.
+    hashes = [number for number, field in enumerate(fields) if isinstance(field, UUIDField)]
+    if hashes:
+        rows = [(pk, _as_stored(values, fields, hashes, connection)) for pk, values in rows]
     if kept_class(meta.pk) is int and all(type(pk) is int for pk, _ in rows):
         parameters = [(*values, pk) for pk, values in rows]
     else:
@@ -47,6 +49,14 @@ def update(
             arrays = [_array(kind, each) for kind, each in zip(types, zip(*parameters, strict=True), strict=True)]
             sql = _at_once(meta, fields, keys, [array for array, _ in arrays], connection)
             cursor.execute(sql, [given for _, several in arrays for given in several])
+
+
+def _as_stored(values: Sequence[Any], fields: Sequence[Any], hashes: Sequence[int], connection: Any) -> list[Any]:
+    """Return the values of one row, hashes as the driver of the database takes them."""
+    stored = list(values)
+    for number in hashes:
+        stored[number] = fields[number].get_db_prep_value(stored[number], connection)
+    return stored
 
 
 def _key(keys: Sequence[Any], pk: Any, connection: Any) -> list[Any]:

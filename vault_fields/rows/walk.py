@@ -27,7 +27,7 @@ BATCH_SIZE = 1000
 # The errors that concern one row, and say nothing about the others.
 ROW_ERRORS = (DecryptionError, KeyContextError, KeyUnavailable, ValueRefused, VaultRefused)
 
-Change = tuple[Row, Sequence[str | None]]
+Change = tuple[Row, Sequence[Any]]
 
 
 class StoredRows:

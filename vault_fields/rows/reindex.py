@@ -1,0 +1,137 @@
+"""
+Hashes for the rows of an index: those that are missing, as after an index was declared, and those that are wrong.
+
+Every value is opened and its hash made again, so that it also finds hashes that somebody gave to another row, and
+those of a normalization that was changed since. Rows that others write meanwhile are left as they are and looked at
+again. What is finished stays; run again, it writes nothing twice.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field as dataclass_field
+from typing import Any
+
+from django.db import DEFAULT_DB_ALIAS
+
+from vault_fields.fields.groups import Group
+from vault_fields.fields.indexing import write_indexes
+from vault_fields.rows.row import Row, open_together
+from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
+from vault_fields.runtime.frames import forgetful
+from vault_fields.runtime.progress import Progress, silent
+from vault_fields.text.counting import counted
+
+__all__ = ["ReindexReport", "reindex_group"]
+
+
+@dataclass(slots=True)
+class ReindexReport:
+    """The numbers of rows of a table, by their hashes: right ones, missing ones, wrong ones, and those that failed."""
+
+    label: str
+    dry_run: bool = False
+    right: int = 0
+    missing: int = 0
+    wrong: int = 0
+    # The primary keys of the rows whose values do not open.
+    left_alone: list[Any] = dataclass_field(default_factory=list)
+
+    def __str__(self) -> str:
+        done = "would be " if self.dry_run else ""
+        return (
+            f"{self.label}: {counted(self.right, 'row has its hash', 'rows have their hashes')}, {self.missing} "
+            f"missing and {self.wrong} wrong {done}written, {len(self.left_alone)} failed."
+        )
+
+
+@forgetful
+def reindex_group(
+    group: Group,
+    *,
+    using: str = DEFAULT_DB_ALIAS,
+    rebuild: bool = False,
+    dry_run: bool = False,
+    batch_size: int = BATCH_SIZE,
+    progress: Progress = silent,
+    on_problem: Callable[[str], object],
+) -> ReindexReport:
+    """
+    Give every row with a value its hash. ``on_problem`` is called for each row whose value does not open.
+
+    With ``rebuild``, index keys that are lost are replaced. In a dry run nothing is written, except index keys that
+    are missing. Costs one ``decrypt`` for each data key that is not cached, and one query for each batch; besides, one
+    ``decrypt`` or one ``create`` for each key context. Raises ``VaultUnavailable``; the rows before stay written.
+    """
+    run = _Run(group, using, on_problem, rebuild=rebuild, dry_run=dry_run)
+    with progress(f"Indexing {run.report.label}", run.rows.count) as advance:
+        for batch in run.rows.batches(batch_size):
+            due = run.due(batch)
+            while due:
+                # Somebody else wrote to these in the meantime: their present content counts.
+                due = run.due(run.written(due))
+            advance(len(batch))
+    return run.report
+
+
+class _Run:
+    """One walk over the rows of a group."""
+
+    def __init__(
+        self, group: Group, using: str, on_problem: Callable[[str], object], *, rebuild: bool, dry_run: bool
+    ) -> None:
+        self.report = ReindexReport(f"{group.model._meta.label}.{group.companion}", dry_run)
+        self.rows = StoredRows(group, using)
+        self._group = group
+        self._using = using
+        self._on_problem = on_problem
+        self._rebuild = rebuild
+        self._names = sorted(group.index_names)
+        self._members = [member for member in group.members if group.indexes[member.name]]
+
+    def due(self, rows: Sequence[Row]) -> list[Row]:
+        return [row for row in rows if any(map(row.is_encrypted, self._members))]
+
+    def written(self, rows: Sequence[Row]) -> list[Row]:
+        """Write the hashes of these rows where they differ; return those that others wrote meanwhile."""
+        missing: list[Change] = []
+        wrong: list[Change] = []
+        for row in self._without_problems(rows):
+            stored, hashes = self.rows.as_stored(row), row.hashes()
+            found = [stored[name] for name in self._names]
+            if found == hashes:
+                self.report.right += 1
+            elif any(old not in {None, new} for old, new in zip(found, hashes, strict=True)):
+                wrong.append((row, hashes))
+            else:
+                missing.append((row, hashes))
+        if self.report.dry_run:
+            self.report.missing += len(missing)
+            self.report.wrong += len(wrong)
+            return []
+        count, changed = self.rows.write(self._names, missing)
+        self.report.missing += count
+        count, others = self.rows.write(self._names, wrong)
+        self.report.wrong += count
+        return changed + others
+
+    def _without_problems(self, rows: Sequence[Row]) -> list[Row]:
+        open_together(rows)
+        with suppress(*ROW_ERRORS):
+            self._hash(rows)
+            return list(rows)
+        fine = []  # Go one by one, to find out which rows it is.
+        for row in rows:
+            try:
+                self._hash([row])
+            except ROW_ERRORS as error:
+                self.report.left_alone.append(row.pk)
+                self._on_problem(str(error))
+            else:
+                fine.append(row)
+        return fine
+
+    def _hash(self, rows: Sequence[Row]) -> None:
+        for row in rows:
+            for name in self._names:
+                row.instance.__dict__.pop(name, None)  # A hash that is not there is made again.
+        write_indexes([(row.instance, self._group) for row in rows], self._using, rebuild=self._rebuild)
