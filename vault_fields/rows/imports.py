@@ -103,9 +103,9 @@ def import_column(
     def convert(rows: Sequence[Row]) -> list[Change]:
         prefetch_related_objects([row.instance for row in rows], *sorted(group.source.relations))
         olds = run.fine(sealed(run.read(rows)), prove)
-        return [(row, [row.companion, *map(row.text, group.members)]) for row, _, _ in olds]
+        return [(row, [row.companion, *map(row.text, group.members), *row.hashes()]) for row, _, _ in olds]
 
-    names = [group.companion, *(member.attname for member in group.members)]
+    names = [group.companion, *(member.attname for member in group.members), *sorted(group.index_names)]
     return run.over_all_rows("Importing", is_due, names, convert, batch_size, progress)
 
 
@@ -128,6 +128,7 @@ def take_back_column(
     """
     run = _Run(field, source, reader, "emptied again", using, on_problem)
     others = [member for member in run.group.members if member is not field]
+    hashes = [index.attname for index in run.group.indexes[field.name]]
 
     def is_due(row: Row) -> bool:
         return row.text(field) is not None
@@ -151,9 +152,10 @@ def take_back_column(
     def convert(rows: Sequence[Row]) -> list[Change]:
         open_together(rows)
         olds = run.fine(run.read(run.fine(rows, require_source)), compare)
-        return [(row, [row.companion if any(map(row.is_encrypted, others)) else None, None]) for row, _, _ in olds]
+        emptied = [None] * (1 + len(hashes))
+        return [(row, [row.companion if any(map(row.is_encrypted, others)) else None, *emptied]) for row, _, _ in olds]
 
-    names = [run.group.companion, field.attname]
+    names = [run.group.companion, field.attname, *hashes]
     return run.over_all_rows("Emptying", is_due, names, convert, batch_size, progress)
 
 
