@@ -214,7 +214,11 @@ class Dossier(models.Model):
     )
 
 
-class Account(Office):
+class Holder(models.Model):
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+
+
+class Account(Holder):
     """A value that is found, with a key context in the table of a parent."""
 
     number = EncryptedTextField(key_context=["organization_id"], index=True)
