@@ -85,9 +85,8 @@ class _Piece:
                 self.others.append(member)
                 if member.attname in data:
                     self.aside[member.attname] = data.pop(member.attname)
-                for index in self.group.indexes[member.name]:
-                    if index.attname in data:
-                        self.hashes[index.attname] = data.pop(index.attname)
+                hashes = self.group.hashes_of({member.attname})
+                self.hashes |= {name: data.pop(name) for name in hashes if name in data}
         # Where only encrypted values stay encrypted, the stored row tells which these are.
         if self.group.writes_plaintext:
             return False
