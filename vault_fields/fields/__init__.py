@@ -9,6 +9,7 @@ from vault_fields.fields.attempts import Attempt, try_open
 from vault_fields.fields.blindindex import BlindIndex, IndexField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
+from vault_fields.fields.forcontext import ForContext
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.fields.typed import JSONValue
@@ -19,6 +20,7 @@ __all__ = [
     "CompanionField",
     "EncryptedJSONField",
     "EncryptedTextField",
+    "ForContext",
     "IndexField",
     "JSONValue",
     "aopen",

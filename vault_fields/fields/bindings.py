@@ -56,7 +56,7 @@ class Binding:
             if self._kept is type(None):
                 self._kept = kept_class(self.field)
             attribute_text(value)  # Refuse values that the column would silently convert, as 7.9 to 7.
-            return attribute_text(self._loaded(self._stored(value)))
+            return attribute_text(self.loaded(self._stored(value)))
         except KeyContextError as error:
             raise KeyContextError(f"{self.attname!r} has {error}") from None
         except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, ValidationError):
@@ -65,14 +65,14 @@ class Binding:
     def selected_text(self, text: str | None) -> str | None:
         """Return the same for the text that the database makes of the column."""
         convert = _NATIVE.get(column_type(self.field).get_internal_type(), str)
-        return None if text is None else self.text(self._loaded(convert(text)))
+        return None if text is None else self.text(self.loaded(convert(text)))
 
     def _stored(self, value: object) -> Any:
         if hasattr(column_type(self.field), "from_db_value"):
             return self.field.get_db_prep_value(value, connection, prepared=False)
         return self.field.get_prep_value(value)
 
-    def _loaded(self, stored: Any) -> Any:
+    def loaded(self, stored: Any) -> Any:
         """Return the attribute as it is after loading: some fields store another value than they show."""
         target: Any = column_type(self.field)
         if hasattr(target, "from_db_value"):

@@ -16,11 +16,12 @@ from django.db.models.expressions import Col
 
 from vault_fields.fields.blindindex import IndexField
 from vault_fields.fields.encoding import Unencodable, encode
+from vault_fields.fields.forcontext import ForContext
 from vault_fields.fields.groups import group_of, indexes_of
 from vault_fields.fields.indexing import hash_of, index_key_name
 from vault_fields.fields.indexkeys import find_keys
 from vault_fields.fields.interface import Encrypted
-from vault_fields.fields.tenants import contexts_in_query
+from vault_fields.fields.tenants import contexts_given, contexts_in_query
 from vault_fields.normalize import casefold, nfkc_casefold
 from vault_fields.runtime.frames import forgetful
 
@@ -41,15 +42,16 @@ def search_lookup(field: Encrypted, name: str) -> type[Lookup] | None:
 
 
 class _Needle:
-    """A text that is looked for. Its repr, which queries show, does not have it."""
+    """A text that is looked for, and in which key context if the query does not tell. Its repr hides it."""
 
-    __slots__ = ("text",)
+    __slots__ = ("given", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, given: ForContext | None) -> None:
         self.text = text
+        self.given = given
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Needle) and self.text == other.text
+        return isinstance(other, _Needle) and (self.text, self.given) == (other.text, other.given)
 
     def __hash__(self) -> int:
         return hash(self.text)
@@ -74,8 +76,11 @@ class _Indexed(Lookup):
                 f"{field.label} is looked up by its index, which takes values and not expressions: the database has no "
                 "key to compute a hash of another column."
             )
+        given = value if isinstance(value, ForContext) else None
+        if given and indexes_of(field)[0].scope == "global":
+            raise FieldError(f"{field.label} has an index over all tenants: look up the value without ForContext().")
         try:
-            return _Needle(encode(field, value))
+            return _Needle(encode(field, given.value if given else value), given)
         except Unencodable as refused:
             problem = str(refused)
         raise FieldError(f"{field.label} cannot have the value that is looked for: {problem}.")
@@ -86,7 +91,13 @@ class _Indexed(Lookup):
 
     @forgetful
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        index = indexes_of(self.lhs.target)[0]
+        field: Encrypted = self.lhs.output_field
+        if not isinstance(self.lhs, Col):
+            raise FieldError(
+                f"{field.label} is looked up where only values that were read before are left, as beside a window "
+                "function under OR: put the lookup into a filter() of its own, or into a subquery."
+            )
+        index = indexes_of(field)[0]
         sql, params = compiler.compile(Col(self.lhs.alias, index))
         hashes = self._hashes(index, compiler, connection) or [_OF_NOTHING]
         given = [index.get_db_prep_value(each, connection) for each in hashes]
@@ -97,10 +108,24 @@ class _Indexed(Lookup):
         """Return the hashes of what is looked for in each key context that the row may have and that has a key."""
         field: Encrypted = self.lhs.target
         group = group_of(field)
-        contexts: Any = [None] if index.scope == "global" else contexts_in_query(self, group, compiler, connection)
-        wanted = dict.fromkeys(index_key_name(index, group, context) for context in contexts)
-        keys = find_keys(wanted, connection.alias)
-        hashes = [hash_of(index, key, needle.text, field.label) for key in keys.values() for needle in self.needles]
+        contexts: dict[ForContext | None, Any] = {}
+        for given in dict.fromkeys(needle.given for needle in self.needles):
+            if index.scope == "global":
+                contexts[given] = [None]
+            elif given is None:
+                contexts[given] = contexts_in_query(self, group, compiler, connection)
+            else:
+                contexts[given] = contexts_given(given, field, group, connection.alias)
+        names = {
+            given: [index_key_name(index, group, context) for context in found] for given, found in contexts.items()
+        }
+        keys = find_keys(dict.fromkeys(name for found in names.values() for name in found), connection.alias)
+        hashes = [
+            hash_of(index, keys[name], needle.text, field.label)
+            for needle in self.needles
+            for name in names[needle.given]
+            if name in keys
+        ]
         return list(dict.fromkeys(each for each in hashes if each is not None))
 
     def __copy__(self) -> Any:
@@ -110,8 +135,8 @@ class _Indexed(Lookup):
 
     def __getstate__(self) -> NoReturn:
         raise TypeError(
-            f"A query that looks for a value of {self.lhs.target.label} cannot be pickled or cached: it would hold the "
-            "value in the clear. Cache the rows, or their primary keys."
+            f"A query that looks for a value of {self.lhs.output_field.label} cannot be pickled or cached: it would "
+            "hold the value in the clear. Cache the rows, or their primary keys."
         )
 
 

@@ -1,231 +1,235 @@
 """
 The key contexts that a row may have at one place of a query: those that the query fixes by equality.
 
-Nothing is guessed. On the way from the root of WHERE to a lookup, each AND has other conditions beside it. One that is
-positive holds wherever the lookup counts: if it were false, the AND would be false whatever the lookup says, and its
-negation true. Nothing follows from OR, XOR and negated conditions. Columns that a JOIN equates are one column; where
-an outer join finds no row, the lookup is NULL under any key. See
-``docs/decisions/0129-the-tenant-of-a-lookup-is-in-its-query.md``.
+Nothing is guessed. They follow from the columns that the query fixes, through the declaration from which the context of
+a written row follows. See ``docs/decisions/0129-the-tenant-of-a-lookup-is-in-its-query.md``.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from itertools import product
-from typing import Any
+from math import prod
+from typing import Any, Protocol
 
-from django.core.exceptions import FieldError
-from django.db.models import Lookup
+from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotExist
+from django.db.models import Field, ForeignKey, Model
 from django.db.models.constants import LOOKUP_SEP
-from django.db.models.expressions import Col
-from django.db.models.sql.datastructures import Join
-from django.db.models.sql.where import AND, WhereNode
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.bindings import Binding, concrete_field
-from vault_fields.fields.context import stands_elsewhere
-from vault_fields.fields.deriving import derive_contexts
+from vault_fields.fields.conditions import conditions_at
+from vault_fields.fields.context import follow, stands_elsewhere
+from vault_fields.fields.forcontext import ForContext
 from vault_fields.fields.groups import Group
 from vault_fields.keys import KeyContext
 
-__all__ = ["MAX_CONTEXTS", "contexts_in_query"]
+__all__ = ["MAX_CONTEXTS", "contexts_given", "contexts_in_query"]
 
 # The number of key contexts in which one lookup searches.
 MAX_CONTEXTS = 100
 
-# A column in a query: the alias of its table, and its name there.
-_Column = tuple[str, str | None]
+_Items = dict[str, str]
+_Paths = Mapping[str, str]
+
+
+class _Known(Protocol):
+    """Values of columns, of a row and of those that it points to. A row has names; any of them may stand for it."""
+
+    def values(self, row: Sequence[str], model: type[Model], field: "Field[Any, Any]") -> Sequence[Any] | None:
+        """Return the values that a column may have; None if any is possible."""
+
+    def related(self, row: Sequence[str], model: type[Model], key: Any) -> Sequence[str]:
+        """Return the names, if there are any, of the row to which a foreign key points."""
 
 
 def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any) -> list[KeyContext]:
     """
     Return the contexts that rows may have where ``lookup``, on a column of the group, counts.
 
-    Costs one query for each relation of the context, unless the query fixes the column at its end. Raises
-    ``FieldError`` if the query does not fix the tenant, or more than ``MAX_CONTEXTS`` of them.
+    It counts for rows that the query gives or leaves out because of it. None may be left: rows of a tenant that is not
+    there have no values. Costs one query for each relation of the context, unless the query fixes the column at its
+    end. Raises ``FieldError`` if the query does not fix the tenant, or more than ``MAX_CONTEXTS`` of them.
     """
-    query = compiler.query
-    fixed = _Fixed(query, _holding(query.where, lookup))
-    alias, field = lookup.lhs.alias, lookup.lhs.target
-    rows = {binding.attname: fixed.values(_columns_of(alias, group, binding, fixed)) for binding in group.bindings}
-    if None not in rows.values():
-        return _derived(group, {name: values or [] for name, values in rows.items()}, connection.alias, field)
-    ends = _ends(alias, group, fixed)
-    if ends is None:
-        missing = " and ".join(name for name, values in rows.items() if values is None)
-        raise FieldError(
-            f"{field.label} is looked up by an index that is each tenant's own, and the query does not say whose rows "
-            f"it is about: add {missing} to it by equality, as in filter({missing.split()[0]}=…, {field.name}=…), at a "
-            "place that holds for this condition too: not in another OR, in a negation, or in a subquery."
-        )
-    rest = {**group.source.constants, **_outside(group)}
-    return [KeyContext({**rest, **items}) for items in _products(ends, field)]
-
-
-class _Fixed:
-    """The columns of a query that conditions fix to values, with those that joins equate to them."""
-
-    def __init__(self, query: Any, leaves: Iterable[Any]) -> None:
-        joins: dict[str, Any] = {alias: each for alias, each in query.alias_map.items() if isinstance(each, Join)}
-        self.tables = {alias: table.table_name for alias, table in query.alias_map.items()}
-        self._parents: dict[_Column, _Column] = {}
-        for alias, join in joins.items():
-            for near, far in join.join_fields:
-                self._parents[self._root((join.parent_alias, near.column))] = self._root((alias, far.column))
-        self._values: dict[_Column, list[Any]] = {}
-        for leaf in leaves:
-            if (found := _fixing(leaf)) is not None:
-                column, values = found
-                known = self._values.get(self._root(column))
-                if known is None or len(values) < len(known):
-                    self._values[self._root(column)] = values
-
-    def values(self, columns: Iterable[_Column]) -> list[Any] | None:
-        """Return the values that one of these columns may have; None if no condition tells."""
-        found = [self._values[self._root(each)] for each in columns if self._root(each) in self._values]
-        return min(found, key=len) if found else None
-
-    def equated(self, column: _Column, table: str, name: str) -> Iterator[str]:
-        """Yield the aliases of a table that is joined by its column ``name`` to this column."""
-        for alias, each in self.tables.items():
-            if each == table and self._root((alias, name)) == self._root(column):
-                yield alias
-
-    def _root(self, column: _Column) -> _Column:
-        while column in self._parents and self._parents[column] != column:
-            column = self._parents[column]
-        return column
-
-
-def _holding(root: Any, lookup: Any) -> list[Any]:
-    """Return the conditions that hold wherever the lookup counts."""
-    way = _way(root, lookup)
-    if way is None:  # In an annotation, or inside of another condition: only rows that match WHERE count.
-        return list(_positive(root))
-    return [
-        leaf
-        for node, following in zip(way, [*way[1:], lookup], strict=True)
-        if _is_and(node)
-        for child in node.children
-        if child is not following
-        for leaf in _positive(child)
-    ]
-
-
-def _way(node: Any, lookup: Any) -> list[Any] | None:
-    """Return the nodes from this one to the lookup, without it."""
-    for child in node.children:
-        if child is lookup:
-            return [node]
-        if isinstance(child, WhereNode) and (rest := _way(child, lookup)) is not None:
-            return [node, *rest]
-    return None
-
-
-def _positive(condition: Any) -> Iterator[Any]:
-    """Yield the lookups that are true if the condition is."""
-    if not isinstance(condition, WhereNode):
-        yield condition
-    elif _is_and(condition) and not condition.negated:
-        for child in condition.children:
-            yield from _positive(child)
-
-
-def _is_and(node: Any) -> bool:
-    return bool(node.connector == AND or len(node.children) == 1)
-
-
-def _fixing(leaf: Any) -> tuple[_Column, list[Any]] | None:
-    """Return the column that a condition fixes, and to which values."""
-    if not isinstance(leaf, Lookup) or type(leaf.lhs) is not Col or leaf.bilateral_transforms:
-        return None
-    column = (leaf.lhs.alias, leaf.lhs.target.column)
-    if leaf.lookup_name == "isnull":
-        return (column, []) if leaf.rhs is True else None  # A row without a tenant has no value.
-    values = leaf.rhs if leaf.lookup_name == "in" else [leaf.rhs] if leaf.lookup_name == "exact" else None
-    if not isinstance(values, (list, tuple, set, frozenset)) or any(hasattr(x, "resolve_expression") for x in values):
-        return None
-    return column, [value for value in values if value is not None]
-
-
-def _columns_of(alias: str, group: Group, binding: Binding, fixed: _Fixed) -> Iterator[_Column]:
-    """Yield the places of one of the row's own columns, which may be in the table of a parent."""
-    owner: Any = binding.field.model._meta.concrete_model
-    model: Any = group.model._meta.concrete_model
-    aliases = [alias]
-    while model is not owner:
-        link = model._meta.get_ancestor_link(owner)
-        model = link.remote_field.model._meta.concrete_model
-        target = link.target_field.column
-        aliases = [up for each in aliases for up in fixed.equated((each, link.column), model._meta.db_table, target)]
-    yield from ((each, binding.field.column) for each in aliases)
-
-
-def _derived(group: Group, rows: Mapping[str, Sequence[Any]], using: str, field: Any) -> list[KeyContext]:
-    """Return the contexts of rows that have these values."""
-    _outside(group)
-    # Errors name the primary key. ``from_db`` takes columns in the order of the model.
-    given: dict[str, Sequence[Any]] = {key.attname: [None] for key in group.model._meta.pk_fields}
-    given.update(rows)
-    names = [column.attname for column in group.model._meta.concrete_fields if column.attname in given]
-    choices = _products({name: given[name] for name in names}, field)
-    made = [group.model.from_db(using, names, list(choice.values())) for choice in choices]
-    pairs = [(instance, group) for instance in made]
-    with suppress(KeyContextError):
-        return list(dict.fromkeys(derive_contexts(pairs, using)))
-    # Where no context can be derived, as of an organization that is not there, nothing can have been encrypted.
+    field, source = lookup.lhs.target, group.source
     found: dict[KeyContext, None] = {}
-    for pair in pairs:
-        with suppress(KeyContextError):
-            found.update(dict.fromkeys(derive_contexts([pair], using)))
+    for conditions in conditions_at(lookup, compiler.query, connection, source.function is not None):
+        search = _Search(field, group, conditions, connection.alias)
+        found |= dict.fromkeys(search.contexts([lookup.lhs.alias]))
+        search.limit(len(found))
     return list(found)
 
 
-def _ends(alias: str, group: Group, fixed: _Fixed) -> dict[str, list[str]] | None:
-    """Return, by item, the texts at the ends of the context's paths, where the query fixes all of them."""
-    ends: dict[str, list[str]] = {}
-    bindings = {binding.name: binding for binding in group.bindings}
-    for name, path in group.source.paths.items():
-        values, last = _end(alias, group, path, bindings[name], fixed)
+def contexts_given(value: ForContext, field: Any, group: Group, using: str) -> list[KeyContext]:
+    """
+    Return the context of rows with the attributes of ``value``; none if there cannot be such rows.
+
+    Costs and raises what ``contexts_in_query`` does, and ``FieldError`` for an attribute that no context starts from.
+    """
+    given = _Given(value.attributes)
+    contexts = _Search(field, group, given, using).contexts([""])
+    if unused := sorted(value.attributes.keys() - given.used):
+        raise FieldError(
+            f"{field.label} is looked up with ForContext(…, {unused[0]}=…), and its key context does not start from "
+            f"{unused[0]!r}: give the attributes from which it does, and no others."
+        )
+    return contexts
+
+
+class _Given:
+    """The attributes of a ``ForContext``. The name of a row is the path that leads to it."""
+
+    def __init__(self, attributes: Mapping[str, Any]) -> None:
+        self._attributes = attributes
+        self.used: set[str] = set()
+
+    def values(self, row: Sequence[str], model: type[Model], field: Any) -> Sequence[Any] | None:
+        for name in (row[0] + field.name, row[0] + field.attname):
+            if name in self._attributes:
+                self.used.add(name)
+                return [self._value(name, field)]
+        return None
+
+    def related(self, row: Sequence[str], model: type[Model], key: Any) -> Sequence[str]:
+        return [f"{row[0]}{key.name}{LOOKUP_SEP}"]
+
+    def _value(self, name: str, field: Any) -> Any:
+        value = self._attributes[name]
+        if isinstance(value, Model) and isinstance(field, ForeignKey):
+            value = getattr(value, field.target_field.attname)
+            if value is None:
+                raise FieldError(f"ForContext(…, {name}=…) has an instance that is not saved.")
+        try:
+            Binding(field.name, field).text(value)
+        except KeyContextError as error:
+            raise FieldError(f"ForContext(…, {name}=…): {error}") from None
+        return value
+
+
+class _Search:
+    """From what is known of the rows of one lookup to their contexts."""
+
+    def __init__(self, field: Any, group: Group, known: _Known, using: str) -> None:
+        self._field = field
+        self._group = group
+        self._known = known
+        self._using = using
+        # The items of the context that remain open.
+        self._open: set[str] = set()
+
+    def contexts(self, row: Sequence[str]) -> list[KeyContext]:
+        group = self._group
+        if group.source.function is not None:
+            return list(dict.fromkeys(self._of_function(row)))
+        rest = {**group.source.constants, **self._outside()}
+        found = self._ends(row, group.model, group.source.paths)
+        self._require_decided()
+        contexts = []
+        for items in found:
+            with suppress(KeyContextError):  # A text that no context can have.
+                contexts.append(KeyContext({**rest, **items}))
+        return contexts
+
+    def limit(self, count: int) -> None:
+        if count > MAX_CONTEXTS:
+            raise FieldError(
+                f"{self._field.label} would be looked up for {count} tenants, and at most {MAX_CONTEXTS} are searched "
+                "by one query. Look it up for fewer of them at a time."
+            )
+
+    def _of_function(self, row: Sequence[str]) -> Iterator[KeyContext]:
+        model: Any = self._group.model
+        given: dict[str, Sequence[Any]] = {key.attname: [None] for key in model._meta.pk_fields}
+        for binding in self._group.bindings:
+            given[binding.attname] = self._values(row, model, binding.field, [binding.name])
+        self._require_decided()
+        # ``from_db`` takes columns in the order of the model; those that are left out are deferred.
+        names = [column.attname for column in model._meta.concrete_fields if column.attname in given]
+        for values in self._products([given[name] for name in names]):
+            instance = model.from_db(self._using, names, values)
+            try:
+                yield self._group.source.derive(instance)
+            except KeyContextError:
+                continue  # No value can have been encrypted for such a row.
+            except (AttributeError, model.DoesNotExist):  # The second, before Django 6.1.
+                raise FieldError(
+                    f"{self._field.label} is looked up by an index that is each tenant's own, and the function of its "
+                    "key context reads an attribute that it does not declare: name it in context_from()."
+                ) from None
+            except ObjectDoesNotExist:
+                continue  # A tenant that is not there.
+
+    def _ends(self, row: Sequence[str], model: type[Model], paths: _Paths) -> list[_Items]:
+        """Return the items that paths from a row lead to: one choice for each row that there may be."""
+        own: dict[Any, list[str]] = {}
+        further: dict[Any, dict[str, str]] = {}
+        for name, path in paths.items():
+            head, _, rest = path.partition(LOOKUP_SEP)
+            field: Any = concrete_field(model, head)
+            if stands_elsewhere(path, field):
+                further.setdefault(field, {})[name] = rest or field.related_model._meta.pk.attname
+            else:
+                own.setdefault(field, []).append(name)
+        choices: list[Sequence[_Items]] = []
+        for field, names in own.items():
+            texts = self._texts(field, self._values(row, model, field, names))
+            choices.append([dict.fromkeys(names, text) for text in texts])
+        choices += [self._behind(row, model, key, rest) for key, rest in further.items()]
+        return [{name: text for items in choice for name, text in items.items()} for choice in self._products(choices)]
+
+    def _behind(self, row: Sequence[str], model: type[Model], key: Any, paths: _Paths) -> list[_Items]:
+        """Return the same for the row to which a foreign key points: it is asked for only if nothing tells of it."""
+        before = set(self._open)
+        if related := self._known.related(row, model, key):
+            with suppress(FieldDoesNotExist):  # A path that goes on over something else than a foreign key.
+                found = self._ends(related, key.target_field.model, paths)
+                if self._open == before:
+                    return found
+        self._open = before
+        keys = self._values(row, model, key, paths)
+        self.limit(len(keys))
+        return list(self._loaded(key, self._texts(key, keys), paths)) if keys else []
+
+    def _loaded(self, key: Any, keys: Collection[str], paths: _Paths) -> Iterator[_Items]:
+        related = key.related_model._base_manager.using(self._using)
+        if relations := [head for path in paths.values() if (head := path.rpartition(LOOKUP_SEP)[0])]:
+            related = related.select_related(*relations)
+        for instance in related.filter(**{f"{key.target_field.attname}__in": keys}):
+            with suppress(KeyContextError):  # The path leads nowhere from there.
+                yield {name: follow(instance, path) for name, path in paths.items()}
+
+    def _values(self, row: Sequence[str], model: type[Model], field: Any, names: Collection[str]) -> Sequence[Any]:
+        values = self._known.values(row, model, field)
         if values is None:
-            return None
-        ends[name] = [text for value in values if (text := last.text(value))]
-    return ends or None
+            self._open.update(names)
+        return values or []
 
+    def _texts(self, field: Any, values: Sequence[Any]) -> list[str]:
+        binding, texts = Binding(field.name, field), []
+        for value in values:
+            with suppress(KeyContextError):  # The column does not accept the value, so there is no such row.
+                texts.append(binding.text(value))
+        return [text for text in texts if text]
 
-def _end(alias: str, group: Group, path: str, binding: Binding, fixed: _Fixed) -> tuple[list[Any] | None, Binding]:
-    """Return the values that the query fixes at the end of a path, and the column there."""
-    field: Any = binding.field
-    columns = list(_columns_of(alias, group, binding, fixed))
-    for name in path.split(LOOKUP_SEP)[1:]:
-        model, target = field.related_model, field.target_field.column
-        aliases = [up for each in columns for up in fixed.equated(each, model._meta.db_table, target)]
-        field = concrete_field(model, name)
-        columns = [(each, field.column) for each in aliases]
-    last = Binding(field.name, field)
-    is_elsewhere = stands_elsewhere(path.rpartition(LOOKUP_SEP)[2], field)
-    return None if is_elsewhere else fixed.values(columns), last
+    def _products(self, lists: Sequence[Sequence[Any]]) -> Iterator[Any]:
+        self.limit(prod(map(len, lists)))
+        return product(*lists)
 
+    def _outside(self) -> _Items:
+        found = self._group.source.now_outside()
+        if empty := sorted(name for name, text in found.items() if not text):
+            raise FieldError(
+                f"{self._field.label} is looked up for the tenant that {', '.join(empty)} of its key context names, "
+                "and there is none here: look it up where there is one."
+            )
+        return {name: text for name, text in found.items() if text}
 
-def _outside(group: Group) -> dict[str, str]:
-    """Return the items that surround the query. Raises ``FieldError`` where there is no tenant."""
-    found = group.source.now_outside()
-    if empty := sorted(name for name, text in found.items() if not text):
-        raise FieldError(
-            f"{group.members[0].label} is looked up for the tenant that {', '.join(empty)} of its key context names, "
-            "and there is none here: look it up where there is one."
-        )
-    return {name: text for name, text in found.items() if text}
-
-
-def _products(lists: Mapping[str, Sequence[Any]], field: Any) -> Iterator[dict[str, Any]]:
-    """Yield each choice of one value for each name. Raises ``FieldError`` if there are too many."""
-    count = 1
-    for values in lists.values():
-        count *= len(values)
-    if count > MAX_CONTEXTS:
-        raise FieldError(
-            f"{field.label} would be looked up for {count} tenants, and at most {MAX_CONTEXTS} are searched by one "
-            "query. Look it up for fewer of them at a time."
-        )
-    for choice in product(*lists.values()):
-        yield dict(zip(lists, choice, strict=True))
+    def _require_decided(self) -> None:
+        missing = [binding.attname for binding in self._group.bindings if binding.name in self._open]
+        if missing:
+            raise FieldError(
+                f"{self._field.label} is looked up by an index that is each tenant's own, and the query does not say "
+                f"whose rows it is about: add {' and '.join(missing)} to it by equality, as in "
+                f"filter({missing[0]}=…, {self._field.name}=…), at a place that holds for this condition too: not in "
+                "another OR, in a negation, or in a subquery. Where a query cannot say it, look up "
+                f"ForContext(…, {missing[0]}=…)."
+            )

@@ -1,0 +1,40 @@
+"""A value together with the key context in which a lookup searches for it."""
+
+from types import MappingProxyType
+from typing import Any, NoReturn
+
+from vault_fields.runtime.frames import forgetful
+
+__all__ = ["ForContext"]
+
+
+class ForContext:
+    """
+    A value to look up in one key context, for queries that cannot tell whose rows they are about.
+
+    ``attributes`` are the row's own, those that its key context starts from, or the ends of relation paths:
+    ``filter(ssn=ForContext("078-05-1120", organization_id=1))``. Rows of other contexts do not match, whatever value
+    they have. ``repr`` hides value and attributes; pickling raises ``TypeError``.
+    """
+
+    __slots__ = ("attributes", "value")
+
+    @forgetful
+    def __init__(self, value: object, /, **attributes: object) -> None:
+        if value is None or isinstance(value, ForContext):
+            raise TypeError(f"ForContext() takes a value to look for, not {type(value).__name__}.")
+        self.value: Any = value
+        self.attributes = MappingProxyType(attributes)
+
+    def __repr__(self) -> str:
+        return f"ForContext(<value>, {', '.join(f'{name}=…' for name in self.attributes)})"
+
+    def __copy__(self) -> "ForContext":
+        return self
+
+    def __deepcopy__(self, memo: object) -> "ForContext":
+        return self
+
+    @forgetful
+    def __reduce_ex__(self, protocol: Any) -> NoReturn:
+        raise TypeError("A value that is looked for cannot be pickled: it would be kept in the clear.")
