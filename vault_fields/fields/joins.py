@@ -1,4 +1,4 @@
-"""Which columns the joins of one query make equal, and which aliases stand for the same row because of that."""
+"""The columns that the joins of one query make equal, and the aliases that stand for the same row because of that."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
