@@ -17,6 +17,8 @@ class IndexKey(models.Model):
     generation = models.PositiveIntegerField(default=1)
     companion = models.TextField()
     created_at = models.DateTimeField(auto_now_add=True)
+    # When a rotation had given every row hashes of this generation.
+    rewritten_at = models.DateTimeField(null=True, editable=False)
 
     class Meta:
         constraints = [

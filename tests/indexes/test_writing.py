@@ -235,16 +235,16 @@ def test_two_makers_of_an_index_key_use_the_same_one(first, monkeypatch) -> None
     Contact.objects.create(organization=first, ssn="1")
     Contact.objects.update(ssn=None)
     with monkeypatch.context() as patched:
-        patched.setattr(indexing, "find_keys", lambda wanted, using: {})
+        patched.setattr(indexing, "find_written_keys", lambda wanted, using: {})
         contact = Contact.objects.create(organization=first, ssn="2")
     assert IndexKey.objects.count() == 1
     assert has(contact, "2")
-    read = indexkeys._stored
+    read = indexkeys._read
     with monkeypatch.context() as patched:
         # An old snapshot does not show the row that another transaction has committed.
-        patched.setattr(indexing, "find_keys", lambda wanted, using: {})
+        patched.setattr(indexing, "find_written_keys", lambda wanted, using: {})
         patched.setattr(indexing, "_require_new", lambda due, alias: None)
-        patched.setattr(indexkeys, "_stored", lambda *args, lock=False: read(*args, lock=True) if lock else {})
+        patched.setattr(indexkeys, "_read", lambda *args, lock=False: read(*args, lock=True) if lock else {})
         contact = Contact.objects.create(organization=first, ssn="3")
     assert has(contact, "3")
 

@@ -17,7 +17,7 @@ from django.db.models import Model, QuerySet
 from vault_fields.exceptions import DecryptionError, IndexKeyMissing, ValueRefused, VaultError
 from vault_fields.fields.blindindex import IndexField
 from vault_fields.fields.groups import Group
-from vault_fields.fields.indexkeys import Wanted, find_keys, make_key
+from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import locate, located, open_sealed
 from vault_fields.fields.state import GroupState, is_encrypted
@@ -96,7 +96,7 @@ def _due(instance: Model, group: Group, alias: str) -> list[_Due]:
 def _keys(due: Sequence[_Due], alias: str, *, rebuild: bool) -> Mapping[Wanted, DataKey]:
     first = {each.wanted: each for each in reversed(due)}
     try:
-        keys = dict(find_keys(first, alias))
+        keys = find_written_keys(first, alias)
         for wanted, each in first.items():
             if wanted not in keys:
                 if not rebuild:

@@ -3,16 +3,22 @@ Index keys: one for each key context, vault and database, opened for as long as 
 
 The wrapped key is a row of ``vault_fields.models.IndexKey``, beside the rows that it serves: it is read where they are
 read, in their transaction, and never remembered. What a rolled back transaction made is not used by the next one.
+
+While index keys are rotated there are two *generations* of a key. Lookups ask for the hashes of both; writers use the
+one that ``written`` tells. See ``docs/decisions/0135-an-old-index-key-outlives-its-users.md``.
 """
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
 from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
-from django.db import connections
+from django.db import DatabaseError, connections
 from django.db.models import Q
+from django.utils import timezone
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError
 from vault_fields.fields.batch import Batch
@@ -22,13 +28,20 @@ from vault_fields.stored import companion as companion_format
 from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
-__all__ = ["Wanted", "find_keys", "make_key"]
+__all__ = ["SETTLING", "Wanted", "context_hash", "find_keys", "find_written_keys", "index_key_model", "make_key"]
+__all__ += ["stored_key"]
 
 # The name of the item in the companion's row that no attribute of a model can have: so neither a row's companion
 # passes for an index key, nor an index key's for that of a row.
 _PURPOSE = "index key"
 
-_GENERATION = "1"
+# Writers use a new generation of an index key when it has been there this long: by then no lookup is under way that
+# began before it, and would not find what they write.
+SETTLING = timedelta(seconds=60)
+
+# A table that does not exist: PostgreSQL's SQLSTATE, MariaDB's number, and SQLite's words.
+_NO_TABLE = "42P01", 1146
+_NO_TABLE_IN_SQLITE = "no such table"
 
 
 class Wanted(NamedTuple):
@@ -38,51 +51,67 @@ class Wanted(NamedTuple):
     context: KeyContext
 
 
-def find_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, DataKey]:
+class _Row(NamedTuple):
+    """One generation of an index key as it is stored."""
+
+    generation: int
+    text: str
+    created_at: datetime
+
+
+_Stored = Mapping[Wanted, Sequence[_Row]]
+
+
+def find_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, list[DataKey]]:
     """
-    Return the keys that exist. One query, and one ``decrypt`` for each key that is not cached, all at once.
+    Return the keys that exist, of each all generations, the newest first. One query, and one ``decrypt`` for each that
+    is not cached, all at once.
 
     Raises ``EnvelopeError`` or ``DecryptionError`` for a row that was altered, and the errors of the Vault: a key that
     does not open must not read as one that nobody made.
     """
-    names = {(each.vault, _hash(each.context)): each for each in wanted}
-    if not names:
-        return {}
-    stored = _stored(names, using)
-    companions = {names[name]: _decoded(names[name], text) for name, text in stored.items()}
-    batch = Batch(stored.values(), hold=True)
-    return {
-        each: _opened(each, stored[each.vault, _hash(each.context)], said, batch) for each, said in companions.items()
-    }
+    return _opened(_read(wanted, using))
+
+
+def find_written_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, DataKey]:
+    """Return of each key that exists the generation that writers use. Costs and raises what ``find_keys`` does."""
+    stored = {each: [_written(rows)] for each, rows in _read(wanted, using).items()}
+    return {each: key for each, (key,) in _opened(stored).items()}
 
 
 def make_key(wanted: Wanted, using: str) -> DataKey:
     """
     Make the key of a context that has none, or return the one that somebody else made meanwhile. One ``create``.
     """
-    alias = vaults.writer(wanted.vault)
-    key = vaults[alias].create_data_key(wanted.context)
-    said = Companion(alias, key.id, key.encrypted_keys, wanted.context, {_PURPOSE: _GENERATION})
-    text = companion_format.encode(companion_format.proven(said, key))
-    name = (wanted.vault, _hash(wanted.context))
-    model = _model()
-    row = model(vault=name[0], context_hash=name[1], companion=text)
+    row, key = stored_key(wanted, 1)
     has_target = connections[using].features.supports_update_conflicts_with_target
     # An upsert that changes nothing waits for a row that another transaction is inserting. INSERT IGNORE with a
     # locking read deadlocks on MariaDB.
-    model._base_manager.using(using).bulk_create(
-        [row],
-        update_conflicts=True,
-        update_fields=["generation"],
-        unique_fields=["vault", "context_hash", "generation"] if has_target else None,
-    )
-    found = _stored({name: wanted}, using) or _stored({name: wanted}, using, lock=True)
-    if found[name] == text:
+    with _table_needed(using):
+        type(row)._base_manager.using(using).bulk_create(
+            [row],
+            update_conflicts=True,
+            update_fields=["generation"],
+            unique_fields=["vault", "context_hash", "generation"] if has_target else None,
+        )
+    found = _read([wanted], using) or _read([wanted], using, lock=True)
+    written = _written(found[wanted])
+    if written.text == row.companion:
         return key
-    return _opened(wanted, found[name], _decoded(wanted, found[name]), Batch([found[name]], hold=True))
+    return _opened({wanted: [written]})[wanted][0]
 
 
-def _model() -> Any:
+def stored_key(wanted: Wanted, generation: int) -> tuple[Any, DataKey]:
+    """Return a new key, and the row of the table that holds it, which is not saved yet. One ``create``."""
+    alias = vaults.writer(wanted.vault)
+    key = vaults[alias].create_data_key(wanted.context)
+    said = Companion(alias, key.id, key.encrypted_keys, wanted.context, {_PURPOSE: str(generation)})
+    text = companion_format.encode(companion_format.proven(said, key))
+    name = {"vault": wanted.vault, "context_hash": context_hash(wanted.context)}
+    return index_key_model()(**name, generation=generation, companion=text), key
+
+
+def index_key_model() -> Any:
     try:
         return apps.get_model("vault_fields", "IndexKey")
     except LookupError:
@@ -91,27 +120,54 @@ def _model() -> Any:
         ) from None
 
 
-def _stored(names: Collection[tuple[str, str]], using: str, *, lock: bool = False) -> dict[tuple[str, str], str]:
-    """Return the companions' texts that the database has. ``lock`` reads what others have committed since."""
+def context_hash(context: KeyContext) -> str:
+    return hashlib.sha256(context.canonical).hexdigest()
+
+
+def _read(wanted: Iterable[Wanted], using: str, *, lock: bool = False) -> _Stored:
+    """Return the rows that the database has, newest first. ``lock`` reads what others have committed since."""
+    names = {(each.vault, context_hash(each.context)): each for each in wanted}
+    if not names:
+        return {}
     condition = Q(vault__in={vault for vault, _ in names}, context_hash__in={digest for _, digest in names})
-    rows = _model()._base_manager.using(using).filter(condition)
+    rows = index_key_model()._base_manager.using(using).filter(condition).order_by("-generation")
     rows = rows.select_for_update() if lock else rows
-    columns = rows.values_list("vault", "context_hash", "companion")
-    found = {(vault, digest): text for vault, digest, text in columns}
-    return {name: found[name] for name in names if name in found}
+    found: dict[Wanted, list[_Row]] = {}
+    with _table_needed(using):
+        columns = list(rows.values_list("vault", "context_hash", "generation", "companion", "created_at"))
+    for vault, digest, *row in columns:
+        if (name := names.get((vault, digest))) is not None:
+            found.setdefault(name, []).append(_Row(*row))
+    return found
 
 
-def _decoded(wanted: Wanted, text: str) -> Companion:
-    said = companion_format.decode(text)
-    if said.context != wanted.context or dict(said.row) != {_PURPOSE: _GENERATION}:
+def _written(rows: Sequence[_Row]) -> _Row:
+    """Return the newest generation, unless it is so new that lookups are under way which do not know of it."""
+    settled = timezone.now() - SETTLING
+    return next((row for row in rows if row.created_at <= settled), rows[-1])
+
+
+def _opened(stored: _Stored) -> dict[Wanted, list[DataKey]]:
+    batch = Batch([row.text for rows in stored.values() for row in rows], hold=True)
+    said = {each: [_decoded(each, row) for row in rows] for each, rows in stored.items()}
+    return {
+        each: [_open(each, row.text, companion, batch) for row, companion in zip(rows, said[each], strict=True)]
+        for each, rows in stored.items()
+    }
+
+
+def _decoded(wanted: Wanted, row: _Row) -> Companion:
+    said = companion_format.decode(row.text)
+    if said.context != wanted.context or dict(said.row) != {_PURPOSE: str(row.generation)}:
         raise EnvelopeError(
-            f"the index key of {sorted(wanted.context)} is that of another key context, or of a row: the table of "
-            "index keys was altered. Bring its row back from a backup, or run `manage.py vault_index --rebuild`."
+            f"the index key of {sorted(wanted.context)} is that of another key context, of another generation or of a "
+            "row: the table of index keys was altered. Bring its row back from a backup, or delete it and run "
+            "`manage.py vault_index --rebuild`."
         )
     return said
 
 
-def _opened(wanted: Wanted, text: str, said: Companion, batch: Batch) -> DataKey:
+def _open(wanted: Wanted, text: str, said: Companion, batch: Batch) -> DataKey:
     try:
         key = batch.key(said)
         if not is_proven(text, key):
@@ -120,10 +176,23 @@ def _opened(wanted: Wanted, text: str, said: Companion, batch: Batch) -> DataKey
     except DecryptionError:
         raise DecryptionError(
             f"the index key of {sorted(wanted.context)} does not open. Bring its row in the table of index keys back "
-            "from a backup, or run `manage.py vault_index --rebuild`."
+            "from a backup, or delete it and run `manage.py vault_index --rebuild`."
         ) from None
     return key
 
 
-def _hash(context: KeyContext) -> str:
-    return hashlib.sha256(context.canonical).hexdigest()
+@contextmanager
+def _table_needed(using: str) -> Iterator[None]:
+    """Say what to do where the database has no table of index keys, in place of an error of its driver."""
+    try:
+        yield
+    except DatabaseError as error:
+        code = getattr(error.__cause__, "sqlstate", None) or error.args[0]
+        if code not in _NO_TABLE and not str(code).startswith(_NO_TABLE_IN_SQLITE):
+            raise
+        raise ImproperlyConfigured(
+            f"The database {using!r} has no table of index keys, which are kept beside the rows whose values they "
+            f"find: run `manage.py migrate vault_fields --database {using}`, let the routers allow vault_fields in "
+            "every database with an indexed field, and let migrations that write indexed values depend on "
+            '("vault_fields", "0001_index_keys").'
+        ) from error

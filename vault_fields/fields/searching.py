@@ -121,10 +121,10 @@ class _Indexed(Lookup):
         }
         keys = find_keys(dict.fromkeys(name for found in names.values() for name in found), connection.alias)
         hashes = [
-            hash_of(index, keys[name], needle.text, field.label)
+            hash_of(index, key, needle.text, field.label)
             for needle in self.needles
             for name in names[needle.given]
-            if name in keys
+            for key in keys.get(name, ())
         ]
         return list(dict.fromkeys(each for each in hashes if each is not None))
 

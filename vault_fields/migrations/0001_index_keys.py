@@ -14,6 +14,7 @@ class Migration(migrations.Migration):
                 ("generation", models.PositiveIntegerField(default=1)),
                 ("companion", models.TextField()),
                 ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("rewritten_at", models.DateTimeField(editable=False, null=True)),
             ],
             options={
                 "constraints": [
