@@ -36,3 +36,7 @@ def last_four(text: str) -> str | None:
     """Return the last four digits, as people are asked for them; None for a text that has fewer."""
     found = digits(text)
     return found[-4:] if found is not None and len(found) >= 4 else None
+
+
+# Those that leave no value out.
+TOTAL = frozenset({casefold, nfkc, nfkc_casefold})

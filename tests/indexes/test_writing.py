@@ -333,7 +333,8 @@ def test_options_of_an_index_are_checked() -> None:
         BlindIndex(scope="tenant")  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="normalize is a function"):
         BlindIndex(normalize="casefold")  # type: ignore[arg-type]
-    assert EncryptedTextField(key_context=["organization_id"], index="global").index.scope == "global"
+    (index,) = EncryptedTextField(key_context=["organization_id"], index="global").indexes
+    assert index.scope == "global"
 
 
 def test_an_index_column_is_made_again_from_a_migration() -> None:

@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Value
 
 from vault_fields.fields import BlindIndex, CompanionField, EncryptedJSONField, EncryptedTextField, context_from
-from vault_fields.normalize import casefold
+from vault_fields.normalize import casefold, digits, last_four
 
 
 class Organization(models.Model):
@@ -222,3 +222,32 @@ class Account(Holder):
     """A value that is found, with a key context in the table of a parent."""
 
     number = EncryptedTextField(key_context=["organization_id"], index=True)
+
+
+# Values that are found by several indexes.
+
+
+class Town(models.Model):
+    """A parent of its own: rows of tenants."""
+
+    code = models.CharField(max_length=20, unique=True)
+
+
+class Citizen(models.Model):
+    """One value with a primary index and two that have names; another with one that has a name."""
+
+    town = models.ForeignKey(Town, on_delete=models.PROTECT, related_name="citizens")
+    number = EncryptedTextField(
+        key_context=["town_id"],
+        index=[
+            True,
+            BlindIndex(name="last4", normalize=last_four),
+            BlindIndex(name="anywhere", normalize=digits, scope="global"),
+        ],
+        null=True,
+    )
+    surname = EncryptedTextField(
+        key_context=["town_id"], index=BlindIndex(name="folded", normalize=casefold), null=True
+    )
+    # The same in the clear, which tests compare with.
+    plain = models.CharField(max_length=100, null=True)

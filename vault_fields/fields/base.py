@@ -13,7 +13,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import ValueRefused
-from vault_fields.fields.blindindex import BlindIndex, IndexField, declared_index
+from vault_fields.fields.blindindex import BlindIndex, IndexField, declared_indexes
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
@@ -30,7 +30,7 @@ from vault_fields.fields.migrationhooks import guard_migrations
 from vault_fields.fields.reading import Loader
 from vault_fields.fields.saving import load_sealed, seal_rows
 from vault_fields.fields.sealed import Pending, Sealed
-from vault_fields.fields.searching import search_lookup
+from vault_fields.fields.searching import is_named_index, search_lookup, search_transform
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
@@ -40,6 +40,8 @@ from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedField"]
+
+IndexOption = bool | Literal["global"] | BlindIndex
 
 # The names of the fields of a row for which a subclass is choosing the value to write.
 _CHOOSING = "vault_fields_choosing"
@@ -57,7 +59,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     ``former_labels``   ``app.Model.field`` labels under which values were encrypted before a rename
     ``bind_to``         columns whose value a value is tied to
     ``vault``           the alias in ``settings.VAULTS`` that new data keys come from
-    ``index``           True, "global" or a ``BlindIndex``: values are found by ``exact`` and ``in``
+    ``index``           True, "global" or a ``BlindIndex``: values are found by ``exact`` and ``in``; or a list of these
 
     The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched, sorted or made unique.
     """
@@ -73,7 +75,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         former_labels: Sequence[str] = (),
         bind_to: Sequence[str] = (),
         vault: str = "default",
-        index: bool | Literal["global"] | BlindIndex = False,
+        index: IndexOption | Sequence[IndexOption] = False,
         **kwargs: Any,
     ) -> None:
         if missing := [name for name in ("to_plaintext", "from_plaintext") if _is_abstract(getattr(self, name))]:
@@ -93,8 +95,8 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             if len(parts := label.split(".")) != 3 or not all(parts):
                 raise ValueError(f"former_labels has {label!r}; a label is 'app_label.Model.field'.")
         self.vault = vault
-        self.index = declared_index(index)
-        if self.index is not None and not self.is_indexable:
+        self.indexes = declared_indexes(index, type(self).get_class_lookups())
+        if self.indexes and not self.is_indexable:
             raise TypeError(
                 f"{type(self).__name__} has no index: equal values have different texts. Keep what is searched for in "
                 "an encrypted text field of its own."
@@ -123,16 +125,25 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         # become a column that no migration made.
         if cls.__module__ != HISTORICAL_MODULE and self.keys_field is None:
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
-        if cls.__module__ != HISTORICAL_MODULE and self.index is not None:
-            self._add_index(cls, self.index)
+        if cls.__module__ != HISTORICAL_MODULE:
+            self._add_indexes(cls)
         install_hooks(cls)
         install_loading(cls)
 
-    def _add_index(self, cls: type[Model], declared: BlindIndex) -> None:
+    def _add_indexes(self, cls: type[Model]) -> None:
         # The oldest label is the one under which the hashes were made: a rename leaves them as they are.
-        label = declared.label or next(iter(self.former_labels), f"{cls._meta.label}.{self.name}")
-        index = IndexField(self.name, label=label, normalize=declared.normalize, scope=declared.scope, automatic=True)
-        index.contribute_to_class(cls, self.index_name)
+        oldest = next(iter(self.former_labels), f"{cls._meta.label}.{self.name}")
+        labels: set[str] = set()
+        for declared in self.indexes:
+            label = declared.label or (oldest if declared.name is None else f"{oldest}.{declared.name}")
+            if label in labels:
+                raise ValueError(
+                    f"{cls._meta.label}.{self.name} has two indexes with the label {label!r}: whoever sees the table "
+                    "could compare the hashes of one with those of the other."
+                )
+            labels.add(label)
+            column = IndexField.declared_by(declared, of=self.name, label=label)
+            column.contribute_to_class(cls, "_".join(filter(None, (self.name, declared.name, "index"))))
 
     def has_default(self) -> bool:
         # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be
@@ -168,13 +179,15 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             return IsNull
         if search := search_lookup(self, lookup_name):
             return search
+        if is_named_index(self, lookup_name):
+            return None  # It is a transform.
         if lookup_name == "exact":
             return OnlyNone
         return refuse(self, f"the lookup {lookup_name!r}")
 
     def get_transform(self, lookup_name: str) -> Any:
         # Refused in use: Django's own check of ``Meta.ordering`` asks whether there is one, before E012 can report it.
-        return partial(self._refuse_transform, lookup_name)
+        return search_transform(self, lookup_name) or partial(self._refuse_transform, lookup_name)
 
     def _refuse_transform(self, lookup_name: str, lhs: Any) -> NoReturn:
         refuse(self, f"the transform {lookup_name!r}")

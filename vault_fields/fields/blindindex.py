@@ -1,6 +1,6 @@
-"""The declaration of a blind index, and the column that holds its hashes."""
+"""The declaration of the blind indexes of a field, and the columns that hold their hashes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
@@ -8,9 +8,10 @@ from django.db.models import Model, UUIDField
 
 from vault_fields.fields.serializing import is_serializing
 from vault_fields.keys import DataKey, KeyContext
+from vault_fields.normalize import TOTAL, casefold, nfkc_casefold
 from vault_fields.stored.blindindex import blind_hash
 
-__all__ = ["BlindIndex", "IndexField", "declared_index"]
+__all__ = ["BlindIndex", "IndexField", "declared_indexes", "exact_index", "indexes_of", "named_index"]
 
 Normalize = Callable[[str], str | None]
 Scope = Literal["context", "global"]
@@ -28,41 +29,92 @@ class BlindIndex:
     """
     The declaration of an index over an encrypted field: ``index=BlindIndex(normalize=casefold)``.
 
+    ``name``        the name by which queries mean it: ``filter(ssn__last4="1120")`` of one named "last4". The index
+                    without a name is the primary one, which serves ``exact`` and ``in`` of the field itself
     ``normalize``   a function importable by name, applied to values and to what is looked for; see
                     ``vault_fields.normalize``
     ``scope``       "context": each key context has an index key, and equal values of two tenants have different
                     hashes; "global": one key serves all rows, and whoever has the database sees which are equal
-    ``label``       the text that separates this index from others, if the field was renamed since: ``app.Model.field``
+    ``label``       the text that separates this index from others, if the field was renamed since:
+                    ``app.Model.field``, or ``app.Model.field.name`` of one that has a name
     """
 
     def __init__(
-        self, *, normalize: Normalize | None = None, scope: Scope = "context", label: str | None = None
+        self,
+        *,
+        name: str | None = None,
+        normalize: Normalize | None = None,
+        scope: Scope = "context",
+        label: str | None = None,
     ) -> None:
+        if name is not None and not _is_name(name):
+            raise ValueError(
+                f"name is a Python identifier without two underscores in a row, or one at an end, not {name!r}."
+            )
         if scope not in {"context", "global"}:
             raise ValueError(f'scope is "context" or "global", not {scope!r}.')
         if normalize is not None and not callable(normalize):
             raise TypeError(f"normalize is a function of a text, not {normalize!r}.")
+        self.name = name
         self.normalize = normalize
         self.scope = scope
         self.label = label
 
 
-def declared_index(option: object) -> BlindIndex | None:
-    """Return the declaration that ``index=…`` stands for: True, "global" or a ``BlindIndex``."""
+def declared_indexes(option: object, taken: Container[str]) -> tuple[BlindIndex, ...]:
+    """
+    Return the declarations that ``index=…`` stands for: True, "global", a ``BlindIndex``, or a list of them.
+
+    Raises ``TypeError`` for anything else, and ``ValueError`` for two of one name, or for a name that is ``taken`` by
+    a lookup.
+    """
     if option is None or option is False:
-        return None
+        return ()
+    several = option if isinstance(option, list | tuple) else [option]
+    indexes = tuple(_declared(each, option) for each in several)
+    names = [each.name for each in indexes]
+    if len(set(names)) < len(names):
+        raise ValueError("index has two indexes of one name, or two without a name: queries could not mean either.")
+    if lookup := next((name for name in names if name is not None and name in taken), None):
+        raise ValueError(f"index has one named {lookup!r}, which is the name of a lookup: give it another name.")
+    return indexes
+
+
+def exact_index(member: Any) -> "IndexField | None":
+    """Return the column of a field's primary index, which serves ``exact`` and ``in``; None if it has none."""
+    return named_index(member, None)
+
+
+def named_index(member: Any, name: str | None) -> "IndexField | None":
+    """Return the column of the index of a field that has this name; None if there is none."""
+    return next((index for index in indexes_of(member) if index.index_name == name), None)
+
+
+def indexes_of(member: Any) -> "tuple[IndexField, ...]":
+    """Return the columns with the hashes of a field's values, in the table of the field."""
+    columns = member.model._meta.local_concrete_fields
+    return tuple(each for each in columns if isinstance(each, IndexField) and each.of == member.name)
+
+
+def _declared(option: object, options: object) -> BlindIndex:
     if isinstance(option, BlindIndex):
         return option
     if option is True:
         return BlindIndex()
     if option == "global":
         return BlindIndex(scope="global")
-    raise TypeError(f'index is True, "global" or a BlindIndex, not {option!r}.')
+    raise TypeError(f'index is True, "global", a BlindIndex, or a list of them, not {options!r}.')
+
+
+def _is_name(name: object) -> bool:
+    # A column is named <field>_<name>_index, and queries separate names by two underscores.
+    return isinstance(name, str) and name.isidentifier() and "__" not in f"_{name}_" and name != "index"
 
 
 class IndexField(_UUIDField):
     """
-    The column with the hashes of an encrypted field's values. The field adds it, named ``<name>_index``.
+    The column with the hashes of an encrypted field's values. The field adds it, named ``<field>_index``, or
+    ``<field>_<name>_index`` of an index that has a name.
 
     ``of`` is the name of that field. Nothing needs to be, or should be, assigned to it.
     """
@@ -74,6 +126,7 @@ class IndexField(_UUIDField):
         of: str,
         *,
         label: str,
+        index_name: str | None = None,
         normalize: Normalize | None = None,
         scope: Scope = "context",
         automatic: bool = False,
@@ -83,10 +136,17 @@ class IndexField(_UUIDField):
         super().__init__(**kwargs)
         self.of = of
         self.index_label = label
+        self.index_name = index_name
         self.normalize = normalize
         self.scope = scope
         # Not part of the declaration: an automatic column gives way to one that the model declares.
         self.automatic = automatic
+
+    @classmethod
+    def declared_by(cls, declared: BlindIndex, *, of: str, label: str) -> "IndexField":
+        """Return the column that a declaration adds to the model of the field ``of``."""
+        options: dict[str, Any] = {"normalize": declared.normalize, "scope": declared.scope}
+        return cls(of, label=label, index_name=declared.name, automatic=True, **options)
 
     @property
     def serialize(self) -> bool:
@@ -103,6 +163,8 @@ class IndexField(_UUIDField):
         for option in ("null", "blank", "editable", "serialize", "db_index"):
             kwargs.pop(option, None)
         kwargs.update(of=self.of, label=self.index_label)
+        if self.index_name is not None:
+            kwargs["index_name"] = self.index_name
         if self.normalize is not None:
             kwargs["normalize"] = self.normalize
         if self.scope != "context":
@@ -112,11 +174,38 @@ class IndexField(_UUIDField):
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         declared = next((field for field in cls._meta.local_fields if field.name == name), None)
         if isinstance(declared, IndexField):
+            if (declared.of, declared.index_name) != (self.of, self.index_name):
+                raise ValueError(
+                    f"{cls._meta.label}.{name} would hold the hashes of {declared.of!r} and of {self.of!r}: give the "
+                    "index another name."
+                )
             if self.automatic:
                 return
             cls._meta.local_fields.remove(declared)
             cls._meta._expire_cache()  # type: ignore[attr-defined]
         super().contribute_to_class(cls, name, private_only=private_only)
+
+    @property
+    def encrypted(self) -> Any:
+        """The field whose values it finds."""
+        return self.model._meta.get_field(self.of)
+
+    @property
+    def lookups(self) -> tuple[str, ...]:
+        """The lookups that it serves, as they follow the name of the field in a query."""
+        if self.index_name is not None:
+            return self.index_name, f"{self.index_name}__in"
+        return ("exact", "in", "iexact") if self.ignores_case else ("exact", "in")
+
+    @property
+    def ignores_case(self) -> bool:
+        """Whether texts that differ in nothing but case have one hash."""
+        return self.normalize in {casefold, nfkc_casefold}
+
+    @property
+    def leaves_out(self) -> bool:
+        """Whether there may be values that have no hash."""
+        return self.normalize is not None and self.normalize not in TOTAL
 
     def key_context(self, context: KeyContext | None) -> KeyContext:
         """Return the context of the index key for values of a row's ``context``, which a global index needs not."""

@@ -8,13 +8,13 @@ from weakref import WeakKeyDictionary
 from django.db.models import Field, Model
 
 from vault_fields.fields.bindings import Binding, concrete_field
-from vault_fields.fields.blindindex import IndexField
+from vault_fields.fields.blindindex import IndexField, exact_index, indexes_of
 from vault_fields.fields.context import ContextSource
 from vault_fields.fields.interface import Encrypted
 from vault_fields.vaults import vaults
 
 __all__ = ["Group", "all_groups_of", "encrypted_fields", "group_of", "group_under", "groups_of", "hashes_for"]
-__all__ += ["indexes_of", "member_names_of"]
+__all__ += ["member_names_of"]
 
 # Looked up by model and never kept on a field: fields are copied, with all they hold, into subclasses, historical
 # models and history tables, where the same names mean other columns.
@@ -135,13 +135,6 @@ def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ..
 
 def hashes_for(model: type[Model], names: Iterable[str]) -> list[str]:
     """Return the columns by which the database finds rows: the hashes in the place of indexed fields."""
-    indexes = {
-        index.of: index.attname for group in all_groups_of(model) for each in group.indexes.values() for index in each
-    }
-    return [indexes.get(name, name) for name in names]
-
-
-def indexes_of(member: Encrypted) -> tuple[IndexField, ...]:
-    """Return the columns with the hashes of a field's values, in the table of the field."""
-    columns: Any = member.model._meta.local_concrete_fields
-    return tuple(each for each in columns if isinstance(each, IndexField) and each.of == member.name)
+    members = {member.name: member for group in all_groups_of(model) for member in group.members}
+    indexes = {name: exact_index(member) for name, member in members.items()}
+    return [index.attname if (index := indexes.get(name)) else name for name in names]

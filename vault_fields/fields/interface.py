@@ -24,7 +24,7 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     former_labels: list[str]
     bind_to: list[str]
     vault: str
-    index: BlindIndex | None
+    indexes: tuple[BlindIndex, ...]
 
     def __class_getitem__(cls, types: Any) -> Any:
         return cls  # The types that are assigned and read, in brackets, are for type checkers.
@@ -32,10 +32,6 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     @property
     def companion_name(self) -> str:
         return self.keys_field or f"{self.name}_keys"
-
-    @property
-    def index_name(self) -> str:
-        return f"{self.name}_index"
 
     @property
     def writes_plaintext(self) -> bool:

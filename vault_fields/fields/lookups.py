@@ -5,19 +5,20 @@ from typing import Any, NoReturn
 from django.core.exceptions import FieldError
 from django.db.models.lookups import Exact
 
+from vault_fields.fields.blindindex import indexes_of
 from vault_fields.fields.interface import Encrypted
 from vault_fields.runtime.frames import forgetful
 
 __all__ = ["OnlyNone", "refuse"]
 
-_ADVICE = (
-    "its ciphertext is different each time, so the database cannot compare, sort or compute with it. Only `__isnull` "
-    "and `=None` work; filter by other columns and compare in Python"
-)
-
 
 def refuse(field: Encrypted, what: str) -> NoReturn:
-    raise FieldError(f"{field.label} is encrypted and does not support {what}: {_ADVICE}.")
+    served = [f"`{name}`" for index in indexes_of(field) for name in index.lookups]
+    only = f"Its indexes serve {', '.join(served)}" if served else "Only `__isnull` and `=None` work"
+    raise FieldError(
+        f"{field.label} is encrypted and does not support {what}: its ciphertext is different each time, so the "
+        f"database cannot compare, sort or compute with it. {only}; filter by other columns and compare in Python."
+    )
 
 
 class OnlyNone(Exact):

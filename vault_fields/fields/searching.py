@@ -1,31 +1,33 @@
 """
-The lookups of an indexed field: ``exact`` and ``in``, and ``iexact`` where the index makes no difference of case.
+The lookups of an indexed field: ``exact`` and ``in``, ``iexact`` where the index makes no difference of case, and the
+names of further indexes.
 
 They compare the index column with hashes of what is looked for, under the index key of each key context that the row
 may have; ``tenants`` finds these in the query. That is known when SQL is made, and not before: conditions are added to
 a query one after the other.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, FieldError
 from django.db.models import Lookup
 from django.db.models.expressions import Col
+from django.db.models.lookups import IsNull
 
-from vault_fields.fields.blindindex import IndexField
+from vault_fields.fields.blindindex import IndexField, exact_index, named_index
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.forcontext import ForContext
-from vault_fields.fields.groups import group_of, indexes_of
+from vault_fields.fields.groups import group_of
 from vault_fields.fields.indexing import hash_of, index_key_name
 from vault_fields.fields.indexkeys import find_keys
 from vault_fields.fields.interface import Encrypted
+from vault_fields.fields.lookups import refuse
 from vault_fields.fields.tenants import contexts_given, contexts_in_query
-from vault_fields.normalize import casefold, nfkc_casefold
 from vault_fields.runtime.frames import forgetful
 
-__all__ = ["IndexedExact", "IndexedIExact", "IndexedIn", "search_lookup"]
+__all__ = ["IndexedExact", "IndexedIExact", "IndexedIn", "is_named_index", "search_lookup", "search_transform"]
 
 # The hash that no value has: version 4 sets bits of it. A comparison with it is false, or NULL where there is no
 # value, as Django's logic needs it. An EmptyResultSet would be neither under NOT and XOR.
@@ -33,12 +35,51 @@ _OF_NOTHING = UUID(int=0)
 
 
 def search_lookup(field: Encrypted, name: str) -> type[Lookup] | None:
-    """Return the class of a lookup that an index of the field serves."""
-    for index in indexes_of(field):
-        if name == "iexact" and index.normalize not in {casefold, nfkc_casefold}:
-            continue
-        return _LOOKUPS.get(name)
-    return None
+    """Return the class of a lookup that the primary index of the field serves."""
+    index = exact_index(field)
+    return _LOOKUPS.get(name) if index is not None and name in index.lookups else None
+
+
+def is_named_index(field: Encrypted, name: str) -> bool:
+    """Whether the field has an index of this name, which queries use as a transform."""
+    return named_index(field, name) is not None
+
+
+def search_transform(field: Encrypted, name: str) -> Callable[[Any], "NamedIndex"] | None:
+    """Return the function that makes, of a reference to the field, one to its index of this name."""
+    index = named_index(field, name)
+    if index is None:
+        return None
+
+    def transform(lhs: Any) -> NamedIndex:
+        if not isinstance(lhs, Col):
+            refuse(field, f"the transform {name!r} of a computed value")
+        return NamedIndex(lhs.alias, index)
+
+    return transform
+
+
+class NamedIndex(Col):
+    """A reference to an index that has a name. It has lookups, and is nothing that could be selected or sorted by."""
+
+    target: IndexField
+
+    def get_lookup(self, lookup: str) -> Any:
+        if lookup == "isnull":
+            return HasHash
+        return _LOOKUPS[lookup] if lookup in {"exact", "in"} else self._refuse(f"the lookup {lookup!r}")
+
+    def get_transform(self, name: str) -> Any:
+        return self._refuse(f"the transform {name!r}")
+
+    def as_sql(self, compiler: Any, connection: Any) -> NoReturn:
+        self._refuse("anything but lookups")
+
+    def get_group_by_cols(self) -> list[Any]:
+        return [Col(self.alias, self.target)]
+
+    def _refuse(self, what: str) -> NoReturn:
+        refuse(self.target.encrypted, f"{what} by its index {self.target.index_name!r}")
 
 
 class _Needle:
@@ -63,6 +104,17 @@ class _Needle:
 class _Indexed(Lookup):
     can_use_none_as_rhs = False
 
+    @property
+    def index(self) -> IndexField:
+        looked_up: Any = self.lhs.output_field
+        return looked_up if isinstance(looked_up, IndexField) else exact_index(looked_up)  # type: ignore[return-value]
+
+    @property
+    def field(self) -> Encrypted:
+        """The encrypted field that is looked up."""
+        field: Encrypted = self.index.encrypted
+        return field
+
     @forgetful
     def get_prep_lookup(self) -> Any:
         return self._prepared(self.rhs)
@@ -70,14 +122,14 @@ class _Indexed(Lookup):
     def _prepared(self, value: Any) -> Any:
         if value is None:
             return None
-        field: Encrypted = self.lhs.output_field
+        field = self.field
         if hasattr(value, "resolve_expression"):
             raise FieldError(
                 f"{field.label} is looked up by its index, which takes values and not expressions: the database has no "
                 "key to compute a hash of another column."
             )
         given = value if isinstance(value, ForContext) else None
-        if given and indexes_of(field)[0].scope == "global":
+        if given and self.index.scope == "global":
             raise FieldError(f"{field.label} has an index over all tenants: look up the value without ForContext().")
         try:
             return _Needle(encode(field, given.value if given else value), given)
@@ -91,22 +143,30 @@ class _Indexed(Lookup):
 
     @forgetful
     def as_sql(self, compiler: Any, connection: Any) -> tuple[str, tuple[Any, ...]]:
-        field: Encrypted = self.lhs.output_field
         if not isinstance(self.lhs, Col):
             raise FieldError(
-                f"{field.label} is looked up where only values that were read before are left, as beside a window "
+                f"{self.field.label} is looked up where only values that were read before are left, as beside a window "
                 "function under OR: put the lookup into a filter() of its own, or into a subquery."
             )
-        index = indexes_of(field)[0]
+        index = self.index
         sql, params = compiler.compile(Col(self.lhs.alias, index))
         hashes = self._hashes(index, compiler, connection) or [_OF_NOTHING]
         given = [index.get_db_prep_value(each, connection) for each in hashes]
-        condition = "= %s" if len(given) == 1 else f"IN ({', '.join(['%s'] * len(given))})"
-        return f"{sql} {condition}", (*params, *given)
+        condition = f"{sql} = %s" if len(given) == 1 else f"{sql} IN ({', '.join(['%s'] * len(given))})"
+        if index.leaves_out:
+            # A value without a hash is not equal, which is false: only where there is no value it is NULL.
+            value, _ = compiler.compile(Col(self.lhs.alias, self.field))
+            condition = f"({condition} AND ({sql} IS NOT NULL OR {value} IS NULL))"
+        return condition, (*params, *given)
+
+    def get_group_by_cols(self) -> list[Any]:
+        if not isinstance(self.lhs, Col):
+            return super().get_group_by_cols()  # Compiling it is refused.
+        return [Col(self.lhs.alias, column) for column in (self.index, self.field)]
 
     def _hashes(self, index: IndexField, compiler: Any, connection: Any) -> list[UUID]:
         """Return the hashes of what is looked for in each key context that the row may have and that has a key."""
-        field: Encrypted = self.lhs.target
+        field = self.field
         group = group_of(field)
         contexts: dict[ForContext | None, Any] = {}
         for given in dict.fromkeys(needle.given for needle in self.needles):
@@ -135,7 +195,7 @@ class _Indexed(Lookup):
 
     def __getstate__(self) -> NoReturn:
         raise TypeError(
-            f"A query that looks for a value of {self.lhs.output_field.label} cannot be pickled or cached: it would "
+            f"A query that looks for a value of {self.field.label} cannot be pickled or cached: it would "
             "hold the value in the clear. Cache the rows, or their primary keys."
         )
 
@@ -168,6 +228,13 @@ class IndexedIn(_Indexed):
             raise EmptyResultSet
         found: list[_Needle] = self.rhs
         return found
+
+
+class HasHash(IsNull):
+    """The lookup ``isnull`` of a named index: rows without a value, and with one that the index leaves out."""
+
+    def as_sql(self, compiler: Any, connection: Any) -> Any:
+        return IsNull(Col(self.lhs.alias, self.lhs.target), self.rhs).as_sql(compiler, connection)
 
 
 class _NoValue:

@@ -50,7 +50,7 @@ def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any)
     there have no values. Costs one query for each relation of the context, unless the query fixes the column at its
     end. Raises ``FieldError`` if the query does not fix the tenant, or more than ``MAX_CONTEXTS`` of them.
     """
-    field, source = lookup.lhs.target, group.source
+    field, source = lookup.field, group.source
     found: dict[KeyContext, None] = {}
     for conditions in conditions_at(lookup, compiler.query, connection, source.function is not None):
         search = _Search(field, group, conditions, connection.alias)
