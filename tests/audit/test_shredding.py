@@ -5,7 +5,7 @@ import pytest
 from django.db import connection
 
 from tests.testapp.models import Letter, Organization, Patient, Setting
-from vault_fields.audit.companions import stored_keys, tables
+from vault_fields.audit.places import Rows, places, stored_keys, tables
 from vault_fields.audit.shredding import prove_shredded
 from vault_fields.audit.versions import Usage, versions_in_use
 from vault_fields.backends.base import BaseVault
@@ -41,7 +41,7 @@ def item(organization: Organization) -> tuple[str, str]:
 def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, organization: Organization) -> None:
     default.service.keks.destroy(*item(organization), after=NOW)
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.unreadable, report.readable, report.others) == (5, 0, 3)
     assert report.proven
@@ -54,7 +54,7 @@ def test_destroyed_key_is_proven_to_be_gone_and_all_else_to_open(default, rows, 
 
 
 def test_key_that_is_still_there_is_no_proof(default, rows, organization: Organization) -> None:
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.unreadable, report.readable, report.proven) == (0, 5, False)
 
@@ -65,7 +65,7 @@ def test_pending_destruction_is_proven_already(default, rows, organization: Orga
         assert patient.ssn
     default.service.keks.destroy(*item(organization), after=timedelta(days=30))
 
-    assert prove_shredded(default, *item(organization), tables()).proven
+    assert prove_shredded(default, *item(organization), places()).proven
 
 
 def test_others_that_are_revoked_themselves_do_not_spoil_it(
@@ -74,7 +74,7 @@ def test_others_that_are_revoked_themselves_do_not_spoil_it(
     for each in (organization, other_organization):
         default.service.keks.destroy(*item(each), after=NOW)
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.unreadable, report.others, report.refused_otherwise, report.proven) == (5, 1, 2, True)
 
@@ -90,7 +90,7 @@ def test_value_of_another_that_hangs_on_the_key_is_a_loss(
         f'"context":{{"organization_id":"{other_organization.pk}"}}',
     )
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.broken, report.proven) == (2, False)
 
@@ -99,7 +99,7 @@ def test_damaged_rows_are_no_proof(default, rows, organization: Organization, ex
     default.service.keks.destroy(*item(organization), after=NOW)
     execute("UPDATE testapp_setting SET value_keys = 'damaged'")
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.broken, report.proven) == (1, False)
 
@@ -108,7 +108,7 @@ def test_other_blob_that_does_not_open_is_no_proof(default, rows, organization: 
     default.service.keks.destroy(*item(organization), after=NOW)
     execute('UPDATE testapp_setting SET value_keys = REPLACE(value_keys, \'"keys":"V\', \'"keys":"X\')')
 
-    assert prove_shredded(default, *item(organization), tables()).broken == 1
+    assert prove_shredded(default, *item(organization), places()).broken == 1
 
 
 def test_objects_of_the_vault_are_tried_too(default, rows, organization: Organization) -> None:
@@ -117,7 +117,7 @@ def test_objects_of_the_vault_are_tried_too(default, rows, organization: Organiz
     objects.create("another", "value", {"organization_id": "other"})
     default.service.keks.destroy(*item(organization), after=NOW)
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.unreadable, report.others, report.proven) == (6, 4, True)
 
@@ -126,14 +126,14 @@ def test_values_of_other_vaults_are_counted_and_not_tried(default, rows, organiz
     execute("UPDATE testapp_setting SET value_keys = REPLACE(value_keys, '\"default\"', '\"another\"')")
     default.service.keks.destroy(*item(organization), after=NOW)
 
-    report = prove_shredded(default, *item(organization), tables())
+    report = prove_shredded(default, *item(organization), places())
 
     assert (report.elsewhere, report.proven) == (1, True)
 
 
 def test_vault_that_fails_proves_nothing(default, rows, organization: Organization) -> None:
     with default.fail_with(VaultUnavailable("away")), pytest.raises(VaultUnavailable):
-        prove_shredded(default, *item(organization), tables())
+        prove_shredded(default, *item(organization), places())
 
 
 def test_vault_that_is_not_embedded_is_asked_just_the_same(
@@ -153,7 +153,7 @@ def test_vault_that_is_not_embedded_is_asked_just_the_same(
     default.service.keks.destroy(*item(organization), after=NOW)
     default.service.keks.disable(*item(other_organization))
 
-    report = prove_shredded(Remote("default"), *item(organization), tables())
+    report = prove_shredded(Remote("default"), *item(organization), places())
 
     assert (report.unreadable, report.refused_otherwise, report.others, report.proven) == (5, 2, 1, True)
 
@@ -162,7 +162,7 @@ def test_data_key_that_rows_share_is_asked_for_once(default, organization: Organ
     Patient.objects.bulk_create([Patient(organization=organization, ssn=str(number)) for number in range(20)])
     default.calls.clear()
 
-    assert prove_shredded(default, *item(organization), tables()).readable == 40
+    assert prove_shredded(default, *item(organization), places()).readable == 40
     assert default.calls["decrypt"] == 1
 
 
@@ -181,7 +181,7 @@ def test_tables_are_those_that_routers_allow_in_each_database(settings) -> None:
 
 
 def test_rows_are_read_a_page_at_a_time(default, rows, django_assert_num_queries) -> None:
-    patients = [(alias, group) for alias, group in tables() if group.model is Patient]
+    patients = [place for place in places() if isinstance(place, Rows) and place.group.model is Patient]
     assert len(patients) == 3
 
     with django_assert_num_queries(9):
@@ -193,7 +193,7 @@ def test_values_are_counted_by_the_version_that_they_hang_on(default, rows, orga
     Patient.objects.create(organization=organization, ssn="new", notes=None, history=None)
     StoredObjects(default.service).create("secret", "value", dict([item(organization)]))
 
-    assert versions_in_use(default, kek.id, tables()) == Usage(Counter({1: 5, 2: 2}))
+    assert versions_in_use(default, kek.id, places()) == Usage(Counter({1: 5, 2: 2}))
 
 
 def test_rows_that_hang_on_no_key_of_the_vault_are_not_counted(
@@ -204,4 +204,4 @@ def test_rows_that_hang_on_no_key_of_the_vault_are_not_counted(
     execute('UPDATE testapp_patient SET history_keys = REPLACE(history_keys, \'"keys":"V\', \'"keys":"X\')')
 
     assert connection.vendor
-    assert versions_in_use(default, kek.id, tables()) == Usage(Counter({1: 2}))
+    assert versions_in_use(default, kek.id, places()) == Usage(Counter({1: 2}))

@@ -14,8 +14,9 @@ from django.core.management import CommandError, call_command
 
 from tests.backends.test_claims import edited, put
 from tests.testapp.models import Document, Organization, Patient
-from vault_fields.audit.companions import Answers, stored_keys, tables
+from vault_fields.audit.companions import Answers
 from vault_fields.audit.owners import OBJECTS, OwnerCounts, owner_counts
+from vault_fields.audit.places import Rows, places, stored_keys
 from vault_fields.audit.shredding import ShredReport, prove_shredded
 from vault_fields.audit.versions import Usage, versions_in_use
 from vault_fields.datakeys.cache import KeyCache
@@ -46,7 +47,7 @@ def item(organization: Organization) -> tuple[str, str]:
 
 
 def prove(vault: Any, organization: Organization) -> ShredReport:
-    return prove_shredded(vault, *item(organization), tables())
+    return prove_shredded(vault, *item(organization), places())
 
 
 def io_of(*arguments: str) -> str:
@@ -170,9 +171,9 @@ def test_stored_object_that_was_edited_is_no_proof(vault: Any, acme: Organizatio
     report = prove(vault, acme)
 
     assert (report.unreadable, report.others, report.broken, report.proven) == (1, 1, 4, False)
-    assert owner_counts(vault, *item(evil), tables())[OBJECTS] == OwnerCounts(managed=1, unreadable=4)
+    assert owner_counts(vault, *item(evil), places())[OBJECTS] == OwnerCounts(managed=1, unreadable=4)
     kek = vault.service.keks.get(*item(evil))
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=2)
+    assert versions_in_use(vault, kek.id, places()) == Usage({1: 1}, altered=2)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +198,7 @@ def test_version_keeps_its_keys_where_only_its_value_is_none(
         before = connection.execute(stored).fetchall()
     kek = vault.service.keks.get(*item(evil))
 
-    assert versions_in_use(vault, kek.id, tables()) == Usage(altered=altered)
+    assert versions_in_use(vault, kek.id, places()) == Usage(altered=altered)
     assert prove(vault, evil).broken == 1
     for call in (objects.rewrap, lambda: objects.read(made.id)):
         with pytest.raises(VaultUnavailable, match="damaged"):
@@ -229,8 +230,8 @@ def test_usage_and_owners_count_nothing_that_was_altered(
         put(execute, row, "ssn", value, edited(keys, context=dict([item(claimed)])))
     kek = vault.service.keks.get(*item(acme))
 
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1}, altered=1)
-    assert owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == OwnerCounts(
+    assert versions_in_use(vault, kek.id, places()) == Usage({1: 1}, altered=1)
+    assert owner_counts(vault, *item(acme), places())["testapp.Patient.ssn_keys"] == OwnerCounts(
         managed=1, unreadable=2
     )
     told = io_of("vault_kek", "usage", "=".join(item(acme)))
@@ -243,9 +244,9 @@ def test_usage_and_owners_say_what_they_could_not_verify(vault: Any, acme: Organ
     patient(acme)
     vault.service.keks.retire(*item(acme), before=2)
 
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1, 2: 1}, {1: 1})
+    assert versions_in_use(vault, kek.id, places()) == Usage({1: 1, 2: 1}, {1: 1})
     assert "version 1: 1 value, unverified: 1, retired\n" in io_of("vault_kek", "usage", "=".join(item(acme)))
-    counts = owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"]
+    counts = owner_counts(vault, *item(acme), places())["testapp.Patient.ssn_keys"]
     assert str(counts) == "2 under the managed key, 0 under a customer's key, 1 of these unverified"
 
 
@@ -253,7 +254,7 @@ def test_usage_counts_the_copies_of_one_key_among_others(vault: Any, acme: Organ
     Document.objects.create(organization=acme, body="text")
     kek = vault.service.keks.get("purpose", "documents")
 
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 1})
+    assert versions_in_use(vault, kek.id, places()) == Usage({1: 1})
 
 
 def test_keys_of_another_vault_do_not_open_and_are_not_counted(
@@ -265,7 +266,7 @@ def test_keys_of_another_vault_do_not_open_and_are_not_counted(
     raw[-1] ^= 1
     put(execute, row, "ssn", value, edited(keys, keys=base64.b64encode(raw).decode()))
 
-    assert owner_counts(vault, *item(acme), tables())["testapp.Patient.ssn_keys"] == OwnerCounts(unreadable=1)
+    assert owner_counts(vault, *item(acme), places())["testapp.Patient.ssn_keys"] == OwnerCounts(unreadable=1)
     assert prove(vault, acme).broken == 1
 
 
@@ -281,7 +282,7 @@ def test_data_key_that_rows_share_is_opened_once(vault: Any, acme: Organization,
 
     monkeypatch.setattr(type(vault.service), "open_data_key", counting)
 
-    assert versions_in_use(vault, kek.id, tables()) == Usage({1: 40})
+    assert versions_in_use(vault, kek.id, places()) == Usage({1: 40})
     assert len(opened) == len(set(opened)) == 1
 
 
@@ -318,7 +319,7 @@ def test_answers_that_the_cache_keeps_are_left_to_it() -> None:
 def test_value_that_cannot_be_read_with_its_row_does_not_open(vault: Any, acme: Organization, monkeypatch: Any) -> None:
     row = patient(acme)
     group = group_of(Patient._meta.get_field("ssn"))
-    [found] = stored_keys([("default", group)])
+    [found] = stored_keys([Rows("default", group)])
     key = vault.decrypt_data_key(found.claim.encrypted_keys)
     sealed = found.claim.row.envelope(group.members[0])
     require_open(group.members[0], sealed, row, key)

@@ -11,8 +11,8 @@ from django.core.management import CommandError, call_command
 from tests.byok.conftest import ROOT_KEY
 from tests.keystores import make_keystore
 from tests.testapp.models import Document, Organization, Patient
-from vault_fields.audit.companions import tables
 from vault_fields.audit.owners import OBJECTS, owner_counts
+from vault_fields.audit.places import places
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok.keyfile import KeyFile
 from vault_fields.embedded.objects import StoredObjects
@@ -186,7 +186,7 @@ def test_status_counts_this_vaults_rows_of_this_item(
         Document.objects.create(organization=organization, body="text")
 
     def count(item: tuple[str, str], model: str = "testapp.Document.body_keys") -> tuple[int, int, int]:
-        found = owner_counts(vault, *item, tables())[model]
+        found = owner_counts(vault, *item, places())[model]
         return found.managed, found.customer, found.unreadable
 
     assert count(("organization_id", "org_1")) == (1, 2, 0)

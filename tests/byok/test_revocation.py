@@ -197,8 +197,8 @@ def test_rewrapping_writes_companions_only_and_goes_on_where_it_was_interrupted(
 def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
     configure: Callable[..., LocalVault], organization: Organization, key_file: Path
 ) -> None:
-    from vault_fields.audit.companions import tables
     from vault_fields.audit.owners import owner_counts
+    from vault_fields.audit.places import places
 
     vault = configure(data_key_max_uses=100, data_key_max_age=600)
     Patient.objects.create(organization=organization, ssn="1")
@@ -207,7 +207,7 @@ def test_key_that_saves_share_does_not_outlive_the_change_to_another_custodian(
     vault.byok.deactivate(*item)
     Patient.objects.create(organization=organization, ssn="3")
 
-    found = owner_counts(vault, *item, tables())["testapp.Patient.ssn_keys"]
+    found = owner_counts(vault, *item, places())["testapp.Patient.ssn_keys"]
     assert (found.managed, found.customer) == (2, 1)
 
 

@@ -15,7 +15,7 @@ from django.db import connection
 from tests.keystores import make_keystore
 from tests.server.conftest import running
 from tests.testapp.models import Legacy, Organization
-from vault_fields.audit.companions import tables
+from vault_fields.audit.places import places
 from vault_fields.audit.shredding import prove_shredded
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok import KINDS
@@ -225,7 +225,7 @@ def test_a_proof_goes_on_and_is_none(customer, theirs, others, fault) -> None:
     assert "Of 3 it cannot be told, because a customer's key does not answer." in out
     assert len(err.splitlines()) == 3
     assert all(f"testapp.Legacy.text_keys (pk={row.pk})" in err for row in theirs)
-    report = prove_shredded(vaults["default"], "organization_id", str(gone.pk), tables())
+    report = prove_shredded(vaults["default"], "organization_id", str(gone.pk), places())
     assert (report.unanswered, report.others, report.proven) == (3, 3, False)
 
 

@@ -12,8 +12,8 @@ from django.db import connection
 from django.db.models import F, OuterRef, Subquery
 
 from tests.testapp.models import Legacy, Organization
-from vault_fields.audit.companions import tables
 from vault_fields.audit.owners import owner_counts
+from vault_fields.audit.places import places
 from vault_fields.audit.shredding import prove_shredded
 from vault_fields.audit.versions import versions_in_use
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, UnknownVault, ValueRefused, VaultRefused
@@ -267,10 +267,10 @@ def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization) 
     damage(kind)
     vault, name, value = vaults["default"], "organization_id", str(organization.pk)
     kek = vault.service.keks.get(name, value)
-    assert sum(versions_in_use(vault, kek.id, tables()).versions.values()) == 4
-    report = prove_shredded(vault, name, value, tables())
+    assert sum(versions_in_use(vault, kek.id, places()).versions.values()) == 4
+    report = prove_shredded(vault, name, value, places())
     assert (report.readable, report.elsewhere, report.broken) == (4, 1, 0)
-    found = owner_counts(vault, name, value, tables())["testapp.Legacy.text_keys"]
+    found = owner_counts(vault, name, value, places())["testapp.Legacy.text_keys"]
     assert (found.managed, found.unreadable) == (4, 0)
 
 
@@ -278,7 +278,7 @@ def test_counts_and_proofs_tell_of_values_elsewhere(damage, kind, organization) 
 def test_and_of_values_that_are_damaged(damage, kind, organization) -> None:
     damage(kind)
     vault, name, value = vaults["default"], "organization_id", str(organization.pk)
-    report = prove_shredded(vault, name, value, tables())
+    report = prove_shredded(vault, name, value, places())
     assert (report.readable, report.broken) == (4, 1)
 
 

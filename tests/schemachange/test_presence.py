@@ -6,7 +6,7 @@ from django.db import DatabaseError, OperationalError, connection, models, trans
 from django.db.migrations.operations import AddField, AlterField, CreateModel, RemoveField, RunPython
 
 from tests.schemachange.test_guard import do_nothing, key, text
-from vault_fields.audit.companions import where_stored
+from vault_fields.audit.places import where_stored
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields import CompanionField
 from vault_fields.fields.groups import groups_of
@@ -197,5 +197,5 @@ def test_keys_are_found_whatever_the_table_is_called(project, where, request, mo
     model = project.model("note")
     model.objects.create(tenant="t", a="kept")
     groups = [("default", each) for each in groups_of(model)]
-    monkeypatch.setattr("vault_fields.audit.companions.tables", lambda: groups)
+    monkeypatch.setattr("vault_fields.audit.places.tables", lambda databases: groups)
     assert where_stored("default") == f"{project.label}.Note.a_keys"

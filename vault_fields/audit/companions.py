@@ -1,49 +1,38 @@
 """
-The encrypted keys that are stored: every companion of every encrypted field, read and not written.
+The claims that companions make: which values, or which index key, are under a data key that is wrapped for a context.
 
-A companion's content is a claim. Anyone who can write to the table can edit it, and only its data key proves it.
+Anyone who can write to the table can edit a companion, and only its data key proves it.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Generic, Protocol, TypeVar
-
-from django.apps import apps
-from django.db import connections, router
-from django.db.models import Model, QuerySet
 
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.datakeys.cache import KeyCache, Term
 from vault_fields.embedded.blob import EncryptedKeys, MalformedBlob
 from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import DecryptionError, EnvelopeError, KeyRevoked, VaultRefused
-from vault_fields.fields.bindings import concrete_field
-from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.indexkeys import require_index_key
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import require_open
 from vault_fields.keys import DataKey
-from vault_fields.rows.presence import has_column
 from vault_fields.rows.row import Row
-from vault_fields.rows.walk import BATCH_SIZE, StoredRows
-from vault_fields.runtime.frames import forgetful
-from vault_fields.runtime.progress import Progress, silent
 from vault_fields.stored import companion as companion_format
 from vault_fields.stored.companion import Companion
 
 __all__ = [
     "Answers",
     "Claim",
+    "IndexKeyClaim",
     "Proofs",
     "RowClaim",
     "Standing",
     "StoredKeys",
+    "companion_in",
     "hangs_on",
-    "in_environment",
     "keys_of_item",
-    "stored_keys",
-    "tables",
-    "where_stored",
 ]
 
 # How many answers are remembered for the other values under the same data key.
@@ -71,6 +60,14 @@ class Claim(Protocol):
         """Return how many of the values open with ``key``, for which the claim is proven."""
 
 
+def _is_proven(companion: Companion, key: DataKey) -> bool:
+    try:
+        companion_format.verify(companion, key)
+    except DecryptionError:
+        return False
+    return True
+
+
 @dataclass(frozen=True, slots=True)
 class RowClaim:
     """A companion, with the values of its row."""
@@ -92,11 +89,7 @@ class RowClaim:
         return self.companion.context
 
     def is_proven(self, key: DataKey) -> bool:
-        try:
-            companion_format.verify(self.companion, key)
-        except DecryptionError:
-            return False
-        return True
+        return _is_proven(self.companion, key)
 
     def opening(self, key: DataKey) -> int:
         return sum(self._opens(member, key) for member in self.members)
@@ -110,13 +103,50 @@ class RowClaim:
 
 
 @dataclass(frozen=True, slots=True)
+class IndexKeyClaim:
+    """The companion of an index key, which counts as one value: it opens if it is the key of its row's context."""
+
+    companion: Companion
+    context_hash: str
+    generation: int
+
+    @property
+    def values(self) -> int:
+        return 1
+
+    @property
+    def encrypted_keys(self) -> str:
+        return self.companion.encrypted_keys
+
+    @property
+    def context(self) -> Mapping[str, str]:
+        return self.companion.context
+
+    def is_proven(self, key: DataKey) -> bool:
+        return _is_proven(self.companion, key)
+
+    def opening(self, key: DataKey) -> int:
+        try:
+            require_index_key(self.companion, self.context_hash, self.generation)
+        except EnvelopeError:
+            return 0
+        return 1
+
+
+@dataclass(frozen=True, slots=True)
 class StoredKeys:
-    """The number of encrypted values in a row, and its claim about them; None if its companion cannot be read."""
+    """
+    The number of encrypted values in a row, and its claim about them; None if its companion cannot be read.
+
+    ``hashes`` and ``global_hashes`` are the numbers of its hashes, under index keys of its context and of all rows.
+    """
 
     label: str
     pk: object
     values: int
-    claim: RowClaim | None
+    claim: RowClaim | IndexKeyClaim | None
+    hashes: int = 0
+    global_hashes: int = 0
 
 
 class Standing(Enum):
@@ -195,76 +225,8 @@ def hangs_on(encrypted_keys: str, ids: frozenset[bytes]) -> bool:
         return False
 
 
-def in_environment(
-    vault: EmbeddedBackend, environment: str | None, wanted: Iterable[tuple[str, Group]]
-) -> tuple[EmbeddedVault, list[tuple[str, Group]]]:
-    """
-    Return the Vault of an environment, by default the backend's own, and those of the tables that have rows of it.
-
-    Fields take their keys from the backend's own environment. Any other environment has only stored objects.
-    """
-    if environment in {None, vault.service.environment}:
-        return vault.service, list(wanted)
-    return vault.service.for_environment(environment), []
-
-
-def tables(databases: Iterable[str] = ()) -> list[tuple[str, Group]]:
-    """
-    Return every table with encrypted columns in every database that may have it, by the routers; or in ``databases``
-    alone.
-    """
-    return [
-        (alias, group)
-        for alias in (databases or connections)
-        for model in apps.get_models(include_auto_created=True)
-        if not model._meta.proxy and router.allow_migrate_model(alias, model)
-        for group in groups_of(model)
-    ]
-
-
-@forgetful
-def stored_keys(
-    wanted: Iterable[tuple[str, Group]], *, batch_size: int = BATCH_SIZE, progress: Progress = silent
-) -> Iterator[StoredKeys]:
-    """Yield the rows of these tables that have an encrypted value. Costs no Vault call."""
-    for alias, group in wanted:
-        rows = StoredRows(group, alias)
-        label = f"{group.model._meta.label}.{group.companion}"
-        with progress(f"Reading {label}", rows.count) as advance:
-            for batch in rows.batches(batch_size):
-                for row in batch:
-                    members = tuple(member for member in group.members if row.is_encrypted(member))
-                    if members:
-                        companion = _companion(row.companion)
-                        claim = None if companion is None else RowClaim(companion, row, members)
-                        yield StoredKeys(label, row.pk, len(members), claim)
-                advance(len(batch))
-
-
-@forgetful
-def where_stored(vault: str) -> str | None:
-    """
-    Return the label of a companion column that holds keys of this vault, in any database; None if there is none.
-
-    Tables and columns that no migration has created yet hold none.
-    """
-    for alias, group in tables():
-        rows = QuerySet[Model](group.model, using=alias).exclude(**{group.companion: None})
-        if not _is_made(alias, group):
-            continue
-        for text in rows.values_list(group.companion, flat=True).iterator(BATCH_SIZE):
-            companion = _companion(text)
-            if companion is not None and companion.vault == vault:
-                return f"{group.model._meta.label}.{group.companion}"
-    return None
-
-
-def _is_made(alias: str, group: Group) -> bool:
-    companion = concrete_field(group.model, group.companion)
-    return has_column(connections[alias], companion.model._meta.db_table, str(companion.column))
-
-
-def _companion(text: str | None) -> Companion | None:
+def companion_in(text: str | None) -> Companion | None:
+    """Return the companion that a text is, or None."""
     try:
         return companion_format.decode(text or "")
     except EnvelopeError:

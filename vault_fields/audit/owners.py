@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from vault_fields.audit.companions import Claim, Proofs, Standing, hangs_on, in_environment, keys_of_item, stored_keys
+from vault_fields.audit.companions import Claim, Proofs, Standing, hangs_on, keys_of_item
+from vault_fields.audit.places import Place, in_environment, stored_keys
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.blob import EncryptedKeys, KeyKind, MalformedBlob
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.fields.groups import Group
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 
@@ -43,7 +43,7 @@ def owner_counts(
     vault: EmbeddedBackend,
     name: str,
     value: str,
-    wanted: Iterable[tuple[str, Group]],
+    wanted: Iterable[Place],
     *,
     environment: str | None = None,
     progress: Progress = silent,
@@ -57,7 +57,7 @@ def owner_counts(
     no customer's provider is asked.
     """
     service, wanted = in_environment(vault, environment, wanted)
-    found = {f"{group.model._meta.label}.{group.companion}": OwnerCounts() for _, group in wanted}
+    found = {place.label: OwnerCounts() for place in wanted}
     counter = _Counter(Proofs(vault, service), keys_of_item(service, name, value), name, value)
     for row in stored_keys(wanted, progress=progress):
         if row.claim is None:

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from enum import Enum
 
-from vault_fields.audit.companions import Answers, Claim, hangs_on, in_environment, keys_of_item, stored_keys
+from vault_fields.audit.companions import Answers, Claim, IndexKeyClaim, hangs_on, keys_of_item
+from vault_fields.audit.places import Place, in_environment, stored_keys
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.datakeys.cache import KeyCache
@@ -19,13 +20,12 @@ from vault_fields.embedded.objects import StoredObjects
 from vault_fields.embedded.objects.values import ObjectClaim
 from vault_fields.embedded.vault import EmbeddedVault
 from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused
-from vault_fields.fields.groups import Group
 from vault_fields.keys import DataKey
 from vault_fields.runtime.frames import forget, forgetful
 from vault_fields.runtime.progress import Progress, silent
 from vault_fields.text.counting import counted
 
-__all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded"]
+__all__ = ["ShredReport", "customers_key", "managed_key", "prove_shredded", "shredded_keys"]
 
 
 OnProblem = Callable[[str], object]
@@ -43,6 +43,10 @@ class ShredReport:
     that cannot be read. ``elsewhere`` counts values that other vaults are said to have encrypted. ``unanswered``
     counts values of which nothing is known, because a customer's key does not answer. The owner of a value was
     verified where its data key opens, and is taken from its companion where the key is refused.
+
+    An index key counts as a value; ``index_keys`` are those of the item. ``hashes`` are left in its rows, made with
+    them: they tell which values were equal. ``global_hashes`` are left that another key made: who has the vault can
+    still find out by trying which values they belong to, and so there is no proof.
     """
 
     unreadable: int = 0
@@ -53,10 +57,13 @@ class ShredReport:
     broken: int = 0
     elsewhere: int = 0
     unanswered: int = 0
+    index_keys: int = 0
+    hashes: int = 0
+    global_hashes: int = 0
 
     @property
     def proven(self) -> bool:
-        return not (self.readable or self.recoverable or self.broken or self.unanswered)
+        return not (self.readable or self.recoverable or self.broken or self.unanswered or self.global_hashes)
 
     @property
     def unverified(self) -> int:
@@ -76,8 +83,23 @@ class ShredReport:
             f"{counted(self.broken, 'value does', 'values do')} not open for other reasons, or were altered. "
             f"{counted(self.elsewhere, 'value says that it is', 'values say that they are')} in other vaults, which "
             f"were not asked. Unverified, because their keys are refused: "
-            f"{self.unverified}, which were counted by their own claim.{unanswered}"
+            f"{self.unverified}, which were counted by their own claim.{unanswered}{self._of_indexes()}"
         )
+
+    def _of_indexes(self) -> str:
+        found = ""
+        if self.index_keys:
+            found += f" Of the values of this key {counted(self.index_keys, 'is an index key', 'are index keys')}."
+        if self.hashes:
+            found += (
+                f" Its rows have {counted(self.hashes, 'hash', 'hashes')} left, which tell which values were equal."
+            )
+        if self.global_hashes:
+            found += (
+                f" Its rows have {counted(self.global_hashes, 'hash', 'hashes')} of global indexes left, whose index "
+                "key opens: values can be found out by trying. Delete them with `vault_kek unindex`."
+            )
+        return found
 
 
 @forgetful
@@ -85,7 +107,7 @@ def prove_shredded(
     vault: BaseVault,
     name: str,
     value: str,
-    wanted: Iterable[tuple[str, Group]],
+    wanted: Iterable[Place],
     *,
     environment: str | None = None,
     progress: Progress = silent,
@@ -120,12 +142,39 @@ def prove_shredded(
             report.elsewhere += row.values
         else:
             prover.count(report, row.claim, f"{row.label} (pk={row.pk!r})")
+            if row.claim.context.get(name) == value:
+                report.index_keys += isinstance(row.claim, IndexKeyClaim)
+                report.hashes += row.hashes
+                report.global_hashes += row.global_hashes
     for claim in objects:
         if claim is None:
             report.broken += 1
         else:
             prover.count(report, claim, claim.label)
     return report
+
+
+def shredded_keys(vault: BaseVault) -> Callable[[str, str], bool]:
+    """
+    Return a function that tells whether encrypted keys of a vault, by its alias, are refused for a key that is gone.
+
+    It costs one ``decrypt`` for each distinct data key, past all caches. Keys of other vaults are not asked about. It
+    raises ``VaultUnavailable`` if the vault fails.
+    """
+    vault.purge()
+    is_gone = vault.service.is_gone if isinstance(vault, EmbeddedBackend) else _believed
+
+    def ask(encrypted_keys: str) -> bool:
+        try:
+            vault.decrypt_data_key(encrypted_keys)
+        except KeyRevoked:
+            return is_gone(encrypted_keys)
+        except (KeyUnavailable, VaultRefused):
+            return False
+        return False
+
+    answers = Answers(vault.cache, ask, from_cache=True)
+    return lambda alias, encrypted_keys: alias == vault.alias and answers[encrypted_keys]
 
 
 @forgetful

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from uuid import UUID
 
-from vault_fields.audit.companions import Claim, Proofs, Standing, hangs_on, in_environment, stored_keys
+from vault_fields.audit.companions import Claim, Proofs, Standing, hangs_on
+from vault_fields.audit.places import Place, in_environment, stored_keys
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.blob import EncryptedKeys
 from vault_fields.embedded.objects import StoredObjects
-from vault_fields.fields.groups import Group
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 
@@ -35,7 +35,7 @@ class Usage:
 def versions_in_use(
     vault: EmbeddedBackend,
     kek_id: UUID,
-    wanted: Iterable[tuple[str, Group]],
+    wanted: Iterable[Place],
     *,
     environment: str | None = None,
     progress: Progress = silent,

@@ -29,7 +29,7 @@ from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
 __all__ = ["SETTLING", "Wanted", "context_hash", "find_keys", "find_written_keys", "index_key_model", "make_key"]
-__all__ += ["stored_key"]
+__all__ += ["require_index_key", "stored_key"]
 
 # The name of the item in the companion's row that no attribute of a model can have: so neither a row's companion
 # passes for an index key, nor an index key's for that of a row.
@@ -101,6 +101,16 @@ def make_key(wanted: Wanted, using: str) -> DataKey:
     return _opened({wanted: [written]})[wanted][0]
 
 
+def require_index_key(said: Companion, digest: str, generation: int) -> None:
+    """Raise ``EnvelopeError`` if this companion is not that of an index key of the context with this hash."""
+    if context_hash(said.context) != digest or dict(said.row) != {_PURPOSE: str(generation)}:
+        raise EnvelopeError(
+            f"the index key of {sorted(said.context)} is that of another key context, of another generation or of a "
+            "row: the table of index keys was altered. Bring its row back from a backup, or delete it and run "
+            "`manage.py vault_index --rebuild`."
+        )
+
+
 def stored_key(wanted: Wanted, generation: int) -> tuple[Any, DataKey]:
     """Return a new key, and the row of the table that holds it, which is not saved yet. One ``create``."""
     alias = vaults.writer(wanted.vault)
@@ -158,12 +168,7 @@ def _opened(stored: _Stored) -> dict[Wanted, list[DataKey]]:
 
 def _decoded(wanted: Wanted, row: _Row) -> Companion:
     said = companion_format.decode(row.text)
-    if said.context != wanted.context or dict(said.row) != {_PURPOSE: str(row.generation)}:
-        raise EnvelopeError(
-            f"the index key of {sorted(wanted.context)} is that of another key context, of another generation or of a "
-            "row: the table of index keys was altered. Bring its row back from a backup, or delete it and run "
-            "`manage.py vault_index --rebuild`."
-        )
+    require_index_key(said, context_hash(wanted.context), row.generation)
     return said
 
 

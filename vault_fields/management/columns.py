@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
 from django.db.models import Model
 
-from vault_fields.audit.companions import tables
+from vault_fields.audit.places import tables
 from vault_fields.exceptions import VaultFieldsError
 from vault_fields.fields.groups import Group, encrypted_fields, group_of
 from vault_fields.fields.interface import Encrypted

@@ -6,8 +6,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from vault_fields.audit.companions import in_environment, tables
 from vault_fields.audit.owners import owner_counts
+from vault_fields.audit.places import in_environment, places
 from vault_fields.audit.shredding import customers_key
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.byok import KINDS
@@ -141,7 +141,7 @@ class Command(KeystoreCommand):
     def tell_owners(
         self, vault: EmbeddedBackend, name: str, value: str, environment: str, databases: list[str]
     ) -> None:
-        found = owner_counts(vault, name, value, tables(databases), environment=environment, progress=progress_bar)
+        found = owner_counts(vault, name, value, places(databases), environment=environment, progress=progress_bar)
         for label, counts in found.items():
             self.stdout.write(f"{label}: {counts}")
 

@@ -7,8 +7,8 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import connections
 
-from vault_fields.audit.companions import in_environment, tables
-from vault_fields.audit.shredding import customers_key, managed_key, prove_shredded
+from vault_fields.audit.places import in_environment, places, tables
+from vault_fields.audit.shredding import customers_key, managed_key, prove_shredded, shredded_keys
 from vault_fields.audit.versions import versions_in_use
 from vault_fields.backends.embedded import EmbeddedBackend
 from vault_fields.embedded.customer.store import DELETED
@@ -24,6 +24,7 @@ from vault_fields.management.keystores import (
     require_meant,
     shown,
 )
+from vault_fields.rows.unindexing import delete_hashes
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 from vault_fields.text.counting import counted
@@ -43,6 +44,7 @@ ACTIONS = {
     "destroy": "refuse it for ever, and erase the key in --days days",
     "cancel": "undo destroy, within these days; the key is disabled then",
     "erase": "erase the keys whose days are over; to be run every day",
+    "unindex": "delete the hashes of the item's values, which nobody can read any more",
     "prove": "try to open every value, and fail unless all of the item's are refused and all others open",
 }
 CHANGES = {"show", "rotate", "disable", "enable", "cancel"}
@@ -59,6 +61,7 @@ OPTIONS = {
     "destroy": {"environment", "days", "make_data_unreadable", "prove"},
     "cancel": {"environment", "format"},
     "erase": set[str](),
+    "unindex": {"database"},
     "prove": {"environment", "database"},
 }
 ALL_OPTIONS = ["environment", "format", "before", "days", "make_data_unreadable", "prove", "in_advance", "database"]
@@ -96,7 +99,7 @@ class Command(KeystoreCommand):
             action="append",
             choices=tuple(connections),
             default=[],
-            help="For usage, prove and destroy --prove: a database to look at; may be repeated. Default: all.",
+            help="For usage, unindex, prove and destroy --prove: a database to look at; may be repeated. Default: all.",
         )
 
     @forgetful
@@ -110,6 +113,9 @@ class Command(KeystoreCommand):
             if action == "prove":
                 # Other vaults than embedded ones are checked in the same way.
                 self.prove(vault, *self.required(action, item), **options)
+                return
+            if action == "unindex":
+                self.unindex(vault, *self.required(action, item), options["database"])
                 return
             service = self.embedded(vault).service
             if not options["in_advance"]:
@@ -177,7 +183,7 @@ class Command(KeystoreCommand):
     ) -> None:
         kek = keks.get(name, value)
         used = versions_in_use(
-            self.embedded(vault), kek.id, tables(database), environment=environment, progress=progress_bar
+            self.embedded(vault), kek.id, places(database), environment=environment, progress=progress_bar
         )
         for version in range(1, kek.version + 1):
             unverified = f", unverified: {used.unverified[version]}" if used.unverified[version] else ""
@@ -190,15 +196,30 @@ class Command(KeystoreCommand):
                 + " not open"
             )
 
+    def unindex(self, vault: str, name: str, value: str, databases: list[str]) -> None:
+        is_gone = shredded_keys(vaults[vault])
+        left = 0
+        for using, group in tables(databases):
+            if not group.index_names:
+                continue
+            report = delete_hashes(group, name, value, is_gone=is_gone, using=using, progress=progress_bar)
+            left += report.left
+            deleted = counted(report.deleted, "row lost its hashes", "rows lost their hashes")
+            self.stdout.write(f"[{using}] {report.label}: {deleted}, {report.left} left alone.")
+        if left:
+            raise CommandError(
+                f"The values of {counted(left, 'row', 'rows')} are not known to be gone, and keep their hashes: their "
+                "key opens, can come back, or is in another vault."
+            )
+
     def prove(
         self, vault: str, name: str, value: str, *, environment: str, database: list[str], **options: Any
     ) -> None:
-        wanted, kek = tables(database), None
-        state: str | None = None
+        kek, state = None, None
         self.stdout.write(f"{_text(datetime.now(UTC))}, vault {vault!r}, environment {environment!r}:")
         if isinstance(embedded := vaults[vault], EmbeddedBackend):
             require_environment(embedded.service, environment)
-            service, wanted = in_environment(embedded, environment, wanted)
+            service, wanted = in_environment(embedded, environment, places(database))
             kek = managed_key(service, name, value)
             customers = customers_key(service, name, value)
             state = kek.state if kek else ""
@@ -210,9 +231,11 @@ class Command(KeystoreCommand):
                 self.stdout.write(f"Customer key: {customers.state} {customers.provider} (id {customers.id})")
         elif environment != "default":
             raise CommandError("Only an embedded vault has environments here.")
+        else:
+            wanted = places(database)
         if kek is None:
             self.stdout.write(f"{shown(name)}={shown(value)}")
-        self.stdout.write(f"Databases: {', '.join(sorted({alias for alias, _ in wanted})) or 'none'}.")
+        self.stdout.write(f"Databases: {', '.join(sorted({place.using for place in wanted})) or 'none'}.")
         report = prove_shredded(
             embedded,
             name,

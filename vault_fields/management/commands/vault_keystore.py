@@ -6,7 +6,7 @@ from typing import Any
 from django.core.management.base import CommandError, CommandParser
 from django.db import DatabaseError
 
-from vault_fields.audit.companions import where_stored
+from vault_fields.audit.places import where_stored
 from vault_fields.embedded.database.schema import SCHEMA_VERSION
 from vault_fields.management.formats import add_format, as_json
 from vault_fields.management.keystores import KeystoreCommand, require_meant

@@ -4,8 +4,12 @@ from typing import Any
 
 from django.core.management.base import CommandParser
 
+from vault_fields.fields.blindindex import indexes_of
 from vault_fields.management.columns import ColumnCommand, LeftAlone
+from vault_fields.models import IndexKey
+from vault_fields.rows.indexkeyrows import IndexKeyRows
 from vault_fields.rows.rekey import rekey_group
+from vault_fields.rows.rekeykeys import rekey_index_keys
 from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import progress_bar
 
@@ -67,4 +71,21 @@ class Command(ColumnCommand):
                 )
                 tell(using, report)
                 left_alone |= {(using, group.model, pk) for pk in report.left_alone}
+            for using in self.with_index_keys(options):
+                report = rekey_index_keys(
+                    using,
+                    rewrap=rewrap,
+                    dry_run=dry_run,
+                    batch_size=batch_size,
+                    progress=progress_bar,
+                    on_problem=self.warn,
+                )
+                tell(using, report)
+                left_alone |= {(using, IndexKey, pk) for pk in report.left_alone}
         self.require_none(left_alone)
+
+    def with_index_keys(self, options: dict[str, Any]) -> list[str]:
+        """Return the databases of the columns that the arguments name, as far as they have index keys for them."""
+        columns = self.columns(options)
+        databases = dict.fromkeys(using for using, field in columns if options["all"] or indexes_of(field))
+        return [using for using in databases if IndexKeyRows(using).exist()]
