@@ -9,6 +9,7 @@ Every exception this package raises at run time, in one tree.
     │   ├── KeyContextMismatch      it belongs to another key context than its row
     │   ├── PlaintextFound          it was never encrypted, and plaintext is not allowed
     │   └── UnknownVault            its keys are in a vault that is not configured
+    ├── TenantUnknown           a search does not say whose rows it is about: add the tenant to the query
     ├── DatabaseBusy            the database gave way to other writers: running it again may help
     ├── MigrationRefused        a migration would leave values closed for good, or rows without: nothing was changed
     ├── RowsLeftAlone           a migration did not rewrite, or import, some rows: fix each and run it again
@@ -25,9 +26,10 @@ Wrong settings are Django's ``ImproperlyConfigured``; what an encrypted column c
 No message holds plaintext, a key, a token or ciphertext.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import FieldError, ImproperlyConfigured
 from django.core.management.base import CommandError
 
 __all__ = [
@@ -44,6 +46,7 @@ __all__ = [
     "ObjectMissing",
     "PlaintextFound",
     "RowsLeftAlone",
+    "TenantUnknown",
     "UnknownVault",
     "ValueRefused",
     "VaultError",
@@ -88,6 +91,18 @@ class IndexKeyMissing(DecryptionError):
 
 class UnknownVault(DecryptionError, ImproperlyConfigured):
     """A companion names a vault that ``VAULTS`` does not have, or that was left. The error concerns that row only."""
+
+
+class TenantUnknown(VaultFieldsError, FieldError):
+    """
+    A value is looked up by an index that is each tenant's own, and the query does not tell the tenant, or too many.
+
+    ``missing`` has the names for people of the columns that the query leaves open.
+    """
+
+    def __init__(self, message: str, missing: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.missing = tuple(missing)
 
 
 class DatabaseBusy(VaultFieldsError, CommandError):

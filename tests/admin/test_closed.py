@@ -18,7 +18,7 @@ from tests.admin import closing_site
 from tests.admin.damages import AWAY, REASONS, Damages
 from tests.testapp.models import ApiKey, Certificate, Document, Letter, Organization, Patient
 from vault_fields.admin import EncryptedFieldsMixin
-from vault_fields.admin.completing import name_what_is_offered
+from vault_fields.admin.completing import complete_searches
 from vault_fields.admin.naming import _hook_names
 from vault_fields.exceptions import VaultFieldsError, VaultRefused, VaultUnavailable
 from vault_fields.runtime.deadline import NoAnswerInTime
@@ -788,7 +788,7 @@ class TestOffers:
 
     @pytest.mark.urls("tests.admin_site")
     def test_an_admin_without_the_mixin_fails_as_ever(self, admin_client, damages, monkeypatch) -> None:
-        name_what_is_offered(EncryptedFieldsMixin)
+        complete_searches(EncryptedFieldsMixin)
         monkeypatch.setattr("tests.admin_site.OrganizationAdmin.ordering", ["pk"])
         damages.refused()
         with pytest.raises(VaultRefused):

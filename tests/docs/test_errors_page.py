@@ -13,6 +13,7 @@ from vault_fields.exceptions import (
     IndexKeyMissing,
     KeyContextError,
     KeyUnavailable,
+    TenantUnknown,
     ValueRefused,
     VaultError,
     VaultUnavailable,
@@ -112,6 +113,9 @@ def test_the_messages_are_those_that_are_raised(patient, other_organization, exe
         Contact.objects.create(organization=owner, ssn="2")
     note(str(caught.value).replace("Contact", "Patient"))
     assert indexed.pk
+    with pytest.raises(TenantUnknown) as caught:
+        Contact.objects.filter(ssn="1").exists()
+    note(str(caught.value).replace("Contact", "Patient"))
 
     shown = {line for block in re.findall(r"```text\n(.*?)```", PAGE, re.DOTALL)[1:] for line in block.splitlines()}
     assert shown == told

@@ -251,3 +251,41 @@ class Citizen(models.Model):
     )
     # The same in the clear, which tests compare with.
     plain = models.CharField(max_length=100, null=True)
+
+
+# Found by people: in the admin, and through other packages.
+
+
+class WholeNumberField(EncryptedTextField):
+    """Values that not every text is, as those of a project's own field may be."""
+
+    def to_plaintext(self, value: object) -> str:
+        return str(int(str(value)))
+
+
+class Club(models.Model):
+    name = models.CharField(max_length=50)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Member(models.Model):
+    club = models.ForeignKey(Club, on_delete=models.PROTECT, related_name="members")
+    name = models.CharField(max_length=50)
+    ssn = EncryptedTextField(
+        key_context=["club_id"],
+        index=[True, BlindIndex(name="last4", normalize=last_four, scope="global")],
+        null=True,
+    )
+    number = WholeNumberField(key_context=["club_id"], index="global", null=True)
+    email = EncryptedTextField(
+        key_context=["club_id"], index=BlindIndex(normalize=casefold, scope="global"), null=True, blank=True
+    )
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Loan(models.Model):
+    member = models.ForeignKey(Member, on_delete=models.PROTECT)

@@ -1,24 +1,26 @@
-"""Suggestions while somebody types: a row whose name reads a value that does not open is suggested all the same."""
+"""Suggestions while somebody types: rows with values that do not open are suggested; a search that fails says why."""
 
 import functools
 from collections.abc import Callable
 from typing import Any
 
 from django.contrib.admin.views.autocomplete import AutocompleteJsonView
+from django.http import JsonResponse
 
 from vault_fields.admin.naming import naming_rows
+from vault_fields.admin.searches import UNSEARCHED, why_not_searched
 from vault_fields.fields.failures import Failures, remembering
 from vault_fields.patches import wrap
 
-__all__ = ["name_what_is_offered"]
+__all__ = ["complete_searches"]
 
 
 @functools.cache
-def name_what_is_offered(admin_class: type) -> None:
+def complete_searches(admin_class: type) -> None:
     """
-    Let the suggestions of admins of this class name rows as the other pages do.
+    Let the suggestions of admins of this class name rows, and say why a search is not made, as the other pages do.
 
-    The view is Django's own and asks the admin only for a queryset, so the names can be set nowhere else.
+    The view is Django's own and asks the admin only for a queryset, so both can be done nowhere else.
     """
 
     def serialize_result(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -29,4 +31,14 @@ def name_what_is_offered(admin_class: type) -> None:
         with naming_rows(), remembering(failures):
             return original(self, *args, **kwargs)
 
+    def get(original: Callable[..., Any], self: Any, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return original(self, *args, **kwargs)
+        except UNSEARCHED as error:
+            if not isinstance(self.model_admin, admin_class):
+                raise
+            told = {"id": "", "text": why_not_searched(error), "disabled": True}
+            return JsonResponse({"results": [told], "pagination": {"more": False}})
+
+    wrap(AutocompleteJsonView, "get", get, mark="_vault_fields_offer_hook")
     wrap(AutocompleteJsonView, "serialize_result", serialize_result, mark="_vault_fields_offer_hook")

@@ -11,10 +11,11 @@ from django.contrib.admin.views.main import ChangeList
 from django.utils.translation import gettext
 
 from vault_fields.admin.cells import show_in_form, show_in_list
-from vault_fields.admin.completing import name_what_is_offered
+from vault_fields.admin.completing import complete_searches
 from vault_fields.admin.forms import closing, holds_nothing
-from vault_fields.admin.lists import without_ciphertext_order
+from vault_fields.admin.lists import with_encrypted_fields
 from vault_fields.admin.naming import naming_rows, strictly
+from vault_fields.admin.searches import by_index
 from vault_fields.fields.failures import Failures, remembering
 from vault_fields.fields.paths import encrypted_at
 from vault_fields.runtime.frames import forgetful, forgetful_class
@@ -38,8 +39,14 @@ class EncryptedFieldsMixin(_ModelAdmin):
 
     A value that does not open is then told in its place, and the rest of the page is as ever; its field in a form is
     closed until the user asks to replace the value. Headers of lists do not offer to sort by encrypted fields, which
-    would fail, and a URL that asks for it (``?o=2``) gets the list unsorted.
+    would fail, and a URL that asks for it (``?o=2``) gets the list unsorted. ``=ssn`` and ``ssn__exact`` in
+    ``search_fields`` search the index of a field that has one; a search that cannot be made, as for want of a tenant,
+    finds nothing and says why.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        complete_searches(EncryptedFieldsMixin)
+        super().__init__(*args, **kwargs)
 
     def __getattribute__(self, name: str) -> Any:
         found = super().__getattribute__(name)
@@ -52,12 +59,11 @@ class EncryptedFieldsMixin(_ModelAdmin):
         names = super().get_sortable_by(request)
         return [name for name in names if callable(name) or encrypted_at(self.model, name) is None]
 
-    def get_search_results(self, request: Any, queryset: Any, search_term: Any) -> Any:
-        name_what_is_offered(EncryptedFieldsMixin)
-        return super().get_search_results(request, queryset, search_term)
+    def get_search_fields(self, request: Any) -> Any:
+        return by_index(self.model, super().get_search_fields(request))
 
     def get_changelist(self, request: Any, **kwargs: Any) -> Any:
-        return without_ciphertext_order(super().get_changelist(request, **kwargs))
+        return with_encrypted_fields(super().get_changelist(request, **kwargs))
 
     def get_changelist_formset(self, request: Any, **kwargs: Any) -> Any:
         formset = _closing_formset(super().get_changelist_formset(request, **kwargs))

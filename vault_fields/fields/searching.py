@@ -27,7 +27,11 @@ from vault_fields.fields.lookups import refuse
 from vault_fields.fields.tenants import contexts_given, contexts_in_query
 from vault_fields.runtime.frames import forgetful
 
-__all__ = ["IndexedExact", "IndexedIExact", "IndexedIn", "is_named_index", "search_lookup", "search_transform"]
+__all__ = ["SEARCHED", "IndexedExact", "IndexedIExact", "IndexedIn", "IndexedSearched"]
+__all__ += ["is_named_index", "search_lookup", "search_transform"]
+
+# The name of the lookup of the admin's search. Nobody else needs it.
+SEARCHED = "searched"
 
 # The hash that no value has: version 4 sets bits of it. A comparison with it is false, or NULL where there is no
 # value, as Django's logic needs it. An EmptyResultSet would be neither under NOT and XOR.
@@ -37,7 +41,7 @@ _OF_NOTHING = UUID(int=0)
 def search_lookup(field: Encrypted, name: str) -> type[Lookup] | None:
     """Return the class of a lookup that the primary index of the field serves."""
     index = exact_index(field)
-    return _LOOKUPS.get(name) if index is not None and name in index.lookups else None
+    return _LOOKUPS.get(name) if index is not None and name in {*index.lookups, SEARCHED} else None
 
 
 def is_named_index(field: Encrypted, name: str) -> bool:
@@ -67,7 +71,7 @@ class NamedIndex(Col):
     def get_lookup(self, lookup: str) -> Any:
         if lookup == "isnull":
             return HasHash
-        return _LOOKUPS[lookup] if lookup in {"exact", "in"} else self._refuse(f"the lookup {lookup!r}")
+        return _LOOKUPS[lookup] if lookup in {"exact", "in", SEARCHED} else self._refuse(f"the lookup {lookup!r}")
 
     def get_transform(self, name: str) -> Any:
         return self._refuse(f"the transform {name!r}")
@@ -99,6 +103,10 @@ class _Needle:
 
     def __repr__(self) -> str:
         return "<value that is looked for>"
+
+
+class Unsearchable(FieldError):
+    """A value that is looked for and that the field cannot have."""
 
 
 class _Indexed(Lookup):
@@ -135,7 +143,7 @@ class _Indexed(Lookup):
             return _Needle(encode(field, given.value if given else value), given)
         except Unencodable as refused:
             problem = str(refused)
-        raise FieldError(f"{field.label} cannot have the value that is looked for: {problem}.")
+        raise Unsearchable(f"{field.label} cannot have the value that is looked for: {problem}.")
 
     @property
     def needles(self) -> Iterable[_Needle]:
@@ -243,4 +251,27 @@ class _NoValue:
         """Mark a queryset as an expression, which is refused."""
 
 
-_LOOKUPS: dict[str, type[Lookup]] = {each.lookup_name: each for each in (IndexedExact, IndexedIExact, IndexedIn)}
+class IndexedSearched(_Indexed):
+    """
+    The lookup of a text that somebody typed into a search box: ``exact``, and false if the field cannot have it.
+
+    A search box asks several fields at once, and what is no number may be a name.
+    """
+
+    lookup_name = SEARCHED
+
+    def _prepared(self, value: Any) -> Any:
+        try:
+            return [super()._prepared(value)]
+        except Unsearchable:
+            return []
+
+    @property
+    def needles(self) -> Iterable[_Needle]:
+        found: list[_Needle] = self.rhs
+        return found
+
+
+_LOOKUPS: dict[str, type[Lookup]] = {
+    each.lookup_name: each for each in (IndexedExact, IndexedIExact, IndexedIn, IndexedSearched)
+}

@@ -15,7 +15,7 @@ from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotE
 from django.db.models import Field, ForeignKey, Model
 from django.db.models.constants import LOOKUP_SEP
 
-from vault_fields.exceptions import KeyContextError
+from vault_fields.exceptions import KeyContextError, TenantUnknown
 from vault_fields.fields.bindings import Binding, concrete_field
 from vault_fields.fields.conditions import conditions_at
 from vault_fields.fields.context import follow, stands_elsewhere
@@ -48,7 +48,8 @@ def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any)
 
     It counts for rows that the query gives or leaves out because of it. None may be left: rows of a tenant that is not
     there have no values. Costs one query for each relation of the context, unless the query fixes the column at its
-    end. Raises ``FieldError`` if the query does not fix the tenant, or more than ``MAX_CONTEXTS`` of them.
+    end. Raises ``TenantUnknown``, a ``FieldError``, if the query does not fix the tenant, or more than
+    ``MAX_CONTEXTS`` of them.
     """
     field, source = lookup.field, group.source
     found: dict[KeyContext, None] = {}
@@ -131,7 +132,7 @@ class _Search:
 
     def limit(self, count: int) -> None:
         if count > MAX_CONTEXTS:
-            raise FieldError(
+            raise TenantUnknown(
                 f"{self._field.label} would be looked up for {count} tenants, and at most {MAX_CONTEXTS} are searched "
                 "by one query. Look it up for fewer of them at a time."
             )
@@ -217,19 +218,21 @@ class _Search:
     def _outside(self) -> _Items:
         found = self._group.source.now_outside()
         if empty := sorted(name for name, text in found.items() if not text):
-            raise FieldError(
+            raise TenantUnknown(
                 f"{self._field.label} is looked up for the tenant that {', '.join(empty)} of its key context names, "
                 "and there is none here: look it up where there is one."
             )
         return {name: text for name, text in found.items() if text}
 
     def _require_decided(self) -> None:
-        missing = [binding.attname for binding in self._group.bindings if binding.name in self._open]
-        if missing:
-            raise FieldError(
+        left_open = [binding for binding in self._group.bindings if binding.name in self._open]
+        if left_open:
+            missing = [binding.attname for binding in left_open]
+            raise TenantUnknown(
                 f"{self._field.label} is looked up by an index that is each tenant's own, and the query does not say "
                 f"whose rows it is about: add {' and '.join(missing)} to it by equality, as in "
                 f"filter({missing[0]}=…, {self._field.name}=…), at a place that holds for this condition too: not in "
                 "another OR, in a negation, or in a subquery. Where a query cannot say it, look up "
-                f"ForContext(…, {missing[0]}=…)."
+                f"ForContext(…, {missing[0]}=…).",
+                [str(binding.field.verbose_name) for binding in left_open],
             )
