@@ -13,7 +13,7 @@ from django.db.models.lookups import IsNull
 from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import ValueRefused
-from vault_fields.fields.blindindex import BlindIndex, IndexField, declared_indexes
+from vault_fields.fields.blindindex import BlindIndex, IndexField, column_name, declared_indexes, index_label
 from vault_fields.fields.columns import EncryptedCol
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
@@ -135,15 +135,14 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         oldest = next(iter(self.former_labels), f"{cls._meta.label}.{self.name}")
         labels: set[str] = set()
         for declared in self.indexes:
-            label = declared.label or (oldest if declared.name is None else f"{oldest}.{declared.name}")
+            label = declared.label or index_label(oldest, declared.name)
             if label in labels:
                 raise ValueError(
                     f"{cls._meta.label}.{self.name} has two indexes with the label {label!r}: whoever sees the table "
                     "could compare the hashes of one with those of the other."
                 )
             labels.add(label)
-            column = IndexField.declared_by(declared, of=self.name, label=label)
-            column.contribute_to_class(cls, "_".join(filter(None, (self.name, declared.name, "index"))))
+            IndexField.declared_by(declared).contribute_to_class(cls, column_name(self.name, declared.name))
 
     def has_default(self) -> bool:
         # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be

@@ -11,7 +11,8 @@ from vault_fields.keys import DataKey, KeyContext
 from vault_fields.normalize import TOTAL, casefold, nfkc_casefold
 from vault_fields.stored.blindindex import blind_hash
 
-__all__ = ["BlindIndex", "IndexField", "declared_indexes", "exact_index", "indexes_of", "named_index"]
+__all__ = ["BlindIndex", "IndexField", "column_name", "declared_indexes", "exact_index", "index_label", "indexes_of"]
+__all__ += ["named_index"]
 
 Normalize = Callable[[str], str | None]
 Scope = Literal["context", "global"]
@@ -96,6 +97,16 @@ def indexes_of(member: Any) -> "tuple[IndexField, ...]":
     return tuple(each for each in columns if isinstance(each, IndexField) and each.of == member.name)
 
 
+def column_name(field: str, index_name: str | None) -> str:
+    """Return the name of the column that an index adds beside its field."""
+    return f"{field}_index" if index_name is None else f"{field}_{index_name}_index"
+
+
+def index_label(oldest: str, index_name: str | None) -> str:
+    """Return the label of an index whose field was first called ``oldest``."""
+    return oldest if index_name is None else f"{oldest}.{index_name}"
+
+
 def _declared(option: object, options: object) -> BlindIndex:
     if isinstance(option, BlindIndex):
         return option
@@ -116,16 +127,18 @@ class IndexField(_UUIDField):
     The column with the hashes of an encrypted field's values. The field adds it, named ``<field>_index``, or
     ``<field>_<name>_index`` of an index that has a name.
 
-    ``of`` is the name of that field. Nothing needs to be, or should be, assigned to it.
+    ``of`` is the name of that field, where the column's name does not tell; and ``label`` the text that separates this
+    index from others, where it is not the first label of the field. Migrations have neither otherwise, so that a
+    column is renamed with its field, and keeps its hashes. Nothing needs to be, or should be, assigned to it.
     """
 
     description = "Keyed hash of an encrypted value"
 
     def __init__(
         self,
-        of: str,
+        of: str | None = None,
         *,
-        label: str,
+        label: str | None = None,
         index_name: str | None = None,
         normalize: Normalize | None = None,
         scope: Scope = "context",
@@ -134,8 +147,9 @@ class IndexField(_UUIDField):
     ) -> None:
         kwargs.update(null=True, blank=True, editable=False, db_index=True)
         super().__init__(**kwargs)
-        self.of = of
-        self.index_label = label
+        self.of = of or ""
+        self.declared_of = of
+        self.declared_label = label
         self.index_name = index_name
         self.normalize = normalize
         self.scope = scope
@@ -143,10 +157,10 @@ class IndexField(_UUIDField):
         self.automatic = automatic
 
     @classmethod
-    def declared_by(cls, declared: BlindIndex, *, of: str, label: str) -> "IndexField":
-        """Return the column that a declaration adds to the model of the field ``of``."""
+    def declared_by(cls, declared: BlindIndex) -> "IndexField":
+        """Return the column that a declaration adds to the model of its field."""
         options: dict[str, Any] = {"normalize": declared.normalize, "scope": declared.scope}
-        return cls(of, label=label, index_name=declared.name, automatic=True, **options)
+        return cls(label=declared.label, index_name=declared.name, automatic=True, **options)
 
     @property
     def serialize(self) -> bool:
@@ -162,7 +176,10 @@ class IndexField(_UUIDField):
         path = path.replace("vault_fields.fields.blindindex.", "vault_fields.fields.")
         for option in ("null", "blank", "editable", "serialize", "db_index"):
             kwargs.pop(option, None)
-        kwargs.update(of=self.of, label=self.index_label)
+        if self.declared_of is not None:
+            kwargs["of"] = self.declared_of
+        if self.declared_label is not None:
+            kwargs["label"] = self.declared_label
         if self.index_name is not None:
             kwargs["index_name"] = self.index_name
         if self.normalize is not None:
@@ -172,6 +189,7 @@ class IndexField(_UUIDField):
         return name, path, args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        self.of = self.declared_of or name.removesuffix(column_name("", self.index_name))
         declared = next((field for field in cls._meta.local_fields if field.name == name), None)
         if isinstance(declared, IndexField):
             if (declared.of, declared.index_name) != (self.of, self.index_name):
@@ -184,6 +202,13 @@ class IndexField(_UUIDField):
             cls._meta.local_fields.remove(declared)
             cls._meta._expire_cache()  # type: ignore[attr-defined]
         super().contribute_to_class(cls, name, private_only=private_only)
+
+    @property
+    def index_label(self) -> str:
+        """The text that separates this index from others: a rename of the field leaves it as it is."""
+        return self.declared_label or index_label(
+            next(iter(self.encrypted.former_labels), f"{self.model._meta.label}.{self.of}"), self.index_name
+        )
 
     @property
     def encrypted(self) -> Any:
