@@ -7,7 +7,7 @@ from vault_fields.fields import EncryptedTextField
 
 
 @pytest.mark.parametrize(
-    "option", ["unique", "db_index", "unique_for_date", "unique_for_month", "unique_for_year", "primary_key"]
+    "option", ["db_index", "unique_for_date", "unique_for_month", "unique_for_year", "primary_key"]
 )
 def test_e010_column_that_would_have_to_be_compared(lab, option) -> None:
     value = "born" if option.startswith("unique_for") else True
@@ -18,8 +18,8 @@ def test_e010_column_that_would_have_to_be_compared(lab, option) -> None:
 
 
 def test_e010_names_all_options_at_once(lab) -> None:
-    lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], unique=True, db_index=True))
-    assert lab.only().hint == "Take unique, db_index away."
+    lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], primary_key=True, db_index=True))
+    assert lab.only().hint == "Take primary_key, db_index away."
 
 
 def test_e011_default_that_would_stand_in_the_database(lab) -> None:
@@ -33,6 +33,7 @@ def test_other_options_are_passed_over(lab) -> None:
     lab.patient(
         ssn=EncryptedTextField(
             key_context=["organization_id"], null=True, blank=True, default="", db_column="number", max_length=11
-        )
+        ),
+        number=EncryptedTextField(key_context=["organization_id"], unique=True),
     )
     assert lab.ids() == []

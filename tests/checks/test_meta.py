@@ -6,7 +6,7 @@ from django.db import IntegrityError, connection, models
 from django.db.models import CheckConstraint, F, Index, Q, UniqueConstraint, Value
 from django.db.models.functions import Length, Lower
 
-from vault_fields.fields import EncryptedJSONField, EncryptedTextField
+from vault_fields.fields import EncryptedJSONField, EncryptedTextField, EncryptedUniqueConstraint
 
 IS_NULL = [Q(ssn__isnull=True), Q(ssn=None), ~Q(ssn__isnull=False) | Q(organization_id=1)]
 COMPARES = [
@@ -89,6 +89,50 @@ def test_e013_constraint(lab, meta) -> None:
     message = lab.only()
     assert message.id == "vault_fields.E013"
     assert "078-05-1120" not in str(message)
+
+
+def test_e013_names_the_constraint_over_hashes(lab) -> None:
+    constraint = UniqueConstraint(fields=["organization", "ssn"], name="unique")
+    lab.patient(meta={"constraints": [constraint]})
+    named = "Write EncryptedUniqueConstraint(fields=['organization', 'ssn'], name=…) in its place"
+    assert lab.only().hint == f"{named}, with index=True on 'ssn'."
+
+
+def test_e013_names_the_constraint_over_hashes_for_unique_together(lab) -> None:
+    ssn = EncryptedTextField(key_context=["organization_id"], index=True)
+    lab.patient(meta={"unique_together": [("organization", "ssn")]}, ssn=ssn)
+    assert lab.only().hint == "Write EncryptedUniqueConstraint(fields=['organization', 'ssn'], name=…) in its place."
+
+
+def test_e013_parts_of_a_constraint_over_hashes(lab) -> None:
+    constraints = [
+        EncryptedUniqueConstraint(fields=["organization"], include=["ssn"], name="including"),
+        EncryptedUniqueConstraint(fields=["organization"], condition=Q(ssn="078-05-1120"), name="comparing"),
+    ]
+    lab.patient(meta={"constraints": constraints}, ssn=EncryptedTextField(key_context=["organization_id"], index=True))
+    assert lab.ids() == ["E013", "E013"]
+
+
+def test_e033_constraint_without_an_index(lab) -> None:
+    lab.patient(meta={"constraints": [EncryptedUniqueConstraint(fields=["organization", "ssn"], name="unique")]})
+    message = lab.only()
+    assert message.id == "vault_fields.E033"
+    assert message.hint == "Write index=True on 'ssn'."
+
+
+def test_e033_constraint_over_json(lab) -> None:
+    constraints = [EncryptedUniqueConstraint(fields=["organization", "ssn"], name="unique")]
+    lab.patient(meta={"constraints": constraints}, ssn=EncryptedJSONField(key_context=["organization_id"]))
+    message = lab.only()
+    assert message.id == "vault_fields.E033"
+    assert message.hint.startswith("Take 'ssn' out of it")
+
+
+def test_a_constraint_over_hashes_is_passed_over(lab) -> None:
+    condition = Q(ssn__isnull=False)
+    constraints = [EncryptedUniqueConstraint(fields=["organization", "ssn"], condition=condition, name="unique")]
+    lab.patient(meta={"constraints": constraints}, ssn=EncryptedTextField(key_context=["organization_id"], index=True))
+    assert lab.ids() == []
 
 
 @pytest.mark.parametrize("part", [("ssn", "="), (Lower("ssn"), "=")])

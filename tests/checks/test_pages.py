@@ -38,7 +38,13 @@ from vault_fields.checks.packages import check_packages
 from vault_fields.checks.patches import check_installed
 from vault_fields.checks.vaults import check_vaults
 from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE, generate_root_key
-from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.fields import (
+    CompanionField,
+    EncryptedJSONField,
+    EncryptedTextField,
+    EncryptedUniqueConstraint,
+    context_from,
+)
 from vault_fields.vaults import vaults
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -63,6 +69,7 @@ NAMES = {
     "EncryptedFieldsMixin": EncryptedFieldsMixin,
     "EncryptedJSONField": EncryptedJSONField,
     "EncryptedTextField": EncryptedTextField,
+    "EncryptedUniqueConstraint": EncryptedUniqueConstraint,
     "FieldTracker": FieldTracker,
     "Length": Length,
     "LifecycleModelMixin": LifecycleModelMixin,

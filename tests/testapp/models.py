@@ -6,7 +6,14 @@ from typing import Any
 from django.db import models
 from django.db.models import Value
 
-from vault_fields.fields import BlindIndex, CompanionField, EncryptedJSONField, EncryptedTextField, context_from
+from vault_fields.fields import (
+    BlindIndex,
+    CompanionField,
+    EncryptedJSONField,
+    EncryptedTextField,
+    EncryptedUniqueConstraint,
+    context_from,
+)
 from vault_fields.normalize import casefold, digits, last_four
 
 
@@ -289,3 +296,48 @@ class Member(models.Model):
 
 class Loan(models.Model):
     member = models.ForeignKey(Member, on_delete=models.PROTECT)
+
+
+# Values that occur once.
+
+
+class League(models.Model):
+    workos_id = models.CharField(max_length=100, unique=True)
+
+
+class Athlete(models.Model):
+    """Values that occur once: in their league, in all of them, and among the athletes who are active."""
+
+    league = models.ForeignKey(League, on_delete=models.PROTECT, related_name="athletes")
+    number = EncryptedTextField(
+        key_context=["league_id"],
+        unique=True,
+        null=True,
+        blank=True,
+        error_messages={"unique": "Somebody has this number."},
+    )
+    email = EncryptedTextField(
+        key_context=["league_id"],
+        index=BlindIndex(normalize=casefold, scope="global"),
+        unique=True,
+        null=True,
+        blank=True,
+    )
+    badge = EncryptedTextField(key_context=["league_id"], index=True, null=True, blank=True)
+    team = models.CharField(max_length=20, default="", blank=True)
+    is_active = models.BooleanField(default=True)
+
+    class Meta:
+        constraints = [
+            EncryptedUniqueConstraint(fields=["league", "team", "badge"], name="one_badge_in_team"),
+            EncryptedUniqueConstraint(
+                fields=["league", "badge"], condition=models.Q(is_active=True), name="one_active_badge"
+            ),
+        ]
+
+
+class Ticket(models.Model):
+    """A value that occurs once in a context behind a relation, whatever row leads to it."""
+
+    athlete = models.ForeignKey(Athlete, on_delete=models.PROTECT)
+    code = EncryptedTextField(key_context={"league": "athlete__league__workos_id"}, unique=True)

@@ -8,13 +8,11 @@ from vault_fields.fields.interface import Encrypted
 
 __all__ = ["check_column"]
 
-_COMPARING = ("primary_key", "unique", "db_index", "unique_for_date", "unique_for_month", "unique_for_year")
+_COMPARING = ("primary_key", "db_index", "unique_for_date", "unique_for_month", "unique_for_year")
 
 
 def check_column(field: Encrypted) -> Iterator[CheckMessage]:
     options = [option for option in _COMPARING if getattr(field, option)]
-    if field.primary_key:
-        options.remove("unique")  # A primary key is always unique.
     if options:
         named = ", ".join(options)
         yield Error(

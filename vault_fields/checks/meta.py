@@ -1,13 +1,15 @@
 """The checks of ``class Meta``: no ordering, constraint or index can be made of ciphertext."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any
 
 from django.core.checks import CheckMessage, Error
-from django.db.models import GeneratedField, Model
+from django.db.models import GeneratedField, Model, UniqueConstraint
 
+from vault_fields.fields.blindindex import exact_index
 from vault_fields.fields.paths import encrypted_in
+from vault_fields.fields.unique import EncryptedUniqueConstraint
 
 __all__ = ["check_meta"]
 
@@ -19,9 +21,15 @@ def check_meta(model: type[Model]) -> Iterator[CheckMessage]:
     for option in ("ordering", "get_latest_by"):
         yield from _check_order(model, option, getattr(options, option))
     for names in options.unique_together:
-        yield from _check_constraint(model, f"unique_together {names!r}", names)
+        yield from _check_constraint(model, f"unique_together {names!r}", names, names)
     for constraint in options.constraints:
-        yield from _check_constraint(model, f"the constraint {constraint.name!r}", _parts(constraint))
+        what = f"the constraint {constraint.name!r}"
+        if isinstance(constraint, EncryptedUniqueConstraint):
+            yield from _check_unique(model, what, constraint.fields)
+            yield from _check_constraint(model, what, _parts(constraint, "include"))
+        else:
+            names = constraint.fields if isinstance(constraint, UniqueConstraint) else ()
+            yield from _check_constraint(model, what, _parts(constraint), names)
     for index in options.indexes:
         yield from _check_index(model, index)
     for column in options.local_fields:
@@ -39,15 +47,34 @@ def _check_order(model: type[Model], option: str, value: Any) -> Iterator[CheckM
         )
 
 
-def _check_constraint(model: type[Model], what: str, parts: Any) -> Iterator[CheckMessage]:
+def _check_constraint(model: type[Model], what: str, parts: Any, unique: Sequence[str] = ()) -> Iterator[CheckMessage]:
+    """Check what a constraint is over; ``unique`` are the fields that it makes unique."""
     for field in encrypted_in(model, *parts):
+        hint = f"Take {field.name!r} out of it, or write condition=Q({field.name}__isnull=False)."
+        if field.name in unique and field.is_indexable:
+            needs = "" if exact_index(field) else f", with index=True on {field.name!r}"
+            hint = f"Write EncryptedUniqueConstraint(fields={list(unique)!r}, name=…) in its place{needs}."
         yield Error(
             f"{what[0].upper()}{what[1:]} is over the encrypted field {field.label}. {_CIPHERTEXT}: all that a "
             "constraint can ask is whether it is NULL.",
-            hint=f"Take {field.name!r} out of it, or write condition=Q({field.name}__isnull=False).",
+            hint=hint,
             obj=model,
             id="vault_fields.E013",
         )
+
+
+def _check_unique(model: type[Model], what: str, names: Sequence[str]) -> Iterator[CheckMessage]:
+    for field in encrypted_in(model, *names):
+        if exact_index(field) is None:
+            yield Error(
+                f"{what[0].upper()}{what[1:]} makes the encrypted field {field.label} unique, which has no index: "
+                "there is nothing to compare.",
+                hint=f"Write index=True on {field.name!r}."
+                if field.is_indexable
+                else f"Take {field.name!r} out of it, and keep what occurs once in an encrypted text field of its own.",
+                obj=model,
+                id="vault_fields.E033",
+            )
 
 
 def _check_index(model: type[Model], index: Any) -> Iterator[CheckMessage]:
@@ -70,9 +97,9 @@ def _check_generated(model: type[Model], column: Any) -> Iterator[CheckMessage]:
         )
 
 
-def _parts(constraint: Any) -> Iterator[Any]:
-    """Yield the fields and expressions of a constraint or an index, whatever its class."""
-    lists = (getattr(constraint, name, None) or () for name in ("fields", "expressions", "include"))
+def _parts(constraint: Any, *lists_of: str) -> Iterator[Any]:
+    """Yield the fields and expressions of a constraint or an index, whatever its class, or some of its lists."""
+    lists = (getattr(constraint, name, None) or () for name in lists_of or ("fields", "expressions", "include"))
     for part in (*chain.from_iterable(lists), getattr(constraint, "condition", None)):
         # PostgreSQL's exclusion constraints pair each expression with an operator.
         yield part[0] if isinstance(part, (tuple, list)) else part

@@ -13,6 +13,7 @@ from vault_fields.fields.forcontext import ForContext
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.fields.typed import JSONValue
+from vault_fields.fields.unique import EncryptedUniqueConstraint, UniqueInContext
 
 __all__ = [
     "Attempt",
@@ -20,9 +21,11 @@ __all__ = [
     "CompanionField",
     "EncryptedJSONField",
     "EncryptedTextField",
+    "EncryptedUniqueConstraint",
     "ForContext",
     "IndexField",
     "JSONValue",
+    "UniqueInContext",
     "aopen",
     "context_from",
     "try_open",

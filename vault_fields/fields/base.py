@@ -10,6 +10,7 @@ from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Case, Model, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import IsNull
+from django.db.models.signals import class_prepared
 from django.utils.translation import gettext_lazy
 
 from vault_fields.exceptions import ValueRefused
@@ -34,6 +35,7 @@ from vault_fields.fields.searching import is_named_index, search_lookup, search_
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
+from vault_fields.fields.unique import add_unique
 from vault_fields.fields.writtenback import portable
 from vault_fields.patches import HISTORICAL_MODULE
 from vault_fields.runtime.frames import forgetful
@@ -60,8 +62,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     ``bind_to``         columns whose value a value is tied to
     ``vault``           the alias in ``settings.VAULTS`` that new data keys come from
     ``index``           True, "global" or a ``BlindIndex``: values are found by ``exact`` and ``in``; or a list of these
+    ``unique``          True: a value occurs once in each key context, or once if the index is global
 
-    The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched, sorted or made unique.
+    The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched or sorted.
     """
 
     descriptor_class = EncryptedAttribute
@@ -76,6 +79,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         bind_to: Sequence[str] = (),
         vault: str = "default",
         index: IndexOption | Sequence[IndexOption] = False,
+        unique: bool = False,
         **kwargs: Any,
     ) -> None:
         if missing := [name for name in ("to_plaintext", "from_plaintext") if _is_abstract(getattr(self, name))]:
@@ -95,7 +99,10 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             if len(parts := label.split(".")) != 3 or not all(parts):
                 raise ValueError(f"former_labels has {label!r}; a label is 'app_label.Model.field'.")
         self.vault = vault
+        self.is_unique = unique
         self.indexes = declared_indexes(index, type(self).get_class_lookups())
+        if unique and all(each.name for each in self.indexes):
+            self.indexes = (BlindIndex(), *self.indexes)
         if self.indexes and not self.is_indexable:
             raise TypeError(
                 f"{type(self).__name__} has no index: equal values have different texts. Keep what is searched for in "
@@ -120,6 +127,8 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         return name, path, args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
+        # A field that is copied into a table of history holds each value as often as it was saved.
+        is_copy = not issubclass(cls, getattr(self, "model", cls))
         super().contribute_to_class(cls, name, private_only)
         # In a historical model the companion is in the state by itself, or does not exist yet: added here, it would
         # become a column that no migration made.
@@ -127,6 +136,8 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             CompanionField(automatic=True).contribute_to_class(cls, self.companion_name)
         if cls.__module__ != HISTORICAL_MODULE:
             self._add_indexes(cls)
+            if self.is_unique and not is_copy and not cls._meta.abstract:
+                class_prepared.connect(self._add_unique, sender=cls)
         install_hooks(cls)
         install_loading(cls)
 
@@ -143,6 +154,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
                 )
             labels.add(label)
             IndexField.declared_by(declared).contribute_to_class(cls, column_name(self.name, declared.name))
+
+    def _add_unique(self, sender: type[Model], **kwargs: Any) -> None:
+        add_unique(sender, self)
 
     def has_default(self) -> bool:
         # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be

@@ -3,9 +3,10 @@
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from vault_fields.keys import KeyContext
 from vault_fields.runtime.frames import forgetful
 
-__all__ = ["ForContext"]
+__all__ = ["ForContext", "InContext"]
 
 
 class ForContext:
@@ -38,3 +39,13 @@ class ForContext:
     @forgetful
     def __reduce_ex__(self, protocol: Any) -> NoReturn:
         raise TypeError("A value that is looked for cannot be pickled: it would be kept in the clear.")
+
+
+class InContext(ForContext):
+    """A value to look up in the key context of a row that is known, as that of a row that is validated."""
+
+    __slots__ = ("context",)
+
+    def __init__(self, value: object, context: KeyContext) -> None:
+        super().__init__(value)
+        self.context = context

@@ -25,6 +25,8 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     bind_to: list[str]
     vault: str
     indexes: tuple[BlindIndex, ...]
+    # Declared with ``unique=True``. Django's own ``unique`` would compare ciphertext, and stays False.
+    is_unique: bool
 
     def __class_getitem__(cls, types: Any) -> Any:
         return cls  # The types that are assigned and read, in brackets, are for type checkers.

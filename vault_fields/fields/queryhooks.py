@@ -19,11 +19,12 @@ from django.db.models.sql import UpdateQuery
 
 from vault_fields.fields.deleting import deleting, release
 from vault_fields.fields.generatedpk import SealedRows, insert_first, rows_to_insert_first
-from vault_fields.fields.groups import all_groups_of, hashes_for, member_names_of
+from vault_fields.fields.groups import all_groups_of, member_names_of
 from vault_fields.fields.moving import Move
 from vault_fields.fields.parents import take_along_in_bulk, take_along_in_upsert
 from vault_fields.fields.queries import bulk_updating, portions
 from vault_fields.fields.saving import handed_over, prepare_rows, require_matched_context
+from vault_fields.fields.unique import conflict_columns
 from vault_fields.fields.updatefields import PartialWrite
 from vault_fields.fields.updating import update_encrypted, values_to_seal, with_hashes
 from vault_fields.patches import wrap
@@ -96,7 +97,7 @@ def _bulk_create_encrypted(
     if update_fields:
         update_fields = sorted(require_matched_context(self.model, set(update_fields), unique_fields or ()))
 
-    matched = unique_fields and hashes_for(self.model, unique_fields)
+    matched = unique_fields and conflict_columns(self.model, list(unique_fields))
 
     def insert() -> Any:
         return original(self, objs, batch_size, ignore_conflicts, update_conflicts, update_fields, matched)

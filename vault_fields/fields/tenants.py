@@ -19,7 +19,7 @@ from vault_fields.exceptions import KeyContextError, TenantUnknown
 from vault_fields.fields.bindings import Binding, concrete_field
 from vault_fields.fields.conditions import conditions_at
 from vault_fields.fields.context import follow, stands_elsewhere
-from vault_fields.fields.forcontext import ForContext
+from vault_fields.fields.forcontext import ForContext, InContext
 from vault_fields.fields.groups import Group
 from vault_fields.keys import KeyContext
 
@@ -66,6 +66,8 @@ def contexts_given(value: ForContext, field: Any, group: Group, using: str) -> l
 
     Costs and raises what ``contexts_in_query`` does, and ``FieldError`` for an attribute that no context starts from.
     """
+    if isinstance(value, InContext):
+        return [value.context]
     given = _Given(value.attributes)
     contexts = _Search(field, group, given, using).contexts([""])
     if unused := sorted(value.attributes.keys() - given.used):

@@ -7,11 +7,11 @@ again. What is finished stays; run again, it writes nothing twice.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field as dataclass_field
 from typing import Any
 
-from django.db import DEFAULT_DB_ALIAS
+from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 
 from vault_fields.fields.groups import Group
 from vault_fields.fields.indexing import write_indexes
@@ -33,7 +33,7 @@ class ReindexReport:
     right: int = 0
     missing: int = 0
     wrong: int = 0
-    # The primary keys of the rows whose values do not open.
+    # The primary keys of the rows whose values do not open, or occur twice.
     left_alone: list[Any] = dataclass_field(default_factory=list)
 
     def __str__(self) -> str:
@@ -56,7 +56,8 @@ def reindex_group(
     on_problem: Callable[[str], object],
 ) -> ReindexReport:
     """
-    Give every row with a value its hash. ``on_problem`` is called for each row whose value does not open.
+    Give every row with a value its hash. ``on_problem`` is called for each row whose value does not open, or
+    is that of another row where it may occur only once.
 
     With ``rebuild``, index keys that are lost are replaced. In a dry run nothing is written, except index keys that
     are missing. Costs one ``decrypt`` for each data key that is not cached, and one query for each batch; besides, one
@@ -108,11 +109,38 @@ class _Run:
             self.report.missing += len(missing)
             self.report.wrong += len(wrong)
             return []
-        count, changed = self.rows.write(self._names, missing)
+        count, changed = self._write(missing)
         self.report.missing += count
-        count, others = self.rows.write(self._names, wrong)
+        count, others = self._write(wrong)
         self.report.wrong += count
         return changed + others
+
+    def _write(self, changes: Sequence[Change]) -> tuple[int, list[Row]]:
+        """Write these rows, except for those whose value another row has already, and which may occur only once."""
+        try:
+            # The transaction of somebody else goes on after a conflict.
+            with transaction.atomic(self._using) if connections[self._using].in_atomic_block else nullcontext():
+                return self.rows.write(self._names, changes)
+        except IntegrityError:
+            pass  # It names the hash, and no row.
+        if len(changes) == 1:
+            return self._write_without(*changes[0])
+        middle = len(changes) // 2
+        written, others = self._write(changes[:middle]), self._write(changes[middle:])
+        return written[0] + others[0], written[1] + others[1]
+
+    def _write_without(self, row: Row, hashes: Sequence[Any]) -> tuple[int, list[Row]]:
+        self.report.left_alone.append(row.pk)
+        self._on_problem(
+            f"{self.report.label} (pk={row.pk!r}): another row has its value, which may occur only once. It has no "
+            "hash until one of the two is changed; run the command again then."
+        )
+        # It is not to be found by a value that it does not have.
+        found = [self.rows.as_stored(row)[name] for name in self._names]
+        _, changed = self.rows.write(
+            self._names, [(row, [old if old == new else None for old, new in zip(found, hashes, strict=True)])]
+        )
+        return 0, changed
 
     def _without_problems(self, rows: Sequence[Row]) -> list[Row]:
         open_together(rows)
