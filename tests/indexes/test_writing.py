@@ -243,7 +243,7 @@ def test_two_makers_of_an_index_key_use_the_same_one(first, monkeypatch) -> None
     with monkeypatch.context() as patched:
         # An old snapshot does not show the row that another transaction has committed.
         patched.setattr(indexing, "find_written_keys", lambda wanted, using: {})
-        patched.setattr(indexing, "_require_new", lambda due, alias: None)
+        patched.setattr(indexing, "require_never_used", lambda *args: None)
         patched.setattr(indexkeys, "_read", lambda *args, lock=False: read(*args, lock=True) if lock else {})
         contact = Contact.objects.create(organization=first, ssn="3")
     assert has(contact, "3")

@@ -10,6 +10,7 @@ from vault_fields.fields.blindindex import BlindIndex, IndexField
 from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import context_from
 from vault_fields.fields.forcontext import ForContext
+from vault_fields.fields.indexing import make_index_keys
 from vault_fields.fields.json import EncryptedJSONField
 from vault_fields.fields.text import EncryptedTextField
 from vault_fields.fields.typed import JSONValue
@@ -28,5 +29,6 @@ __all__ = [
     "UniqueInContext",
     "aopen",
     "context_from",
+    "make_index_keys",
     "try_open",
 ]

@@ -1,22 +1,27 @@
 """
 The hashes of rows that are written: each made of the text that is sealed, under the index key of the row's context.
 
-A hash that was loaded from the database that is written to, beside the value that stays, is kept. Every other one is
-made again: a value that this process sealed before may have got its hash in a transaction that was rolled back, with
-the index key.
+A hash that was loaded a moment ago from the database that is written to, beside the value that stays, is kept. Every
+other one is made again: a value that this process sealed before may have got its hash in a transaction that was rolled
+back, with the index key; and one that was read long ago may have its hash from an index key that was replaced since.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from functools import reduce
+from operator import or_
+from time import monotonic
+from types import MappingProxyType
+from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from django.db import router
-from django.db.models import Model, QuerySet
+from django.db.models import Model, Q, QuerySet
 
 from vault_fields.exceptions import DecryptionError, IndexKeyMissing, ValueRefused, VaultError
 from vault_fields.fields.blindindex import IndexField
-from vault_fields.fields.groups import Group
+from vault_fields.fields.deriving import derive_contexts
+from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import locate, located, open_sealed
@@ -24,8 +29,23 @@ from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored import companion as companion_format
+from vault_fields.vaults import vaults
 
-__all__ = ["hash_of", "index_key_name", "write_indexes"]
+__all__ = ["HASH_AGE", "OF_NOTHING", "WithoutKey", "hash_of", "index_key_name", "make_index_keys", "require_never_used"]
+__all__ += ["write_indexes"]
+
+# The seconds for which a hash that was read is kept beside its value. A rotation of index keys waits for longer.
+HASH_AGE = 600.0
+
+# The hash that no value has: version 4 sets bits of it.
+OF_NOTHING = UUID(int=0)
+
+# For a context without an index key: make one, unless it is lost; make one in any case; or make none, and give its rows
+# the hash that no value has.
+WithoutKey = Literal["make", "replace", "leave"]
+
+# At most so many of the rows that may have hashes under a lost index key are looked at.
+_LOOKED_AT = 100
 
 
 class _Due(NamedTuple):
@@ -40,24 +60,31 @@ class _Due(NamedTuple):
 
 
 @forgetful
-def write_indexes(rows: Iterable[tuple[Model, Group]], using: str | None, *, rebuild: bool = False) -> None:
+def write_indexes(
+    rows: Iterable[tuple[Model, Group]],
+    using: str | None,
+    *,
+    without_key: WithoutKey = "make",
+    contexts: Mapping[int, KeyContext] = MappingProxyType({}),
+) -> None:
     """
     Give rows whose values are sealed their hashes, in memory, before they are written to the database ``using``.
 
-    With ``rebuild`` an index key that is lost is replaced. Costs, for groups that have an index, one query for the
-    index keys, and in Vault calls one ``decrypt`` for each index key that is not cached, one ``create`` for each that
-    is new, and what it costs to open values that were not assigned. Raises ``VaultError``, ``DecryptionError``,
-    ``ValueRefused``, or ``IndexKeyMissing``.
+    ``contexts`` are those that rows will have, where their companions name others, by the ids of instances. Costs, for
+    groups that have an index, one query for the index keys, and in Vault calls one ``decrypt`` for each index key that
+    is not cached, one ``create`` for each that is new, and what it costs to open values that were not assigned. Raises
+    ``VaultError``, ``DecryptionError``, ``ValueRefused``, or ``IndexKeyMissing``.
     """
     due: defaultdict[str, list[_Due]] = defaultdict(list)
     for instance, group in rows:
         if group.index_names:
             alias = using or instance._state.db or router.db_for_write(type(instance), instance=instance)
-            due[alias] += _due(instance, group, alias)
+            due[alias] += _due(instance, group, alias, contexts)
     for alias, those in due.items():
-        keys = _keys(those, alias, rebuild=rebuild)
+        keys = _keys(those, alias, without_key)
         for each in those:
-            value = hash_of(each.column, keys[each.wanted], each.text, locate(each.member, each.instance))
+            key, place = keys.get(each.wanted), locate(each.member, each.instance)
+            value = hash_of(each.column, key, each.text, place) if key else OF_NOTHING
             each.instance.__dict__[each.column.attname] = value
 
 
@@ -77,7 +104,65 @@ def hash_of(index: IndexField, key: DataKey, text: str, place: str) -> UUID | No
     raise ValueRefused(f"{place}: the normalization of its index {index.name!r} failed ({failure}).")
 
 
-def _due(instance: Model, group: Group, alias: str) -> list[_Due]:
+def make_index_keys(instance: Model, *, using: str | None = None) -> None:
+    """
+    Make the index keys that rows like this one need, as when a tenant signs up: ``Patient(organization=acme)``.
+
+    The instance has the attributes that its key contexts start from, and need not be saved. The keys serve every model
+    with the same key context and vault. Without this call, the first row of a tenant makes them. Costs one query; for
+    each key that is not there yet, one query for each index and two besides, and one ``create``. Raises
+    ``KeyContextError``, ``VaultError`` or ``IndexKeyMissing``.
+    """
+    alias = using or router.db_for_write(type(instance), instance=instance)
+    first: dict[Wanted, tuple[Encrypted, IndexField, Group]] = {}
+    for group in all_groups_of(type(instance)):
+        if group.index_names:
+            (context,) = derive_contexts([(instance, group)], alias)
+            for member in group.members:
+                for index in group.indexes[member.name]:
+                    first.setdefault(index_key_name(index, group, context), (member, index, group))
+    keys = find_written_keys(first, alias)
+    for wanted, (_, index, group) in first.items():
+        if wanted not in keys:
+            require_never_used(index, group, {wanted: _own_rows(instance, group)}, alias)
+            make_key(wanted, alias)
+
+
+def require_never_used(index: IndexField, group: Group, missing: Mapping[Wanted, Q], using: str) -> None:
+    """
+    Raise ``IndexKeyMissing`` if rows have hashes under one of these index keys, which are not there. One query.
+
+    Those rows would not be found any more, and a second row with the same value would pass for the first one. With
+    each key come the conditions for rows that may have such hashes.
+    """
+    rows: Any = QuerySet(group.model, using=using).filter(**{f"{index.attname}__isnull": False})
+    if index.scope == "global":
+        is_used = rows.exists()
+    else:
+        # A row whose key context was changed since has its hash under another key.
+        claims = [condition & Q(**{f"{group.companion}__contains": _said(each)}) for each, condition in missing.items()]
+        texts = rows.filter(reduce(or_, claims)).values_list(group.companion, flat=True)[:_LOOKED_AT]
+        found = {(vaults.writer(said.vault), said.context) for said in map(companion_format.decode, texts)}
+        is_used = any((vaults.writer(each.vault), each.context) in found for each in missing)
+    if is_used:
+        raise IndexKeyMissing(
+            f"rows of this key context have hashes in {index.name!r}, and the index key that "
+            "made them is missing in the table of index keys. Bring that row back from a backup, "
+            "or make all hashes anew with `manage.py vault_index --rebuild`."
+        )
+
+
+def _said(wanted: Wanted) -> str:
+    """Return the part of a companion's text that names the context. No text in a companion has quotes as it has."""
+    return f'"context":{wanted.context.canonical.decode()},"row":'
+
+
+def _own_rows(instance: Model, group: Group) -> Q:
+    """Return the condition for rows of the same tenant."""
+    return Q(**{each.attname: getattr(instance, each.attname) for each in group.bindings})
+
+
+def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyContext]) -> list[_Due]:
     """Return the hashes to make, and put NULL where there is no value, or one in the clear."""
     data, due = instance.__dict__, []
     is_here = instance._state.db == alias
@@ -86,39 +171,24 @@ def _due(instance: Model, group: Group, alias: str) -> list[_Due]:
         for index in group.indexes[member.name]:
             if not is_encrypted(held):
                 data[index.attname] = None
-            elif not (held.loaded and is_here and index.attname in data):
+            elif not (held.loaded and monotonic() - held.loaded < HASH_AGE and is_here and index.attname in data):
                 text = (held.opened or open_sealed(member, held, instance)).text
-                said = companion_format.decode(GroupState(instance, group).beside(held) or "")
-                due.append(_Due(instance, group, member, index, text, index_key_name(index, group, said.context)))
+                context = contexts.get(id(instance))
+                if context is None:
+                    context = companion_format.decode(GroupState(instance, group).beside(held) or "").context
+                due.append(_Due(instance, group, member, index, text, index_key_name(index, group, context)))
     return due
 
 
-def _keys(due: Sequence[_Due], alias: str, *, rebuild: bool) -> Mapping[Wanted, DataKey]:
+def _keys(due: Sequence[_Due], alias: str, without_key: WithoutKey) -> Mapping[Wanted, DataKey]:
     first = {each.wanted: each for each in reversed(due)}
     try:
         keys = find_written_keys(first, alias)
         for wanted, each in first.items():
-            if wanted not in keys:
-                if not rebuild:
-                    _require_new(each, alias)
+            if wanted not in keys and without_key != "leave":
+                if without_key == "make":
+                    require_never_used(each.column, each.group, {wanted: _own_rows(each.instance, each.group)}, alias)
                 keys[wanted] = make_key(wanted, alias)
     except (DecryptionError, VaultError) as error:
         raise located(error, due[0].member, due[0].instance) from None
     return keys
-
-
-def _require_new(due: _Due, alias: str) -> None:
-    """
-    Refuse to make an index key where rows have hashes that were made with another one, which is lost.
-
-    They would not be found any more, and a second row with the same value would pass for the first one.
-    """
-    rows: Any = QuerySet(due.group.model, using=alias).filter(**{f"{due.column.attname}__isnull": False})
-    if due.column.scope == "context":
-        rows = rows.filter(**{each.attname: getattr(due.instance, each.attname) for each in due.group.bindings})
-    if rows.exists():
-        raise IndexKeyMissing(
-            f"rows of this key context have hashes in {due.column.name!r}, and the index key that "
-            "made them is missing in the table of index keys. Nothing was written. Bring that row back from a backup, "
-            "or make all hashes anew with `manage.py vault_index --rebuild`."
-        )

@@ -13,6 +13,7 @@ columns are written, all or none. Rows without values cost no Vault call. See
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field
 from functools import cached_property, reduce
+from time import monotonic
 from typing import Any
 
 from django.db import transaction
@@ -306,7 +307,7 @@ class Move:
                 text = None if {*names_of(member)} & self._values.keys() else as_text(data[member.attname])
                 values = tuple([stored[binding.attname] for binding in group.bound_columns(member)])
                 data[member.attname] = (
-                    None if text is None else Sealed(member.stored_text(text), keys or "", values, loaded=True)
+                    None if text is None else Sealed(member.stored_text(text), keys or "", values, loaded=monotonic())
                 )
         instance = holder.model.from_db(columns.using, list(data), list(data.values()))
         own_pk = columns.pk(stored)

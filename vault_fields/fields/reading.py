@@ -4,6 +4,7 @@ import functools
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
+from time import monotonic
 from typing import Any
 
 from django.core.exceptions import FieldError, ValidationError
@@ -61,6 +62,7 @@ class Loader:
         # Noted now: a caller that opens a value later may do so in another tenant's place.
         self.outside = group.source.now_outside() if group.source.outside else None
         self.batch = Batch()
+        self.since = monotonic()
         # Tells which row is being converted, for errors. The row of a subquery is unknown.
         self.place: Callable[[], str] | None = None
         self._bindings = group.bound_columns(field)
@@ -79,7 +81,7 @@ class Loader:
         # A subquery, and a reference to an annotation, always are.
         if not getattr(expression, "is_tagged", True):
             text = self.field.stored_text(as_text(value) or "")
-            return Sealed(text, batch=self.batch, loaded=True, outside=self.outside)
+            return Sealed(text, batch=self.batch, loaded=self.since, outside=self.outside)
         if not isinstance(value, str) or not value.startswith(_TAG):
             del value
             raise FieldError(f"{self.field.label} is encrypted: the query gives its ciphertext without what opens it.")
@@ -90,12 +92,12 @@ class Loader:
             )
         is_eager = value.startswith(_EAGER)
         if value[2:] == _DAMAGED:
-            sealed = Sealed(DAMAGED, loaded=True)
+            sealed = Sealed(DAMAGED, loaded=self.since)
             return self._opened(sealed) if is_eager else sealed
         columns, keys, text = _split(value)
         text = self.field.stored_text(text)
         values = self.values(columns)
-        sealed = Sealed(text, keys, values, self.batch, loaded=True, outside=self.outside)
+        sealed = Sealed(text, keys, values, self.batch, loaded=self.since, outside=self.outside)
         return self._opened(sealed) if is_eager else sealed
 
     def _opened(self, sealed: Sealed) -> Any:
@@ -187,6 +189,7 @@ class _Column:
         loader, position = self.loader, self.position
         companion: Any = self.companion
         batch, outside, stored_text = loader.batch, loader.outside, loader.field.stored_text
+        since = loader.since
         bound = self.bound or ()
         only = bound[0] if len(bound) == 1 else None
         for row in rows:
@@ -198,7 +201,7 @@ class _Column:
                 if keys.__class__ is not str:
                     keys = as_text(keys) or ""
                 values = tuple([row[each] for each in bound]) if only is None else (row[only],)
-                row[position] = Sealed(text, keys, values, batch, None, True, outside)
+                row[position] = Sealed(text, keys, values, batch, None, since, outside)
             yield row
 
     def open(self, rows: Iterable[list[Any]]) -> Iterator[list[Any]]:

@@ -9,6 +9,9 @@ from vault_fields.runtime.frames import forgetful
 
 __all__ = ["Brought", "Handover", "Opened", "Pending", "Sealed"]
 
+# When a value was read that comes out of a pickle: nobody knows.
+_LONG_AGO = float("-inf")
+
 
 class Opened:
     """The plaintext of a sealed value: as the user sees it, and as the text that was encrypted."""
@@ -44,10 +47,10 @@ class Sealed:
 
     ``text`` is the value column; ``keys`` the companion, and ``values`` the row's own columns that the value is bound
     to, both as they were read together with it - None where the query did not tell, and the instance has to.
-    ``loaded`` says that it came from the database; otherwise nobody knows whether it got there, since a transaction
-    may be rolled back at any later time. ``failure`` is why it did not open when it was last tried, for coroutines,
-    which cannot try again. ``outside`` is what surrounded the row when it was read, by items, if its context starts
-    from that. Pickles carry neither that nor plaintext.
+    ``loaded`` is when it came from the database, by the monotonic clock; 0 for one that did not: nobody knows whether
+    it got there, since a transaction may be rolled back at any later time. ``failure`` is why it did not open when it
+    was last tried, for coroutines, which cannot try again. ``outside`` is what surrounded the row when it was read, by
+    items, if its context starts from that. Pickles carry neither that nor plaintext.
     """
 
     __slots__ = ("batch", "failure", "keys", "loaded", "opened", "outside", "text", "values")
@@ -59,7 +62,7 @@ class Sealed:
         values: tuple[Any, ...] | None = None,
         batch: Batch | None = None,
         opened: Opened | None = None,
-        loaded: bool = False,
+        loaded: float = 0.0,
         outside: Mapping[str, str | None] | None = None,
     ) -> None:
         self.text = text
@@ -80,7 +83,7 @@ class Sealed:
     def __reduce__(self) -> tuple[Any, ...]:
         if self.is_changed:
             raise TypeError("A value that was changed in place cannot be pickled before it is saved: it would be lost.")
-        return _restore, (type(self), self.text, self.keys, self.values, self.loaded)
+        return _restore, (type(self), self.text, self.keys, self.values, bool(self.loaded))
 
     def __copy__(self) -> "Sealed":
         return self.with_opened(self.opened)
@@ -114,7 +117,7 @@ Sealed.__name__ = "EncryptedValue"
 
 
 def _restore(cls: type[Sealed], text: str, keys: str | None, values: tuple[Any, ...] | None, loaded: bool) -> Sealed:
-    return cls(text, keys, values, loaded=loaded)
+    return cls(text, keys, values, loaded=_LONG_AGO if loaded else 0.0)
 
 
 class Brought(Sealed):

@@ -12,18 +12,20 @@ from typing import Any, NoReturn
 from uuid import UUID
 
 from django.core.exceptions import EmptyResultSet, FieldError
-from django.db.models import Lookup
+from django.db.models import Lookup, Q
 from django.db.models.expressions import Col
 from django.db.models.lookups import IsNull
 
+from vault_fields.exceptions import IndexKeyMissing
 from vault_fields.fields.blindindex import IndexField, exact_index, named_index
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.forcontext import ForContext
-from vault_fields.fields.groups import group_of
-from vault_fields.fields.indexing import hash_of, index_key_name
-from vault_fields.fields.indexkeys import find_keys
+from vault_fields.fields.groups import Group, group_of
+from vault_fields.fields.indexing import OF_NOTHING, hash_of, index_key_name, require_never_used
+from vault_fields.fields.indexkeys import Wanted, find_keys
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import refuse
+from vault_fields.fields.opening import located
 from vault_fields.fields.tenants import contexts_given, contexts_in_query
 from vault_fields.runtime.frames import forgetful
 
@@ -32,10 +34,6 @@ __all__ += ["is_named_index", "search_lookup", "search_transform"]
 
 # The name of the lookup of the admin's search. Nobody else needs it.
 SEARCHED = "searched"
-
-# The hash that no value has: version 4 sets bits of it. A comparison with it is false, or NULL where there is no
-# value, as Django's logic needs it. An EmptyResultSet would be neither under NOT and XOR.
-_OF_NOTHING = UUID(int=0)
 
 
 def search_lookup(field: Encrypted, name: str) -> type[Lookup] | None:
@@ -158,7 +156,9 @@ class _Indexed(Lookup):
             )
         index = self.index
         sql, params = compiler.compile(Col(self.lhs.alias, index))
-        hashes = self._hashes(index, compiler, connection) or [_OF_NOTHING]
+        # A comparison with the hash of nothing is false, or NULL where there is no value, as Django's logic needs it.
+        # An EmptyResultSet would be neither under NOT and XOR.
+        hashes = self._hashes(index, compiler, connection) or [OF_NOTHING]
         given = [index.get_db_prep_value(each, connection) for each in hashes]
         condition = f"{sql} = %s" if len(given) == 1 else f"{sql} IN ({', '.join(['%s'] * len(given))})"
         if index.leaves_out:
@@ -179,15 +179,19 @@ class _Indexed(Lookup):
         contexts: dict[ForContext | None, Any] = {}
         for given in dict.fromkeys(needle.given for needle in self.needles):
             if index.scope == "global":
-                contexts[given] = [None]
+                contexts[given] = {None: Q()}
             elif given is None:
                 contexts[given] = contexts_in_query(self, group, compiler, connection)
             else:
                 contexts[given] = contexts_given(given, field, group, connection.alias)
         names = {
-            given: [index_key_name(index, group, context) for context in found] for given, found in contexts.items()
+            given: {index_key_name(index, group, context): rows for context, rows in found.items()}
+            for given, found in contexts.items()
         }
-        keys = find_keys(dict.fromkeys(name for found in names.values() for name in found), connection.alias)
+        wanted = {name: rows for found in names.values() for name, rows in found.items()}
+        keys = find_keys(wanted, connection.alias)
+        if missing := {name: rows for name, rows in wanted.items() if name not in keys}:
+            self._require_never_used(index, group, missing, connection.alias)
         hashes = [
             hash_of(index, key, needle.text, field.label)
             for needle in self.needles
@@ -195,6 +199,13 @@ class _Indexed(Lookup):
             for key in keys.get(name, ())
         ]
         return list(dict.fromkeys(each for each in hashes if each is not None))
+
+    def _require_never_used(self, index: IndexField, group: Group, missing: dict[Wanted, Q], using: str) -> None:
+        """A key that was lost must not read as a value that is not there."""
+        try:
+            require_never_used(index, group, missing, using)
+        except IndexKeyMissing as error:
+            raise located(error, self.field, None) from None
 
     def __copy__(self) -> Any:
         copied = type(self).__new__(type(self))

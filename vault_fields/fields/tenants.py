@@ -12,7 +12,7 @@ from math import prod
 from typing import Any, Protocol
 
 from django.core.exceptions import FieldDoesNotExist, FieldError, ObjectDoesNotExist
-from django.db.models import Field, ForeignKey, Model
+from django.db.models import Field, ForeignKey, Model, Q
 from django.db.models.constants import LOOKUP_SEP
 
 from vault_fields.exceptions import KeyContextError, TenantUnknown
@@ -42,9 +42,9 @@ class _Known(Protocol):
         """Return the names, if there are any, of the row to which a foreign key points."""
 
 
-def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any) -> list[KeyContext]:
+def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any) -> dict[KeyContext, Q]:
     """
-    Return the contexts that rows may have where ``lookup``, on a column of the group, counts.
+    Return the contexts that rows may have where ``lookup``, on a column of the group, counts, and the rows of each.
 
     It counts for rows that the query gives or leaves out because of it. None may be left: rows of a tenant that is not
     there have no values. Costs one query for each relation of the context, unless the query fixes the column at its
@@ -52,17 +52,17 @@ def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any)
     ``MAX_CONTEXTS`` of them.
     """
     field, source = lookup.field, group.source
-    found: dict[KeyContext, None] = {}
+    found: dict[KeyContext, Q] = {}
     for conditions in conditions_at(lookup, compiler.query, connection, source.function is not None):
         search = _Search(field, group, conditions, connection.alias)
-        found |= dict.fromkeys(search.contexts([lookup.lhs.alias]))
+        found |= search.contexts([lookup.lhs.alias])
         search.limit(len(found))
-    return list(found)
+    return found
 
 
-def contexts_given(value: ForContext, field: Any, group: Group, using: str) -> list[KeyContext]:
+def contexts_given(value: ForContext, field: Any, group: Group, using: str) -> dict[KeyContext, Q]:
     """
-    Return the context of rows with the attributes of ``value``; none if there cannot be such rows.
+    Return the context of rows with the attributes of ``value``, and these rows; none if there cannot be such rows.
 
     Costs and raises what ``contexts_in_query`` does, and ``FieldError`` for an attribute that no context starts from.
     """
@@ -108,6 +108,15 @@ class _Given:
         return value
 
 
+def _end(model: type[Model], path: str) -> str:
+    """Return the path of the column at the end of the path of an item, for conditions."""
+    *relations, last = path.split(LOOKUP_SEP)
+    end: Any = model
+    for relation in relations:
+        end = end._meta.get_field(relation).related_model
+    return f"{path}{LOOKUP_SEP}pk" if stands_elsewhere(last, concrete_field(end, last)) else path
+
+
 class _Search:
     """From what is known of the rows of one lookup to their contexts."""
 
@@ -119,17 +128,19 @@ class _Search:
         # The items of the context that remain open.
         self._open: set[str] = set()
 
-    def contexts(self, row: Sequence[str]) -> list[KeyContext]:
+    def contexts(self, row: Sequence[str]) -> dict[KeyContext, Q]:
         group = self._group
         if group.source.function is not None:
-            return list(dict.fromkeys(self._of_function(row)))
+            return dict(self._of_function(row))
         rest = {**group.source.constants, **self._outside()}
         found = self._ends(row, group.model, group.source.paths)
         self._require_decided()
-        contexts = []
+        ends = {name: _end(group.model, path) for name, path in group.source.paths.items()}
+        contexts = {}
         for items in found:
             with suppress(KeyContextError):  # A text that no context can have.
-                contexts.append(KeyContext({**rest, **items}))
+                rows = Q(**{ends[name]: text for name, text in items.items()})
+                contexts[KeyContext({**rest, **items})] = rows
         return contexts
 
     def limit(self, count: int) -> None:
@@ -139,7 +150,7 @@ class _Search:
                 "by one query. Look it up for fewer of them at a time."
             )
 
-    def _of_function(self, row: Sequence[str]) -> Iterator[KeyContext]:
+    def _of_function(self, row: Sequence[str]) -> Iterator[tuple[KeyContext, Q]]:
         model: Any = self._group.model
         given: dict[str, Sequence[Any]] = {key.attname: [None] for key in model._meta.pk_fields}
         for binding in self._group.bindings:
@@ -147,10 +158,12 @@ class _Search:
         self._require_decided()
         # ``from_db`` takes columns in the order of the model; those that are left out are deferred.
         names = [column.attname for column in model._meta.concrete_fields if column.attname in given]
+        bound = {binding.attname for binding in self._group.bindings}
         for values in self._products([given[name] for name in names]):
             instance = model.from_db(self._using, names, values)
             try:
-                yield self._group.source.derive(instance)
+                rows = Q(**{name: value for name, value in zip(names, values, strict=True) if name in bound})
+                yield self._group.source.derive(instance), rows
             except KeyContextError:
                 continue  # No value can have been encrypted for such a row.
             except (AttributeError, model.DoesNotExist):  # The second, before Django 6.1.

@@ -14,6 +14,7 @@ named columns and no others. See ``docs/decisions/0067-partial-writes-are-compar
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field as dataclass_field
+from time import monotonic
 from typing import Any, TypeVar
 
 from django.db import connections, transaction
@@ -192,7 +193,8 @@ class _Piece:
         if text is None:
             return None
         values = tuple([stored[binding.attname] for binding in self.group.bound_columns(member)])
-        return Sealed(member.stored_text(text), as_text(stored[self.group.companion]) or "", values, loaded=True)
+        keys = as_text(stored[self.group.companion]) or ""
+        return Sealed(member.stored_text(text), keys, values, loaded=monotonic())
 
 
 class PartialWrite:

@@ -14,7 +14,7 @@ from typing import Any
 from django.db import DEFAULT_DB_ALIAS, IntegrityError, connections, transaction
 
 from vault_fields.fields.groups import Group
-from vault_fields.fields.indexing import write_indexes
+from vault_fields.fields.indexing import WithoutKey, write_indexes
 from vault_fields.rows.row import Row, open_together
 from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
 from vault_fields.runtime.frames import forgetful
@@ -59,9 +59,10 @@ def reindex_group(
     Give every row with a value its hash. ``on_problem`` is called for each row whose value does not open, or
     is that of another row where it may occur only once.
 
-    With ``rebuild``, index keys that are lost are replaced. In a dry run nothing is written, except index keys that
-    are missing. Costs one ``decrypt`` for each data key that is not cached, and one query for each batch; besides, one
-    ``decrypt`` or one ``create`` for each key context. Raises ``VaultUnavailable``; the rows before stay written.
+    A hash beside no value is taken away. With ``rebuild``, index keys that are lost are replaced. In a dry run nothing
+    is written, and hashes without an index key are missing or wrong. Costs one ``decrypt`` for each data key that is
+    not cached, and one query for each batch; besides, one ``decrypt`` or one ``create`` for each key context. Raises
+    ``VaultUnavailable``; the rows before stay written.
     """
     run = _Run(group, using, on_problem, rebuild=rebuild, dry_run=dry_run)
     with progress(f"Indexing {run.report.label}", run.rows.count) as advance:
@@ -85,20 +86,22 @@ class _Run:
         self._group = group
         self._using = using
         self._on_problem = on_problem
-        self._rebuild = rebuild
+        self._without_key: WithoutKey = "leave" if dry_run else "replace" if rebuild else "make"
         self._names = sorted(group.index_names)
         self._members = [member for member in group.members if group.indexes[member.name]]
 
     def due(self, rows: Sequence[Row]) -> list[Row]:
-        return [row for row in rows if any(map(row.is_encrypted, self._members))]
+        return [row for row in rows if any(map(row.is_encrypted, self._members)) or any(self._stored(row))]
+
+    def _stored(self, row: Row) -> list[Any]:
+        return [row.read(name) for name in self._names]
 
     def written(self, rows: Sequence[Row]) -> list[Row]:
         """Write the hashes of these rows where they differ; return those that others wrote meanwhile."""
         missing: list[Change] = []
         wrong: list[Change] = []
         for row in self._without_problems(rows):
-            stored, hashes = self.rows.as_stored(row), row.hashes()
-            found = [stored[name] for name in self._names]
+            found, hashes = self._stored(row), row.hashes()
             if found == hashes:
                 self.report.right += 1
             elif any(old not in {None, new} for old, new in zip(found, hashes, strict=True)):
@@ -162,4 +165,4 @@ class _Run:
         for row in rows:
             for name in self._names:
                 row.instance.__dict__.pop(name, None)  # A hash that is not there is made again.
-        write_indexes([(row.instance, self._group) for row in rows], self._using, rebuild=self._rebuild)
+        write_indexes([(row.instance, self._group) for row in rows], self._using, without_key=self._without_key)

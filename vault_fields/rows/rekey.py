@@ -5,7 +5,7 @@ A row is *current* if its companion was made by the field's vault for the row's 
 
 - Where the row's own columns are those its values were encrypted for, but the declaration makes another context of
   them now, as by another constant, the row is **rekeyed**: its data key is wrapped for the new context, and only the
-  companion is written.
+  companion is written, with the hashes of an index, which are those of a context.
 - Where they lead to another context because of what lies behind a relation, or of what a function makes of them, the
   row was **redirected**. It is reported and left alone, unless the caller accepts it; then it is rekeyed.
 - On demand (``rewrap``) rows that are current are rekeyed too: their context is the same, but the keys that wrap for
@@ -20,8 +20,8 @@ that stayed. This is why rows that may part from their peers get new keys; see
 ``docs/decisions/0011-moved-rows-get-new-keys.md``.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field as dataclass_field
 from typing import Any
 
@@ -36,6 +36,7 @@ from vault_fields.exceptions import (
 from vault_fields.fields.batch import Batch
 from vault_fields.fields.contextdrift import redirection
 from vault_fields.fields.groups import Group
+from vault_fields.fields.indexing import write_indexes
 from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import column_names, moved_columns, open_sealed, proven_key
 from vault_fields.fields.sealed import Pending
@@ -103,7 +104,7 @@ def rekey_group(
     Bring every row up to date; ``on_problem`` is called for each that is left alone, with the reason.
 
     With ``rewrap`` data keys that today's keys have not wrapped are wrapped anew for the context that they have. A
-    vault that cannot tell rewraps all of them, each time.
+    vault that cannot tell rewraps all of them, each time. Hashes of values that get another context are made again.
 
     Costs one ``decrypt`` for each data key of rekeyed rows that is not cached, for its companion must prove its
     content, and one ``rekey`` for each of their contexts, or what the vault needs to rewrap them; for re-encrypted
@@ -198,13 +199,45 @@ class _Run:
             return []
         verified = self._verified(to_rekey)
         self._wrappings.prepare(stale.companion for stale in verified if stale.is_of_same_context)
-        changes: list[Change] = []
+        rewrapped: dict[_Stale, str] = {}
         for stale, key in verified.items():
             with self._reporting(stale.row):
-                changes.append((stale.row, [self._rewrapped(stale, key)]))
-        written, changed = self._rows.write([self.group.companion], changes)
-        self.report.rekeyed += written
+                rewrapped[stale] = self._rewrapped(stale, key)
+        # A hash is one of the context: in another one it is another.
+        moving = [stale for stale in rewrapped if self._hashes and not stale.is_of_same_context]
+        staying = [stale for stale in rewrapped if stale not in moving]
+        changed = self._write_rewrapped([], [(stale.row, [rewrapped[stale]]) for stale in staying])
+        hashed = self._hashed(moving)
+        changes: list[Change] = [(stale.row, [rewrapped[stale], *stale.row.hashes()]) for stale in hashed]
+        changed += self._write_rewrapped(self._hashes, changes)
         return changed + self.reencrypt(to_reencrypt)
+
+    def _write_rewrapped(self, hashes: list[str], changes: list[Change]) -> list[Row]:
+        written, changed = self._rows.write([self.group.companion, *hashes], changes)
+        self.report.rekeyed += written
+        return changed
+
+    def _hashed(self, moving: Sequence[_Stale]) -> list[_Stale]:
+        """Give rows the hashes of the context that they will have; return those of which all values open."""
+        with suppress(*ROW_ERRORS):
+            self._hash(moving)
+            return [*moving]
+        fine = []  # Go one by one, to find out which rows it is.
+        for stale in moving:
+            with self._reporting(stale.row):
+                self._hash([stale])
+                fine.append(stale)
+        return fine
+
+    @forgetful
+    def _hash(self, moving: Sequence[_Stale]) -> None:
+        open_together([stale.row for stale in moving])
+        for stale in moving:
+            for name in self._hashes:
+                stale.row.instance.__dict__.pop(name, None)  # A hash that is not there is made again.
+        rows = [(stale.row.instance, self.group) for stale in moving]
+        contexts = {id(stale.row.instance): stale.context for stale in moving}
+        write_indexes(rows, self._rows.using, contexts=contexts)
 
     def reencrypt_those_that_stayed(self, rows: list[Row]) -> list[Row]:
         staying = []

@@ -111,7 +111,8 @@ class _Rewrite:
     @property
     def columns(self) -> list[str]:
         """The names of the columns that are written."""
-        return [self.group.companion, *(member.attname for member in self.group.members)]
+        names = [member.attname for member in self.group.members]
+        return [self.group.companion, *names, *sorted(self.group.index_names)]
 
     @abstractmethod
     def changes(self, rows: Sequence[Row]) -> list[Change]: ...
@@ -310,4 +311,4 @@ class _Conversion(_Rewrite):
                 if value != opened.text:
                     row.instance.__dict__[self._field.attname] = Pending(value, held)
                     due.append(row)
-        return [(row, [row.companion, *map(row.text, self.group.members)]) for row in self.sealed(due)]
+        return [(row, [row.companion, *map(row.text, self.group.members), *row.hashes()]) for row in self.sealed(due)]

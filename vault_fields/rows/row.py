@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from operator import itemgetter
+from time import monotonic
 from typing import Any
 
 from django.db.models import Model
@@ -45,7 +46,7 @@ class Shape:
         for member in group.members:
             if (column := as_text(values[member.attname])) is not None:
                 bound = tuple([values[binding.attname] for binding in group.bound_columns(member)])
-                values[member.attname] = Sealed(member.stored_text(column), keys or "", bound, loaded=True)
+                values[member.attname] = Sealed(member.stored_text(column), keys or "", bound, loaded=monotonic())
         return group.model.from_db(self.using, attnames, list(values.values()))
 
 
