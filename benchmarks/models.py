@@ -60,6 +60,15 @@ class Ahead(models.Model):
     ssn = EncryptedTextField(key_context=["tenant"], vault="ahead")
 
 
+class Sought(models.Model):
+    """Values that are found: in a plain column, and by their hashes."""
+
+    tenant = models.CharField(max_length=50)
+    plain = models.CharField(max_length=50, db_index=True)
+    ssn = EncryptedTextField(key_context=["tenant"], index=True)
+    email = EncryptedTextField(key_context=["tenant"], index="global")
+
+
 class Page(models.Model):
     """Two encrypted fields on a page of the admin."""
 

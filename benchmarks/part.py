@@ -19,7 +19,19 @@ from typing import Any
 
 __all__ = ["PARTS", "databases"]
 
-PARTS = ("reading", "writing", "backfill", "client", "network", "server", "vault", "memory", "imports", "growth")
+PARTS = (
+    "reading",
+    "writing",
+    "lookup",
+    "backfill",
+    "client",
+    "network",
+    "server",
+    "vault",
+    "memory",
+    "imports",
+    "growth",
+)
 
 URLS = {
     "postgres": ("TEST_POSTGRES_URL", "postgres://postgres@127.0.0.1:5432/postgres"),
@@ -29,6 +41,7 @@ URLS = {
 DATABASES = {
     "reading": ("sqlite", "postgres"),
     "writing": ("sqlite", "postgres"),
+    "lookup": ("sqlite", "postgres", "mariadb"),
     "backfill": ("sqlite", "postgres", "mariadb"),
     "network": ("sqlite",),
     "memory": ("sqlite",),

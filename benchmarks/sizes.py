@@ -13,6 +13,8 @@ class Sizes:
     saves: int
     tenants: int
     backfilled: int
+    # Rows in the table in which values are looked up.
+    sought: int
     # Data keys that are asked for at once, and new rows over the network.
     cold_keys: int
     new_rows: int
@@ -37,6 +39,7 @@ SIZES = {
         saves=5,
         tenants=5,
         backfilled=50,
+        sought=200,
         cold_keys=8,
         new_rows=4,
         page=5,
@@ -54,6 +57,7 @@ SIZES = {
         saves=300,
         tenants=500,
         backfilled=20_000,
+        sought=100_000,
         cold_keys=1000,
         new_rows=1000,
         page=100,
@@ -71,6 +75,7 @@ SIZES = {
         saves=1000,
         tenants=2000,
         backfilled=1_000_000,
+        sought=1_000_000,
         cold_keys=1000,
         new_rows=1000,
         page=100,
