@@ -43,15 +43,15 @@ def measure(sizes: Sizes) -> Iterator[Item]:
 
 
 def by_plain(number: int) -> Any:
-    return Sought.objects.filter(tenant=tenant(number), plain=value(number))
+    return Sought._default_manager.filter(tenant=tenant(number), plain=value(number))
 
 
 def by_value(number: int) -> Any:
-    return Sought.objects.filter(tenant=tenant(number), ssn=value(number))
+    return Sought._default_manager.filter(tenant=tenant(number), ssn=value(number))
 
 
 def by_global(number: int) -> Any:
-    return Sought.objects.filter(email=value(number))
+    return Sought._default_manager.filter(email=value(number))
 
 
 def look_up(found: Callable[[int], Any]) -> None:
@@ -75,7 +75,7 @@ def fill(rows: int) -> None:
     fields = ", ".join(map(connection.ops.quote_name, columns))
     statement = f"INSERT INTO {Sought._meta.db_table} ({fields}) VALUES ({', '.join(['%s'] * len(columns))})"  # noqa: S608
     for half in range(2):
-        sealed = Sought.objects.bulk_create(
+        sealed = Sought._default_manager.bulk_create(
             Sought(tenant=tenant(number), plain=value(number), ssn=value(number), email=value(number))
             for number in range(half, SOUGHT, 2)
         )

@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from django.apps import apps
@@ -56,10 +57,17 @@ class _Row(NamedTuple):
 
     generation: int
     text: str
+
+
+class _DatedRow(NamedTuple):
+    """The same, with its age."""
+
+    generation: int
+    text: str
     created_at: datetime
 
 
-_Stored = Mapping[Wanted, Sequence[_Row]]
+_Stored = Mapping[Wanted, Sequence[_Row | _DatedRow]]
 
 
 def find_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, list[DataKey]]:
@@ -70,7 +78,7 @@ def find_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, list[DataKey
     Raises ``EnvelopeError`` or ``DecryptionError`` for a row that was altered, and the errors of the Vault: a key that
     does not open must not read as one that nobody made.
     """
-    return _opened(_read(wanted, using))
+    return _opened(_looked_up(wanted, using))
 
 
 def find_written_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, DataKey]:
@@ -134,7 +142,34 @@ def context_hash(context: KeyContext) -> str:
     return hashlib.sha256(context.canonical).hexdigest()
 
 
-def _read(wanted: Iterable[Wanted], using: str, *, lock: bool = False) -> _Stored:
+def _looked_up(wanted: Iterable[Wanted], using: str) -> Mapping[Wanted, Sequence[_Row]]:
+    """Return the rows that the database has, newest first. One statement, written here: a queryset takes longer."""
+    names = {(each.vault, context_hash(each.context)): each for each in wanted}
+    if not names:
+        return {}
+    vaults_named, digests = {vault for vault, _ in names}, {digest for _, digest in names}
+    connection = connections[using]
+    sql = _lookup(connection.ops.quote_name(index_key_model()._meta.db_table), len(vaults_named), len(digests))
+    found: dict[Wanted, list[_Row]] = {}
+    with _table_needed(using), connection.cursor() as cursor:
+        cursor.execute(sql, [*vaults_named, *digests])
+        rows = cursor.fetchall()
+    for vault, digest, generation, text in rows:
+        if (name := names.get((vault, digest))) is not None:
+            found.setdefault(name, []).append(_Row(generation, text))
+    return found
+
+
+@lru_cache(maxsize=200)
+def _lookup(table: str, vaults_named: int, digests: int) -> str:
+    marks, more = (", ".join(["%s"] * count) for count in (vaults_named, digests))
+    return (
+        f"SELECT vault, context_hash, generation, companion FROM {table} "  # noqa: S608 - a name, and marks.
+        f"WHERE vault IN ({marks}) AND context_hash IN ({more}) ORDER BY generation DESC"
+    )
+
+
+def _read(wanted: Iterable[Wanted], using: str, *, lock: bool = False) -> Mapping[Wanted, Sequence[_DatedRow]]:
     """Return the rows that the database has, newest first. ``lock`` reads what others have committed since."""
     names = {(each.vault, context_hash(each.context)): each for each in wanted}
     if not names:
@@ -142,16 +177,16 @@ def _read(wanted: Iterable[Wanted], using: str, *, lock: bool = False) -> _Store
     condition = Q(vault__in={vault for vault, _ in names}, context_hash__in={digest for _, digest in names})
     rows = index_key_model()._base_manager.using(using).filter(condition).order_by("-generation")
     rows = rows.select_for_update() if lock else rows
-    found: dict[Wanted, list[_Row]] = {}
+    found: dict[Wanted, list[_DatedRow]] = {}
     with _table_needed(using):
         columns = list(rows.values_list("vault", "context_hash", "generation", "companion", "created_at"))
     for vault, digest, *row in columns:
         if (name := names.get((vault, digest))) is not None:
-            found.setdefault(name, []).append(_Row(*row))
+            found.setdefault(name, []).append(_DatedRow(*row))
     return found
 
 
-def _written(rows: Sequence[_Row]) -> _Row:
+def _written(rows: Sequence[_DatedRow]) -> _DatedRow:
     """Return the newest generation, unless it is so new that lookups are under way which do not know of it."""
     settled = timezone.now() - SETTLING
     return next((row for row in rows if row.created_at <= settled), rows[-1])
@@ -166,7 +201,7 @@ def _opened(stored: _Stored) -> dict[Wanted, list[DataKey]]:
     }
 
 
-def _decoded(wanted: Wanted, row: _Row) -> Companion:
+def _decoded(wanted: Wanted, row: _Row | _DatedRow) -> Companion:
     said = companion_format.decode(row.text)
     require_index_key(said, context_hash(wanted.context), row.generation)
     return said

@@ -15,6 +15,7 @@ from django.core.exceptions import EmptyResultSet, FieldError
 from django.db.models import Lookup, Q
 from django.db.models.expressions import Col
 from django.db.models.lookups import IsNull
+from django.utils.functional import cached_property
 
 from vault_fields.exceptions import IndexKeyMissing
 from vault_fields.fields.blindindex import IndexField, exact_index, named_index
@@ -110,7 +111,7 @@ class Unsearchable(FieldError):
 class _Indexed(Lookup):
     can_use_none_as_rhs = False
 
-    @property
+    @cached_property
     def index(self) -> IndexField:
         looked_up: Any = self.lhs.output_field
         return looked_up if isinstance(looked_up, IndexField) else exact_index(looked_up)  # type: ignore[return-value]
