@@ -6,6 +6,7 @@ from typing import Any
 from django.db import models
 from django.db.models import Value
 
+from vault_fields import fields
 from vault_fields.fields import (
     BlindIndex,
     CompanionField,
@@ -341,3 +342,52 @@ class Ticket(models.Model):
 
     athlete = models.ForeignKey(Athlete, on_delete=models.PROTECT)
     code = EncryptedTextField(key_context={"league": "athlete__league__workos_id"}, unique=True)
+
+
+# A field of each type.
+
+
+def encrypted(field_class: Any, **options: Any) -> Any:
+    """A field of ``Typed``: its value may be missing, and shares a companion with the others."""
+    return field_class(key_context=["organization_id"], keys_field="vault_keys", null=True, blank=True, **options)
+
+
+class Typed(models.Model):
+    """A field of each type."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
+    char = encrypted(fields.EncryptedCharField, max_length=20)
+    email = encrypted(fields.EncryptedEmailField)
+    url = encrypted(fields.EncryptedURLField)
+    slug = encrypted(fields.EncryptedSlugField)
+    integer = encrypted(fields.EncryptedIntegerField)
+    small = encrypted(fields.EncryptedSmallIntegerField)
+    big = encrypted(fields.EncryptedBigIntegerField)
+    positive = encrypted(fields.EncryptedPositiveIntegerField)
+    positive_small = encrypted(fields.EncryptedPositiveSmallIntegerField)
+    positive_big = encrypted(fields.EncryptedPositiveBigIntegerField)
+    decimal = encrypted(fields.EncryptedDecimalField, max_digits=8, decimal_places=2)
+    float = encrypted(fields.EncryptedFloatField)
+    boolean = encrypted(fields.EncryptedBooleanField)
+    date = encrypted(fields.EncryptedDateField)
+    datetime = encrypted(fields.EncryptedDateTimeField)
+    time = encrypted(fields.EncryptedTimeField)
+    duration = encrypted(fields.EncryptedDurationField)
+    uuid = encrypted(fields.EncryptedUUIDField)
+    address = encrypted(fields.EncryptedGenericIPAddressField)
+    binary = encrypted(fields.EncryptedBinaryField, editable=True)
+    vault_keys = CompanionField()
+
+
+class Reading(models.Model):
+    """Typed values that are required, that are found, and that choose themselves."""
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT, related_name="+")
+    number = fields.EncryptedIntegerField(key_context=["organization_id"], index=True)
+    amount = fields.EncryptedDecimalField(max_digits=8, decimal_places=2, key_context=["organization_id"], index=True)
+    on = fields.EncryptedDateField(key_context=["organization_id"], index=True)
+    level = fields.EncryptedPositiveSmallIntegerField(
+        key_context=["organization_id"], choices=[(1, "low"), (2, "high")], default=1
+    )
+    made = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now_add=True)
+    changed = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now=True)

@@ -7,7 +7,7 @@ from functools import cached_property, partial
 from typing import Any, Literal, NoReturn
 
 from django.core.exceptions import FieldError, ValidationError
-from django.db.models import Case, Model, Value
+from django.db.models import Case, CharField, Field, JSONField, Model, TextField, Value
 from django.db.models.functions import Cast
 from django.db.models.lookups import IsNull
 from django.db.models.signals import class_prepared
@@ -20,7 +20,7 @@ from vault_fields.fields.companion import CompanionField
 from vault_fields.fields.context import ContextSource, KeyContextDeclaration
 from vault_fields.fields.damaged import require_text
 from vault_fields.fields.descriptor import EncryptedAttribute
-from vault_fields.fields.encoding import EncodableValidator
+from vault_fields.fields.encoding import EncodableValidator, encode
 from vault_fields.fields.generatedpk import PLACEHOLDER, has_chosen, is_inserted, placeholder
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.hooks import install_hooks
@@ -36,6 +36,7 @@ from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
 from vault_fields.fields.unique import add_unique
+from vault_fields.fields.unspoken import without_value
 from vault_fields.fields.writtenback import portable
 from vault_fields.patches import HISTORICAL_MODULE
 from vault_fields.runtime.frames import forgetful
@@ -47,6 +48,16 @@ IndexOption = bool | Literal["global"] | BlindIndex
 
 # The names of the fields of a row for which a subclass is choosing the value to write.
 _CHOOSING = "vault_fields_choosing"
+
+# The column of every encrypted field, whatever type its value has.
+_COLUMN: Any = TextField()
+
+
+class _Absent:
+    """A method of a field that its encrypted column does not have; Django asks for it with ``hasattr``."""
+
+    def __get__(self, instance: object, owner: type) -> NoReturn:
+        raise AttributeError
 
 
 class EncryptedField(Encrypted[SetT_contra, GetT_co]):
@@ -64,8 +75,14 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     ``index``           True, "global" or a ``BlindIndex``: values are found by ``exact`` and ``in``; or a list of these
     ``unique``          True: a value occurs once in each key context, or once if the index is global
 
-    The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched or sorted.
+    A class of your own defines ``to_plaintext`` and ``from_plaintext``, and may set ``padded_to`` and ``is_indexable``;
+    see ``docs/types.md``. The column holds text (see ``vault_fields.stored.envelope``). It cannot be searched or
+    sorted.
     """
+
+    # Fields of text have Django's type for it. Others have one of their own: the type of their Django field would
+    # be taken for that of the column, and that of text for the type of the value.
+    _internal_type: str | None = None
 
     descriptor_class = EncryptedAttribute
 
@@ -105,7 +122,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             self.indexes = (BlindIndex(), *self.indexes)
         if self.indexes and not self.is_indexable:
             raise TypeError(
-                f"{type(self).__name__} has no index: equal values have different texts. Keep what is searched for in "
+                f"{type(self).__name__} has no index: {self.not_indexable}. Keep what is searched for in "
                 "an encrypted text field of its own."
             )
         super().__init__(*args, **kwargs)
@@ -114,7 +131,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()
         # The public path, which users' migrations keep for ever, wherever the class moves to.
-        path = re.sub(r"^vault_fields\.fields\.\w+\.", "vault_fields.fields.", path)
+        path = re.sub(r"^vault_fields\.fields\.([a-z]+\.)+", "vault_fields.fields.", path)
         kwargs["key_context"] = self.key_context
         options = {
             "keys_field": self.keys_field,
@@ -129,7 +146,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
         # A field that is copied into a table of history holds each value as often as it was saved.
         is_copy = not issubclass(cls, getattr(self, "model", cls))
-        super().contribute_to_class(cls, name, private_only)
+        super().contribute_to_class(cls, name, private_only=private_only)
         # In a historical model the companion is in the state by itself, or does not exist yet: added here, it would
         # become a column that no migration made.
         if cls.__module__ != HISTORICAL_MODULE and self.keys_field is None:
@@ -179,6 +196,37 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     def _is_historical(self) -> bool:
         return getattr(getattr(self, "model", None), "__module__", None) == HISTORICAL_MODULE
 
+    # The column.
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "pre_save" in vars(cls):
+            cls.pre_save = _sealed_after(vars(cls)["pre_save"])  # type: ignore[method-assign]
+        if cls._internal_type is None and any(_is_plain(each) for each in cls.__mro__):
+            is_text = issubclass(cls, (CharField, TextField, JSONField))
+            cls._internal_type = "TextField" if is_text else f"Encrypted{cls.__name__.removeprefix('Encrypted')}"
+
+    def get_internal_type(self) -> str:
+        return self._internal_type or super().get_internal_type()
+
+    def db_type(self, connection: Any) -> Any:
+        return _COLUMN.db_type(connection)
+
+    def rel_db_type(self, connection: Any) -> Any:
+        return _COLUMN.db_type(connection)
+
+    def cast_db_type(self, connection: Any) -> Any:
+        return _COLUMN.cast_db_type(connection)
+
+    def db_type_suffix(self, connection: Any) -> Any:
+        return _COLUMN.db_type_suffix(connection)
+
+    def db_check(self, connection: Any) -> None:
+        """Return None: constraints of a type say nothing about ciphertext."""
+
+    get_placeholder = _Absent()  # Of Django before 6.1.
+    get_placeholder_sql = _Absent()
+
     # Reading.
 
     def get_col(self, alias: str, output_field: Any = None) -> EncryptedCol:
@@ -207,10 +255,17 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     # Writing.
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "pre_save" in vars(cls):
-            cls.pre_save = _sealed_after(vars(cls)["pre_save"])  # type: ignore[method-assign]
+    def canonical_text(self, value: Any) -> str:
+        """
+        Return the text of a value that may be assigned: the one that is encrypted, and hashed for a blind index.
+
+        Equal values have one. Raises ``Unencodable``, which holds nothing of the value. Calls no Vault.
+        """
+        return encode(self, value)
+
+    def chooses(self, add: bool) -> bool:
+        """Whether ``pre_save`` of a subclass may choose another value than the row has."""
+        return True
 
     @forgetful
     def pre_save(self, model_instance: Model, add: bool) -> Any:
@@ -294,14 +349,34 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
     }
 
     @forgetful
+    def to_python(self, value: Any) -> Any:
+        if isinstance(value, str) and envelope_format.is_envelope(self.stored_text(value)):
+            return value  # As a fixture has it: it is recognised where it is assigned.
+        try:
+            return super().to_python(value)
+        except ValidationError as error:
+            refused = without_value(error, value)
+        # Raised outside of the handler: Django's error has the value among its parameters.
+        raise refused
+
+    @forgetful
     def validate(self, value: Any, model_instance: Model) -> None:  # type: ignore[override]
         try:
             super().validate(value, model_instance)
         except ValidationError as error:
-            refused = ValidationError(error.message, code=error.code)
+            refused = without_value(error, value)
         else:
             return
-        # Not the same error: it has the value among its parameters.
+        raise refused
+
+    @forgetful
+    def run_validators(self, value: Any) -> None:
+        try:
+            super().run_validators(value)
+        except ValidationError as error:
+            refused = without_value(error, value)
+        else:
+            return
         raise refused
 
     @cached_property
@@ -319,7 +394,7 @@ def _sealed_after(pre_save: Callable[..., Any]) -> Callable[..., Any]:
     @forgetful
     @functools.wraps(pre_save)
     def sealed(self: "EncryptedField", model_instance: Model, add: bool) -> Any:
-        if has_chosen(model_instance):
+        if has_chosen(model_instance) or not self.chooses(add):
             return EncryptedField.pre_save(self, model_instance, add)
         choosing = vars(model_instance._state).setdefault(_CHOOSING, set())
         if self.name in choosing:
@@ -333,6 +408,11 @@ def _sealed_after(pre_save: Callable[..., Any]) -> Callable[..., Any]:
         return EncryptedField.pre_save(self, model_instance, add)
 
     return sealed
+
+
+def _is_plain(cls: type) -> bool:
+    """Whether a class is a field of Django's, or of another package, with a type of its own."""
+    return issubclass(cls, Field) and cls is not Field and not issubclass(cls, Encrypted)
 
 
 def _is_abstract(method: Any) -> bool:

@@ -35,7 +35,10 @@ def encode(field: Encrypted, value: Any) -> str:
         reason = f"it cannot be encoded ({type(error).__name__})"
         refused = Unencodable(reason, "This value cannot be stored.", "invalid")
     else:
-        if envelope_format.is_envelope(field.stored_text(text)):
+        if field.padded_to and text.endswith(" "):
+            reason = "its text ends with a space, and the field fills texts with spaces"
+            refused = Unencodable(reason, "This value cannot be stored.", "invalid")
+        elif envelope_format.is_envelope(field.stored_text(text)):
             reason = "it begins like an encrypted value, and encrypting it twice would lose it"
             refused = Unencodable(reason, "This value begins like an encrypted one.", "envelope")
         elif size > envelope_format.MAX_PLAINTEXT_BYTES:

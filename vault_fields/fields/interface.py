@@ -14,8 +14,11 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
     """An encrypted column of a model. ``EncryptedField`` is the one implementation, and documents the options."""
 
     is_encrypted = True
-    # Whether equal values have one text, so that an index of them can be made.
+    # Whether an index of the values can be made, and should be; if not, why.
     is_indexable = True
+    not_indexable = "equal values have different texts"
+    # The length up to which spaces follow a text when it is encrypted, so that lengths do not tell values apart.
+    padded_to = 0
 
     key_context: KeyContextDeclaration
     source: ContextSource
@@ -45,15 +48,28 @@ class Encrypted(GenericField[SetT_contra, GetT_co]):
         """``app_label.Model.field``: the label that authenticates values, and that errors name."""
         return f"{self.model._meta.label}.{self.name}"
 
-    # The text that is encrypted. Only here do JSON and text differ.
+    # The text that is encrypted. Only here do types differ.
 
     @abstractmethod
     def to_plaintext(self, value: Any) -> str:
-        """Return the text to encrypt. Raises ``TypeError`` or ``ValueError`` for a value that cannot be encoded."""
+        """
+        Return the text to encrypt, one for equal values, of whatever may be assigned.
+
+        Raises any error for a value that cannot be encoded: it is told by its type alone, as its text may hold the
+        value.
+        """
 
     @abstractmethod
     def from_plaintext(self, text: str) -> Any:
-        """Return the value for the user. Raises ``DecryptionError``."""
+        """Return the value for the user. Raises ``DecryptionError`` for a text that ``to_plaintext`` does not make."""
+
+    def padded(self, text: str) -> str:
+        """Return the text as it is encrypted: filled with spaces where lengths would tell."""
+        return text.ljust(self.padded_to)
+
+    def unpadded(self, text: str) -> str:
+        """Return the text that was given to ``padded``."""
+        return text.rstrip(" ") if self.padded_to else text
 
     def stored_text(self, text: str) -> str:
         """

@@ -51,10 +51,6 @@ class EncryptedJSONField(EncryptedField[SetT_contra, GetT_co], GenericJSONField[
         ) -> None: ...
         def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
-    def get_internal_type(self) -> str:
-        # The column holds an envelope, which is text.
-        return "TextField"
-
     def serialized_text(self, obj: Model) -> Any:
         held = super().serialized_text(obj)
         if isinstance(held, str) and not envelope_format.is_envelope(held):

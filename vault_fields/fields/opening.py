@@ -171,7 +171,7 @@ def _plaintext(
     plaintext = _text(cipher.open_sealed(key, envelope.sealed, candidates))
     if plaintext is None:
         raise DecryptionError("the value is not UTF-8 text.")
-    return plaintext
+    return field.unpadded(plaintext)
 
 
 def _text(plaintext: bytes) -> str | None:

@@ -2,7 +2,10 @@
 
 import copy
 from collections.abc import Callable, Mapping
+from datetime import date, time, timedelta
+from decimal import Decimal
 from typing import Any, NoReturn
+from uuid import UUID
 
 from vault_fields.fields.batch import Batch
 from vault_fields.runtime.frames import forgetful
@@ -11,6 +14,7 @@ __all__ = ["Brought", "Handover", "Opened", "Pending", "Sealed"]
 
 # When a value was read that comes out of a pickle: nobody knows.
 _LONG_AGO = float("-inf")
+_IMMUTABLE = (str, bytes, int, float, Decimal, date, time, timedelta, UUID)
 
 
 class Opened:
@@ -26,7 +30,9 @@ class Opened:
     @property
     def is_changed(self) -> bool:
         """Whether a mutable value was changed in place since it was opened."""
-        return not isinstance(self.value, str) and not self.is_text_of(self.value)
+        # A value that cannot change in place may have another text all the same, under another declaration of its
+        # field.
+        return not isinstance(self.value, _IMMUTABLE) and not self.is_text_of(self.value)
 
     def is_text_of(self, value: Any) -> bool:
         """

@@ -174,7 +174,7 @@ def _sealed_members(work: Work, key: DataKey, keys: str, unbound: dict[Encrypted
             associated = envelope_format.associated_data(member.label, bound)
             if not bound:
                 unbound[member] = associated
-        sealed = cipher.seal(key, opened.text.encode(), associated)
+        sealed = cipher.seal(key, member.padded(opened.text).encode(), associated)
         text = envelope_format.encode(Envelope(key_id, sealed))
         held[member.attname] = Sealed(text, keys, (*values, *bound), None, opened)
     return held

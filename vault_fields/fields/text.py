@@ -6,10 +6,21 @@ from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.typed import GenericTextField, GetT_co, SetT_contra
 
-__all__ = ["EncryptedTextField"]
+__all__ = ["EncryptedTextField", "Textual"]
 
 
-class EncryptedTextField(EncryptedField[SetT_contra, GetT_co], GenericTextField[SetT_contra, GetT_co]):
+class Textual(EncryptedField[SetT_contra, GetT_co]):
+    """The part of an encrypted field whose value is a text, which is encrypted as it is."""
+
+    def to_plaintext(self, value: Any) -> str:
+        # As in TextField, a value that is not a string is stored as one, and is one when it is read again.
+        return value if isinstance(value, str) else str(value)
+
+    def from_plaintext(self, text: str) -> str:
+        return text
+
+
+class EncryptedTextField(Textual[SetT_contra, GetT_co], GenericTextField[SetT_contra, GetT_co]):
     """A ``TextField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted text"
@@ -35,10 +46,3 @@ class EncryptedTextField(EncryptedField[SetT_contra, GetT_co], GenericTextField[
             **kwargs: Any,
         ) -> None: ...
         def __init__(self, *args: Any, **kwargs: Any) -> None: ...
-
-    def to_plaintext(self, value: Any) -> str:
-        # As in TextField, a value that is not a string is stored as one, and is one when it is read again.
-        return value if isinstance(value, str) else str(value)
-
-    def from_plaintext(self, text: str) -> str:
-        return text

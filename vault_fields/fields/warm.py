@@ -41,7 +41,8 @@ class WarmReader:
     __slots__ = ("plaintext",)
 
     def __init__(self, field: Encrypted) -> None:
-        self.plaintext = _plaintext_of(field)
+        plaintext = _plaintext_of(field)
+        self.plaintext = _unpadded(plaintext) if field.padded_to else plaintext
 
 
 def warm_reader(field: Encrypted) -> WarmReader:
@@ -103,6 +104,16 @@ def _plaintext_of(field: Encrypted) -> Callable[..., str | None]:
         return opened
 
     return plaintext
+
+
+def _unpadded(plaintext: Callable[..., str | None]) -> Callable[..., str | None]:
+    """Return the function that leaves out the spaces with which a field fills its texts."""
+
+    def unpadded(*parts: Any) -> str | None:
+        text = plaintext(*parts)
+        return None if text is None else text.rstrip(" ")
+
+    return unpadded
 
 
 def _opened(key: DataKey, raw: bytes, candidates: list[bytes]) -> str | None:

@@ -130,7 +130,7 @@ class FirstSeal:
                 if text is None:
                     values.append(None)
                     continue
-                plaintext = encode(member, member.from_plaintext(text)).encode()
+                plaintext = member.padded(encode(member, member.from_plaintext(text))).encode()
                 values.append(envelope_format.encode(Envelope(key_id, cipher.seal(key, plaintext, associated))))
             changes.append((row, values))
         return changes

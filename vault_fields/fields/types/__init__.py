@@ -1,0 +1,1 @@
+"""The encrypted counterparts of Django's fields, apart from text and JSON."""
