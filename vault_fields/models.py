@@ -1,6 +1,7 @@
 """The table of index keys: one row for each key context that has a blind index, in the database of its rows."""
 
 from django.db import models
+from django.utils import timezone
 
 __all__ = ["IndexKey"]
 
@@ -16,7 +17,7 @@ class IndexKey(models.Model):
     context_hash = models.CharField(max_length=64)
     generation = models.PositiveIntegerField(default=1)
     companion = models.TextField()
-    created_at = models.DateTimeField(auto_now_add=True)
+    created_at = models.DateTimeField(default=timezone.now)
     # When a rotation had given every row hashes of this generation.
     rewritten_at = models.DateTimeField(null=True, editable=False)
 

@@ -3,6 +3,8 @@
 from types import MappingProxyType
 from typing import Any, NoReturn
 
+from django.db.models import Q
+
 from vault_fields.keys import KeyContext
 from vault_fields.runtime.frames import forgetful
 
@@ -42,10 +44,14 @@ class ForContext:
 
 
 class InContext(ForContext):
-    """A value to look up in the key context of a row that is known, as that of a row that is validated."""
+    """
+    A value to look up in the key context of a row that is known, as that of a row that is validated; ``rows`` are those
+    that may have the same one.
+    """
 
-    __slots__ = ("context",)
+    __slots__ = ("context", "rows")
 
-    def __init__(self, value: object, context: KeyContext) -> None:
+    def __init__(self, value: object, context: KeyContext, rows: Q) -> None:
         super().__init__(value)
         self.context = context
+        self.rows = rows

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from django.db.models import Field, Model
+from django.db.models import Field, Model, Q
 
 from vault_fields.fields.bindings import Binding, concrete_field
 from vault_fields.fields.blindindex import IndexField, exact_index, indexes_of
@@ -77,6 +77,10 @@ class Group:
         """Return the columns with the hashes of those members that are named."""
         members = (member for member in self.members if member.attname in names)
         return [index.attname for member in members for index in self.indexes[member.name]]
+
+    def rows_like(self, instance: Model) -> Q:
+        """Return the condition for rows with the columns from which the key context of this one starts."""
+        return Q(**{binding.attname: getattr(instance, binding.attname) for binding in self.bindings})
 
     def bound_columns(self, member: Encrypted) -> tuple[Binding, ...]:
         """

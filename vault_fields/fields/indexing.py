@@ -124,7 +124,7 @@ def make_index_keys(instance: Model, *, using: str | None = None) -> None:
     keys = find_written_keys(first, alias)
     for wanted, (_, index, group) in first.items():
         if wanted not in keys:
-            require_never_used(index, group, {wanted: _own_rows(instance, group)}, alias)
+            require_never_used(index, group, {wanted: group.rows_like(instance)}, alias)
             make_key(wanted, alias)
 
 
@@ -157,11 +157,6 @@ def _said(wanted: Wanted) -> str:
     return f'"context":{wanted.context.canonical.decode()},"row":'
 
 
-def _own_rows(instance: Model, group: Group) -> Q:
-    """Return the condition for rows of the same tenant."""
-    return Q(**{each.attname: getattr(instance, each.attname) for each in group.bindings})
-
-
 def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyContext]) -> list[_Due]:
     """Return the hashes to make, and put NULL where there is no value, or one in the clear."""
     data, due = instance.__dict__, []
@@ -187,7 +182,7 @@ def _keys(due: Sequence[_Due], alias: str, without_key: WithoutKey) -> Mapping[W
         for wanted, each in first.items():
             if wanted not in keys and without_key != "leave":
                 if without_key == "make":
-                    require_never_used(each.column, each.group, {wanted: _own_rows(each.instance, each.group)}, alias)
+                    require_never_used(each.column, each.group, {wanted: each.group.rows_like(each.instance)}, alias)
                 keys[wanted] = make_key(wanted, alias)
     except (DecryptionError, VaultError) as error:
         raise located(error, due[0].member, due[0].instance) from None

@@ -229,4 +229,4 @@ def _needle(instance: Any, field: Encrypted, using: str) -> Any:
     if value is None or index is None or index.scope == "global":
         return value
     (context,) = derive_contexts([(instance, group_of(field))], using)
-    return InContext(value, context)
+    return InContext(value, context, group_of(field).rows_like(instance))

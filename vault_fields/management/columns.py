@@ -20,6 +20,7 @@ from vault_fields.management.formats import add_format, as_json
 from vault_fields.rows.backfill import BackfillReport
 from vault_fields.rows.reindex import ReindexReport
 from vault_fields.rows.rekey import RekeyReport
+from vault_fields.rows.rotation import RotationReport
 from vault_fields.rows.walk import BATCH_SIZE
 from vault_fields.text.counting import counted
 
@@ -28,7 +29,7 @@ __all__ = ["ColumnCommand", "LeftAlone"]
 # The database, the model of the table and the primary key.
 LeftAlone = tuple[str, type[Model], Hashable]
 
-Report = BackfillReport | RekeyReport | ReindexReport
+Report = BackfillReport | RekeyReport | ReindexReport | RotationReport
 
 _GOES_ON = "Rows written before stay written; the command can be run again."
 

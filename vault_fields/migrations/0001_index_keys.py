@@ -1,3 +1,4 @@
+import django.utils.timezone
 from django.db import migrations, models
 
 
@@ -13,7 +14,7 @@ class Migration(migrations.Migration):
                 ("context_hash", models.CharField(max_length=64)),
                 ("generation", models.PositiveIntegerField(default=1)),
                 ("companion", models.TextField()),
-                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("created_at", models.DateTimeField(default=django.utils.timezone.now)),
                 ("rewritten_at", models.DateTimeField(editable=False, null=True)),
             ],
             options={
