@@ -96,7 +96,8 @@ PATCHED: Mapping[tuple[str, str], Method] = {
         _MIGRATION, "Refuses to drop a column that encrypted values need."
     ),
     ("django.db.migrations.AlterField", "database_forwards"): Method(
-        _MIGRATION, "Refuses to encrypt a column that is no text, and to change one that encrypted values need."
+        _MIGRATION,
+        "Refuses to encrypt a column that is no text, and to change one that values need; forgets hashes.",
     ),
     ("django.db.migrations.RemoveField", "database_forwards"): Method(
         _MIGRATION, "Refuses to drop a column that encrypted values need."
@@ -109,6 +110,10 @@ PATCHED: Mapping[tuple[str, str], Method] = {
     ),
     ("django.db.migrations.SeparateDatabaseAndState", "database_backwards"): Method(
         _MIGRATION, "Follows operations that change the database without the state, or the reverse."
+    ),
+    ("django.db.migrations.autodetector.MigrationAutodetector", "add_operation"): Method(
+        "app_label operation dependencies beginning",
+        "Lets migrations with an index depend on the one that makes the table of index keys.",
     ),
     ("django.db.migrations.executor.MigrationExecutor", "migrate"): Method(
         "targets plan state fake fake_initial", "Judges a whole plan before any of it runs."

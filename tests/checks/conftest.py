@@ -15,7 +15,8 @@ from vault_fields.fields import EncryptedTextField
 
 HEADER = """\
 from django.db import migrations, models
-from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
+from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, IndexField
+from vault_fields.normalize import digits
 from vault_fields.operations import DecryptField, EncryptField, JSONToText, MoveToCompanion, RekeyField, TextToJSON
 
 class Migration(migrations.Migration):

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+import pytest
 from django.db import migrations, models
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.graph import MigrationGraph
@@ -12,7 +13,7 @@ from django.db.migrations.state import ModelState, ProjectState
 from tests.schemachange.conftest import project
 from vault_fields.fields import CompanionField, EncryptedTextField, IndexField
 from vault_fields.models import IndexKey
-from vault_fields.normalize import last_four
+from vault_fields.normalize import casefold, last_four
 
 __all__ = ["project"]
 
@@ -105,3 +106,73 @@ def test_a_renamed_field_is_found_by_the_hashes_that_it_had(project) -> None:
     assert project.model("note", "0001").objects.get(tenant="a", ssn="078-05-1120").pk == pk
     project.migrate("zero")
     assert IndexKey.objects.count() == 1
+
+
+# A change of the index.
+
+
+def alter(project: Any, name: str, field: Any) -> None:
+    project.write("0002", migrations.AlterField("note", name, field))
+    project.migrate()
+
+
+@pytest.mark.parametrize(
+    "field", [IndexField(normalize=casefold), IndexField(scope="global"), IndexField(label="x")], ids=str
+)
+def test_hashes_of_a_changed_index_are_forgotten_in_both_directions(project, field) -> None:
+    make(project)
+    end = project.column("note", "ssn_end_index")
+    alter(project, "ssn_index", field)
+    assert project.column("note", "ssn_index") == [None]
+    notes = project.model("note").objects
+    row = notes.create(tenant="a", ssn="219-09-9999")
+    assert notes.get(tenant="a", ssn="219-09-9999").pk == row.pk
+
+    project.migrate("0001")
+    assert project.column("note", "ssn_index") == [None, None]
+    assert project.column("note", "ssn_end_index")[:1] == end, "the other index was not changed"
+
+
+def test_an_index_that_says_what_it_did_before_keeps_its_hashes(project) -> None:
+    make(project)
+    before = project.column("note", "ssn_index")
+    alter(project, "ssn_index", IndexField("ssn", label=label(project, "ssn")[0], db_column="ssn_index"))
+    assert project.column("note", "ssn_index") == before
+
+
+@pytest.mark.parametrize(("labels", "kept"), [(["a.B.c", "a.B.d"], True), (["a.B.d", "a.B.c"], False), ([], False)])
+def test_the_first_of_the_former_labels_stands_in_the_index(project, labels: list[str], kept: bool) -> None:
+    key = ("id", models.BigAutoField(primary_key=True))
+    tenant = ("tenant", models.CharField(max_length=10))
+    project.write("0001", migrations.CreateModel("Note", [key, tenant, *indexed(former_labels=["a.B.c"])]))
+    project.migrate()
+    project.model("note").objects.create(tenant="a", ssn="078-05-1120")
+    alter(project, "ssn", EncryptedTextField(key_context=["tenant"], null=True, former_labels=labels))
+    assert (project.column("note", "ssn_index") != [None]) is kept
+    assert project.model("note").objects.filter(tenant="a", ssn="078-05-1120").exists() is kept
+
+
+def test_a_database_without_the_model_is_left_alone(project, settings) -> None:
+    class Nowhere:
+        def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool:
+            return model_name != "note"
+
+    settings.DATABASE_ROUTERS = [Nowhere()]
+    project.write("0001", migrations.CreateModel("Note", [("id", models.BigAutoField(primary_key=True)), *indexed()]))
+    alter(project, "ssn_index", IndexField(scope="global"))
+
+
+# The table of index keys.
+
+
+def test_makemigrations_depends_on_the_table_of_index_keys(settings) -> None:
+    def dependencies(before: ProjectState, after: ProjectState) -> list[Any]:
+        detector = MigrationAutodetector(before, after, Yes(specified_apps={"clinic"}))
+        return [each for migration in detector.changes(MigrationGraph())["clinic"] for each in migration.dependencies]
+
+    plain = ("name", models.CharField(max_length=10))
+    for before, after in ((ProjectState(), state(*indexed())), (state(), state(*indexed()))):
+        assert dependencies(before, after) == [("vault_fields", "__first__")]
+    assert dependencies(state(), state(plain)) == []
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "vault_fields"]
+    assert dependencies(state(), state(*indexed())) == [], "a check says that the application is missing"

@@ -6,6 +6,7 @@ from vault_fields.checks.admin import check_admin
 from vault_fields.checks.changes import check_changes
 from vault_fields.checks.decryption import check_losses
 from vault_fields.checks.deployment import check_deployment
+from vault_fields.checks.indexes import check_hashes, check_indexes
 from vault_fields.checks.migrations import check_former_labels
 from vault_fields.checks.models import check_models
 from vault_fields.checks.packages import check_packages
@@ -22,6 +23,8 @@ def register_checks() -> None:
     register(check_installed, TAG, Tags.compatibility)
     register(check_models, TAG, Tags.models)
     register(check_former_labels, TAG, Tags.models)
+    register(check_indexes, TAG, Tags.models)
+    register(check_hashes, Tags.database)
     register(check_losses, TAG, Tags.models)
     register(check_changes, TAG, Tags.models)
     register(check_vaults, TAG, Tags.models)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from functools import cached_property, partial
 from typing import Any, Literal, NoReturn
 
+from django.apps import apps
+from django.core.checks import CheckMessage, Error
 from django.core.exceptions import FieldError, ValidationError
 from django.db.models import Case, CharField, Field, JSONField, Model, TextField, Value
 from django.db.models.functions import Cast
@@ -174,6 +176,20 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
 
     def _add_unique(self, sender: type[Model], **kwargs: Any) -> None:
         add_unique(sender, self)
+
+    def check(self, **kwargs: Any) -> list[CheckMessage]:
+        # The package's own checks are not registered where its application is not installed.
+        if not self.indexes or apps.is_installed("vault_fields"):
+            return super().check(**kwargs)
+        return [
+            *super().check(**kwargs),
+            Error(
+                "It has an index, and the application that has the table of index keys is not installed.",
+                hint="Write 'vault_fields' into INSTALLED_APPS, and type `python manage.py migrate`.",
+                obj=self,
+                id="vault_fields.E035",
+            ),
+        ]
 
     def has_default(self) -> bool:
         # Only the schema editor asks a historical model: for a value to put into existing rows, where it would be

@@ -2,7 +2,8 @@
 Hooks in Django's migrations, so that no encrypted column is made that holds something in the clear.
 
 ``AddField``, and ``RemoveField`` when it is reversed, refuse what databases would do in ways of their own: existing
-rows cannot get a default, which would be in the clear. ``AlterField`` refuses to encrypt a column that is no text.
+rows cannot get a default, which would be in the clear. ``AlterField`` refuses to encrypt a column that is no text, and
+sets hashes to NULL whose index it changes.
 ``schemachange.guard`` judges whole plans of migrations.
 """
 
@@ -15,6 +16,7 @@ from django.db.migrations.operations import AddField, AlterField, RemoveField
 
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields.conversion import require_text, require_values
+from vault_fields.fields.indexchanges import forget_hashes
 from vault_fields.patches import wrap
 
 __all__ = ["guard_migrations", "install_migration_hooks"]
@@ -54,7 +56,9 @@ def _alter_field(
 ) -> Any:
     require_text(self, app_label, schema_editor, from_state, to_state)
     require_values(self, app_label, schema_editor, from_state, to_state)
-    return original(self, app_label, schema_editor, from_state, to_state)
+    result = original(self, app_label, schema_editor, from_state, to_state)
+    forget_hashes(self, app_label, schema_editor, from_state, to_state)
+    return result
 
 
 def _put_back_field(

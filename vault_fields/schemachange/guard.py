@@ -27,6 +27,7 @@ from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
 from vault_fields.schemachange.decrypted import made_plain, made_plain_by_plan
+from vault_fields.schemachange.dependencies import install_dependencies
 from vault_fields.schemachange.effects import Effect, unrendered
 from vault_fields.schemachange.losses import Loss, losses
 from vault_fields.schemachange.names import Column
@@ -51,6 +52,7 @@ _on_purpose: ContextVar[frozenset[tuple[int, str]]] = ContextVar("vault_fields_o
 
 def install_guard() -> None:
     """Wrap Django's classes, each method once."""
+    install_dependencies()
     wrap(MigrationExecutor, "migrate", _migrate, mark=_MARK)
     for cls, name, backwards in (
         (AlterField, "database_forwards", False),
