@@ -36,7 +36,7 @@ def whole(least: int, most: int) -> dict[str, Any]:
     return {
         "values": [least, 0, 7, most],
         "assigned": [("5", 5), (True, 1)],
-        "wrong": [least - 1, most + 1, "five", []],
+        "wrong": [least - 1, most + 1, "five", [1]],
         "random": st.integers(least, most),
     }
 

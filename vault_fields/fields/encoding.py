@@ -53,6 +53,8 @@ def encode(field: Encrypted, value: Any) -> str:
 class EncodableValidator:
     """
     A validator that refuses in a form what ``save()`` would refuse. Every encrypted field has it, and no migration.
+
+    What another validator of the field refuses is left to that one, whose words say more.
     """
 
     def __init__(self, field: Encrypted) -> None:
@@ -63,4 +65,15 @@ class EncodableValidator:
         try:
             encode(self.field, value)
         except Unencodable as refused:
+            if refused.code == "invalid" and self._is_refused_by_others(value):
+                return
             raise ValidationError(refused.message, code=refused.code) from None
+
+    def _is_refused_by_others(self, value: Any) -> bool:
+        for validator in self.field.validators:
+            if not isinstance(validator, EncodableValidator):
+                try:
+                    validator(value)
+                except ValidationError:
+                    return True
+        return False

@@ -167,7 +167,7 @@ def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyCo
             if not is_encrypted(held):
                 data[index.attname] = None
             elif not (held.loaded and monotonic() - held.loaded < HASH_AGE and is_here and index.attname in data):
-                text = (held.opened or open_sealed(member, held, instance)).text
+                text = member.current_text((held.opened or open_sealed(member, held, instance)).text)
                 context = contexts.get(id(instance))
                 if context is None:
                     context = companion_format.decode(GroupState(instance, group).beside(held) or "").context

@@ -50,6 +50,7 @@ class EncryptedGenericIPAddressField(
     """
 
     description = "Encrypted IP address"
+    default_error_messages = {"invalid": gettext_lazy("Enter a valid IPv4 or IPv6 address.")}
     descriptor_class = AddressAttribute
     padded_to = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from vault_fields.exceptions import DecryptionError
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.typed import GetT_co, SetT_contra
 
 __all__ = ["CanonicalField"]
@@ -42,3 +43,10 @@ class CanonicalField(EncryptedField[SetT_contra, GetT_co]):
         with suppress(ArithmeticError, TypeError, ValueError):
             return self.read(text)
         raise DecryptionError(f"the value is no text of a value of {type(self).__name__}.")
+
+    def current_text(self, text: str) -> str:
+        # The places of decimals, or ``USE_TZ``, may have been others. What has no text today keeps the one it has.
+        try:
+            return encode(self, self.from_plaintext(text))
+        except (DecryptionError, Unencodable):
+            return text
