@@ -391,3 +391,40 @@ class Reading(models.Model):
     )
     made = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now_add=True)
     changed = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now=True)
+
+
+class Reader(models.Model):
+    """Values that are found by truncated hashes: in the town, by one with a name, and in all towns."""
+
+    town = models.ForeignKey(Town, on_delete=models.PROTECT, related_name="readers")
+    card = EncryptedTextField(
+        key_context=["town_id"], index=[BlindIndex(bits=8), BlindIndex(name="last4", normalize=last_four)], null=True
+    )
+    email = EncryptedTextField(
+        key_context=["town_id"],
+        index=[True, BlindIndex(name="folded", normalize=casefold, bits=8, scope="global")],
+        null=True,
+    )
+    pin = EncryptedTextField(
+        key_context={"town": "town__code"}, index=BlindIndex(normalize=digits, bits=8), keys_field="pin_keys", null=True
+    )
+    pin_keys = CompanionField()
+    # The same in the clear, which tests compare with.
+    plain = models.CharField(max_length=100, null=True)
+
+
+class Seat(models.Model):
+    """A value that is found by a truncated hash, in a table whose primary key has two columns."""
+
+    pk = models.CompositePrimaryKey("town_id", "number")
+    town = models.ForeignKey(Town, on_delete=models.PROTECT)
+    number = models.IntegerField()
+    guest = EncryptedTextField(key_context=["town_id"], index=BlindIndex(bits=8), null=True)
+
+
+class Pass(models.Model):
+    """A value that is found by a truncated hash, in a table whose primary key is no number."""
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4)
+    town = models.ForeignKey(Town, on_delete=models.PROTECT)
+    code = EncryptedTextField(key_context=["town_id"], index=BlindIndex(bits=8))

@@ -9,7 +9,7 @@ from django.db.models import Model, UUIDField
 from vault_fields.fields.serializing import is_serializing
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.normalize import TOTAL, casefold, nfkc_casefold
-from vault_fields.stored.blindindex import blind_hash
+from vault_fields.stored.blindindex import ALL_BITS, blind_hash
 
 __all__ = ["BlindIndex", "IndexField", "column_name", "declared_indexes", "exact_index", "index_label", "indexes_of"]
 __all__ += ["named_index"]
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     _UUIDField = UUIDField[UUID | None, UUID | None]
 else:
     _UUIDField = UUIDField  # Generic in the stubs only.
+
+# Of fewer bits, a large part of a table would fit every value.
+MIN_BITS = 8
 
 # The item that names the key-encrypting key of an index over all tenants.
 GLOBAL_ITEM = "vault_fields_index"
@@ -38,6 +41,8 @@ class BlindIndex:
                     hashes; "global": one key serves all rows, and whoever has the database sees which are equal
     ``label``       the text that separates this index from others, if the field was renamed since:
                     ``app.Model.field``, or ``app.Model.field.name`` of one that has a name
+    ``bits``        the number of bits of each hash that are kept, from 8 to 122. Fewer tell less to whoever has the
+                    database; other values fit too, so that rows that are found are opened and compared
     """
 
     def __init__(
@@ -47,6 +52,7 @@ class BlindIndex:
         normalize: Normalize | None = None,
         scope: Scope = "context",
         label: str | None = None,
+        bits: int | None = None,
     ) -> None:
         if name is not None and not _is_name(name):
             raise ValueError(
@@ -60,6 +66,9 @@ class BlindIndex:
         self.normalize = normalize
         self.scope = scope
         self.label = label
+        self.bits = ALL_BITS if bits is None else bits
+        if type(self.bits) is not int or not MIN_BITS <= self.bits <= ALL_BITS:
+            raise ValueError(f"bits is a number from {MIN_BITS} to {ALL_BITS}, not {bits!r}.")
 
 
 def declared_indexes(option: object, taken: Container[str]) -> tuple[BlindIndex, ...]:
@@ -142,6 +151,7 @@ class IndexField(_UUIDField):
         index_name: str | None = None,
         normalize: Normalize | None = None,
         scope: Scope = "context",
+        bits: int = ALL_BITS,
         automatic: bool = False,
         **kwargs: Any,
     ) -> None:
@@ -153,13 +163,14 @@ class IndexField(_UUIDField):
         self.index_name = index_name
         self.normalize = normalize
         self.scope = scope
+        self.bits = bits
         # Not part of the declaration: an automatic column gives way to one that the model declares.
         self.automatic = automatic
 
     @classmethod
     def declared_by(cls, declared: BlindIndex) -> "IndexField":
         """Return the column that a declaration adds to the model of its field."""
-        options: dict[str, Any] = {"normalize": declared.normalize, "scope": declared.scope}
+        options: dict[str, Any] = {"normalize": declared.normalize, "scope": declared.scope, "bits": declared.bits}
         return cls(label=declared.label, index_name=declared.name, automatic=True, **options)
 
     @property
@@ -186,6 +197,8 @@ class IndexField(_UUIDField):
             kwargs["normalize"] = self.normalize
         if self.scope != "context":
             kwargs["scope"] = self.scope
+        if self.is_truncated:
+            kwargs["bits"] = self.bits
         return name, path, args, kwargs
 
     def contribute_to_class(self, cls: type[Model], name: str, private_only: bool = False) -> None:
@@ -223,6 +236,11 @@ class IndexField(_UUIDField):
         return ("exact", "in", "iexact") if self.ignores_case else ("exact", "in")
 
     @property
+    def is_truncated(self) -> bool:
+        """Whether the hash of one value fits others too."""
+        return self.bits < ALL_BITS
+
+    @property
     def ignores_case(self) -> bool:
         """Whether texts that differ in nothing but case have one hash."""
         return self.normalize in {casefold, nfkc_casefold}
@@ -238,7 +256,10 @@ class IndexField(_UUIDField):
             return KeyContext({GLOBAL_ITEM: self.index_label})
         return context
 
-    def hash_of(self, key: DataKey, text: str) -> UUID | None:
-        """Return the hash of a value's canonical text; None where the normalization leaves it out."""
-        normal = text if self.normalize is None else self.normalize(text)
-        return None if normal is None else blind_hash(key, self.index_label, normal)
+    def normal(self, text: str) -> str | None:
+        """Return what is hashed of a value's canonical text; None where the normalization leaves it out."""
+        return text if self.normalize is None else self.normalize(text)
+
+    def hash_of(self, key: DataKey, normal: str) -> UUID:
+        """Return the hash of a normalized text."""
+        return blind_hash(key, self.index_label, normal, self.bits)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from django.core.exceptions import FieldError
 from django.db.models import Field, Model, Q
 
 from vault_fields.fields.bindings import Binding, concrete_field
@@ -138,7 +139,19 @@ def group_under(model: type[Model], companion: str, members: tuple[Encrypted, ..
 
 
 def hashes_for(model: type[Model], names: Iterable[str]) -> list[str]:
-    """Return the columns by which the database finds rows: the hashes in the place of indexed fields."""
+    """
+    Return the columns by which the database finds rows: the hashes in the place of indexed fields.
+
+    Raises ``FieldError`` for truncated hashes, by which it would find rows with other values.
+    """
     members = {member.name: member for group in all_groups_of(model) for member in group.members}
-    indexes = {name: exact_index(member) for name, member in members.items()}
-    return [index.attname if (index := indexes.get(name)) else name for name in names]
+    columns = []
+    for name in names:
+        index = exact_index(members[name]) if name in members else None
+        if index is not None and index.is_truncated:
+            raise FieldError(
+                f"{members[name].label} has truncated hashes, which other values have too: the database cannot find "
+                "its rows by them. Keep all bits of the hashes."
+            )
+        columns.append(name if index is None else index.attname)
+    return columns

@@ -25,6 +25,7 @@ from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import locate, located, open_sealed
+from vault_fields.fields.sealed import Opened
 from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.frames import forgetful
@@ -95,13 +96,31 @@ def index_key_name(index: IndexField, group: Group, context: KeyContext | None) 
 
 @forgetful
 def hash_of(index: IndexField, key: DataKey, text: str, place: str) -> UUID | None:
-    """Return the hash of a text. Raises ``ValueRefused``, which names the ``place``, if it cannot be normalized."""
+    """
+    Return the hash of a text; None where the normalization leaves it out. Raises what ``normal_of`` does.
+    """
+    normal = normal_of(index, text, place)
+    return None if normal is None else index.hash_of(key, normal)
+
+
+@forgetful
+def normal_of(index: IndexField, text: str, place: str) -> str | None:
+    """Return the normalized text. Raises ``ValueRefused``, which names the ``place``, if it cannot be normalized."""
     try:
-        return index.hash_of(key, text)
+        normal = index.normal(text)
+        if normal is not None:
+            normal.encode()  # A function of the project may return what has no hash.
     except Exception as error:  # noqa: BLE001 - a normalization is the project's own code, and its frames hold the text.
         failure = type(error).__name__
+    else:
+        return normal
     # Raised outside of the handler: the error would keep that of the function, and with it the text.
     raise ValueRefused(f"{place}: the normalization of its index {index.name!r} failed ({failure}).")
+
+
+def indexed_text(member: Encrypted, opened: Opened) -> str:
+    """Return the text of an opened value of which its hashes are made."""
+    return member.current_text(opened.text)
 
 
 def make_index_keys(instance: Model, *, using: str | None = None) -> None:
@@ -167,7 +186,7 @@ def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyCo
             if not is_encrypted(held):
                 data[index.attname] = None
             elif not (held.loaded and monotonic() - held.loaded < HASH_AGE and is_here and index.attname in data):
-                text = member.current_text((held.opened or open_sealed(member, held, instance)).text)
+                text = indexed_text(member, held.opened or open_sealed(member, held, instance))
                 context = contexts.get(id(instance))
                 if context is None:
                     context = companion_format.decode(GroupState(instance, group).beside(held) or "").context

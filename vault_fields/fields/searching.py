@@ -7,7 +7,11 @@ may have; ``tenants`` finds these in the query. That is known when SQL is made, 
 a query one after the other.
 """
 
-from collections.abc import Callable, Iterable
+import json
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from functools import reduce
+from operator import or_
 from typing import Any, NoReturn
 from uuid import UUID
 
@@ -22,12 +26,14 @@ from vault_fields.fields.blindindex import IndexField, exact_index, named_index
 from vault_fields.fields.encoding import Unencodable, encode
 from vault_fields.fields.forcontext import ForContext
 from vault_fields.fields.groups import Group, group_of
-from vault_fields.fields.indexing import OF_NOTHING, hash_of, index_key_name, require_never_used
+from vault_fields.fields.indexing import OF_NOTHING, index_key_name, normal_of, require_never_used
 from vault_fields.fields.indexkeys import Wanted, find_keys
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.lookups import refuse
 from vault_fields.fields.opening import located
 from vault_fields.fields.tenants import contexts_given, contexts_in_query
+from vault_fields.fields.truncated import Sought, hits
+from vault_fields.keys import KeyContext
 from vault_fields.runtime.frames import forgetful
 
 __all__ = ["SEARCHED", "IndexedExact", "IndexedIExact", "IndexedIn", "IndexedSearched"]
@@ -155,26 +161,33 @@ class _Indexed(Lookup):
                 f"{self.field.label} is looked up where only values that were read before are left, as beside a window "
                 "function under OR: put the lookup into a filter() of its own, or into a subquery."
             )
-        index = self.index
-        sql, params = compiler.compile(Col(self.lhs.alias, index))
+        index, alias = self.index, self.lhs.alias
+        sought = self._sought(index, compiler, connection)
+        sql, _ = compiler.compile(Col(alias, index))
+        value, _ = compiler.compile(Col(alias, self.field))
         # A comparison with the hash of nothing is false, or NULL where there is no value, as Django's logic needs it.
         # An EmptyResultSet would be neither under NOT and XOR.
-        hashes = self._hashes(index, compiler, connection) or [OF_NOTHING]
-        given = [index.get_db_prep_value(each, connection) for each in hashes]
+        given = [index.get_db_prep_value(each, connection) for each in sought.hashes or [OF_NOTHING]]
         condition = f"{sql} = %s" if len(given) == 1 else f"{sql} IN ({', '.join(['%s'] * len(given))})"
-        if index.leaves_out:
-            # A value without a hash is not equal, which is false: only where there is no value it is NULL.
-            value, _ = compiler.compile(Col(self.lhs.alias, self.field))
+        # What is not equal is false, and NULL only where there is no value.
+        if index.is_truncated:
+            nothing = f"{sql} IS NULL AND {value} IS NULL"
+            if sought.hashes and (pks := hits(index, sought, connection.alias)):
+                among, keys = _among(alias, self.field.model, pks, compiler, connection)
+                return f"({condition} AND ({among} OR {nothing}))", (*given, *keys)
+            condition = f"({condition} AND {nothing})"
+        elif index.leaves_out:
             condition = f"({condition} AND ({sql} IS NOT NULL OR {value} IS NULL))"
-        return condition, (*params, *given)
+        return condition, tuple(given)
 
     def get_group_by_cols(self) -> list[Any]:
         if not isinstance(self.lhs, Col):
             return super().get_group_by_cols()  # Compiling it is refused.
-        return [Col(self.lhs.alias, column) for column in (self.index, self.field)]
+        keys = self.field.model._meta.pk_fields if self.index.is_truncated else ()
+        return [Col(self.lhs.alias, column) for column in (self.index, self.field, *keys)]
 
-    def _hashes(self, index: IndexField, compiler: Any, connection: Any) -> list[UUID]:
-        """Return the hashes of what is looked for in each key context that the row may have and that has a key."""
+    def _sought(self, index: IndexField, compiler: Any, connection: Any) -> Sought:
+        """Return what is looked for in each key context that the row may have and that has a key."""
         field = self.field
         group = group_of(field)
         contexts: dict[ForContext | None, Any] = {}
@@ -193,13 +206,17 @@ class _Indexed(Lookup):
         keys = find_keys(wanted, connection.alias)
         if missing := {name: rows for name, rows in wanted.items() if name not in keys}:
             self._require_never_used(index, group, missing, connection.alias)
-        hashes = [
-            hash_of(index, key, needle.text, field.label)
-            for needle in self.needles
-            for name in names[needle.given]
-            for key in keys.get(name, ())
-        ]
-        return list(dict.fromkeys(each for each in hashes if each is not None))
+        hashes: dict[UUID, None] = {}
+        texts: defaultdict[KeyContext | None, set[str]] = defaultdict(set)
+        for needle in self.needles:
+            if (normal := normal_of(index, needle.text, field.label)) is None:
+                continue
+            for name, context in zip(names[needle.given], contexts[needle.given], strict=True):
+                if name in keys:
+                    texts[context].add(normal)
+                    hashes |= dict.fromkeys(index.hash_of(key, normal) for key in keys[name])
+        rows = list(wanted.values())
+        return Sought(list(hashes), texts, reduce(or_, rows) if rows and all(rows) else Q())
 
     def _require_never_used(self, index: IndexField, group: Group, missing: dict[Wanted, Q], using: str) -> None:
         """A key that was lost must not read as a value that is not there."""
@@ -218,6 +235,19 @@ class _Indexed(Lookup):
             f"A query that looks for a value of {self.field.label} cannot be pickled or cached: it would "
             "hold the value in the clear. Cache the rows, or their primary keys."
         )
+
+
+def _among(alias: str, model: Any, pks: Sequence[Any], compiler: Any, connection: Any) -> tuple[str, Sequence[Any]]:
+    """Return the condition that a row is one of those with these keys."""
+    column = model._meta.pk.get_col(alias)
+    if connection.vendor == "sqlite" and isinstance(column, Col):
+        # It takes only so many parameters: all keys are one.
+        keys = [column.output_field.get_db_prep_value(pk, connection) for pk in pks]
+        if all(isinstance(key, int | str) for key in keys):
+            sql, _ = compiler.compile(column)
+            return f"{sql} IN (SELECT value FROM json_each(%s))", [json.dumps(keys)]  # noqa: S608
+    sql, params = compiler.compile(column.get_lookup("in")(column, pks))
+    return sql, params
 
 
 class IndexedExact(_Indexed):

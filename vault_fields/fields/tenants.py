@@ -55,7 +55,8 @@ def contexts_in_query(lookup: Any, group: Group, compiler: Any, connection: Any)
     found: dict[KeyContext, Q] = {}
     for conditions in conditions_at(lookup, compiler.query, connection, source.function is not None):
         search = _Search(field, group, conditions, connection.alias)
-        found |= search.contexts([lookup.lhs.alias])
+        for context, rows in search.contexts([lookup.lhs.alias]).items():
+            _add(found, context, rows)
         search.limit(len(found))
     return found
 
@@ -108,6 +109,11 @@ class _Given:
         return value
 
 
+def _add(found: dict[KeyContext, Q], context: KeyContext, rows: Q) -> None:
+    """Note that these rows too may have a context."""
+    found[context] = found[context] | rows if context in found else rows
+
+
 def _end(model: type[Model], path: str) -> str:
     """Return the path of the column at the end of the path of an item, for conditions."""
     *relations, last = path.split(LOOKUP_SEP)
@@ -130,17 +136,19 @@ class _Search:
 
     def contexts(self, row: Sequence[str]) -> dict[KeyContext, Q]:
         group = self._group
+        contexts: dict[KeyContext, Q] = {}
         if group.source.function is not None:
-            return dict(self._of_function(row))
+            for context, rows in self._of_function(row):
+                _add(contexts, context, rows)
+            return contexts
         rest = {**group.source.constants, **self._outside()}
         found = self._ends(row, group.model, group.source.paths)
         self._require_decided()
         ends = {name: _end(group.model, path) for name, path in group.source.paths.items()}
-        contexts = {}
         for items in found:
             with suppress(KeyContextError):  # A text that no context can have.
                 rows = Q(**{ends[name]: text for name, text in items.items()})
-                contexts[KeyContext({**rest, **items})] = rows
+                _add(contexts, KeyContext({**rest, **items}), rows)
         return contexts
 
     def limit(self, count: int) -> None:
