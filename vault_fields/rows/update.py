@@ -11,6 +11,7 @@ from django.db import connections
 from django.db.models import Model, UUIDField
 
 from vault_fields.fields.bindings import kept_class
+from vault_fields.fields.interface import Encrypted
 from vault_fields.runtime.frames import forgetful
 
 __all__ = ["update"]
@@ -32,7 +33,7 @@ def update(model: type[Model], using: str, names: Sequence[str], rows: Sequence[
     fields: list[Any] = [meta.get_field(name) for name in names]
     keys: list[Any] = [*meta.pk_fields]
     # A key that shows another number than it stores has to be converted.
-    hashes = [number for number, field in enumerate(fields) if isinstance(field, UUIDField)]
+    hashes = [number for number, field in enumerate(fields) if _is_plain_uuid(field)]
     if hashes:
         rows = [(pk, _as_stored(values, fields, hashes, connection)) for pk, values in rows]
     if kept_class(meta.pk) is int and all(type(pk) is int for pk, _ in rows):
@@ -49,6 +50,10 @@ def update(model: type[Model], using: str, names: Sequence[str], rows: Sequence[
             arrays = [_array(kind, each) for kind, each in zip(types, zip(*parameters, strict=True), strict=True)]
             sql = _at_once(meta, fields, keys, [array for array, _ in arrays], connection)
             cursor.execute(sql, [given for _, several in arrays for given in several])
+
+
+def _is_plain_uuid(field: Any) -> bool:
+    return isinstance(field, UUIDField) and not isinstance(field, Encrypted)
 
 
 def _as_stored(values: Sequence[Any], fields: Sequence[Any], hashes: Sequence[int], connection: Any) -> list[Any]:

@@ -21,7 +21,7 @@ from django.db.migrations.operations import AddField, AlterField, RemoveField, S
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
-from vault_fields.fields.conversion import holds_text, refuse_conversion
+from vault_fields.fields.conversion import holds_text, is_retyped, refuse_conversion
 from vault_fields.patches import wrap
 from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
@@ -39,6 +39,7 @@ from vault_fields.schemachange.resolved import (
     unsettled_losses,
 )
 from vault_fields.schemachange.respelling import Respelling, left_to_others, respelled_by, respelled_by_plan
+from vault_fields.schemachange.retyping import alter_type
 from vault_fields.schemachange.rowcounts import encrypted_rows, has_values, longer_rows, rows_without_keys
 from vault_fields.text.counting import counted
 
@@ -118,7 +119,7 @@ def _require_sound(
 ) -> None:
     for label, old, new, table, column in encrypted_columns(migrations, connection.alias):
         if not holds_text(old, new, connection) and has_values(connection, table, column):
-            refuse_conversion(label, old)
+            refuse_conversion(label, old, new)
     refused: list[str] = []
     lost: set[Column] = set()
     for loss, table, column, companion, keys in unsettled_losses(migrations, connection.alias):
@@ -188,6 +189,8 @@ def _change_database(
                 _require_read(from_state, to_state, schema_editor.connection)
             if (id(self), "") not in _on_purpose.get():
                 _require_no_respelling(effect, schema_editor.connection)
+    if isinstance(self, AlterField):
+        return alter_type(original, self, app_label, schema_editor, from_state, to_state)
     return original(self, app_label, schema_editor, from_state, to_state)
 
 
@@ -263,7 +266,7 @@ def _require_room(loss: Loss, connection: Any) -> None:
     """Refuse a column that is narrower than the values need: some databases would cut them silently."""
     later = loss.effect.model_after(loss.model.name).fields[loss.field]
     length = getattr(later, "max_length", None)
-    if length is None or later.get_internal_type() == "TextField":
+    if length is None or later.get_internal_type() == "TextField" or is_retyped(loss.field_before, later):
         return
     if rows := longer_rows(connection, loss.table, loss.column, length):
         raise MigrationRefused(
