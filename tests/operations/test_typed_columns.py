@@ -350,7 +350,7 @@ def test_the_time_zone_of_a_connection_changes_no_value(table, in_nepal) -> None
 @override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin")
 def test_without_time_zones_values_stay_naive(table) -> None:
     plain, encrypted, _ = CASES["datetime"]
-    values = [datetime(2020, 7, 1, 12, 30, 0, 1), datetime(2020, 1, 1)]
+    values = [datetime.fromisoformat(text) for text in ("2020-07-01T12:30:00.000001", "2020-01-01T00:00:00")]
     former = table(plain, values)
     before = values_of(former)
     assert before == [exact(value) for value in values]

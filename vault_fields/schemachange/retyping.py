@@ -133,9 +133,8 @@ class _StandIn:
         """Give the column the type and the values of this one, which is gone then. SQLite does that afterwards."""
         table, column, own = self._names
         if self.connection.vendor == "postgresql":
-            self.editor.execute(
-                f"ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT, ALTER COLUMN {column} TYPE {self._type} USING {own}"
-            )
+            change = f"ALTER COLUMN {column} TYPE {self._type} USING {own}"
+            self.editor.execute(f"ALTER TABLE {table} ALTER COLUMN {column} DROP DEFAULT, {change}")
             self.remove()
         elif self.connection.vendor == "mysql":
             # MODIFY takes no values of another column, and bytes are no text to it.
@@ -157,7 +156,8 @@ class _StandIn:
 
     @property
     def table(self) -> str:
-        return self.model._meta.db_table
+        name: str = self.model._meta.db_table
+        return name
 
     @property
     def _names(self) -> tuple[str, str, str]:
