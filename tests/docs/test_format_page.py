@@ -9,7 +9,7 @@ import pytest
 from tests.vectors.generate import HERE
 from vault_fields import exceptions
 from vault_fields.keys import DATA_KEY_BYTES, MAX_ITEMS, MAX_NAME_LENGTH, MAX_VALUE_LENGTH, KeyContext
-from vault_fields.stored import companion, envelope
+from vault_fields.stored import blindindex, companion, envelope
 from vault_fields.stored.companion import PROOF_BYTES, Companion
 from vault_fields.stored.envelope import MAX_PLAINTEXT_BYTES, NONCE_BYTES, TAG_BYTES, Envelope
 
@@ -119,5 +119,25 @@ def test_the_errors_of_reading_exist_and_are_those_of_the_vectors() -> None:
 def test_the_files_that_the_page_names_exist() -> None:
     root = Path(__file__).parent.parent.parent
     named = re.findall(r"`(tests/[\w./]+)`", PAGE)
-    assert set(named) == {"tests/vectors/", "tests/independent_decoder.py", "tests/vectors/text.json"}
+    assert set(named) == {
+        *("tests/vectors/", "tests/independent_decoder.py", "tests/vectors/text.json"),
+        *("tests/vectors/indexes/", "tests/independent_index.py", "tests/vectors/indexes/hashes.json"),
+    }
     assert all((root / name).exists() for name in named)
+
+
+def test_the_sub_key_is_that_of_the_code() -> None:
+    assert '\n["vault_fields index",1,"<label>"]\n' in PAGE
+    assert blindindex.info("<label>").decode() == '["vault_fields index",1,"<label>"]'
+
+
+def test_the_hashes_of_the_worked_example_are_vectors() -> None:
+    vectors = json.loads((HERE / "indexes" / "hashes.json").read_text("ascii"))
+    whole, truncated = vectors[0], next(vector for vector in vectors if vector["bits"] == 16)
+    assert (whole["index_key"], whole["label"], whole["text"]) == (
+        VECTOR["data_key"],
+        VECTOR["label"],
+        VECTOR["plaintext"],
+    )
+    for vector in (whole, truncated):
+        assert f"UUID('{vector['hash']}')" in section("The blind index")
