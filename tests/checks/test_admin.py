@@ -13,7 +13,8 @@ from django.test import modify_settings
 
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 from vault_fields.checks.admin import check_admin
-from vault_fields.fields import EncryptedJSONField
+from vault_fields.fields import BlindIndex, EncryptedJSONField, EncryptedTextField
+from vault_fields.normalize import casefold, last_four
 
 
 @pytest.fixture
@@ -251,3 +252,56 @@ def test_other_apps_are_not_asked_about(check, lab) -> None:
 def test_a_project_without_the_admin_is_passed_over() -> None:
     with modify_settings(INSTALLED_APPS={"remove": "django.contrib.admin"}):
         assert check_admin(None) == []
+
+
+# Indexed fields.
+
+
+class Searched(admin.ModelAdmin):
+    pass
+
+
+class SearchedByMixin(EncryptedFieldsMixin, admin.ModelAdmin):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("base", "entry", "fails"),
+    [
+        (Searched, "=ssn", True),  # It has to be asked for the tenant.
+        (Searched, "ssn__exact", True),
+        (Searched, "=email", False),
+        (Searched, "email__exact", False),
+        (Searched, "=phone", True),  # Django makes iexact of it.
+        (Searched, "phone__exact", False),
+        (Searched, "=phone__end", True),
+        (SearchedByMixin, "=ssn", False),
+        (SearchedByMixin, "ssn__exact", False),
+        (SearchedByMixin, "=phone__end", False),
+        (SearchedByMixin, "phone__end__exact", False),
+        (SearchedByMixin, "=phone__other", True),
+        (SearchedByMixin, "ssn", True),
+        (SearchedByMixin, "^ssn", True),
+        (SearchedByMixin, "=notes", True),
+    ],
+)
+def test_searches_that_an_index_serves_are_passed_over(lab, base, entry: str, fails: bool) -> None:
+    def field(**options):
+        return EncryptedTextField(key_context=["organization_id"], **options)
+
+    patient = lab.patient(
+        ssn=field(index=True),
+        email=field(index=BlindIndex(normalize=casefold, scope="global")),
+        phone=field(index=[BlindIndex(scope="global"), BlindIndex(name="end", normalize=last_four)]),
+        notes=field(),
+    )
+    site = AdminSite()
+    site.register(patient, type("PatientAdmin", (base,), {"search_fields": [entry]}))
+    try:
+        found = [message for message in check_admin(lab.apps.get_app_configs()) if message.id == "vault_fields.E025"]
+    finally:
+        all_sites.discard(site)
+    assert bool(found) is fails
+    if fails and "notes" not in entry:
+        assert "whose index is not searched so" in found[0].msg
+        assert found[0].hint.startswith("Write '=")

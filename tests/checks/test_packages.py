@@ -11,6 +11,8 @@ from django.db import models
 from tests.checks import standins
 from tests.checks.standins import Auditlog, Filters, Resources, When, WhenFieldValueWas, hook
 from vault_fields.checks.packages import check_packages
+from vault_fields.fields import BlindIndex, EncryptedTextField
+from vault_fields.normalize import casefold
 
 
 @pytest.fixture
@@ -44,6 +46,30 @@ def test_w011_a_schema_with_a_companion(lab, patient, monkeypatch) -> None:
     assert [(message.id, message.obj) for message in messages(lab)] == [("vault_fields.W011", schema)]
 
 
+@pytest.fixture
+def indexed(lab):
+    """A model whose values are found: the e-mail address without difference of case."""
+
+    def field(**options):
+        return EncryptedTextField(key_context=["organization_id"], **options)
+
+    return lab.patient(ssn=field(index=True), email=field(index=BlindIndex(normalize=casefold, scope="global")))
+
+
+def test_w011_and_w018_are_about_hashes_too(lab, indexed, monkeypatch) -> None:
+    resources, auditlog = Resources(), Auditlog()
+    monkeypatch.setitem(sys.modules, "import_export.resources", resources)
+    monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=auditlog))
+    exclude = ["ssn", "ssn_keys", "email", "email_keys", "email_index"]
+    resource = resources.resource(indexed, exclude=exclude)
+    auditlog.register(indexed, exclude_fields=exclude)
+    shown, copied = messages(lab)
+    assert (shown.id, shown.obj, copied.id) == ("vault_fields.W011", resource, "vault_fields.W018")
+    assert "gives the hashes 'ssn_index' of testapp." in shown.msg
+    assert shown.msg.endswith("which are equal.")
+    assert "copies ssn_index into its log" in copied.msg
+
+
 def test_w018_a_log_with_values(lab, patient, monkeypatch) -> None:
     auditlog = Auditlog()
     monkeypatch.setitem(sys.modules, "auditlog.registry", SimpleNamespace(auditlog=auditlog))
@@ -74,6 +100,19 @@ def test_w019_a_filter_of_an_encrypted_field(lab, patient, monkeypatch) -> None:
     assert 'exclude = ["ssn"]' in found[0].hint
     assert check_packages([]) == []
     assert [sorted(each.base_filters) for each in others] == [["id", "organization", "ssn"], []]
+
+
+def test_w019_lookups_that_an_index_serves_are_passed_over(lab, indexed, monkeypatch) -> None:
+    filters = Filters()
+    monkeypatch.setitem(sys.modules, "django_filters.filterset", filters)
+    exclude = ["ssn_keys", "email_keys"]
+    metas = [
+        SimpleNamespace(model=indexed, exclude=exclude, lookup=each) for each in ("exact", "in", "iexact", "contains")
+    ]
+    asked = [type(meta.lookup, (filters.FilterSet,), {"Meta": meta}) for meta in metas]
+    found = sorted((message.obj.__name__, message.msg.split()[2]) for message in messages(lab))
+    assert found == [("contains", "'email'"), ("contains", "'ssn'"), ("iexact", "'ssn'")]
+    assert len(asked) == 4
 
 
 def test_w023_a_cache_of_queries(lab, patient, settings, monkeypatch) -> None:
@@ -189,6 +228,22 @@ def test_w026_a_view_that_searches_or_filters(lab, patient, rest) -> None:
         (searched, "Write search_fields = […], without 'patient__ssn'."),
         *((view, f"Write filterset_fields = […], without {name!r}.") for view, name in filters),
     ]
+
+
+def test_w026_lookups_that_an_index_serves_are_passed_over(lab, indexed, rest) -> None:
+    searching = {"filter_backends": [rest.SearchFilter]}
+    refused = [
+        (rest.view(indexed, search_fields=[entry], **searching), "search", name)
+        for entry, name in (("=ssn", "ssn"), ("email", "email"), ("^email", "email"))
+    ]
+    refused += [
+        (rest.view(indexed, filterset_fields={"ssn": ["iexact", "in"]}), "filterset", "ssn__iexact"),
+        (rest.view(indexed, ordering_fields=["ssn"], filter_backends=[rest.OrderingFilter]), "ordering", "ssn"),
+    ]
+    rest.view(indexed, search_fields=["=email", "email__exact", "ssn__exact"], **searching)
+    rest.view(indexed, filterset_fields=["ssn", "email"])
+    rest.view(indexed, filterset_fields={"ssn": ["exact", "in", "isnull"], "email": ["iexact"]})
+    assert offered(lab) == [(view, f"Write {what}_fields = […], without {name!r}.") for view, what, name in refused]
 
 
 def test_w026_a_view_that_cannot_be_looked_at(lab, patient, rest) -> None:

@@ -209,6 +209,24 @@ def test_an_index_key_of_the_former_vault_is_said_to_be_left(vault, contact, set
     assert where_stored("default") == LABEL, "its keystore must not be given up"
 
 
+def test_an_index_moves_to_another_vault_and_needs_the_former_one_no_more(vault, contact, settings, tmp_path) -> None:
+    make_keystore(tmp_path / "next.sqlite3", ROOT_KEY)
+    old = settings.VAULTS["default"]
+    new = {**old, "OPTIONS": {"path": tmp_path / "next.sqlite3", "root_key": ROOT_KEY}}
+    settings.VAULTS = {"default": {**old, "SUCCESSOR": "next"}, "next": new}
+    with pytest.raises(CommandError, match="1 row was left alone"):
+        rekey("--all")
+    assert found(contact), "by the key in the former vault"
+
+    call_command("vault_index", rotate=True, offline=True, stdout=io.StringIO())
+
+    rekey("--all")
+    assert where_stored("default") is None
+    settings.VAULTS = {"default": {"SUCCESSOR": "next"}, "next": new}
+    assert found(contact)
+    assert Contact.objects.get_or_create(organization=contact.organization, ssn="1") == (contact, False)
+
+
 # Shredding.
 
 

@@ -7,7 +7,9 @@ from django.apps import AppConfig, apps
 from django.core.checks import CheckMessage, Error, Warning as CheckWarning
 
 from vault_fields.checks.guarded import guarded
+from vault_fields.checks.searches import is_searched
 from vault_fields.fields.base import EncryptedField
+from vault_fields.fields.blindindex import indexes_of
 from vault_fields.fields.paths import encrypted_at, encrypted_in
 
 __all__ = ["check_admin"]
@@ -45,10 +47,19 @@ def _check_search(admin: Any) -> Iterator[CheckMessage]:
     for path in admin.search_fields:
         match = encrypted_at(admin.model, path.lstrip(_SEARCH_PREFIXES))
         # A search for NULL is pointless, but does not fail.
-        if match and match[1] != "isnull":
+        if match and match[1] != "isnull" and not is_searched(admin, path, *match):
+            found = "which cannot be searched"
+            hint = f"Take {path!r} out of search_fields."
+            if indexes_of(match[0]):
+                name = path.lstrip(_SEARCH_PREFIXES).removesuffix("__exact")
+                found = "whose index is not searched so"
+                hint = (
+                    f"Write '={name}', which asks for the whole value, and class {type(admin).__name__}("
+                    "vault_fields.admin.EncryptedFieldsMixin, admin.ModelAdmin)."
+                )
             yield Error(
-                f"search_fields has {path!r}, an encrypted field, which cannot be searched: every search would fail.",
-                hint=f"Take {path!r} out of search_fields.",
+                f"search_fields has {path!r}, an encrypted field, {found}: every search would fail.",
+                hint=hint,
                 obj=type(admin),
                 id="vault_fields.E025",
             )

@@ -13,12 +13,16 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
 from vault_fields.checks.copies import check_copies
+from vault_fields.checks.searches import is_served
 from vault_fields.checks.subclasses import import_views, subclasses
 from vault_fields.checks.views import check_views
-from vault_fields.fields import CompanionField
+from vault_fields.fields import CompanionField, IndexField
 from vault_fields.fields.base import EncryptedField
 
 __all__ = ["check_packages"]
+
+
+_OURS = (EncryptedField, CompanionField, IndexField)
 
 
 def check_packages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
@@ -35,8 +39,8 @@ def check_packages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> li
 def _check_companions(app_configs: Sequence[AppConfig] | None) -> list[CheckMessage]:
     return [
         CheckWarning(
-            f"{owner.__name__} gives the companion {field.name!r} of {model._meta.label} to everybody who reads it: "
-            "the encrypted data keys, and the tenant.",
+            f"{owner.__name__} gives {_column(field)} {field.name!r} of {model._meta.label} to everybody who reads it: "
+            f"{'the encrypted data keys, and the tenant' if isinstance(field, CompanionField) else 'which are equal'}.",
             hint=f'Leave it out: exclude = ["{field.name}"].',
             obj=owner,
             id="vault_fields.W011",
@@ -44,8 +48,12 @@ def _check_companions(app_configs: Sequence[AppConfig] | None) -> list[CheckMess
         for owner, model, names in (*_resources(), *_schemas())
         if app_configs is None or model._meta.app_config in app_configs
         for field in model._meta.concrete_fields
-        if isinstance(field, CompanionField) and field.name in names
+        if isinstance(field, (CompanionField, IndexField)) and field.name in names
     ]
+
+
+def _column(field: Any) -> str:
+    return "the companion" if isinstance(field, CompanionField) else "the hashes"
 
 
 def _check_logs(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMessage]:
@@ -54,12 +62,12 @@ def _check_logs(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMessag
         if app_configs is not None and model._meta.app_config not in app_configs:
             continue
         options = module.auditlog.get_model_fields(model)
-        fields = [field for field in model._meta.concrete_fields if isinstance(field, (EncryptedField, CompanionField))]
+        fields = [field for field in model._meta.concrete_fields if isinstance(field, _OURS)]
         names = [field.name for field in fields]
         included = set(options["include_fields"] or names) - set(options["exclude_fields"])
         if copied := [name for name in names if name in included]:
             yield CheckWarning(
-                f"django-auditlog copies {', '.join(copied)} into its log: values in the clear, and companions.",
+                f"django-auditlog copies {', '.join(copied)} into its log: values in the clear, companions and hashes.",
                 hint=f"Leave them out: auditlog.register({model.__name__}, exclude_fields={names!r}).",
                 obj=model,
                 id="vault_fields.W018",
@@ -75,7 +83,11 @@ def _check_filters(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMes
         fields = {field.name: field for field in model._meta.concrete_fields}
         for name, each in filters.base_filters.items():
             field = fields.get(each.field_name)
-            is_refused = isinstance(field, EncryptedField) and each.lookup_expr != "isnull"
+            is_refused = (
+                isinstance(field, EncryptedField)
+                and each.lookup_expr != "isnull"
+                and not is_served(field, each.lookup_expr)
+            )
             if is_refused or isinstance(field, CompanionField):
                 yield CheckWarning(
                     f"The filter {name!r} asks for what {each.field_name!r} of {model._meta.label} holds, which the "

@@ -9,6 +9,7 @@ from django.apps import AppConfig
 from django.core.checks import CheckMessage, Warning as CheckWarning
 
 from vault_fields.checks.guarded import guarded
+from vault_fields.checks.searches import is_served
 from vault_fields.checks.subclasses import subclasses
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.paths import encrypted_at
@@ -16,7 +17,8 @@ from vault_fields.fields.paths import encrypted_at
 __all__ = ["check_views"]
 
 # Values of ``search_fields`` may begin with a prefix that names the kind of search.
-_SEARCH_PREFIXES = "^=@$"
+_LOOKUPS = {"^": "istartswith", "=": "iexact", "@": "search", "$": "iregex"}
+_SEARCH_PREFIXES = "".join(_LOOKUPS)
 
 
 def check_views(app_configs: Sequence[AppConfig] | None) -> Iterator[CheckMessage]:
@@ -35,8 +37,8 @@ def _check_view(app_configs: Sequence[AppConfig] | None, view: Any) -> Iterator[
         ("search_fields", "search", _searching(view, filters)),
         ("filterset_fields", None, _filtering(view, model)),
     ):
-        found = [name for name in names if (match := encrypted_at(model, name)) and match[1] != "isnull"]
-        for name in dict.fromkeys(found):
+        failing = (name.lstrip(_SEARCH_PREFIXES) for name in names if _fails(model, option, name))
+        for name in dict.fromkeys(failing):
             yield CheckWarning(
                 f"A request to {view.__name__} with ?{parameter or name}=… may name {name!r}, which is encrypted: the "
                 "database does not know its values, and the request ends in FieldError, with 500.",
@@ -44,6 +46,17 @@ def _check_view(app_configs: Sequence[AppConfig] | None, view: Any) -> Iterator[
                 obj=view,
                 id="vault_fields.W026",
             )
+
+
+def _fails(model: Any, option: str, name: str) -> bool:
+    """Whether a request that names this column, or this lookup, ends in an error."""
+    path, lookup = name, ""
+    if option == "search_fields":
+        path, lookup = name.lstrip(_SEARCH_PREFIXES), _LOOKUPS.get(name[:1], "icontains")
+    match = encrypted_at(model, path)
+    if match is None or match[1] == "isnull":
+        return False
+    return option == "ordering_fields" or not is_served(match[0], match[1] or lookup)
 
 
 def _model(view: Any) -> Any:
@@ -71,7 +84,7 @@ def _ordering(view: Any, model: Any, filters: Any) -> Iterable[str]:
 
 def _searching(view: Any, filters: Any) -> Iterable[str]:
     if _backends(view, filters.SearchFilter):
-        yield from (name.lstrip(_SEARCH_PREFIXES) for name in getattr(view, "search_fields", None) or ())
+        yield from getattr(view, "search_fields", None) or ()
 
 
 def _filtering(view: Any, model: Any) -> Iterable[str]:

@@ -114,5 +114,5 @@ def _require_vault(row: IndexKeyRow, companion: Companion) -> None:
     if companion.vault != writer:
         raise DecryptionError(
             f"the index key is in the vault {companion.vault!r}, and new ones come from {writer!r}, which cannot wrap "
-            "it. Make a new one, and all hashes with it: `manage.py vault_index --all --rotate`."
+            "it. Make a new one, and all hashes with it: `manage.py vault_index --rotate`."
         )
