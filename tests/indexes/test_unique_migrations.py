@@ -258,10 +258,10 @@ def test_each_model_below_an_abstract_one_has_its_own_constraint() -> None:
 
 
 @isolate_apps("tests.testapp")
-def test_a_context_in_the_table_of_a_parent_leaves_the_field_alone() -> None:
+def test_a_context_in_the_table_of_a_parent_is_named_by_the_link_to_it() -> None:
     parent = made(name="Parent", club_id=models.IntegerField())
     child = made(name="Child", bases=(parent,), number=number(unique=True))
-    assert automatic(child) == [("number",)]
+    assert automatic(child) == [("number", "parent_ptr")]
     assert not [each for each in child.check() if each.id.startswith("models.")]
 
 

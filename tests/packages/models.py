@@ -10,7 +10,7 @@ from model_utils import FieldTracker
 from simple_history.models import HistoricalRecords
 from wagtail.models import DraftStateMixin, RevisionMixin
 
-from tests.testapp.models import Organization
+from tests.testapp.models import League, Organization
 from vault_fields.fields import EncryptedJSONField, EncryptedTextField
 
 
@@ -81,4 +81,13 @@ class Article(DraftStateMixin, RevisionMixin, Person):
 
 
 class Recorded(Person):
+    records = HistoricalRecords()
+
+
+class Subscriber(models.Model):
+    """A value that occurs once here, and as often as it was saved in the table of history."""
+
+    league = models.ForeignKey(League, on_delete=models.PROTECT, related_name="+")
+    name = models.CharField(max_length=20, default="")
+    number = EncryptedTextField(key_context=["league_id"], unique=True, null=True)
     records = HistoricalRecords()

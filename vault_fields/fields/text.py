@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.typed import GenericTextField, GetT_co, SetT_contra
+from vault_fields.fields.unique import is_constrained
 
 __all__ = ["EncryptedTextField", "Textual"]
 
@@ -46,3 +47,9 @@ class EncryptedTextField(Textual[SetT_contra, GetT_co], GenericTextField[SetT_co
             **kwargs: Any,
         ) -> None: ...
         def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    def formfield(self, *args: Any, **kwargs: Any) -> Any:
+        # As CharField does it: an empty text occurs once, and forms of optional fields are often left empty.
+        if self.null and is_constrained(self):
+            kwargs.setdefault("empty_value", None)
+        return super().formfield(*args, **kwargs)

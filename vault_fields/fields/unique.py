@@ -7,12 +7,14 @@ only if they have the same value in the same context.
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from typing import Any
 
 from django.core.exceptions import FieldDoesNotExist, ValidationError
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.utils import names_digest
 from django.db.models import Deferrable, Model, Q, UniqueConstraint
+from django.utils.text import capfirst
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.bindings import concrete_field
@@ -23,7 +25,7 @@ from vault_fields.fields.groups import group_of, hashes_for
 from vault_fields.fields.interface import Encrypted
 from vault_fields.runtime.frames import forgetful
 
-__all__ = ["EncryptedUniqueConstraint", "UniqueInContext", "add_unique", "conflict_columns"]
+__all__ = ["EncryptedUniqueConstraint", "UniqueInContext", "add_unique", "conflict_columns", "is_constrained"]
 
 
 class EncryptedUniqueConstraint(UniqueConstraint):
@@ -120,6 +122,28 @@ class UniqueInContext(EncryptedUniqueConstraint):
     of the field.
     """
 
+    # Known once a model has it, and no part of the declaration.
+    _model: type[Model] | None = None
+
+    def bind(self, model: type[Model]) -> None:
+        """Learn of the model whose field's message it takes for its own."""
+        self._model = model
+
+    def get_violation_error_message(self) -> Any:
+        if self._model is None or self.violation_error_message != self.default_violation_error_message:
+            return super().get_violation_error_message()
+        options: Any = self._model._meta
+        field = options.get_field(self.fields[0])
+        # What Django gives to the message of a field.
+        names = {
+            "model": self._model,
+            "model_class": self._model,
+            "model_name": capfirst(options.verbose_name),
+            "unique_check": self.fields[:1],
+            "field_label": capfirst(field.verbose_name),
+        }
+        return str(field.error_messages["unique"]) % names
+
     def stored_fields(self, model: type[Model]) -> list[str]:
         return [_column(model, name) for name in self.compared_fields(model)]
 
@@ -159,16 +183,23 @@ def encrypted_among(model: type[Model], names: Iterable[str]) -> list[Encrypted]
     return [field for field in fields if getattr(field, "is_encrypted", False)]
 
 
+def is_constrained(field: Encrypted) -> bool:
+    """Whether a constraint of the model makes the field unique, if only together with others."""
+    constraints: Any = field.model._meta.constraints
+    return any(isinstance(each, EncryptedUniqueConstraint) and field.name in each.fields for each in constraints)
+
+
 def add_unique(model: Any, field: Encrypted) -> None:
     """Give a model the constraint of a field that is declared with ``unique=True``, unless it declares one itself."""
     options = model._meta
-    for each in options.constraints:
-        if isinstance(each, UniqueInContext) and each.fields[0] == field.name and each.condition is None:
-            return
-    name = _name(options, field)
-    options.constraints = [*options.constraints, UniqueInContext(fields=_with_context(model, field), name=name)]
-    # Migrations take over the options that a model declares.
-    options.original_attrs["constraints"] = options.constraints
+    found = [each for each in options.constraints if isinstance(each, UniqueInContext) and each.fields[0] == field.name]
+    if all(each.condition for each in found):
+        found.append(UniqueInContext(fields=_with_context(model, field), name=_name(options, field)))
+        options.constraints = [*options.constraints, found[-1]]
+        # Migrations take over the options that a model declares.
+        options.original_attrs["constraints"] = options.constraints
+    for each in found:
+        each.bind(model)
 
 
 def conflict_columns(model: type[Model], names: Sequence[str]) -> list[str]:
@@ -179,24 +210,17 @@ def conflict_columns(model: type[Model], names: Sequence[str]) -> list[str]:
     return hashes_for(model, names)
 
 
-def _with_context(model: type[Model], field: Encrypted) -> Sequence[str]:
-    """Return the field and the columns its context starts from; the field alone where these are not in its table."""
+def _with_context(model: Any, field: Encrypted) -> Sequence[str]:
+    """Return the field and the columns of its table that its context starts from."""
     index = exact_index(field)
-    local: Any = model._meta.local_concrete_fields
     if index is None or index.scope == "global":
         return [field.name]
-    columns = _context_columns(model, field)
-    return [field.name, *(column.name for column in columns)] if set(columns) <= set(local) else [field.name]
-
-
-def _context_columns(model: type[Model], field: Encrypted) -> list[Any]:
-    found = []
+    names = [field.name]
     for root in field.source.roots.values():
-        try:
-            found.append(concrete_field(model, root))
-        except FieldDoesNotExist:
-            continue  # A system check reports it.
-    return list(dict.fromkeys(found))
+        with suppress(FieldDoesNotExist):  # A system check reports it.
+            column = concrete_field(model, root)
+            names.append(column.name if column.model is model else model._meta.get_ancestor_link(column.model).name)
+    return list(dict.fromkeys(names))
 
 
 def _name(options: Any, field: Encrypted) -> str:
