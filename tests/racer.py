@@ -3,7 +3,8 @@ A process that writes to rows as fast as it can, beside others that do the same;
 
     python -m tests.racer <settings as JSON> <name> <way> <turns>
 
-Prints what it was told is written: for each row and column the last value.
+Prints what it was told is written: for each row and column the last value. Of the way "values" it takes each turn when
+a line names a method of the manager, and answers with a line; see ``tests/indexes/test_unique_races.py``.
 """
 
 import json
@@ -20,7 +21,31 @@ def main(database: dict, vault: str, name: str, way: str, turns: int) -> None:
     vaults = {"default": {"BACKEND": "vault_fields.backends.local.LocalVault", "OPTIONS": {"path": vault}}}
     settings.configure(**options | {"DATABASES": {"default": database}, "VAULTS": vaults, "DEBUG": True})
     django.setup()
-    print(json.dumps(race(name, way, turns)))
+    if way == "values":
+        race_for_values(name, turns)
+    else:
+        print(json.dumps(race(name, way, turns)))
+
+
+def race_for_values(name: str, turns: int) -> None:
+    """Give a row the value of each turn, which another process wants for its own at the same time."""
+    from django.db import IntegrityError
+
+    from tests.testapp.models import Athlete
+
+    print("ready", flush=True)
+    for turn in range(turns):
+        method = sys.stdin.readline().strip()
+        values = {"league_id": 1, "number": f"value {turn}"}
+        try:
+            if method == "create":
+                pk, is_new = Athlete.objects.create(**values, team=name).pk, True
+            else:
+                row, is_new = getattr(Athlete.objects, method)(**values, defaults={"team": name})
+                pk = row.pk
+        except IntegrityError:
+            pk, is_new = None, False
+        print(json.dumps([pk, is_new]), flush=True)
 
 
 def race(name: str, way: str, turns: int) -> dict[str, list]:
