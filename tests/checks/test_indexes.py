@@ -110,6 +110,7 @@ def test_e035_the_application_is_missing(lab, settings) -> None:
     [
         (BlindIndex(normalize=casefold), "normalize"),
         (BlindIndex(scope="global"), "scope"),
+        (BlindIndex(bits=16), "bits"),
         (BlindIndex(label="x"), "label"),
         (BlindIndex(normalize=digits, label="x"), "normalize and label"),
     ],

@@ -117,7 +117,9 @@ def alter(project: Any, name: str, field: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "field", [IndexField(normalize=casefold), IndexField(scope="global"), IndexField(label="x")], ids=str
+    "field",
+    [IndexField(normalize=casefold), IndexField(scope="global"), IndexField(bits=16), IndexField(label="x")],
+    ids=str,
 )
 def test_hashes_of_a_changed_index_are_forgotten_in_both_directions(project, field) -> None:
     make(project)

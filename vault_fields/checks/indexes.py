@@ -115,7 +115,9 @@ def _check_state(columns: Sequence[IndexField]) -> Iterator[CheckMessage]:
         former = known.get(column.name)
         if not isinstance(former, IndexField):
             continue
-        differing = [option for option in ("normalize", "scope") if getattr(former, option) != getattr(column, option)]
+        differing = [
+            option for option in ("normalize", "scope", "bits") if getattr(former, option) != getattr(column, option)
+        ]
         known_label = _label(former, known.get(column.of), column)
         # Former labels that come after a rename do not change what the rename has left as it was.
         if known_label != column.index_label and not {known_label, column.index_label} <= set(history.kin(known_label)):

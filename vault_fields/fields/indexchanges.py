@@ -37,4 +37,4 @@ def _changed(former: Any, present: Any, newer: Any) -> Iterator[IndexField]:
 def _recipe(index: IndexField) -> tuple[Any, ...]:
     names = {field.name for field in index.model._meta.local_fields}
     label = index.index_label if index.of in names else index.declared_label
-    return index.normalize, index.scope, label
+    return index.normalize, index.scope, index.bits, label
