@@ -5,7 +5,18 @@ from typing import assert_type
 
 from django.db import models
 
-from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, JSONValue
+from vault_fields.fields import (
+    BlindIndex,
+    CompanionField,
+    EncryptedJSONField,
+    EncryptedTextField,
+    EncryptedUniqueConstraint,
+    ForContext,
+    JSONValue,
+)
+from vault_fields.importing import EncryptedModelFields, Pgcrypto
+from vault_fields.normalize import casefold, last_four
+from vault_fields.operations import ImportField
 
 
 class Patient(models.Model):
@@ -73,3 +84,32 @@ class Loud(models.Model):
 
 def subclass(loud: Loud) -> None:
     assert_type(loud.title, str)
+
+
+class Sought(models.Model):
+    organization_id = models.CharField(max_length=64)
+    ssn = EncryptedTextField(key_context=["organization_id"], index=True)
+    email = EncryptedTextField(key_context=["organization_id"], index="global", unique=True)
+    name = EncryptedTextField(
+        key_context=["organization_id"], index=[True, BlindIndex(name="folded", normalize=casefold)], null=True
+    )
+    phone = EncryptedTextField(key_context=["organization_id"], index=BlindIndex(normalize=last_four, scope="global"))
+
+    class Meta:
+        app_label = "typing_tests"
+        constraints = [EncryptedUniqueConstraint(fields=["organization_id", "phone"], name="one_phone")]
+
+
+def indexes(sought: Sought) -> None:
+    assert_type(sought.ssn, str)
+    assert_type(sought.name, str | None)
+    BlindIndex(scope="tenant")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    BlindIndex(normalize=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    Sought._default_manager.filter(ssn=ForContext("078-05-1120", organization_id="org_acme"))
+
+
+def imports() -> None:
+    ImportField("patient", "ssn", source="ssn_old", reader=EncryptedModelFields())
+    ImportField("patient", "ssn", source="ssn_old", reader=Pgcrypto("PGCRYPTO_KEY"), batch_size=100)
+    ImportField("patient", "ssn", source="ssn_old")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    ImportField("patient", "ssn", source="ssn_old", reader=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]

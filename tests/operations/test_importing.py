@@ -19,7 +19,7 @@ from tests.operations.test_encrypting import PLAIN, apply, migrate, raw  # noqa:
 from vault_fields.exceptions import EnvelopeError, RowsLeftAlone, VaultUnavailable
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.importing import EncryptedModelFields, FernetEncryptedFields, Pgcrypto, Reader
-from vault_fields.operations import ImportField
+from vault_fields.operations import EncryptField, ImportField
 from vault_fields.rows.imports import import_column, take_back_column
 from vault_fields.rows.walk import StoredRows
 from vault_fields.schemachange.effects import Effect
@@ -304,6 +304,38 @@ def test_fields_that_share_a_companion_keep_theirs(migrate, execute) -> None:  #
         with pytest.raises(RowsLeftAlone, match=r"the value is not JSON") as caught:
             apply([both], apps)
     assert not leaks(caught.value, ["123-45-6789"])
+
+
+def test_plaintext_of_a_migrating_field_beside_it_stays_readable(migrate, execute) -> None:  # noqa: F811 - a fixture.
+    apps = migrate(PLAIN)
+    tenant = apps.get_model("migrated", "Tenant").objects.create(name="a")
+    options = {"null": True, "key_context": ["tenant_id"], "keys_field": "both_keys"}
+    apps = apply(
+        [
+            migrations.AddField("note", "old", models.TextField(null=True)),
+            migrations.AddField("note", "both_keys", CompanionField()),
+            migrations.AddField("note", "one", EncryptedTextField(migrating=True, **options)),
+            migrations.AddField("note", "two", EncryptedTextField(**options)),
+        ],
+        apps,
+    ).apps
+    note = apps.get_model("migrated", "Note").objects.create(tenant_id=tenant.pk)
+    execute("UPDATE migrated_note SET old = %s, one = 'in the clear'", encrypted("123-45-6789"))
+    with override_settings(FIELD_ENCRYPTION_KEY=KEY):
+        two = ImportField("note", "two", "old", EncryptedModelFields())
+        apply([two], apps)
+        vaults["default"].purge()
+        note.refresh_from_db()
+        assert (note.one, note.two) == ("in the clear", "123-45-6789")
+        apply([EncryptField("note", "one")], apps)
+        vaults["default"].purge()
+        note.refresh_from_db()
+        assert (note.one, note.two) == ("in the clear", "123-45-6789")
+        assert raw("SELECT COUNT(*) FROM migrated_note WHERE one LIKE '$vf$1$%' AND two LIKE '$vf$1$%'") == [(1,)]
+        apply([two], apps, backwards=True)
+        vaults["default"].purge()
+        note.refresh_from_db()
+        assert (note.one, note.two) == ("in the clear", None)
 
 
 def test_a_document_whose_leaves_are_encrypted_is_read_from_its_column(migrate, execute) -> None:  # noqa: F811 - a fixture.
