@@ -1,5 +1,5 @@
 """
-The tutorial is done as it is written, in a directory of its own, and shows what it says that it shows.
+Both parts of the tutorial are done as they are written, in a directory of their own, and show what they say.
 
 Its blocks have languages that ``test_snippets`` leaves alone, because they start from nothing rather than from a
 project:
@@ -20,7 +20,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-PAGE = ROOT / "docs" / "tutorial.md"
+# The second part goes on where the first one ends.
+PAGES = [ROOT / "docs" / "tutorial.md", ROOT / "docs" / "tutorial-2.md"]
 
 BLOCK = re.compile(r"^```(\S+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -75,7 +76,7 @@ def write(source: str, directory: Path) -> None:
 
 
 def test_the_tutorial_can_be_followed_to_its_end(tmp_path) -> None:
-    steps = [(language, source) for language, source in BLOCK.findall(PAGE.read_text("utf-8"))]
+    steps = [(language, source) for page in PAGES for language, source in BLOCK.findall(page.read_text("utf-8"))]
     assert {language for language, _ in steps} == {"py", "sh", "shell-session"}
     for language, source in steps:
         if language == "py":
