@@ -2,6 +2,7 @@
 
 import json
 from collections import Counter
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,14 @@ from tests import independent_decoder
 from tests.testapp.models import Patient, Setting, Token
 from tests.vectors import generate
 from tests.vectors.scenario import Scenario
-from vault_fields import exceptions
+from vault_fields import exceptions, fields
 from vault_fields.backends.memory import InMemoryVault
 from vault_fields.datakeys.cache import KeyCache
 from vault_fields.fields import EncryptedJSONField, EncryptedTextField
 from vault_fields.fields.groups import group_of
 from vault_fields.fields.opening import open_sealed
 from vault_fields.fields.sealed import Sealed
+from vault_fields.fields.types.typed import CanonicalField
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.vaults import vaults
 
@@ -104,6 +106,25 @@ def test_json_fields_open_a_vector_of_json(vector, settings) -> None:
     assert (opened, type(opened)) == (expected, type(expected))
 
 
+TYPED = {name: vector for name, vector in VALID.items() if "field" in vector}
+SIZES = {"EncryptedDecimalField": {"max_digits": 8, "decimal_places": 2}}
+
+
+@each(TYPED)
+def test_typed_fields_open_and_write_a_vector_of_their_type(vector, settings) -> None:
+    kind = partial(getattr(fields, vector["field"]), **SIZES.get(vector["field"], {}))
+    opened = open_with_fields(vector, settings, kind)
+    field = kind(key_context=["a"])
+    assert field.canonical_text(opened) == vector["canonical"]
+    assert field.padded(vector["canonical"]) == vector["plaintext"]
+
+
+def test_every_type_has_a_vector() -> None:
+    classes = {name for name in fields.__all__ if isinstance(getattr(fields, name), type)}
+    typed = {name for name in classes if issubclass(getattr(fields, name), (CanonicalField, fields.EncryptedCharField))}
+    assert {vector["field"] for vector in TYPED.values()} == typed
+
+
 @each(INVALID)
 def test_fields_refuse_an_invalid_vector_with_the_error_it_names(vector, settings) -> None:
     with pytest.raises(exceptions.VaultFieldsError) as caught:
@@ -158,6 +179,12 @@ def test_the_second_decoder_is_short_and_has_nothing_of_this_package() -> None:
 @each(VALID)
 def test_the_second_decoder_opens_a_valid_vector(vector) -> None:
     assert open_independently(vector) == vector["plaintext"]
+
+
+@each(TYPED)
+def test_a_canonical_text_is_what_the_second_decoder_opens_without_the_spaces_behind_it(vector) -> None:
+    opened = open_independently(vector)
+    assert (opened if vector["field"] == "EncryptedCharField" else opened.rstrip(" ")) == vector["canonical"]
 
 
 @each(INVALID)

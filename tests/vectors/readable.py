@@ -35,6 +35,35 @@ SCENARIOS |= {
     "json-empty-array": Scenario(about="An empty array is a value.", plaintext="[]"),
 }
 
+# Values of other types: canonical texts, and the length that they are filled to.
+
+TYPED = [
+    ("char", "EncryptedCharField", 0, {"": " spaces at both ends stay "}),
+    ("small-integer", "EncryptedSmallIntegerField", 6, {"": "-32768"}),
+    ("integer", "EncryptedIntegerField", 11, {"": "5", "-lowest": "-2147483648", "-zero": "0"}),
+    ("big-integer", "EncryptedBigIntegerField", 20, {"": "9223372036854775807"}),
+    ("positive-small-integer", "EncryptedPositiveSmallIntegerField", 5, {"": "32767"}),
+    ("positive-integer", "EncryptedPositiveIntegerField", 10, {"": "2147483647"}),
+    ("positive-big-integer", "EncryptedPositiveBigIntegerField", 19, {"": "42"}),
+    ("decimal", "EncryptedDecimalField", 11, {"": "1.50", "-negative": "-999999.99", "-zero": "0.00"}),
+    ("float", "EncryptedFloatField", 24, {"": "0.1", "-long": "-2.2250738585072014e-308", "-whole": "1.0"}),
+    ("boolean", "EncryptedBooleanField", 5, {"-true": "true", "-false": "false"}),
+    ("date", "EncryptedDateField", 0, {"": "2026-11-29", "-first": "0001-01-01"}),
+    ("datetime", "EncryptedDateTimeField", 0, {"": "2026-11-29T09:30:00.000000Z"}),
+    ("time", "EncryptedTimeField", 0, {"": "09:30:00.000001"}),
+    ("duration", "EncryptedDurationField", 21, {"": "86402000003", "-negative": "-1"}),
+    ("uuid", "EncryptedUUIDField", 0, {"": "0193a1b2-c3d4-7e5f-8a9b-0c1d2e3f4a5b"}),
+    ("address", "EncryptedGenericIPAddressField", 39, {"-4": "192.0.2.1", "-6": "2001:db8::1"}),
+    ("address-mapped", "EncryptedGenericIPAddressField", 39, {"": "::ffff:192.0.2.1"}),
+    ("binary", "EncryptedBinaryField", 0, {"": "AP8=", "-empty": ""}),
+]
+
+SCENARIOS |= {
+    f"typed-{name}{case}": Scenario(about=f"The value of an {kind}.", plaintext=text, kind=kind, length=length)
+    for name, kind, length, texts in TYPED
+    for case, text in texts.items()
+}
+
 # What a reader knows: contexts, rows, labels, bound values.
 
 MAXIMAL_CONTEXT = {f"{number}{character * 119}": character * 500 for number, character in enumerate("aéß組字🔑😀xyz")}

@@ -42,6 +42,9 @@ class Scenario:
     about: str
     expect: str = "valid"
     plaintext: str | bytes = "123-45-6789"
+    # Of a value that is no text: the class of its field, and the length that the canonical text is filled to.
+    kind: str = ""
+    length: int = 0
     context: Mapping[str, str] = field(default_factory=lambda: {"organization_id": "org_1"})
     label: str = "clinic.Patient.ssn"
     former_labels: tuple[str, ...] = ()
@@ -78,14 +81,21 @@ class Scenario:
             "companion": self.edit_companion(self.companion()),
         }
         if self.expect == "valid":
-            vector["plaintext"] = self.plaintext
+            vector["plaintext"] = self.encrypted
+        if self.kind:
+            vector |= {"field": self.kind, "canonical": self.plaintext}
         return vector
+
+    @property
+    def encrypted(self) -> str | bytes:
+        """The text that is encrypted."""
+        return self.plaintext + " " * (self.length - len(self.plaintext)) if self.length else self.plaintext  # type: ignore[operator]
 
     def value(self, name: str) -> str:
         nonce = hashlib.sha256(name.encode()).digest()[:12]
         bound = self.bound if self.written_bound is None else self.written_bound
         associated_data = compact(["vault_fields", 1, self.written_label or self.label, *bound]).encode()
-        plaintext = self.plaintext.encode() if isinstance(self.plaintext, str) else self.plaintext
+        plaintext = self.encrypted.encode() if isinstance(self.encrypted, str) else self.encrypted
         sealed = nonce + AESGCM(self.sealed_with).encrypt(nonce, plaintext, associated_data)
         return f"$vf$1${self.envelope_id or self.key_id}${base64.b64encode(sealed).decode()}"
 
