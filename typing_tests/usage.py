@@ -1,10 +1,14 @@
 """What a type checker makes of models with encrypted fields. Nothing here is run."""
 
+import datetime as dt
 import json
+import uuid
+from decimal import Decimal
 from typing import assert_type
 
 from django.db import models
 
+from vault_fields import fields
 from vault_fields.fields import (
     BlindIndex,
     CompanionField,
@@ -113,3 +117,61 @@ def imports() -> None:
     ImportField("patient", "ssn", source="ssn_old", reader=Pgcrypto("PGCRYPTO_KEY"), batch_size=100)
     ImportField("patient", "ssn", source="ssn_old")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     ImportField("patient", "ssn", source="ssn_old", reader=7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+class Reading(models.Model):
+    organization_id = models.CharField(max_length=64)
+    char = fields.EncryptedCharField(key_context=["organization_id"], max_length=20)
+    email = fields.EncryptedEmailField(key_context=["organization_id"], null=True)
+    integer = fields.EncryptedIntegerField(key_context=["organization_id"])
+    big = fields.EncryptedBigIntegerField(key_context=["organization_id"], null=True)
+    decimal = fields.EncryptedDecimalField(key_context=["organization_id"], max_digits=8, decimal_places=2)
+    float = fields.EncryptedFloatField(key_context=["organization_id"])
+    boolean = fields.EncryptedBooleanField(key_context=["organization_id"], null=True)
+    date = fields.EncryptedDateField(key_context=["organization_id"])
+    datetime = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now=True)
+    time = fields.EncryptedTimeField(key_context=["organization_id"])
+    duration = fields.EncryptedDurationField(key_context=["organization_id"])
+    uuid = fields.EncryptedUUIDField(key_context=["organization_id"])
+    address = fields.EncryptedGenericIPAddressField(key_context=["organization_id"], null=True)
+    binary = fields.EncryptedBinaryField(key_context=["organization_id"])
+
+    class Meta:
+        app_label = "typing_tests"
+
+
+def typed(reading: Reading) -> None:
+    assert_type(reading.char, str)
+    assert_type(reading.email, str | None)
+    assert_type(reading.integer, int)
+    assert_type(reading.big, int | None)
+    assert_type(reading.decimal, Decimal)
+    assert_type(reading.boolean, bool | None)
+    assert_type(reading.date, dt.date)
+    assert_type(reading.datetime, dt.datetime)
+    assert_type(reading.time, dt.time)
+    assert_type(reading.duration, dt.timedelta)
+    assert_type(reading.uuid, uuid.UUID)
+    assert_type(reading.address, str | None)
+    assert_type(reading.binary, bytes)
+    reading.integer = "5"
+    reading.integer = None  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    reading.date = "2026-11-29"
+    reading.date = 7  # type: ignore[assignment]  # pyright: ignore[reportAttributeAccessIssue]
+    reading.decimal = "1.50"
+    reading.binary = bytearray(b"x")
+
+
+def typed_declarations() -> None:
+    fields.EncryptedIntegerField()  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue]
+    assert_type(fields.EncryptedDateField(key_context=["a"]), fields.EncryptedDateField[dt.date | str, dt.date])
+
+
+class EncryptedColorField(fields.EncryptedField[str, str], models.CharField[str, str]):
+    """A field of a project, made with the mixin."""
+
+    def to_plaintext(self, value: object) -> str:
+        return str(value)
+
+    def from_plaintext(self, text: str) -> str:
+        return text

@@ -4,7 +4,7 @@ import functools
 import re
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 from django.apps import apps
 from django.core.checks import CheckMessage, Error
@@ -196,10 +196,14 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         # unencrypted. Instances get their default all the same.
         return super().has_default() and not self._is_historical
 
-    @property
-    def empty_strings_allowed(self) -> bool:  # type: ignore[override]
-        # Likewise: without a default, the schema editor puts an empty string into rows that have no value.
-        return super().empty_strings_allowed and not self._is_historical
+    if (
+        not TYPE_CHECKING
+    ):  # A property is no attribute to type checkers, which would complain of each class of a project.
+
+        @property
+        def empty_strings_allowed(self) -> bool:
+            # Likewise: without a default, the schema editor puts an empty string into rows that have no value.
+            return super().empty_strings_allowed and not self._is_historical
 
     def get_default(self) -> Any:
         if self._is_historical:
@@ -376,7 +380,7 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         raise refused
 
     @forgetful
-    def validate(self, value: Any, model_instance: Model) -> None:  # type: ignore[override]
+    def validate(self, value: Any, model_instance: Model | None) -> None:
         try:
             super().validate(value, model_instance)
         except ValidationError as error:

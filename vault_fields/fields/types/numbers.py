@@ -4,7 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from django.core.validators import BaseValidator, MaxValueValidator, MinValueValidator
 from django.utils.translation import gettext_lazy
@@ -19,6 +19,7 @@ from vault_fields.fields.canonical import (
     whole_number_from,
     whole_number_text,
 )
+from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.encoding import EncodableValidator
 from vault_fields.fields.typed import (
     GenericBigIntegerField,
@@ -97,6 +98,29 @@ class EncryptedIntegerField(WholeNumber[SetT_contra, GetT_co], GenericIntegerFie
     """An ``IntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = -(2**31), 2**31 - 1
 
 
@@ -104,6 +128,29 @@ class EncryptedSmallIntegerField(WholeNumber[SetT_contra, GetT_co], GenericSmall
     """A ``SmallIntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted small integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedSmallIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedSmallIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = -(2**15), 2**15 - 1
 
 
@@ -111,6 +158,29 @@ class EncryptedBigIntegerField(WholeNumber[SetT_contra, GetT_co], GenericBigInte
     """A ``BigIntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted big integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedBigIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedBigIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = -(2**63), 2**63 - 1
 
 
@@ -120,6 +190,29 @@ class EncryptedPositiveIntegerField(
     """A ``PositiveIntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted positive integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedPositiveIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedPositiveIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = 0, 2**31 - 1
 
 
@@ -129,6 +222,29 @@ class EncryptedPositiveSmallIntegerField(
     """A ``PositiveSmallIntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted positive small integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedPositiveSmallIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedPositiveSmallIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = 0, 2**15 - 1
 
 
@@ -138,6 +254,29 @@ class EncryptedPositiveBigIntegerField(
     """A ``PositiveBigIntegerField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted positive big integer"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: int | str
+        _pyi_private_get_type: int
+
+        @overload
+        def __init__(
+            self: "EncryptedPositiveBigIntegerField[int | str, int]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedPositiveBigIntegerField[int | str | None, int | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     lowest, highest = 0, 2**63 - 1
 
 
@@ -149,6 +288,29 @@ class EncryptedDecimalField(CanonicalField[SetT_contra, GetT_co], GenericDecimal
     """
 
     description = "Encrypted decimal number"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: Decimal | float | str
+        _pyi_private_get_type: Decimal
+
+        @overload
+        def __init__(
+            self: "EncryptedDecimalField[Decimal | float | str, Decimal]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedDecimalField[Decimal | float | str | None, Decimal | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a number.")}
 
     @property
@@ -178,6 +340,29 @@ class EncryptedFloatField(CanonicalField[SetT_contra, GetT_co], GenericFloatFiel
     """
 
     description = "Encrypted floating point number"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: float | str
+        _pyi_private_get_type: float
+
+        @overload
+        def __init__(
+            self: "EncryptedFloatField[float | str, float]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedFloatField[float | str | None, float | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a number.")}
     is_indexable = False
     not_indexable = "whether two floating point numbers are equal depends on how they were computed"
@@ -198,6 +383,29 @@ class EncryptedBooleanField(CanonicalField[SetT_contra, GetT_co], GenericBoolean
     """
 
     description = "Encrypted boolean"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: bool
+        _pyi_private_get_type: bool
+
+        @overload
+        def __init__(
+            self: "EncryptedBooleanField[bool, bool]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedBooleanField[bool | None, bool | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a valid value.")}
     is_indexable = False
     not_indexable = _FEW_VALUES

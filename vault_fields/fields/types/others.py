@@ -1,12 +1,13 @@
 """Encrypted UUIDs, IP addresses and bytes."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
 from django.db.models import Model
 from django.utils.translation import gettext_lazy
 
 from vault_fields.fields.canonical import address_from, address_text, bytes_from, bytes_text, uuid_from, uuid_text
+from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.descriptor import EncryptedAttribute
 from vault_fields.fields.typed import (
     GenericBinaryField,
@@ -24,6 +25,29 @@ class EncryptedUUIDField(CanonicalField[SetT_contra, GetT_co], GenericUUIDField[
     """A ``UUIDField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted UUID"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: UUID | str
+        _pyi_private_get_type: UUID
+
+        @overload
+        def __init__(
+            self: "EncryptedUUIDField[UUID | str, UUID]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedUUIDField[UUID | str | None, UUID | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a valid UUID.")}
 
     def write(self, value: UUID) -> str:
@@ -50,6 +74,29 @@ class EncryptedGenericIPAddressField(
     """
 
     description = "Encrypted IP address"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedGenericIPAddressField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedGenericIPAddressField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a valid IPv4 or IPv6 address.")}
     descriptor_class = AddressAttribute
     padded_to = len("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
@@ -69,6 +116,29 @@ class EncryptedBinaryField(CanonicalField[SetT_contra, GetT_co], GenericBinaryFi
     """
 
     description = "Encrypted bytes"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: bytes | bytearray | memoryview
+        _pyi_private_get_type: bytes
+
+        @overload
+        def __init__(
+            self: "EncryptedBinaryField[bytes | bytearray | memoryview, bytes]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedBinaryField[bytes | bytearray | memoryview | None, bytes | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a valid value.")}
 
     def get_default(self) -> Any:

@@ -1,9 +1,10 @@
 """Encrypted texts of one line."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from django.core.checks import CheckMessage
 
+from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.text import Textual
 from vault_fields.fields.typed import (
     GenericCharField,
@@ -27,6 +28,28 @@ class EncryptedCharField(Textual[SetT_contra, GetT_co], GenericCharField[SetT_co
 
     description = "Encrypted text of one line"
 
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedCharField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedCharField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     def _check_max_length_attribute(self, **kwargs: Any) -> list[CheckMessage]:
         # The column is text, whatever the database.
         return [] if self.max_length is None else super()._check_max_length_attribute(**kwargs)  # type: ignore[misc]
@@ -37,11 +60,55 @@ class EncryptedEmailField(Textual[SetT_contra, GetT_co], GenericEmailField[SetT_
 
     description = "Encrypted e-mail address"
 
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedEmailField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedEmailField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
 
 class EncryptedURLField(Textual[SetT_contra, GetT_co], GenericURLField[SetT_contra, GetT_co]):
     """A ``URLField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted URL"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedURLField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedURLField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
 
 class EncryptedSlugField(Textual[SetT_contra, GetT_co], GenericSlugField[SetT_contra, GetT_co]):
@@ -53,8 +120,32 @@ class EncryptedSlugField(Textual[SetT_contra, GetT_co], GenericSlugField[SetT_co
 
     description = "Encrypted slug"
 
-    def __init__(self, *args: Any, db_index: bool = False, **kwargs: Any) -> None:
-        super().__init__(*args, db_index=db_index, **kwargs)
+    if TYPE_CHECKING:
+        _pyi_private_set_type: str
+        _pyi_private_get_type: str
+
+        @overload
+        def __init__(
+            self: "EncryptedSlugField[str, str]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedSlugField[str | None, str | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
+    else:
+
+        def __init__(self, *args: Any, db_index: bool = False, **kwargs: Any) -> None:
+            super().__init__(*args, db_index=db_index, **kwargs)
 
     def deconstruct(self) -> Any:
         name, path, args, kwargs = super().deconstruct()

@@ -2,7 +2,7 @@
 
 import datetime as dt
 import warnings
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 from django.conf import settings
 from django.db.models import DateField, DateTimeField, Model, TimeField
@@ -19,6 +19,7 @@ from vault_fields.fields.canonical import (
     time_from,
     time_text,
 )
+from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.typed import (
     GenericDateField,
     GenericDateTimeField,
@@ -62,6 +63,29 @@ class EncryptedDateField(Clocked[SetT_contra, GetT_co], GenericDateField[SetT_co
     """A ``DateField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted date"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: dt.date | str
+        _pyi_private_get_type: dt.date
+
+        @overload
+        def __init__(
+            self: "EncryptedDateField[dt.date | str, dt.date]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedDateField[dt.date | str | None, dt.date | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": _DATE, "invalid_date": _DATE}
 
     def write(self, value: dt.date) -> str:
@@ -78,6 +102,29 @@ class EncryptedTimeField(Clocked[SetT_contra, GetT_co], GenericTimeField[SetT_co
     """A ``TimeField`` whose value is encrypted for the row's key context; see ``EncryptedField`` for its options."""
 
     description = "Encrypted time"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: dt.time | dt.datetime | str
+        _pyi_private_get_type: dt.time
+
+        @overload
+        def __init__(
+            self: "EncryptedTimeField[dt.time | dt.datetime | str, dt.time]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedTimeField[dt.time | dt.datetime | str | None, dt.time | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": _TIME, "invalid_time": _TIME}
 
     def write(self, value: dt.time) -> str:
@@ -98,6 +145,29 @@ class EncryptedDateTimeField(Clocked[SetT_contra, GetT_co], GenericDateTimeField
     """
 
     description = "Encrypted date and time"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: dt.date | str
+        _pyi_private_get_type: dt.datetime
+
+        @overload
+        def __init__(
+            self: "EncryptedDateTimeField[dt.date | str, dt.datetime]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedDateTimeField[dt.date | str | None, dt.datetime | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": _DATETIME, "invalid_date": _DATETIME, "invalid_datetime": _DATETIME}
 
     @forgetful
@@ -146,6 +216,29 @@ class EncryptedDurationField(CanonicalField[SetT_contra, GetT_co], GenericDurati
     """A ``DurationField`` whose value is encrypted for the row's key context; see ``EncryptedField``."""
 
     description = "Encrypted duration"
+
+    if TYPE_CHECKING:
+        _pyi_private_set_type: dt.timedelta | str
+        _pyi_private_get_type: dt.timedelta
+
+        @overload
+        def __init__(
+            self: "EncryptedDurationField[dt.timedelta | str, dt.timedelta]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: Literal[False] = ...,
+            **kwargs: Any,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: "EncryptedDurationField[dt.timedelta | str | None, dt.timedelta | None]",
+            *args: Any,
+            key_context: KeyContextDeclaration,
+            null: bool,
+            **kwargs: Any,
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
+
     default_error_messages = {"invalid": gettext_lazy("Enter a valid duration.")}
     padded_to = len(duration_text(dt.timedelta.min))
 
