@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.db import connection, models
+from django.test import override_settings
 
 from benchmarks.models import Sought
 from benchmarks.report import Item, Line, at_most
@@ -33,13 +34,20 @@ def measure(sizes: Sizes) -> Iterator[Item]:
         "plain": Step(lambda: look_up(by_plain)),
         "per tenant": Step(lambda: look_up(by_value)),
         "global": Step(lambda: look_up(by_global)),
+        "per tenant, remembered": Step(lambda: remembering(by_value)),
+        "global, remembered": Step(lambda: remembering(by_global)),
     }
     is_server = connection.vendor != "sqlite"
     # A server's share of the work is no CPU time of this process.
     taken = interleaved(steps, turns=sizes.turns, clock=time.perf_counter if is_server else time.process_time)
-    for name in ("per tenant", "global"):
+    for name, label in (
+        ("per tenant", "an index of each tenant"),
+        ("global", "a global index"),
+        ("per tenant, remembered", "an index of each tenant, VAULT_INDEX_KEY_AGE = 5"),
+        ("global, remembered", "a global index, VAULT_INDEX_KEY_AGE = 5"),
+    ):
         beside = f"{micros(taken[name]):.0f} µs, plain {micros(taken['plain']):.0f}; the index is taken; {condition}"
-        yield Line(f"lookup by value, an index {name}", ratio(taken[name], taken["plain"]), "×", at_most(1.5), beside)
+        yield Line(f"lookup by value, {label}", ratio(taken[name], taken["plain"]), "×", at_most(1.5), beside)
 
 
 def by_plain(number: int) -> Any:
@@ -58,6 +66,12 @@ def look_up(found: Callable[[int], Any]) -> None:
     for _ in range(AGAIN):
         for number in range(SOUGHT):
             found(number).get()
+
+
+def remembering(found: Callable[[int], Any]) -> None:
+    """Look up with index keys that are remembered for some seconds."""
+    with override_settings(VAULT_INDEX_KEY_AGE=5):
+        look_up(found)
 
 
 def tenant(number: int) -> str:

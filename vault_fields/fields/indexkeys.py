@@ -2,20 +2,24 @@
 Index keys: one for each key context, vault and database, opened for as long as the vault's cache keeps data keys.
 
 The wrapped key is a row of ``vault_fields.models.IndexKey``, beside the rows that it serves: it is read where they are
-read, in their transaction, and never remembered. What a rolled back transaction made is not used by the next one.
+read, in their transaction. What a rolled back transaction made is not used by the next one. Lookups outside of
+transactions may remember rows for some seconds: see
+``docs/decisions/0139-index-keys-may-be-remembered-for-seconds.md``.
 
 While index keys are rotated there are two *generations* of a key. Lookups ask for the hashes of both; writers use the
 one that ``written`` tells. See ``docs/decisions/0135-an-old-index-key-outlives-its-users.md``.
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
+from time import monotonic
 from typing import Any, NamedTuple
 
 from django.apps import apps
+from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.db import DatabaseError, connections
 from django.db.models import Q
@@ -29,8 +33,8 @@ from vault_fields.stored import companion as companion_format
 from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
-__all__ = ["SETTLING", "Wanted", "context_hash", "find_keys", "find_written_keys", "index_key_model", "make_key"]
-__all__ += ["require_index_key", "stored_key"]
+__all__ = ["MAX_INDEX_KEY_AGE", "SETTLING", "Wanted", "context_hash", "find_keys", "find_written_keys"]
+__all__ += ["index_key_model", "make_key", "require_index_key", "stored_key"]
 
 # The name of the item in the companion's row that no attribute of a model can have: so neither a row's companion
 # passes for an index key, nor an index key's for that of a row.
@@ -39,6 +43,10 @@ _PURPOSE = "index key"
 # Writers use a new generation of an index key when it has been there this long: by then no lookup is under way that
 # began before it, and would not find what they write.
 SETTLING = timedelta(seconds=60)
+
+# The largest VAULT_INDEX_KEY_AGE: with the time that a lookup takes it has to fit into ``SETTLING``.
+MAX_INDEX_KEY_AGE = 30
+_MOST_REMEMBERED = 1000
 
 # A table that does not exist: PostgreSQL's SQLSTATE, MariaDB's number, and SQLite's words.
 _NO_TABLE = "42P01", 1146
@@ -147,8 +155,11 @@ def _looked_up(wanted: Iterable[Wanted], using: str) -> Mapping[Wanted, Sequence
     names = {(each.vault, context_hash(each.context)): each for each in wanted}
     if not names:
         return {}
-    vaults_named, digests = {vault for vault, _ in names}, {digest for _, digest in names}
     connection = connections[using]
+    remembered = _Remembered.of(connection)
+    if (known := remembered.rows(names)) is not None:
+        return known
+    vaults_named, digests = {vault for vault, _ in names}, {digest for _, digest in names}
     sql = _lookup(connection.ops.quote_name(index_key_model()._meta.db_table), len(vaults_named), len(digests))
     found: dict[Wanted, list[_Row]] = {}
     with _table_needed(using), connection.cursor() as cursor:
@@ -157,7 +168,50 @@ def _looked_up(wanted: Iterable[Wanted], using: str) -> Mapping[Wanted, Sequence
     for vault, digest, generation, text in rows:
         if (name := names.get((vault, digest))) is not None:
             found.setdefault(name, []).append(_Row(generation, text))
+    remembered.note(names, found)
     return found
+
+
+class _Remembered:
+    """
+    Rows that lookups of one connection have read outside of transactions, so that they are committed.
+
+    Only as long as ``VAULT_INDEX_KEY_AGE`` says, in seconds, and only outside of transactions: within one there may be
+    a row that it makes, or takes back. That there is no row is not remembered.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._rows: dict[frozenset[tuple[str, str]], tuple[float, Mapping[Wanted, Sequence[_Row]]]] = {}
+
+    @classmethod
+    def of(cls, connection: Any) -> "_Remembered":
+        found: _Remembered = vars(connection).setdefault("_vault_fields_index_keys", cls(connection))
+        return found
+
+    def rows(self, names: Iterable[tuple[str, str]]) -> Mapping[Wanted, Sequence[_Row]] | None:
+        if not self._age():
+            return None
+        until, rows = self._rows.get(frozenset(names), (0.0, None))
+        return rows if monotonic() < until else None
+
+    def note(self, names: Collection[tuple[str, str]], rows: Mapping[Wanted, Sequence[_Row]]) -> None:
+        if len(rows) < len(names) or not (age := self._age()):
+            return
+        if len(self._rows) >= _MOST_REMEMBERED:
+            self._rows.clear()
+        self._rows[frozenset(names)] = monotonic() + age, rows
+
+    def _age(self) -> float:
+        if self._connection.in_atomic_block or not self._connection.get_autocommit():
+            return 0.0
+        age: float = getattr(settings, "VAULT_INDEX_KEY_AGE", 0)
+        if not 0 <= age <= MAX_INDEX_KEY_AGE:
+            raise ImproperlyConfigured(
+                f"VAULT_INDEX_KEY_AGE is {age!r}, and may be at most {MAX_INDEX_KEY_AGE} seconds: while index keys are "
+                "rotated, lookups have to know of new ones in time."
+            )
+        return age
 
 
 @lru_cache(maxsize=200)
