@@ -3,6 +3,9 @@
 import contextlib
 import json
 import re
+import uuid
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -16,6 +19,7 @@ from django.test import override_settings
 
 from tests.leaks import leaks
 from tests.operations.test_encrypting import PLAIN, apply, migrate, raw  # noqa: F401 - a fixture.
+from vault_fields import fields
 from vault_fields.exceptions import EnvelopeError, RowsLeftAlone, VaultUnavailable
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
 from vault_fields.importing import EncryptedModelFields, FernetEncryptedFields, Pgcrypto, Reader
@@ -51,7 +55,7 @@ def old_field(request):
 def beside(migrate, execute):  # noqa: F811 - that fixture.
     """The table of notes with an old column, a new one, and a row for each secret, of two tenants."""
 
-    def run(old_field=models.TextField, secrets=SECRETS, **options):
+    def run(old_field=models.TextField, secrets=SECRETS, new=EncryptedTextField, **options):
         apps = migrate(PLAIN)
         tenants = [apps.get_model("migrated", "Tenant").objects.create(name=name) for name in ("a", "b")]
         options = {"null": True, "key_context": ["tenant_id"]} | options
@@ -59,7 +63,7 @@ def beside(migrate, execute):  # noqa: F811 - that fixture.
             [
                 migrations.AddField("note", "ssn_old", old_field(null=True)),
                 migrations.AddField("note", "ssn_keys", CompanionField()),
-                migrations.AddField("note", "ssn", EncryptedTextField(**options)),
+                migrations.AddField("note", "ssn", new(**options)),
             ],
             apps,
         )
@@ -542,3 +546,71 @@ def test_progress_counts_every_row(beside) -> None:
 
     run(apps, progress=progress)
     assert seen == [("Importing migrated.Note.ssn", 8), 3, 3, 2]
+
+
+MONEY = {"max_digits": 9, "decimal_places": 2}
+NOON = datetime(2024, 2, 29, 12, 30, 15, 123456, UTC)
+# The texts that the libraries encrypt: what Django writes for each type, in one database or the other.
+TYPED = {
+    "e-mail": (fields.EncryptedEmailField, {}, ["ada@example.org"], ["ada@example.org"]),
+    "line": (fields.EncryptedCharField, {"max_length": 9}, ["120.50"], ["120.50"]),
+    "whole number": (fields.EncryptedIntegerField, {}, ["42", "-1"], [42, -1]),
+    "truth": (fields.EncryptedBooleanField, {}, ["True", "0", "1"], [True, False, True]),
+    "decimal": (fields.EncryptedDecimalField, MONEY, ["12.30", "12.3"], [Decimal("12.30")] * 2),
+    "float": (fields.EncryptedFloatField, {}, ["0.30000000000000004"], [0.1 + 0.2]),
+    "date": (fields.EncryptedDateField, {}, ["2024-02-29"], [date(2024, 2, 29)]),
+    "datetime": (
+        fields.EncryptedDateTimeField,
+        {},
+        ["2024-02-29 12:30:15.123456", "2024-02-29 13:30:15.123456+01:00"],
+        [NOON] * 2,
+    ),
+    "time": (fields.EncryptedTimeField, {}, ["12:30:15.123456", "12:30:00"], [NOON.time(), time(12, 30)]),
+    "duration": (
+        fields.EncryptedDurationField,
+        {},
+        ["86402000001", "1 day, 0:00:02.000001", "-1"],
+        [timedelta(days=1, seconds=2, microseconds=1)] * 2 + [timedelta(microseconds=-1)],
+    ),
+    "identifier": (
+        fields.EncryptedUUIDField,
+        {},
+        ["12345678123446789234567812345678", "12345678-1234-4678-9234-567812345678"],
+        [uuid.UUID("12345678-1234-4678-9234-567812345678")] * 2,
+    ),
+    "address": (fields.EncryptedGenericIPAddressField, {}, ["2001:DB8:0::1"], ["2001:db8::1"]),
+}
+
+
+@pytest.mark.parametrize("kind", TYPED)
+def test_values_of_a_type_arrive_as_such_and_go_back(beside, kind, settings) -> None:
+    settings.TIME_ZONE = "Asia/Kathmandu"  # Django stores times in UTC all the same.
+    new, options, texts, expected = TYPED[kind]
+    apps = beside(secrets=texts, new=new, **options)
+    before = raw("SELECT * FROM migrated_note ORDER BY id")
+    apply([operation()], apps)
+    found = values(apps)
+    assert [(type(each), each) for each in found] == [(type(each), each) for each in expected]
+    apply([operation()], apps, backwards=True)
+    assert raw("SELECT * FROM migrated_note ORDER BY id") == before
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "reason"),
+    [
+        ("decimal", "12.345", "is none that a field of EncryptedDecimalField has exactly"),
+        ("decimal", "12,30", "is none for a field of EncryptedDecimalField"),
+        ("whole number", "42.5", "is none for a field of EncryptedIntegerField"),
+        ("whole number", "9999999999", "the value is refused: it cannot be encoded"),
+        ("date", "29.02.2024", "is none for a field of EncryptedDateField"),
+        ("address", "300.1.1.1", "the value is refused: it cannot be encoded"),
+    ],
+)
+def test_values_that_the_type_does_not_have_are_refused_by_name(beside, kind, text, reason) -> None:
+    new, options, texts, _ = TYPED[kind]
+    apps = beside(secrets=[text, texts[0]], new=new, **options)
+    with pytest.raises(RowsLeftAlone, match=rf"1 row cannot be imported \(pk={pks()[0]}\)") as caught:
+        apply([operation()], apps)
+    assert reason in str(caught.value)
+    assert not leaks(caught.value, [text])
+    assert values(apps)[0] is None

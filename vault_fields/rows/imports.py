@@ -4,12 +4,16 @@ Import of a column that another library encrypted into an encrypted field beside
 The old column is read as it is stored, whatever class its field has, and is never written to.
 """
 
+import re
 from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
 from typing import Any, NamedTuple, Protocol
 
+from django.conf import settings
 from django.core.exceptions import FieldDoesNotExist, FieldError, ImproperlyConfigured
-from django.db import DEFAULT_DB_ALIAS
-from django.db.models import BinaryField, JSONField, prefetch_related_objects
+from django.db import DEFAULT_DB_ALIAS, connections
+from django.db.models import BinaryField, DurationField, JSONField, prefetch_related_objects
+from django.utils.timezone import is_naive, make_aware
 
 from vault_fields.exceptions import DecryptionError, EnvelopeError, ValueRefused, VaultError
 from vault_fields.fields.encoding import Unencodable, encode
@@ -19,6 +23,7 @@ from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.opening import locate, located, open_sealed
 from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.sealing import seal
+from vault_fields.fields.types.typed import CanonicalField
 from vault_fields.rows.backfill import BackfillReport, OnProblem
 from vault_fields.rows.row import Row, open_together
 from vault_fields.rows.walk import BATCH_SIZE, ROW_ERRORS, Change, StoredRows
@@ -26,6 +31,10 @@ from vault_fields.runtime.frames import forgetful
 from vault_fields.runtime.progress import Progress, silent
 
 __all__ = ["OldReader", "import_column", "take_back_column"]
+
+
+# Durations of a database that has no type for them.
+_MICROSECONDS = re.compile(r"-?[0-9]+")
 
 
 class OldReader(Protocol):
@@ -235,8 +244,10 @@ class _Run:
         if isinstance(value, (DecryptionError, VaultError)):
             raise located(value, self._field, row.instance)
         try:
-            value = _python_value(self._field, value)
-            return _Old(row, value, encode(self._field, value))
+            value = _python_value(self._field, value, self._using)
+            text = encode(self._field, value)
+            _require_exact(self._field, value, text)
+            return _Old(row, value, text)
         except DecryptionError as error:
             raise located(error, self._field, row.instance) from None
         except Unencodable as refused:
@@ -276,7 +287,7 @@ def _source_of(group: Group, name: str) -> str:
     return attname
 
 
-def _python_value(field: Encrypted, value: Any) -> Any:
+def _python_value(field: Encrypted, value: Any, using: str) -> Any:
     """Return the value for the user of our field. Raises ``DecryptionError``, which holds nothing of it."""
     if isinstance(value, bytes) and not isinstance(field, BinaryField):
         value = _text(value)
@@ -285,10 +296,26 @@ def _python_value(field: Encrypted, value: Any) -> Any:
         if isinstance(field, JSONField):
             return field.from_plaintext(value)
     try:
-        return field.to_python(value)
+        return _value_of_type(field, value, using)
     except Exception:  # noqa: BLE001 - whatever a type cannot be made of; the error holds the value.
         kind = type(field).__name__
     raise DecryptionError(f"the old value is none for a field of {kind}.")
+
+
+def _value_of_type(field: Encrypted, value: Any, using: str) -> Any:
+    """Return the value of a field, also of what Django writes for it in databases that lack the type."""
+    if isinstance(field, DurationField) and _MICROSECONDS.fullmatch(str(value)):
+        return timedelta(microseconds=int(value))
+    found = field.to_python(value)
+    if isinstance(value, str) and isinstance(found, datetime) and settings.USE_TZ and is_naive(found):
+        return make_aware(found, connections[using].timezone)
+    return found
+
+
+def _require_exact(field: Encrypted, value: Any, text: str) -> None:
+    """Raise ``DecryptionError`` for a value that would be rounded."""
+    if isinstance(field, CanonicalField) and field.from_plaintext(text) != value:
+        raise DecryptionError(f"the old value is none that a field of {type(field).__name__} has exactly.")
 
 
 def _text(value: bytes) -> str | None:
