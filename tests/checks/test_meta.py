@@ -6,7 +6,7 @@ from django.db import IntegrityError, connection, models
 from django.db.models import CheckConstraint, F, Index, Q, UniqueConstraint, Value
 from django.db.models.functions import Length, Lower
 
-from vault_fields.fields import EncryptedJSONField, EncryptedTextField, EncryptedUniqueConstraint
+from vault_fields.fields import BlindIndex, EncryptedJSONField, EncryptedTextField, EncryptedUniqueConstraint
 
 IS_NULL = [Q(ssn__isnull=True), Q(ssn=None), ~Q(ssn__isnull=False) | Q(organization_id=1)]
 COMPARES = [
@@ -118,6 +118,20 @@ def test_e033_constraint_without_an_index(lab) -> None:
     message = lab.only()
     assert message.id == "vault_fields.E033"
     assert message.hint == "Write index=True on 'ssn'."
+
+
+def test_e033_constraint_over_truncated_hashes(lab) -> None:
+    constraints = [EncryptedUniqueConstraint(fields=["organization", "ssn"], name="unique")]
+    ssn = EncryptedTextField(key_context=["organization_id"], index=BlindIndex(bits=16))
+    lab.patient(meta={"constraints": constraints}, ssn=ssn)
+    message = lab.only()
+    assert message.id == "vault_fields.E033"
+    assert message.hint.startswith("Leave bits=16 out")
+
+
+def test_e013_names_unique_true(lab) -> None:
+    lab.patient(meta={"constraints": [UniqueConstraint(fields=["ssn"], name="unique")]})
+    assert lab.only().hint == "Write unique=True on 'ssn' in its place."
 
 
 def test_e033_constraint_over_json(lab) -> None:

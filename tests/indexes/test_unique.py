@@ -269,3 +269,14 @@ def test_hashes_that_were_exchanged_are_put_right_by_two_runs(league) -> None:
     call_command("vault_index", "testapp.Athlete", "number")
     assert Athlete.objects.get(league=league, number="481516") == first
     assert Athlete.objects.get(league=league, number="2342") == second
+
+
+def test_encrypting_a_column_that_has_duplicates_ends_with_an_error_that_asks_for_them(
+    league, execute, monkeypatch
+) -> None:
+    monkeypatch.setattr(Athlete._meta.get_field("number"), "migrating", True)
+    for athlete in [Athlete.objects.create(league=league) for _ in range(2)]:
+        execute("UPDATE testapp_athlete SET number = %s WHERE id = %s", "481516", athlete.pk)
+    with pytest.raises(CommandError, match="Do two rows have a value") as caught, transaction.atomic():
+        call_command("vault_encrypt", "testapp.Athlete", "number")
+    assert "481516" not in str(caught.value)

@@ -4,7 +4,7 @@ import copy
 from typing import Any
 
 import pytest
-from django.core.exceptions import FieldDoesNotExist
+from django.core.exceptions import ImproperlyConfigured
 from django.db import IntegrityError, connection, migrations, models, transaction
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.questioner import MigrationQuestioner
@@ -281,6 +281,22 @@ def test_a_model_may_declare_the_constraint_itself() -> None:
 
 
 @isolate_apps("tests.testapp")
+def test_a_constraint_has_the_message_of_its_field() -> None:
+    """Serializers ask the constraint for it."""
+    condition = models.Q(club_id=1)
+    constraints = [
+        UniqueInContext(fields=["number", "club_id"], name="partial", condition=condition),
+        UniqueInContext(fields=["number", "club_id"], name="own", condition=condition, violation_error_message="Own."),
+    ]
+    model = made(club_id=models.IntegerField(), number=number(unique=True), meta={"constraints": constraints})
+    found = [str(each.get_violation_error_message()) for each in model._meta.constraints]
+    message = "Player with this Number already exists."
+    assert found == [message, "Own.", message]
+    assert str(constraints[0].get_violation_error_message()) == "Constraint “partial” is violated."
+    assert "own" in repr(model._meta.constraints[1])
+
+
+@isolate_apps("tests.testapp")
 def test_a_copy_in_a_table_of_history_is_not_unique() -> None:
     player = made(club_id=models.IntegerField(), number=number(unique=True))
     copied = {each.name: copy.copy(each) for each in player._meta.local_fields if each.name != "id"}
@@ -294,6 +310,10 @@ def test_a_unique_field_has_a_primary_index() -> None:
     model = made(club_id=models.IntegerField(), number=number(unique=True, index=BlindIndex(name="last4")))
     assert {each.name for each in model._meta.local_fields} >= {"number_index", "number_last4_index"}
     assert not model._meta.get_field("number").unique
+    whole = made(name="Whole", club_id=models.IntegerField(), number=number(unique=True, index="global"))
+    assert automatic(whole) == [("number",)]
+    with pytest.raises(ValueError, match="different values have one hash"):
+        number(unique=True, index=BlindIndex(bits=16))
     with pytest.raises(TypeError, match="has no index"):
         EncryptedJSONField(key_context=["club_id"], unique=True)
 
@@ -307,5 +327,8 @@ def test_a_constraint_has_fields_and_no_expressions() -> None:
 def test_without_an_index_there_is_no_sql() -> None:
     constraint = EncryptedUniqueConstraint(fields=["number"], name="one")
     model = made(club_id=models.IntegerField(), number=number())
-    with pytest.raises(FieldDoesNotExist, match="declare it with index=True"):
+    with pytest.raises(ImproperlyConfigured, match="no index: declare it with index=True"):
+        constraint.stored_fields(model)
+    model = made(name="Other", club_id=models.IntegerField(), number=number(index=BlindIndex(bits=16)))
+    with pytest.raises(ImproperlyConfigured, match="are truncated"):
         constraint.stored_fields(model)

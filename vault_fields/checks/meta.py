@@ -54,6 +54,8 @@ def _check_constraint(model: type[Model], what: str, parts: Any, unique: Sequenc
         if field.name in unique and field.is_indexable:
             needs = "" if exact_index(field) else f", with index=True on {field.name!r}"
             hint = f"Write EncryptedUniqueConstraint(fields={list(unique)!r}, name=…) in its place{needs}."
+            if list(unique) == [field.name]:
+                hint = f"Write unique=True on {field.name!r} in its place."
         yield Error(
             f"{what[0].upper()}{what[1:]} is over the encrypted field {field.label}. {_CIPHERTEXT}: all that a "
             "constraint can ask is whether it is NULL.",
@@ -65,16 +67,23 @@ def _check_constraint(model: type[Model], what: str, parts: Any, unique: Sequenc
 
 def _check_unique(model: type[Model], what: str, names: Sequence[str]) -> Iterator[CheckMessage]:
     for field in encrypted_in(model, *names):
-        if exact_index(field) is None:
-            yield Error(
-                f"{what[0].upper()}{what[1:]} makes the encrypted field {field.label} unique, which has no index: "
-                "there is nothing to compare.",
-                hint=f"Write index=True on {field.name!r}."
-                if field.is_indexable
-                else f"Take {field.name!r} out of it, and keep what occurs once in an encrypted text field of its own.",
-                obj=model,
-                id="vault_fields.E033",
-            )
+        index = exact_index(field)
+        if index is not None and not index.is_truncated:
+            continue
+        if index is not None:
+            lack = f"whose index keeps {index.bits} bits of each hash: different values have equal ones"
+            hint = f"Leave bits={index.bits} out of the index of {field.name!r}, or give it a name and add another one."
+        elif field.is_indexable:
+            lack, hint = "which has no index: there is nothing to compare", f"Write index=True on {field.name!r}."
+        else:
+            lack = "which can have no index: there is nothing to compare"
+            hint = f"Take {field.name!r} out of it, and keep what occurs once in an encrypted text field of its own."
+        yield Error(
+            f"{what[0].upper()}{what[1:]} makes the encrypted field {field.label} unique, {lack}.",
+            hint=hint,
+            obj=model,
+            id="vault_fields.E033",
+        )
 
 
 def _check_index(model: type[Model], index: Any) -> Iterator[CheckMessage]:

@@ -37,7 +37,7 @@ from vault_fields.fields.searching import is_named_index, search_lookup, search_
 from vault_fields.fields.serializing import is_serialized, is_serializing
 from vault_fields.fields.state import GroupState
 from vault_fields.fields.typed import GetT_co, SetT_contra
-from vault_fields.fields.unique import add_unique
+from vault_fields.fields.unique import add_unique, with_whole_index
 from vault_fields.fields.unspoken import without_value
 from vault_fields.fields.writtenback import portable
 from vault_fields.patches import HISTORICAL_MODULE
@@ -120,8 +120,8 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         self.vault = vault
         self.is_unique = unique
         self.indexes = declared_indexes(index, type(self).get_class_lookups())
-        if unique and all(each.name for each in self.indexes):
-            self.indexes = (BlindIndex(), *self.indexes)
+        if unique:
+            self.indexes = with_whole_index(self.indexes)
         if self.indexes and not self.is_indexable:
             raise TypeError(
                 f"{type(self).__name__} has no index: {self.not_indexable}. Keep what is searched for in "

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from typing import Any
 
-from django.core.exceptions import FieldDoesNotExist, ValidationError
+from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.utils import names_digest
 from django.db.models import Deferrable, Model, Q, UniqueConstraint
@@ -18,14 +18,16 @@ from django.utils.text import capfirst
 
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.bindings import concrete_field
-from vault_fields.fields.blindindex import exact_index
+from vault_fields.fields.blindindex import BlindIndex, exact_index
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.forcontext import InContext
 from vault_fields.fields.groups import group_of, hashes_for
 from vault_fields.fields.interface import Encrypted
 from vault_fields.runtime.frames import forgetful
+from vault_fields.stored.blindindex import ALL_BITS
 
 __all__ = ["EncryptedUniqueConstraint", "UniqueInContext", "add_unique", "conflict_columns", "is_constrained"]
+__all__ += ["with_whole_index"]
 
 
 class EncryptedUniqueConstraint(UniqueConstraint):
@@ -189,6 +191,19 @@ def is_constrained(field: Encrypted) -> bool:
     return any(isinstance(each, EncryptedUniqueConstraint) and field.name in each.fields for each in constraints)
 
 
+def with_whole_index(declared: Sequence[BlindIndex]) -> tuple[BlindIndex, ...]:
+    """Return the indexes of a field that is unique: one is primary. Raises ``ValueError`` if that one is truncated."""
+    primary = next((each for each in declared if each.name is None), None)
+    if primary is None:
+        return (BlindIndex(), *declared)
+    if primary.bits < ALL_BITS:
+        raise ValueError(
+            f"unique=True with an index of {primary.bits} bits: different values have one hash. Leave bits out, or "
+            "give that index a name, and unique=True makes another one."
+        )
+    return tuple(declared)
+
+
 def add_unique(model: Any, field: Encrypted) -> None:
     """Give a model the constraint of a field that is declared with ``unique=True``, unless it declares one itself."""
     options = model._meta
@@ -233,9 +248,10 @@ def _column(model: type[Model], name: str) -> str:
     if not getattr(field, "is_encrypted", False):
         return name
     index = exact_index(field)
-    if index is None:
-        raise FieldDoesNotExist(
-            f"{field.label} is to be unique and has no index: declare it with index=True, and run makemigrations."
+    if index is None or index.is_truncated:
+        lack = "no index" if index is None else "an index whose hashes are truncated"
+        raise ImproperlyConfigured(
+            f"{field.label} is to be unique and has {lack}: declare it with index=True, and run makemigrations."
         )
     return index.name
 

@@ -9,7 +9,7 @@ from typing import Any
 from django.apps import apps
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
-from django.db import DEFAULT_DB_ALIAS, DatabaseError, connections
+from django.db import DEFAULT_DB_ALIAS, DatabaseError, IntegrityError, connections
 from django.db.models import Model
 
 from vault_fields.audit.places import tables
@@ -131,7 +131,9 @@ class ColumnCommand(BaseCommand):
             # Usually a column does not exist yet. The message of a driver may be many lines long and contain the
             # statement.
             said = str(error).partition("\n")[0]
-            raise CommandError(f"The database: {said} Are all migrations applied? {_GOES_ON}") from error
+            is_twice = isinstance(error, IntegrityError)
+            asked = "Do two rows have a value that may occur only once?" if is_twice else "Are all migrations applied?"
+            raise CommandError(f"The database: {said} {asked} {_GOES_ON}") from error
 
 
 def _positive(text: str) -> int:
