@@ -4,7 +4,7 @@ from django.contrib import admin
 from django.contrib.admin.sites import AdminSite
 from django.urls import path
 
-from tests.testapp.models import Document, Letter, Organization, Patient
+from tests.testapp.models import Club, Document, Letter, Member, Organization, Patient
 from vault_fields.admin import EncryptedFieldsMixin, NullFieldListFilter
 
 site = AdminSite()
@@ -45,5 +45,17 @@ class LetterAdmin(EncryptedFieldsMixin, admin.ModelAdmin):
     list_display = ["id", "subject"]
     list_editable = ["subject"]
 
+
+@admin.register(Member, site=site)
+class MemberAdmin(EncryptedFieldsMixin, admin.ModelAdmin):
+    """Searched by value, within a club that is chosen."""
+
+    list_display = ["name", "ssn"]
+    list_filter = ["club"]
+    ordering = ["name"]
+    search_fields = ["name", "=ssn", "=email"]
+
+
+site.register(Club)
 
 urlpatterns = [path("admin/", site.urls)]

@@ -7,7 +7,7 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.support.expected_conditions import staleness_of
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from tests.testapp.models import Organization, Patient
+from tests.testapp.models import Club, Member, Organization, Patient
 
 SSN, NEW_SSN = "078-05-1120", "219-09-9999"
 
@@ -206,3 +206,24 @@ def test_history_and_deletion_show_no_values(admin, patient) -> None:
     assert NEW_SSN not in admin.browser.page_source
     admin.follow("input[type=submit][value^=Yes]")
     assert not Patient.objects.exists()
+
+
+def test_a_row_is_searched_by_value_after_its_tenant_is_chosen(admin) -> None:
+    chess, go = (Club.objects.create(name=name) for name in ("chess", "go"))
+    Member.objects.create(club=chess, name="Ada", ssn=SSN)
+    Member.objects.create(club=go, name="Bo", ssn=SSN)
+
+    def search(text) -> list[str]:
+        admin.type("q", text)
+        admin.follow("#changelist-search input[type=submit]")
+        return admin.texts("#result_list .field-name")
+
+    admin.go("testapp/member/")
+    assert search(SSN) == []
+    assert admin.texts(".messagelist li") == [
+        "Nothing was searched: values are found within one club at a time. Choose one first."
+    ]
+    admin.go(f"testapp/member/?club__id__exact={go.pk}")
+    assert search(SSN) == ["Bo"]
+    assert admin.texts(".messagelist li") == []
+    assert search(NEW_SSN) == []

@@ -9,7 +9,7 @@ is not in the message: the index key is the context's own, and a rekey, which ke
 of a version make it a UUID that every database takes for one: MariaDB refuses others.
 """
 
-from functools import cache
+from functools import cache, lru_cache
 from uuid import UUID
 
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -28,6 +28,7 @@ ALL_BITS = len(_FREE)
 _SUBKEY_BYTES = 32
 
 
+@lru_cache(maxsize=1000)
 def info(label: str) -> bytes:
     """Return the bytes that separate the sub-key of one index from those of others."""
     return compact_json(["vault_fields index", VERSION, label]).encode()
