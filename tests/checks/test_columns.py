@@ -3,7 +3,8 @@
 import pytest
 from django.db import models
 
-from vault_fields.fields import EncryptedTextField
+from vault_fields.fields import BlindIndex, EncryptedTextField
+from vault_fields.normalize import casefold
 
 
 @pytest.mark.parametrize(
@@ -36,4 +37,20 @@ def test_other_options_are_passed_over(lab) -> None:
         ),
         number=EncryptedTextField(key_context=["organization_id"], unique=True),
     )
+    assert lab.ids() == []
+
+
+GROUPS = [("A", "A"), ("B", "B"), ("0", "0")]
+
+
+def test_w031_index_over_choices(lab) -> None:
+    index = [True, BlindIndex(name="folded", normalize=casefold)]
+    lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], index=index, choices=GROUPS))
+    message = lab.only()
+    assert message.id == "vault_fields.W031"
+    assert "index 'ssn_index', 'ssn_folded_index' is over choices" in message.msg
+
+
+def test_w031_choices_without_an_index(lab) -> None:
+    lab.patient(ssn=EncryptedTextField(key_context=["organization_id"], choices=GROUPS))
     assert lab.ids() == []
