@@ -1,6 +1,7 @@
 """Indexes: their keys have a table, their labels differ, and rows have hashes."""
 
 from io import StringIO
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -91,6 +92,25 @@ def test_e035_routers_keep_the_table_out(lab, settings) -> None:
     (message,) = checked(lab)
     assert message.id == "vault_fields.E035"
     assert "'default'" in message.msg
+
+
+def test_e035_is_about_databases_that_have_the_rows(lab, settings) -> None:
+    patient(lab)
+    lab.model("Payer", (models.Model,), number=EncryptedTextField(key_context=["id"], index=True))
+
+    class OnlyPatients:
+        def allow_migrate(self, db: str, app_label: str, model_name: str | None = None, **hints: Any) -> bool:
+            return db == "default" and model_name == "patient"
+
+    settings.DATABASE_ROUTERS = [OnlyPatients()]
+    assert [message.obj.model.__name__ for message in checked(lab)] == ["Patient"]
+
+
+def test_e034_migrations_of_other_apps_are_not_asked_about(lab, project, monkeypatch) -> None:
+    patient(lab)
+    migration = SimpleNamespace(app_label="elsewhere", name="0001")
+    monkeypatch.setattr("vault_fields.checks.indexes.without_index_keys", lambda loader: [migration])
+    assert checked(lab) == []
 
 
 def test_e035_the_application_is_missing(lab, settings) -> None:

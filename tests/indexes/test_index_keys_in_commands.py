@@ -18,7 +18,7 @@ from vault_fields.audit.shredding import ShredReport, prove_shredded
 from vault_fields.audit.versions import versions_in_use
 from vault_fields.backends.local import LocalVault
 from vault_fields.embedded.managed.rootkey import generate_root_key
-from vault_fields.exceptions import KeyRevoked
+from vault_fields.exceptions import KeyRevoked, KeyUnavailable, VaultRefused
 from vault_fields.models import IndexKey
 from vault_fields.rows.indexkeyrows import IndexKeyRows
 from vault_fields.rows.rekeykeys import rekey_index_keys
@@ -315,6 +315,16 @@ def test_hashes_of_values_that_open_or_may_again_are_left(vault, contact, organi
     assert Contact.objects.exclude(ssn_index=None).count() == 1
 
 
+@pytest.mark.parametrize("answer", [VaultRefused, KeyUnavailable])
+def test_hashes_of_values_of_which_nothing_is_known_are_left(vault, contact, organization, monkeypatch, answer) -> None:
+    def decrypt_data_key(encrypted_keys: str) -> None:
+        raise answer("not told")
+
+    monkeypatch.setattr(vault, "decrypt_data_key", decrypt_data_key)
+    with pytest.raises(CommandError, match="The values of 1 row"):
+        unindex(organization)
+
+
 def test_a_row_that_cannot_be_read_keeps_its_hash(vault, contact, organization) -> None:
     vault.service.keks.destroy(*item(organization), after=timedelta(0))
     with connection.cursor() as cursor:
@@ -359,6 +369,13 @@ def test_a_database_that_routers_leave_out_has_no_index_keys(vault, contact, set
 
     settings.DATABASE_ROUTERS = [Nowhere()]
     assert not IndexKeyRows("default").exist()
+
+
+def test_each_place_tells_how_much_is_there(vault, contact) -> None:
+    """Progress bars ask."""
+    counts = {place.label: place.count() for place in places(["default"])}
+    assert (counts["testapp.Contact.ssn_keys"], counts["testapp.Patient.ssn_keys"], counts[LABEL]) == (1, 0, 1)
+    assert IndexKeyRows("default").count() == 1
 
 
 def test_index_keys_are_read_a_page_at_a_time(vault, contact, other_organization, django_assert_num_queries) -> None:

@@ -91,3 +91,20 @@ class Subscriber(models.Model):
     name = models.CharField(max_length=20, default="")
     number = EncryptedTextField(key_context=["league_id"], unique=True, null=True)
     records = HistoricalRecords()
+
+
+class Found(Person):
+    """A value that is found, and asked for through caches."""
+
+    number = EncryptedTextField(key_context=["organization_id"], index=True, null=True)
+
+
+class FoundAndCompared(DirtyFieldsMixin, models.Model):
+    """A value that is found, beside a package that tells what has changed in the fields that it is to check."""
+
+    FIELDS_TO_CHECK: ClassVar = ["name", "number_index"]
+
+    organization = models.ForeignKey(Organization, on_delete=models.PROTECT)
+    name = models.CharField(max_length=100, default="")
+    number = EncryptedTextField(key_context=["organization_id"], index=True, null=True)
+    records = HistoricalRecords()

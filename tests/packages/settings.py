@@ -17,6 +17,7 @@ INSTALLED_APPS = [
 CACHEOPS_CLIENT_CLASS = "tests.packages.redis_in_memory.Client"
 CACHEOPS = {
     "packages.cached": {"ops": "all", "timeout": 60},
+    "packages.found": {"ops": {"get", "fetch"}, "timeout": 60},
     "packages.cachedonrequest": {"ops": (), "timeout": 60},
     "testapp.organization": {"ops": "all", "timeout": 60},
 }

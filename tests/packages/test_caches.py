@@ -7,7 +7,7 @@ from cacheops.redis import redis_client
 from django.core.cache import cache
 from django.db.models import F, OuterRef, Subquery
 
-from tests.packages.models import Cached, CachedOnRequest
+from tests.packages.models import Cached, CachedOnRequest, Found
 from tests.testapp.models import Organization, Patient
 from vault_fields.checks.packages import check_packages
 from vault_fields.exceptions import KeyRevoked
@@ -127,7 +127,7 @@ def test_cacheops_keeps_what_a_query_of_another_model_took_unless_it_says_not_to
 
 def test_w023_a_cache_of_queries() -> None:
     messages = [message for message in check_packages(None) if message.id == "vault_fields.W023"]
-    assert [message.obj for message in messages] == [Cached]
+    assert [message.obj for message in messages] == [Cached, Found]
     assert messages[0].hint.startswith('Write "packages.cached": {"ops": (), "timeout": 60} in CACHEOPS')
 
 
