@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from django.contrib import admin
-from django.contrib.admin.sites import AdminSite
+from django.contrib.admin.sites import AdminSite, all_sites
 from django.urls import path
 
 from tests.testapp.models import Club, Loan, Member
@@ -56,8 +56,11 @@ class PlainAdmin(admin.ModelAdmin):
 
 
 plain = AdminSite("plain")
-plain.register([Club, Member], PlainAdmin)
+plain.register(Club)
+plain.register(Member, PlainAdmin)
 plain.register(Loan, admin.ModelAdmin)
+# The checks of other tests look at all sites.
+all_sites.difference_update({site, plain})
 urlpatterns = [path("admin/", site.urls), path("plain/", plain.urls)]
 
 MEMBERS, LOANS = "/admin/testapp/member/", "/admin/testapp/loan/"
