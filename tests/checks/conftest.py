@@ -15,7 +15,9 @@ from vault_fields.fields import EncryptedTextField
 
 HEADER = """\
 from django.db import migrations, models
+from vault_fields import fields
 from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField, IndexField
+from vault_fields.fields.types.numbers import EncryptedIntegerField
 from vault_fields.normalize import digits
 from vault_fields.operations import DecryptField, EncryptField, JSONToText, MoveToCompanion, RekeyField, TextToJSON
 

@@ -151,6 +151,30 @@ def test_w015_back_to_text(project, lab) -> None:
     assert 'JSONToText("patient", "ssn") beside it' in message.hint
 
 
+def retyped(name: str, options: str = "") -> str:
+    return f'migrations.AlterField("patient", "ssn", fields.{name}(key_context=["organization_id"]{options}))'
+
+
+def test_w032_another_type(project, lab) -> None:
+    message = only(check(project, lab, retyped("EncryptedIntegerField")))
+    assert message.id == "vault_fields.W032"
+    assert "has values of another type" in message.msg
+    assert message.hint.startswith('Write DecryptField("patient", "ssn") before it, with migrating=True')
+
+
+def test_w032_document_that_becomes_a_date(project, lab) -> None:
+    messages = check(project, lab, JSON, retyped("EncryptedDateField"))
+    assert sorted(message.id for message in messages) == ["vault_fields.W015", "vault_fields.W032"]
+
+
+@pytest.mark.parametrize("operations", [
+    [retyped("EncryptedCharField"), retyped("EncryptedEmailField")],
+    [DECRYPT, retyped("EncryptedIntegerField", ", migrating=True"), ENCRYPT, retyped("EncryptedBigIntegerField")],
+])  # fmt: skip
+def test_w032_types_that_share_their_texts(project, lab, operations) -> None:
+    assert check(project, lab, *operations) == []
+
+
 def column(field, name="organization_id", model="patient") -> str:
     return f'migrations.AlterField("{model}", "{name}", models.{field})'
 

@@ -42,6 +42,7 @@ from vault_fields.embedded.managed.rootkey import ENVIRONMENT_VARIABLE, generate
 from vault_fields.fields import (
     BlindIndex,
     CompanionField,
+    EncryptedIntegerField,
     EncryptedJSONField,
     EncryptedTextField,
     EncryptedUniqueConstraint,
@@ -72,6 +73,7 @@ NAMES = {
     "CompanionField": CompanionField,
     "DirtyFieldsMixin": DirtyFieldsMixin,
     "EncryptedFieldsMixin": EncryptedFieldsMixin,
+    "EncryptedIntegerField": EncryptedIntegerField,
     "EncryptedJSONField": EncryptedJSONField,
     "EncryptedTextField": EncryptedTextField,
     "EncryptedUniqueConstraint": EncryptedUniqueConstraint,

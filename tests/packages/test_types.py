@@ -78,7 +78,7 @@ def test_rest_framework_saves_and_shows_values_of_each_type(organization) -> Non
 
 def test_rest_framework_offers_choices_and_leaves_companions_and_hashes_out() -> None:
     fields = ReadingSerializer().fields
-    assert set(fields) == {"id", "organization", "number", "amount", "on", "level", "made", "changed"}
+    assert set(fields) == {"id", "organization", "number", "amount", "on", "level", "made", "changed", "day", "clock"}
     assert type(fields["level"]) is serializers.ChoiceField
 
 

@@ -391,6 +391,8 @@ class Reading(models.Model):
     )
     made = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now_add=True)
     changed = fields.EncryptedDateTimeField(key_context=["organization_id"], auto_now=True)
+    day = fields.EncryptedDateField(key_context=["organization_id"], auto_now_add=True)
+    clock = fields.EncryptedTimeField(key_context=["organization_id"], auto_now=True)
 
 
 class Reader(models.Model):

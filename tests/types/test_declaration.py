@@ -95,7 +95,9 @@ def test_times_that_choose_themselves_do_so_when_they_are_saved(organization) ->
     made = Reading.objects.create(organization=organization, number=1, amount=1, on=DAY)
     row = Reading.objects.get()
     assert before <= row.made <= row.changed <= dt.datetime.now(dt.UTC)
-    assert (made.made, made.changed) == (row.made, row.changed)
+    assert (made.made, made.changed, made.day, made.clock) == (row.made, row.changed, row.day, row.clock)
+    assert row.day in {dt.date.today(), before.date()}  # noqa: DTZ011 - as Django's own field.
+    assert isinstance(row.clock, dt.time)
     first = row.made, row.changed
     row.save()
     row = Reading.objects.get()
@@ -279,6 +281,17 @@ def test_methods_of_a_model_are_not_taken_away() -> None:
 
     assert Kept().get_next_by_on() == "mine"
     assert not hasattr(Kept, "get_previous_by_on")
+
+
+@each_name
+def test_nothing_has_no_text(name) -> None:
+    if name not in {"char", "email", "url", "slug"}:
+        with pytest.raises(Unencodable):
+            Typed._meta.get_field(name).canonical_text(None)
+
+
+def test_a_value_that_is_no_text_keeps_its_text_where_types_do_not_change_it() -> None:
+    assert Typed._meta.get_field("char").current_text("Ada") == "Ada"
 
 
 def test_an_expression_of_a_value_is_refused() -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.json import EncryptedJSONField
+from vault_fields.fields.types.numbers import WholeNumber
 from vault_fields.schemachange.losses import companion_name
 from vault_fields.schemachange.names import Place
 
@@ -54,6 +55,12 @@ JSON = Kind(
     "holds JSON where it held text, or text where it held JSON",
     '{conversion}("{model}", "{field}") beside it',
 )
+TYPE = Kind(
+    "vault_fields.W032",
+    "has values of another type, which have other texts",
+    'DecryptField("{model}", "{field}") before it, with migrating=True in an AlterField of the field, and '
+    'EncryptField("{model}", "{field}") after it',
+)
 
 
 def changes(name: str, before: Any, after: Any, renames: Mapping[str, str]) -> Iterator[Kind]:
@@ -64,10 +71,19 @@ def changes(name: str, before: Any, after: Any, renames: Mapping[str, str]) -> I
         yield KEYS
     if not _is_tied_alike(before.bind_to, after.bind_to, renames):
         yield BOUND
-    if isinstance(before, EncryptedJSONField) is not isinstance(after, EncryptedJSONField):
+    if (texts := {_texts_of(before), _texts_of(after)}) == {"JSON", "TextField"}:
         yield JSON
+    elif len(texts) == 2:
+        yield TYPE
     if not _is_compared(before.source.roots, after.source.roots, renames):
         yield CONTEXT
+
+
+def _texts_of(field: EncryptedField) -> str:
+    """Return a name for the texts that values of a field have: one for fields that open those of each other."""
+    if isinstance(field, EncryptedJSONField):
+        return "JSON"
+    return "whole number" if isinstance(field, WholeNumber) else field.get_internal_type()
 
 
 def _is_compared(former: Mapping[str, str], present: Mapping[str, str], renames: Mapping[str, str]) -> bool:
