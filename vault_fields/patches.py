@@ -126,6 +126,10 @@ CALLED: Mapping[tuple[str, str], Method] = {
         "operation_name fields", "Takes over the keys of related rows before contexts are derived from them."
     ),
     ("django.db.models.Model", "_is_pk_set"): Method("meta", "Tells whether a row can have been stored."),
+    ("django.db.models.Model", "_get_field_expression_map"): Method(
+        "meta exclude",
+        "Gives conditions of constraints the values of a row, without those that are encrypted.",
+    ),
     ("django.db.models.sql.compiler.SQLCompiler", "apply_converters"): Method(
         "rows converters", "Gives the rows of a query, from which the keys of a page are asked for at once."
     ),

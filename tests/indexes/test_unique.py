@@ -1,6 +1,7 @@
 """A value occurs once: in the database, in ``full_clean`` and by ``get_or_create``."""
 
 from collections.abc import Iterable
+from traceback import walk_tb
 from typing import Any
 
 import pytest
@@ -8,8 +9,10 @@ from django.core.exceptions import NON_FIELD_ERRORS, ValidationError
 from django.core.management import CommandError, call_command
 from django.db import DatabaseError, IntegrityError, connection, models, transaction
 
+from tests.leaks import leaks
 from tests.testapp.models import Athlete, League, Ticket
 from vault_fields.exceptions import KeyContextError, KeyRevoked
+from vault_fields.fields import searching
 from vault_fields.testing import assert_vault_calls
 from vault_fields.vaults import vaults
 
@@ -280,3 +283,32 @@ def test_encrypting_a_column_that_has_duplicates_ends_with_an_error_that_asks_fo
     with pytest.raises(CommandError, match="Do two rows have a value") as caught, transaction.atomic():
         call_command("vault_encrypt", "testapp.Athlete", "number")
     assert "481516" not in str(caught.value)
+
+
+def test_an_error_while_a_row_is_validated_shows_no_value_in_its_frames(league, monkeypatch) -> None:
+    Athlete.objects.create(league=league, number="481516", email="481516", badge="481516")
+    monkeypatch.setattr(searching, "find_keys", failing)
+    athlete = Athlete(league=league, number="481516", email="481516", badge="481516")
+    for constraint in Athlete._meta.constraints:
+        with pytest.raises(KeyRevoked) as caught:
+            constraint.validate(Athlete, athlete)
+        assert not leaks(caught.value, ["481516"])
+        # In Django's frames too: the arguments of lookups, and the values that a condition is about.
+        frames = [frame.f_locals for frame, _ in walk_tb(caught.value.__traceback__)]
+        found = [each for frame in frames[1:] for each in frame.values() if isinstance(each, dict | str)]
+        assert any("number" in each or "email" in each or "badge" in each for each in found)
+        assert "481516" not in repr(found)
+
+
+def failing(*args: Any) -> Any:
+    raise KeyRevoked("The key is disabled.")
+
+
+def test_a_condition_does_not_open_other_values(league) -> None:
+    athlete = Athlete.objects.create(league=league, number="1", email="a@example.org", badge="7")
+    athlete = Athlete.objects.defer("email").get(pk=athlete.pk)
+    (constraint,) = (each for each in Athlete._meta.constraints if each.name == "one_active_badge")
+    constraint.validate(Athlete, athlete)
+    held = athlete.__dict__
+    assert held["badge"].opened is not None
+    assert held["number"].opened is None

@@ -45,13 +45,13 @@ class ForContext:
 
 class InContext(ForContext):
     """
-    A value to look up in the key context of a row that is known, as that of a row that is validated; ``rows`` are those
-    that may have the same one.
+    A value to look up in the key context of a row that is known, as that of a row that is validated; None serves a
+    global index. ``rows`` are those that may have the same context.
     """
 
     __slots__ = ("context", "rows")
 
-    def __init__(self, value: object, context: KeyContext, rows: Q) -> None:
+    def __init__(self, value: object, context: KeyContext | None, rows: Q) -> None:
         super().__init__(value)
         self.context = context
         self.rows = rows

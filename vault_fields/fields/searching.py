@@ -24,7 +24,7 @@ from django.utils.functional import cached_property
 from vault_fields.exceptions import IndexKeyMissing
 from vault_fields.fields.blindindex import IndexField, exact_index, named_index
 from vault_fields.fields.encoding import Unencodable, encode
-from vault_fields.fields.forcontext import ForContext
+from vault_fields.fields.forcontext import ForContext, InContext
 from vault_fields.fields.groups import Group, group_of
 from vault_fields.fields.indexing import OF_NOTHING, index_key_name, normal_of, require_never_used
 from vault_fields.fields.indexkeys import Wanted, find_keys
@@ -142,7 +142,7 @@ class _Indexed(Lookup):
                 "key to compute a hash of another column."
             )
         given = value if isinstance(value, ForContext) else None
-        if given and self.index.scope == "global":
+        if given and self.index.scope == "global" and not isinstance(given, InContext):
             raise FieldError(f"{field.label} has an index over all tenants: look up the value without ForContext().")
         try:
             return _Needle(encode(field, given.value if given else value), given)

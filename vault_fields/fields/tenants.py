@@ -67,7 +67,7 @@ def contexts_given(value: ForContext, field: Any, group: Group, using: str) -> d
 
     Costs and raises what ``contexts_in_query`` does, and ``FieldError`` for an attribute that no context starts from.
     """
-    if isinstance(value, InContext):
+    if isinstance(value, InContext) and value.context is not None:
         return {value.context: value.rows}
     given = _Given(value.attributes)
     contexts = _Search(field, group, given, using).contexts([""])

@@ -13,7 +13,7 @@ from typing import Any
 from django.core.exceptions import FieldDoesNotExist, ImproperlyConfigured, ValidationError
 from django.db import DEFAULT_DB_ALIAS
 from django.db.backends.utils import names_digest
-from django.db.models import Deferrable, Model, Q, UniqueConstraint
+from django.db.models import Deferrable, Model, Q, UniqueConstraint, Value
 from django.utils.text import capfirst
 
 from vault_fields.exceptions import KeyContextError
@@ -21,7 +21,7 @@ from vault_fields.fields.bindings import concrete_field
 from vault_fields.fields.blindindex import BlindIndex, exact_index
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.forcontext import InContext
-from vault_fields.fields.groups import group_of, hashes_for
+from vault_fields.fields.groups import encrypted_fields, group_of, hashes_for
 from vault_fields.fields.interface import Encrypted
 from vault_fields.runtime.frames import forgetful
 from vault_fields.stored.blindindex import ALL_BITS
@@ -169,7 +169,11 @@ class UniqueInContext(EncryptedUniqueConstraint):
 
 
 class _Row:
-    """A row that is validated, with what its encrypted values are looked up by in their place."""
+    """
+    A row that is validated, with what its encrypted values are looked up by in their place.
+
+    Django's frames hold what it reads here, and error reports show them.
+    """
 
     def __init__(self, instance: Any, needles: dict[str, Any]) -> None:
         self._instance = instance
@@ -177,6 +181,17 @@ class _Row:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._instance, name)
+
+    def _get_field_expression_map(self, meta: Any, exclude: Any = None) -> dict[str, Any]:
+        # A condition may ask whether an encrypted value is NULL, and no more. None of them is opened for that.
+        left_out = set(exclude or ())
+        encrypted = [field for field in encrypted_fields(meta.model) if field.name not in left_out]
+        names = {field.name for field in encrypted}
+        found: dict[str, Any] = self._instance._get_field_expression_map(meta=meta, exclude=left_out | names)
+        for field in encrypted:
+            held = field.model.__dict__[field.attname].held_by(self._instance)
+            found[field.name] = Value(None if held is None else "not shown", output_field=field)
+        return found
 
 
 def encrypted_among(model: type[Model], names: Iterable[str]) -> list[Encrypted]:
@@ -265,8 +280,10 @@ def _given_context(instance: Any, field: Encrypted) -> Iterator[str]:
 
 def _needle(instance: Any, field: Encrypted, using: str) -> Any:
     value = getattr(instance, field.attname)
-    index = exact_index(field)
-    if value is None or index is None or index.scope == "global":
-        return value
-    (context,) = derive_contexts([(instance, group_of(field))], using)
-    return InContext(value, context, group_of(field).rows_like(instance))
+    if value is None:
+        return None
+    index, group = exact_index(field), group_of(field)
+    if index is None or index.scope == "global":
+        return InContext(value, None, Q())
+    (context,) = derive_contexts([(instance, group)], using)
+    return InContext(value, context, group.rows_like(instance))
