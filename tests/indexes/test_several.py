@@ -120,6 +120,17 @@ def test_lookups_stand_in_annotations_and_having(first) -> None:
     assert sum(row["n"] for row in grouped) == 2
 
 
+def test_lookups_are_grouped_by_their_columns(first) -> None:
+    for number in ("51120", "12"):
+        Citizen.objects.create(town=first, number=number)
+    rows = first.citizens.annotate(left_out=Q(number__last4__isnull=True), n=Count("pk"))
+    assert sorted(rows.values_list("left_out", "n")) == [(False, 1), (True, 1)]
+    inner = models.Subquery(first.citizens.values("number")[:1])
+    counted = first.citizens.annotate(other=inner, n=Count("pk"))
+    with pytest.raises(FieldError, match="where only values that were read before are left"):
+        list(counted.filter(Q(other="1") | Q(n=1)))
+
+
 @pytest.mark.parametrize(
     "use",
     [
@@ -129,6 +140,7 @@ def test_lookups_stand_in_annotations_and_having(first) -> None:
         lambda rows: rows.annotate(n=Count("number__last4")),
         lambda rows: rows.filter(number__last4__contains="11"),
         lambda rows: rows.filter(number__last4__lower="11"),
+        lambda rows: rows.filter(number__last4__lower__exact="11"),
         lambda rows: rows.filter(number__last4__gt="11"),
     ],
 )
