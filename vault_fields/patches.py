@@ -4,7 +4,8 @@ Everything of Django that is wrapped, or private and relied on: one table, compa
 Fields decide about the value of their own column. They have no say in which columns are written, in how values move
 between rows, or in what serializers and migrations do; each entry says what would be lost there. A method is wrapped
 only if it has the parameters that its hook knows. Where one differs, system check E032 reports it, and nothing is
-encrypted: see ``require_known_django``. Methods of Django's admin are not listed, because no value depends on them.
+encrypted: see ``require_known_django``. Methods of Django's admin, and of what writes migrations, are not listed,
+because no value depends on them.
 """
 
 import functools
@@ -110,10 +111,6 @@ PATCHED: Mapping[tuple[str, str], Method] = {
     ),
     ("django.db.migrations.SeparateDatabaseAndState", "database_backwards"): Method(
         _MIGRATION, "Follows operations that change the database without the state, or the reverse."
-    ),
-    ("django.db.migrations.autodetector.MigrationAutodetector", "add_operation"): Method(
-        "app_label operation dependencies beginning",
-        "Lets migrations with an index depend on the one that makes the table of index keys.",
     ),
     ("django.db.migrations.executor.MigrationExecutor", "migrate"): Method(
         "targets plan state fake fake_initial", "Judges a whole plan before any of it runs."

@@ -178,3 +178,51 @@ def test_makemigrations_depends_on_the_table_of_index_keys(settings) -> None:
     assert dependencies(state(), state(plain)) == []
     settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if name != "vault_fields"]
     assert dependencies(state(), state(*indexed())) == [], "a check says that the application is missing"
+
+
+# Moves.
+
+
+def test_a_model_that_moves_to_another_name_with_its_table_keeps_its_hashes(project) -> None:
+    pk = make(project)
+    before = project.column("note", "ssn_index")
+    table = f"{project.label}_note"
+    key = ("id", models.BigAutoField(primary_key=True))
+    fields = [key, ("tenant", models.CharField(max_length=10)), *indexed(former_labels=label(project, "ssn"))]
+    moved = migrations.SeparateDatabaseAndState(
+        state_operations=[
+            migrations.CreateModel("Paper", fields, options={"db_table": table}),
+            migrations.DeleteModel("Note"),
+        ]
+    )
+    project.write("0002", moved)
+    project.migrate()
+    assert project.column("note", "ssn_index") == before
+    papers = project.model("paper").objects
+    assert papers.get(tenant="a", ssn="078-05-1120").pk == pk
+    assert papers.create(tenant="b", ssn="078-05-1120").pk == papers.get(tenant="b", ssn="078-05-1120").pk
+
+    project.migrate("0001")
+    assert project.model("note", "0001").objects.get(tenant="a", ssn="078-05-1120").pk == pk
+
+
+def test_a_field_that_is_removed_takes_its_hashes_along(project) -> None:
+    make(project)
+    names = ("ssn_index", "ssn_end_index", "ssn", "ssn_keys")
+    project.write("0002", *(migrations.RemoveField("note", name) for name in names))
+    project.migrate()
+    assert {name for name, _ in project.tables()[f"{project.label}_note"][0]} == {"id", "tenant"}
+
+    project.migrate("0001")
+    assert project.column("note", "ssn_index") == [None]
+    assert project.model("note", "0001").objects.get().ssn is None
+
+
+def test_an_index_that_is_taken_away_and_put_back_finds_nothing_before_the_hashes_are_made(project) -> None:
+    make(project)
+    project.write("0002", migrations.RemoveField("note", "ssn_index"))
+    project.migrate()
+    project.migrate("0001")
+    notes = project.model("note", "0001").objects
+    assert not notes.filter(tenant="a", ssn="078-05-1120").exists()
+    assert notes.get(tenant="a", ssn__end="1120").ssn == "078-05-1120"

@@ -39,12 +39,13 @@ def _add_operation(
     app_label: str,
     operation: Operation,
     dependencies: Sequence[OperationDependency] | None = None,
-    beginning: bool = False,
+    *args: Any,
+    **kwargs: Any,
 ) -> Any:
     if _has_index(operation) and apps.is_installed("vault_fields"):
         needed = OperationDependency("vault_fields", "indexkey", None, OperationDependency.Type.CREATE)
         dependencies = [*(dependencies or ()), needed]
-    return original(self, app_label, operation, dependencies, beginning)
+    return original(self, app_label, operation, dependencies, *args, **kwargs)
 
 
 def _has_index(operation: Operation) -> bool:
