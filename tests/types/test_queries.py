@@ -78,10 +78,9 @@ def test_aggregates_are_refused(row, aggregate, name) -> None:
         lambda: list(Typed.objects.values("organization").annotate(**given)),
         lambda: Typed.objects.filter(pk__gt=0).order_by("pk")[:5].aggregate(**given),
     ):
-        # On SQLite, Django refuses sums of dates by itself.
-        with pytest.raises(
-            (FieldError, NotSupportedError), match=rf"^(testapp\.Typed\.{name} is encrypted|SQLite does not support)"
-        ):
+        # On SQLite, Django refuses sums of dates by itself, in words that differ by its version.
+        refused = rf"^(testapp\.Typed\.{name} is encrypted|SQLite does not support|You cannot use Sum)"
+        with pytest.raises((FieldError, NotSupportedError), match=refused):
             run()
 
 
