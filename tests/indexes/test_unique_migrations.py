@@ -1,10 +1,11 @@
 """Constraints over hashes come and go by migrations, like those of plain columns."""
 
 import copy
+from datetime import date
 from typing import Any
 
 import pytest
-from django.core.exceptions import ImproperlyConfigured
+from django.core.exceptions import ImproperlyConfigured, ValidationError
 from django.db import IntegrityError, connection, migrations, models, transaction
 from django.db.migrations.autodetector import MigrationAutodetector
 from django.db.migrations.questioner import MigrationQuestioner
@@ -15,6 +16,8 @@ from django.test.utils import isolate_apps
 
 from vault_fields.fields import (
     BlindIndex,
+    EncryptedDateField,
+    EncryptedIntegerField,
     EncryptedJSONField,
     EncryptedTextField,
     EncryptedUniqueConstraint,
@@ -332,3 +335,27 @@ def test_without_an_index_there_is_no_sql() -> None:
     model = made(name="Other", club_id=models.IntegerField(), number=number(index=BlindIndex(bits=16)))
     with pytest.raises(ImproperlyConfigured, match="are truncated"):
         constraint.stored_fields(model)
+
+
+@pytest.mark.django_db(transaction=True)
+@isolate_apps("tests.testapp")
+def test_values_of_other_types_are_unique_by_their_canonical_text() -> None:
+    player = made(
+        name="UniqueTyped",
+        club_id=models.IntegerField(),
+        number=EncryptedIntegerField(key_context=["club_id"], unique=True, null=True, blank=True),
+        born=EncryptedDateField(key_context=["club_id"], unique=True, null=True, blank=True),
+    )
+    with connection.schema_editor() as editor:
+        editor.create_model(player)
+    try:
+        player.objects.create(club_id=1, number=481516, born=date(2000, 1, 2))
+        player(club_id=2, number=481516, born=date(2000, 1, 2)).full_clean()
+        with pytest.raises(ValidationError) as caught:
+            player(club_id=1, number="0481516", born="2000-01-02").full_clean()
+        assert set(caught.value.message_dict) == {"number", "born"}
+        with pytest.raises(IntegrityError), transaction.atomic():
+            player.objects.create(club_id=1, number=481516)
+    finally:
+        with connection.schema_editor() as editor:
+            editor.delete_model(player)
