@@ -249,6 +249,27 @@ def test_two_makers_of_an_index_key_use_the_same_one(first, monkeypatch) -> None
     assert has(contact, "3")
 
 
+def test_a_key_that_somebody_made_meanwhile_is_not_a_lost_one(first, second, monkeypatch) -> None:
+    from vault_fields.fields import indexing, searching
+
+    contact = Contact.objects.create(organization=first, ssn="1", email="e")
+    find = [lambda wanted, using: {}, searching.find_keys]
+
+    def find_keys(wanted: object, using: str) -> object:
+        return find.pop(0)(wanted, using)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(searching, "find_keys", find_keys)
+        assert has(contact, "1")
+        assert not find
+        patched.setattr(searching, "find_keys", lambda wanted, using: {})
+        assert not Contact.objects.filter(organization=second, ssn="1").exists()
+        patched.setattr(indexing, "find_written_keys", lambda wanted, using: {})
+        contact = Contact.objects.create(organization=first, ssn="2", email="f")
+    assert has(contact, "2")
+    assert IndexKey.objects.count() == 2
+
+
 def test_costs_are_one_query_for_the_index_key_and_no_call_when_warm(first, django_assert_num_queries) -> None:
     Contact.objects.create(organization=first, ssn="1")
     with django_assert_num_queries(2):

@@ -22,7 +22,7 @@ from vault_fields.exceptions import DecryptionError, IndexKeyMissing, ValueRefus
 from vault_fields.fields.blindindex import IndexField
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.groups import Group, all_groups_of
-from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key
+from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key, stored_names
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import locate, located, open_sealed
 from vault_fields.fields.sealed import Opened
@@ -147,28 +147,30 @@ def make_index_keys(instance: Model, *, using: str | None = None) -> None:
             make_key(wanted, alias)
 
 
-def require_never_used(index: IndexField, group: Group, missing: Mapping[Wanted, Q], using: str) -> None:
+def require_never_used(index: IndexField, group: Group, missing: Mapping[Wanted, Q], using: str) -> bool:
     """
     Raise ``IndexKeyMissing`` if rows have hashes under one of these index keys, which are not there. One query.
 
     Those rows would not be found any more, and a second row with the same value would pass for the first one. With
-    each key come the conditions for rows that may have such hashes.
+    each key come the conditions for rows that may have such hashes. Returns whether somebody has made the keys
+    meanwhile, and those rows.
     """
     rows: Any = QuerySet(group.model, using=using).filter(**{f"{index.attname}__isnull": False})
     if index.scope == "global":
-        is_used = rows.exists()
+        used = {*missing} if rows.exists() else set()
     else:
         # A row whose key context was changed since has its hash under another key.
         claims = [condition & Q(**{f"{group.companion}__contains": _said(each)}) for each, condition in missing.items()]
         texts = rows.filter(reduce(or_, claims)).values_list(group.companion, flat=True)[:_LOOKED_AT]
         found = {(vaults.writer(said.vault), said.context) for said in map(companion_format.decode, texts)}
-        is_used = any((vaults.writer(each.vault), each.context) in found for each in missing)
-    if is_used:
+        used = {each for each in missing if (vaults.writer(each.vault), each.context) in found}
+    if used - stored_names(used, using):
         raise IndexKeyMissing(
             f"rows of this key context have hashes in {index.name!r}, and the index key that "
             "made them is missing in the table of index keys. Bring that row back from a backup, "
             "or make all hashes anew with `manage.py vault_index --rebuild`."
         )
+    return bool(used)
 
 
 def _said(wanted: Wanted) -> str:

@@ -11,7 +11,7 @@ one that ``written`` tells. See ``docs/decisions/0135-an-old-index-key-outlives-
 """
 
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence, Set as AbstractSet
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -34,7 +34,7 @@ from vault_fields.stored.companion import Companion
 from vault_fields.vaults import vaults
 
 __all__ = ["MAX_INDEX_KEY_AGE", "SETTLING", "Wanted", "context_hash", "find_keys", "find_written_keys"]
-__all__ += ["index_key_model", "make_key", "require_index_key", "stored_key"]
+__all__ += ["index_key_model", "make_key", "require_index_key", "stored_key", "stored_names"]
 
 # The name of the item in the companion's row that no attribute of a model can have: so neither a row's companion
 # passes for an index key, nor an index key's for that of a row.
@@ -93,6 +93,11 @@ def find_written_keys(wanted: Iterable[Wanted], using: str) -> dict[Wanted, Data
     """Return of each key that exists the generation that writers use. Costs and raises what ``find_keys`` does."""
     stored = {each: [_written(rows)] for each, rows in _read(wanted, using).items()}
     return {each: key for each, (key,) in _opened(stored).items()}
+
+
+def stored_names(wanted: Iterable[Wanted], using: str) -> AbstractSet[Wanted]:
+    """Return those of the keys that exist. One query, and no call."""
+    return _read(wanted, using).keys()
 
 
 def make_key(wanted: Wanted, using: str) -> DataKey:

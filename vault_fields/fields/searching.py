@@ -204,8 +204,9 @@ class _Indexed(Lookup):
         }
         wanted = {name: rows for found in names.values() for name, rows in found.items()}
         keys = find_keys(wanted, connection.alias)
-        if missing := {name: rows for name, rows in wanted.items() if name not in keys}:
-            self._require_never_used(index, group, missing, connection.alias)
+        missing = {name: rows for name, rows in wanted.items() if name not in keys}
+        if missing and self._require_never_used(index, group, missing, connection.alias):
+            keys = find_keys(wanted, connection.alias)
         hashes: dict[UUID, None] = {}
         texts: defaultdict[KeyContext | None, set[str]] = defaultdict(set)
         for needle in self.needles:
@@ -218,10 +219,10 @@ class _Indexed(Lookup):
         rows = list(wanted.values())
         return Sought(list(hashes), texts, reduce(or_, rows) if rows and all(rows) else Q())
 
-    def _require_never_used(self, index: IndexField, group: Group, missing: dict[Wanted, Q], using: str) -> None:
+    def _require_never_used(self, index: IndexField, group: Group, missing: dict[Wanted, Q], using: str) -> bool:
         """A key that was lost must not read as a value that is not there."""
         try:
-            require_never_used(index, group, missing, using)
+            return require_never_used(index, group, missing, using)
         except IndexKeyMissing as error:
             raise located(error, self.field, None) from None
 
