@@ -56,7 +56,9 @@ class Command(ColumnCommand):
             "any transaction is open.",
         )
         parser.add_argument(
-            "--offline", action="store_true", help="Rotate in one run, without waiting: nobody else writes meanwhile."
+            "--offline",
+            action="store_true",
+            help="Rotate in one run, without waiting: nobody else uses the database meanwhile.",
         )
 
     @forgetful
