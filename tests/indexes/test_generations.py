@@ -10,7 +10,7 @@ from django.utils import timezone
 
 from tests.testapp.models import Contact, Organization
 from vault_fields.exceptions import EnvelopeError
-from vault_fields.fields.indexkeys import SETTLING, Wanted, find_keys, make_key, stored_key
+from vault_fields.fields.indexkeys import SETTLING, Wanted, find_keys, find_written_keys, make_key, stored_key
 from vault_fields.keys import KeyContext
 from vault_fields.models import IndexKey
 from vault_fields.vaults import vaults
@@ -63,6 +63,15 @@ def test_generations_are_opened_together_and_writers_open_one(organization) -> N
     assert vault.calls["decrypt"] - before == 1
     Contact.objects.filter(organization=organization, ssn="1").exists()
     assert vault.calls["decrypt"] - before == 2
+
+
+def test_keys_of_other_vaults_and_contexts_are_not_taken_for_those_that_are_wanted() -> None:
+    contexts = [KeyContext({"organization_id": name}) for name in ("a", "b")]
+    for context in contexts:
+        make_key(Wanted("default", context), "default")
+    wanted = [Wanted("default", contexts[0]), Wanted("other", contexts[1])]
+    assert find_keys(wanted, "default").keys() == {wanted[0]}
+    assert find_written_keys(wanted, "default").keys() == {wanted[0]}
 
 
 def test_a_key_pasted_as_another_generation_is_refused(organization) -> None:

@@ -6,6 +6,7 @@ from io import StringIO
 from typing import Any
 
 import pytest
+from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.db import models
 from django.test.utils import isolate_apps
@@ -251,6 +252,9 @@ def test_an_index_under_a_constraint_is_unique() -> None:
     named.name = "ssn_last4_index"
     assert not rotation._is_unique(unique, named)
     assert rotation._is_unique(*athlete())
+    rotation._require_not_unique([plain])
+    with pytest.raises(ImproperlyConfigured, match="add --offline"):
+        rotation._require_not_unique([plain, unique])
 
 
 def athlete() -> tuple[Any, IndexField]:
