@@ -381,3 +381,72 @@ def test_encrypted_rows_are_made_plain_by_an_operation_of_their_own(table) -> No
     with pytest.raises(MigrationRefused, match="DecryptField"):
         apply(later, *back)
     assert values_of(apply(apply(later, DecryptField("row", "value")), *back)) == before
+
+
+def of(kind, **options):
+    return with_options(CASES[kind][1], migrating=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "later"),
+    [
+        ("whole number", with_options(CASES["big number"][1], migrating=True)),
+        ("line", fields.EncryptedTextField(**TENANT, migrating=True)),
+        ("e-mail", with_options(CASES["line"][1], migrating=True)),
+        ("decimal", fields.EncryptedDecimalField(**TENANT, max_digits=14, decimal_places=4, migrating=True)),
+    ],
+)
+@pytest.mark.parametrize("is_sealed", [True, False], ids=["encrypted", "plain"])
+def test_types_that_share_a_text_take_each_others_place(table, kind, later, is_sealed) -> None:
+    plain, _, values = CASES[kind]
+    former = apply(table(plain, values), *to_encrypted(of(kind)))
+    if is_sealed:
+        apply(former, EncryptField("row", "value"))
+    before, operation = stored(), migrations.AlterField("row", "value", later)
+    changed = apply(former, operation)
+    assert list(rows(changed).values_list("value", flat=True)) == values
+    apply(former, operation, backwards=True)
+    assert list(rows(former).values_list("value", flat=True)) == values
+    assert stored() == before
+
+
+@pytest.mark.parametrize("kind", ["date", "datetime", "identifier", "time"])
+def test_values_of_one_length_can_become_text(table, kind) -> None:
+    plain, _, values = CASES[kind]
+    former = apply(apply(table(plain, values), *to_encrypted(of(kind))), EncryptField("row", "value"))
+    field = rows(former).model._meta.get_field("value")
+    operation = migrations.AlterField("row", "value", fields.EncryptedTextField(**TENANT, migrating=True))
+    changed = apply(former, operation)
+    assert list(rows(changed).values_list("value", flat=True)) == [field.canonical_text(value) for value in values]
+    with pytest.raises(MigrationRefused, match=rf"is a EncryptedTextField, and {type(field).__name__} does not read"):
+        apply(former, operation, backwards=True)
+
+
+@pytest.mark.parametrize(
+    ("kind", "later"),
+    [
+        ("whole number", fields.EncryptedTextField(**TENANT)),  # Filled with spaces, which would be seen.
+        ("date", with_options(CASES["datetime"][1])),
+        ("line", with_options(CASES["whole number"][1])),
+        ("date", models.DateTimeField()),
+        ("datetime", models.DateField()),  # The time would be lost.
+        ("duration", models.BigIntegerField()),
+    ],
+)
+def test_another_type_for_a_column_with_rows_is_refused(table, kind, later) -> None:
+    plain, _, values = CASES[kind]
+    state = apply(table(plain, values), *to_encrypted(of(kind)))
+    before = stored()
+    with pytest.raises(MigrationRefused, match=rf"and {type(later).__name__} does not read .* beside it"):
+        apply(state, migrations.AlterField("row", "value", later))
+    assert stored() == before
+    rows(state).all().delete()
+    apply(state, migrations.AlterField("row", "value", later))
+
+
+def test_what_was_a_number_can_be_read_as_text(table) -> None:
+    plain, _, values = CASES["whole number"]
+    state = apply(table(plain, values), *to_encrypted(of("whole number")))
+    state = apply(apply(state, EncryptField("row", "value")), DecryptField("row", "value"))
+    state = apply(state, migrations.AlterField("row", "value", models.TextField()))
+    assert list(rows(state).values_list("value", flat=True)) == list(map(str, values))

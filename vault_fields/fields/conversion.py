@@ -33,12 +33,12 @@ _TEXT_COLUMN = re.compile(r"(?i)(n?varchar|char|character varying|citext|(tiny|m
 
 
 def require_text(operation: Any, app_label: str, schema_editor: Any, from_state: Any, to_state: Any) -> None:
-    """Refuse to encrypt a column of existing rows if the database would choose the spelling of its values."""
+    """Refuse another type for a column of existing rows if the database would choose the spelling of its values."""
     model = from_state.apps.get_model(app_label, operation.model_name)
     old = model._meta.get_field(operation.name)
     new = to_state.apps.get_model(app_label, operation.model_name)._meta.get_field(operation.name)
     connection = schema_editor.connection
-    if not getattr(new, "is_encrypted", False) or schema_editor.collect_sql or holds_text(old, new, connection):
+    if schema_editor.collect_sql or holds_text(old, new, connection):
         return
     if not operation.allow_migrate_model(connection.alias, model):
         return
@@ -66,13 +66,13 @@ def require_values(operation: Any, app_label: str, schema_editor: Any, from_stat
 
 
 def refuse_conversion(label: str, old: Any, new: Any) -> NoReturn:
-    kind = type(old).__name__
-    way_out = "Add an encrypted field beside it, give the rows their values in RunPython, and remove the old one"
-    if kind in {each.__name__ for each in _TYPES}:
+    kind, later = type(old).__name__, type(new).__name__
+    way_out = "Add a field of that type beside it, give the rows their values in RunPython, and remove the old one"
+    if not _is_encrypted(old) and kind in {each.__name__ for each in _TYPES}:
         way_out = f"Declare it as the encrypted field of its type, Encrypted{kind}"
     raise MigrationRefused(
-        f"{label} is a {kind}, and {type(new).__name__} is of another type, for which each database writes the values "
-        f"in a way of its own; the table has rows, and nothing was changed. {way_out}."
+        f"{label} is a {kind}, and {later} does not read what the column would hold: each type, and each database, "
+        f"writes values as text in a way of its own. The table has rows, and nothing was changed. {way_out}."
     )
 
 
@@ -82,24 +82,31 @@ def is_retyped(old: Any, new: Any) -> bool:
 
     Then they are carried over by Python: see ``vault_fields.schemachange.retyping``.
     """
-    are_encrypted = getattr(old, "is_encrypted", False), getattr(new, "is_encrypted", False)
-    if are_encrypted[0] == are_encrypted[1]:
+    if _is_encrypted(old) == _is_encrypted(new):
         return False
-    plain, encrypted = (old, new) if are_encrypted[1] else (new, old)
+    plain, encrypted = (old, new) if _is_encrypted(new) else (new, old)
     kind = plain.get_internal_type()
     return kind not in _WHOLE_NUMBERS and kind == _type_of(encrypted)
 
 
-def _type_of(encrypted: Any) -> str | None:
-    """Return the type of Django's that an encrypted field has, unless that is text or JSON."""
-    return next((each.__name__ for each in _TYPES if isinstance(encrypted, each)), None)
-
-
 def holds_text(old: Any, new: Any, connection: Any) -> bool:
-    """Whether a column can become the encrypted one: its values are spelled as text would be, or are converted."""
-    kind, later = old.get_internal_type(), _type_of(new)
-    if getattr(old, "is_encrypted", False):
+    """Whether a column may change its type: its values are texts that both read, or they are converted."""
+    if not _is_encrypted(old):
+        return not _is_encrypted(new) or _can_be_encrypted(old, new, connection)
+    former = _type_of(old)
+    if _is_encrypted(new):
+        if _type_of(new) == former:
+            return True  # Text and JSON are converted by operations of their own.
+        # As text the spaces would be seen that fill values of some types.
+        return isinstance(new, (models.CharField, models.TextField)) and not old.padded_to
+    kind = new.get_internal_type()
+    if former is None or kind in _TEXT:
         return True
+    return is_retyped(old, new) or (former == "IntegerField" and kind in _WHOLE_NUMBERS)
+
+
+def _can_be_encrypted(old: Any, new: Any, connection: Any) -> bool:
+    kind, later = old.get_internal_type(), _type_of(new)
     if later is not None:
         return is_retyped(old, new) or (later == "IntegerField" and kind in _WHOLE_NUMBERS)
     if kind in _TEXT | _WHOLE_NUMBERS:
@@ -107,3 +114,12 @@ def holds_text(old: Any, new: Any, connection: Any) -> bool:
     if kind == "JSONField":
         return isinstance(new, models.JSONField)
     return not hasattr(models, kind) and _TEXT_COLUMN.fullmatch(old.db_type(connection) or "") is not None
+
+
+def _type_of(encrypted: Any) -> str | None:
+    """Return the type of Django's that an encrypted field has, unless that is text or JSON."""
+    return next((each.__name__ for each in _TYPES if isinstance(encrypted, each)), None)
+
+
+def _is_encrypted(field: Any) -> bool:
+    return getattr(field, "is_encrypted", False)
