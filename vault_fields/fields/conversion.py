@@ -8,7 +8,7 @@ from django.db import models
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.text.counting import counted
 
-__all__ = ["holds_text", "is_retyped", "refuse_conversion", "require_text", "require_values"]
+__all__ = ["holds_text", "is_retyped", "refuse_conversion", "require_text", "require_values", "shares_texts"]
 
 _TEXT = {"CharField", "TextField", "SlugField", "FileField", "FilePathField"}
 _WHOLE_NUMBERS = {"IntegerField", "BigIntegerField", "SmallIntegerField", "PositiveIntegerField"}
@@ -93,16 +93,18 @@ def holds_text(old: Any, new: Any, connection: Any) -> bool:
     """Whether a column may change its type: its values are texts that both read, or they are converted."""
     if not _is_encrypted(old):
         return not _is_encrypted(new) or _can_be_encrypted(old, new, connection)
-    former = _type_of(old)
-    if _is_encrypted(new):
-        if _type_of(new) == former:
-            return True  # Text and JSON are converted by operations of their own.
-        # As text the spaces would be seen that fill values of some types.
-        return isinstance(new, (models.CharField, models.TextField)) and not old.padded_to
-    kind = new.get_internal_type()
-    if former is None or kind in _TEXT:
+    former, kind = _type_of(old), new.get_internal_type()
+    if _is_encrypted(new) or former is None or kind in _TEXT:
         return True
     return is_retyped(old, new) or (former == "IntegerField" and kind in _WHOLE_NUMBERS)
+
+
+def shares_texts(former: Any, later: Any) -> bool:
+    """Whether an encrypted field reads what another one encrypted. Text and JSON have operations of their own."""
+    if _type_of(later) == _type_of(former):
+        return True
+    # As text the spaces would be seen that fill values of some types.
+    return isinstance(later, (models.CharField, models.TextField)) and not former.padded_to
 
 
 def _can_be_encrypted(old: Any, new: Any, connection: Any) -> bool:

@@ -21,15 +21,15 @@ from django.db.migrations.operations import AddField, AlterField, RemoveField, S
 from vault_fields.exceptions import MigrationRefused
 from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.companion import CompanionField
-from vault_fields.fields.conversion import holds_text, is_retyped, refuse_conversion
+from vault_fields.fields.conversion import holds_text, is_retyped, refuse_conversion, shares_texts
 from vault_fields.patches import wrap
 from vault_fields.rows.presence import has_column
 from vault_fields.schemachange import refusals
 from vault_fields.schemachange.comparing import differing_rows
 from vault_fields.schemachange.decrypted import made_plain, made_plain_by_plan
 from vault_fields.schemachange.dependencies import install_dependencies
-from vault_fields.schemachange.effects import Effect, unrendered
-from vault_fields.schemachange.losses import Loss, losses
+from vault_fields.schemachange.effects import Effect, column_of, table_of, unrendered
+from vault_fields.schemachange.losses import Loss, companion_name, losses
 from vault_fields.schemachange.names import Column
 from vault_fields.schemachange.plan import encrypted_columns, planned_effects, state_afterwards
 from vault_fields.schemachange.resolved import (
@@ -187,6 +187,8 @@ def _change_database(
             _require_no_loss(effect, schema_editor.connection)
             if _makes_plain(effect):
                 _require_read(from_state, to_state, schema_editor.connection)
+            if isinstance(self, AlterField):
+                _require_same_texts(effect, schema_editor.connection)
             if (id(self), "") not in _on_purpose.get():
                 _require_no_respelling(effect, schema_editor.connection)
     if isinstance(self, AlterField):
@@ -230,6 +232,21 @@ def _require_no_loss(effect: Effect, connection: Any) -> None:
             raise MigrationRefused(refusals.lost(loss, rows))
         if has_column(connection, loss.table, loss.column):
             _require_room(loss, connection)
+
+
+def _require_same_texts(effect: Effect, connection: Any) -> None:
+    """Refuse another type of an encrypted field while values are encrypted as texts that it does not read."""
+    operation: Any = effect.operation
+    model, name = effect.model_before(operation.model_name), operation.name
+    old, new = model.fields.get(name), effect.model_after(operation.model_name).fields.get(name)
+    if not (isinstance(old, EncryptedField) and isinstance(new, EncryptedField)) or shares_texts(old, new):
+        return
+    keys = companion_name(name, old)
+    place = table_of(effect.app_label, model), column_of(name, old)
+    rows = _rows_with_keys(connection, *place, column_of(keys, model.fields.get(keys, old)))
+    if rows:
+        label = f"{effect.app_label}.{model.name}.{name}"
+        raise MigrationRefused(refusals.another_type(label, type(new).__name__, rows))
 
 
 def _require_no_respelling(effect: Effect, connection: Any) -> None:

@@ -4,7 +4,7 @@ from vault_fields.schemachange.losses import Loss
 from vault_fields.schemachange.respelling import Respelling
 from vault_fields.text.counting import counted
 
-__all__ = ["exchanged", "lost", "read_as_stored", "respelled"]
+__all__ = ["another_type", "exchanged", "lost", "read_as_stored", "respelled"]
 
 
 def lost(loss: Loss, rows: int) -> str:
@@ -49,6 +49,16 @@ def exchanged(label: str, rows: int) -> str:
         f"{label}: {counted(rows, 'row has its', 'rows have their')} data keys in another column than the one that "
         "would be its companion afterwards. Were several fields renamed, and their companions taken for one another? "
         "Rename each companion together with its field."
+    )
+
+
+def another_type(label: str, later: str, rows: int) -> str:
+    _, model, field = label.split(".")
+    names = f'("{model.lower()}", "{field}")'
+    return (
+        f"{label} has {counted(rows, 'row', 'rows')} with an encrypted value, and {later} reads other texts than those "
+        f"that were encrypted; nothing was changed. Write vault_fields.operations.DecryptField{names} before it, give "
+        f"the new field migrating=True, and write EncryptField{names} after it."
     )
 
 
