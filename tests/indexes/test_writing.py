@@ -3,9 +3,10 @@
 import copy
 import pickle
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from uuid import UUID
 
+import django
 import pytest
 from django.core import serializers
 from django.core.exceptions import FieldError, ImproperlyConfigured
@@ -17,6 +18,8 @@ from vault_fields import normalize
 from vault_fields.exceptions import DecryptionError, EnvelopeError, IndexKeyMissing, KeyRevoked, ValueRefused
 from vault_fields.fields import BlindIndex, EncryptedJSONField, EncryptedTextField, IndexField
 from vault_fields.fields.groups import groups_of
+from vault_fields.fields.queryhooks import djangos_updates
+from vault_fields.fields.saving import load_missing
 from vault_fields.models import IndexKey
 from vault_fields.rows.rekey import reencrypt_group
 from vault_fields.vaults import vaults
@@ -144,6 +147,75 @@ def test_a_deferred_member_does_not_undo_another_writer(first) -> None:
     stale.save(update_fields=["email"])
     assert has(contact, "2")
     assert Contact.objects.get(email="b") == contact
+
+
+def other_writer(contact: Contact, ssn: str) -> None:
+    other = Contact.objects.get(pk=contact.pk)
+    other.ssn = ssn
+    other.save()
+
+
+def test_a_hash_that_is_read_later_than_its_value_is_not_written_beside_it(first) -> None:
+    contact = Contact.objects.create(organization=first, ssn="1")
+    stale = Contact.objects.get()
+    other_writer(contact, "2")
+    stale.refresh_from_db(fields=["ssn_index"])
+    stale.save()
+    assert (stale.ssn, has(contact, "1"), has(contact, "2")) == ("1", True, False)
+    stale = Contact.objects.defer("ssn_index").get()
+    other_writer(contact, "3")
+    assert stale.ssn_index is not None
+    stale.save()
+    assert (stale.ssn, has(contact, "1"), has(contact, "3")) == ("1", True, False)
+
+
+def test_a_value_that_is_read_later_than_its_hash_is_written_with_its_own(first) -> None:
+    contacts = [Contact.objects.create(organization=first, ssn=each) for each in "12"]
+    queryset = Contact.objects.defer("ssn").order_by("pk")
+    if django.VERSION >= (6, 1):
+        queryset = queryset.fetch_mode(models.FETCH_PEERS)
+    stale = list(queryset)
+    for contact in contacts:
+        other_writer(contact, f"{contact.ssn}0")
+    assert [each.ssn for each in stale] == ["10", "20"]
+    for each in stale:
+        each.save()
+    assert [has(each, f"{each.ssn}") for each in contacts] == [False, False]
+    assert [has(each, f"{each.ssn}0") for each in contacts] == [True, True]
+
+
+def test_a_deferred_value_that_saving_loads_is_written_with_its_own_hash(first) -> None:
+    contact = Contact.objects.create(organization=first, ssn="1")
+    stale = Contact.objects.defer("ssn").get()
+    other_writer(contact, "2")
+    load_missing([stale], next(group for group in groups_of(Contact) if "ssn" in group.member_names))
+    stale.save()
+    assert has(contact, "2")
+
+
+def test_an_assigned_hash_is_made_again(first) -> None:
+    contact = Contact.objects.create(organization=first, ssn="1")
+    read = Contact.objects.get()
+    read.ssn_index = None
+    read.save()
+    assert has(contact, "1")
+    read = Contact.objects.get()
+    del read.ssn_index
+    with pytest.raises(AttributeError, match="ssn_index"):
+        del read.ssn_index
+    assert read.ssn_index is not None
+
+
+def test_a_hash_that_was_made_in_a_rolled_back_transaction_is_made_again(first) -> None:
+    Contact.objects.create(organization=first, ssn="1")
+    IndexKey.objects.all().delete()
+    djangos_updates()[0](Contact.objects.all(), ssn_index=None)
+    copied = Contact.objects.defer("ssn_index").get()
+    for write in (rolled_back, nullcontext):
+        copied.pk = None
+        with write():
+            Contact.objects.bulk_create([copied])
+    assert has(copied, "1")
 
 
 def test_hashes_cannot_be_written_by_themselves(first) -> None:

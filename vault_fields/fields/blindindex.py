@@ -1,18 +1,19 @@
 """The declaration of the blind indexes of a field, and the columns that hold their hashes."""
 
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable
 from typing import TYPE_CHECKING, Any, Literal
 from uuid import UUID
 
 from django.db.models import Model, UUIDField
 
+from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.serializing import is_serializing
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.normalize import TOTAL, casefold, nfkc_casefold
 from vault_fields.stored.blindindex import ALL_BITS, blind_hash
 
 __all__ = ["BlindIndex", "IndexField", "column_name", "declared_indexes", "exact_index", "index_label", "indexes_of"]
-__all__ += ["named_index"]
+__all__ += ["came_apart", "named_index", "note_apart", "note_together"]
 
 Normalize = Callable[[str], str | None]
 Scope = Literal["context", "global"]
@@ -27,6 +28,9 @@ MIN_BITS = 8
 
 # The item that names the key-encrypting key of an index over all tenants.
 GLOBAL_ITEM = "vault_fields_index"
+
+# The hashes of a row that were not read together with their values.
+_APART = "vault_fields_apart"
 
 
 class BlindIndex:
@@ -131,6 +135,39 @@ def _is_name(name: object) -> bool:
     return isinstance(name, str) and name.isidentifier() and "__" not in f"_{name}_" and name != "index"
 
 
+def came_apart(instance: Model, name: str) -> bool:
+    """Whether a hash was assigned, made, or read at another time than its value."""
+    return name in getattr(instance._state, _APART, ())
+
+
+def note_apart(instance: Model, names: Iterable[str]) -> None:
+    """Note that these hashes may be those of other values than the row has in memory."""
+    setattr(instance._state, _APART, getattr(instance._state, _APART, frozenset()).union(names))
+
+
+def note_together(instance: Model, names: Iterable[str]) -> None:
+    """Note that these hashes were read together with their values."""
+    setattr(instance._state, _APART, getattr(instance._state, _APART, frozenset()).difference(names))
+
+
+class HashAttribute(PutAsLoaded):
+    """The attribute of a hash. One that is assigned, also after the row was read, says nothing of its value."""
+
+    field: "IndexField"
+
+    def __set__(self, instance: Model, value: Any) -> None:
+        instance.__dict__[self.field.attname] = value
+        if not instance._state.adding:
+            note_apart(instance, [self.field.attname])
+
+    def __delete__(self, instance: Model) -> None:
+        """Defer the column: it is loaded again when it is read."""
+        try:
+            del instance.__dict__[self.field.attname]
+        except KeyError:
+            raise AttributeError(self.field.attname) from None
+
+
 class IndexField(_UUIDField):
     """
     The column with the hashes of an encrypted field's values. The field adds it, named ``<field>_index``, or
@@ -142,6 +179,7 @@ class IndexField(_UUIDField):
     """
 
     description = "Keyed hash of an encrypted value"
+    descriptor_class = HashAttribute
 
     def __init__(
         self,

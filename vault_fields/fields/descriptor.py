@@ -6,6 +6,7 @@ from typing import Any
 
 from django.db.models import Model
 
+from vault_fields.fields.blindindex import indexes_of, note_apart
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.opening import open_value
@@ -102,6 +103,8 @@ class EncryptedAttribute(PutAsLoaded):
         missing = [instance for instance in instances if name not in instance.__dict__ and instance._is_pk_set()]
         queryset = self.field.model._base_manager.using(missing[0]._state.db).only("pk", name)
         loaded = queryset.in_bulk([instance.pk for instance in missing])
+        hashes = [index.attname for index in indexes_of(self.field)]
         for instance in missing:
             if instance.pk in loaded:
                 instance.__dict__[name] = loaded[instance.pk].__dict__[name]
+                note_apart(instance, hashes)

@@ -19,6 +19,7 @@ from django.db.models import Model
 from django.db.models.fields.related_descriptors import ForwardOneToOneDescriptor
 from django.db.models.query import ModelIterable
 
+from vault_fields.fields.blindindex import note_together
 from vault_fields.fields.columns import require_comparable
 from vault_fields.fields.generatedpk import awaits_key, insert_first
 from vault_fields.fields.groups import all_groups_of, member_names_of
@@ -140,7 +141,7 @@ def _refresh_from_db(
     fields: Iterable[str] | None = None,
     from_queryset: Any = None,
 ) -> Any:
-    if not all_groups_of(type(self)):
+    if not (groups := all_groups_of(type(self))):
         return original(self, using=using, fields=fields, from_queryset=from_queryset)
     queryset = type(self)._base_manager.db_manager(using, hints={"instance": self}).all()
     if from_queryset is not None:
@@ -149,9 +150,14 @@ def _refresh_from_db(
     if fields is not None:
         names = set(fields := list(fields))
         # A hash stays beside the value that it was read with.
-        fields += [name for group in all_groups_of(type(self)) for name in group.hashes_of(names) if name not in names]
+        together = [name for group in groups for name in group.hashes_of(names)]
+        fields += [name for name in together if name not in names]
+    else:
+        together = [name for group in groups for name in group.index_names]
     with reloading(self):
-        return original(self, using=using, fields=fields, from_queryset=queryset)
+        result = original(self, using=using, fields=fields, from_queryset=queryset)
+    note_together(self, together)
+    return result
 
 
 class _SealedIterable(ModelIterable):  # type: ignore[type-arg]

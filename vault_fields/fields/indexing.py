@@ -1,9 +1,10 @@
 """
 The hashes of rows that are written: each made of the text that is sealed, under the index key of the row's context.
 
-A hash that was loaded a moment ago from the database that is written to, beside the value that stays, is kept. Every
-other one is made again: a value that this process sealed before may have got its hash in a transaction that was rolled
-back, with the index key; and one that was read long ago may have its hash from an index key that was replaced since.
+A hash that was loaded a moment ago from the database that is written to, together with the value that stays, is kept.
+Every other one is made again. One that was assigned, or loaded at another time, may be that of another value. One that
+this process made before may have been made in a transaction that was rolled back, with the index key. And one that was
+read long ago may be from an index key that was replaced since.
 """
 
 from collections import defaultdict
@@ -19,13 +20,13 @@ from django.db import router
 from django.db.models import Model, Q, QuerySet
 
 from vault_fields.exceptions import DecryptionError, IndexKeyMissing, ValueRefused, VaultError
-from vault_fields.fields.blindindex import IndexField
+from vault_fields.fields.blindindex import IndexField, came_apart, note_apart
 from vault_fields.fields.deriving import derive_contexts
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.indexkeys import Wanted, find_written_keys, make_key, stored_names
 from vault_fields.fields.interface import Encrypted
 from vault_fields.fields.opening import locate, located, open_sealed
-from vault_fields.fields.sealed import Opened
+from vault_fields.fields.sealed import Opened, Sealed
 from vault_fields.fields.state import GroupState, is_encrypted
 from vault_fields.keys import DataKey, KeyContext
 from vault_fields.runtime.frames import forgetful
@@ -187,13 +188,21 @@ def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyCo
         for index in group.indexes[member.name]:
             if not is_encrypted(held):
                 data[index.attname] = None
-            elif not (held.loaded and monotonic() - held.loaded < HASH_AGE and is_here and index.attname in data):
+            elif not (
+                is_here and _is_fresh(held) and index.attname in data and not came_apart(instance, index.attname)
+            ):
+                if held.loaded:
+                    note_apart(instance, [index.attname])  # What is made may be rolled back, with its index key.
                 text = indexed_text(member, held.opened or open_sealed(member, held, instance))
                 context = contexts.get(id(instance))
                 if context is None:
                     context = companion_format.decode(GroupState(instance, group).beside(held) or "").context
                 due.append(_Due(instance, group, member, index, text, index_key_name(index, group, context)))
     return due
+
+
+def _is_fresh(held: Sealed) -> bool:
+    return bool(held.loaded) and monotonic() - held.loaded < HASH_AGE
 
 
 def _keys(due: Sequence[_Due], alias: str, without_key: WithoutKey) -> Mapping[Wanted, DataKey]:

@@ -8,6 +8,7 @@ from django.db import connections
 from django.db.models import Model
 
 from vault_fields.exceptions import KeyContextError
+from vault_fields.fields.blindindex import note_apart
 from vault_fields.fields.groups import Group, all_groups_of
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.sealed import Handover
@@ -139,6 +140,12 @@ def load_sealed(instances: Sequence[Model], names: AbstractSet[str], *, for_writ
     for instance in lacking:
         # Django reports a row that is gone when it updates it.
         row = stored[instance.pk].__dict__ if instance.pk in stored else {}
+        if alone := [
+            name
+            for group in all_groups_of(type(instance))
+            for name in group.hashes_of(names - instance.__dict__.keys())
+        ]:
+            note_apart(instance, alone)
         for name in names:
             instance.__dict__.setdefault(name, row.get(name))
 
