@@ -9,7 +9,13 @@ from django.test.utils import isolate_apps
 
 from tests.testapp.models import Organization, Patient
 from vault_fields.exceptions import KeyContextError
-from vault_fields.fields import CompanionField, EncryptedJSONField, EncryptedTextField
+from vault_fields.fields import (
+    CompanionField,
+    EncryptedDateTimeField,
+    EncryptedJSONField,
+    EncryptedTextField,
+    seallimit,
+)
 from vault_fields.testing import assert_vault_calls
 
 pytestmark = pytest.mark.django_db
@@ -152,3 +158,36 @@ def test_subclass_that_fails_leaves_the_row_as_it_was(make, organization) -> Non
 def test_context_that_is_missing_is_told_all_the_same(make) -> None:
     with pytest.raises(KeyContextError):
         make(HashReturned).objects.create(token="secret")
+
+
+@pytest.mark.parametrize("way", ["create", "bulk_create", "save", "update_fields"])
+def test_a_value_that_is_chosen_anew_stays_with_the_data_key_of_its_row(way, organization, monkeypatch) -> None:
+    # The companion is the first column that Django reads, and each seal might be the one that gets a fresh data key.
+    monkeypatch.setattr(seallimit, "_draw", lambda one_in: 0)
+    options = {"key_context": ["tenant_id"], "keys_field": "vault_keys", "null": True}
+    with isolate_apps("tests.testapp"):
+
+        class Login(models.Model):
+            tenant = models.ForeignKey(Organization, models.PROTECT, db_column="organization_id", related_name="+")
+            name = models.CharField(max_length=100, default="")
+            vault_keys = CompanionField(db_column="ssn_keys")
+            note = EncryptedTextField(db_column="notes", **options)
+            seen = EncryptedDateTimeField(auto_now=True, db_column="ssn", **options)
+
+            class Meta:
+                app_label = "testapp"
+                db_table = Patient._meta.db_table
+                managed = False
+
+        login = Login(tenant=organization, note="kept")
+        if way == "bulk_create":
+            Login.objects.bulk_create([login])
+        else:
+            login.save()
+        if way == "save":
+            Login.objects.get().save()
+        elif way == "update_fields":
+            Login.objects.get().save(update_fields=["seen"])
+        read = Login.objects.get()
+        assert read.note == "kept"
+        assert read.seen is not None

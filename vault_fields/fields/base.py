@@ -31,7 +31,7 @@ from vault_fields.fields.loading import install_loading
 from vault_fields.fields.lookups import OnlyNone, refuse
 from vault_fields.fields.migrationhooks import guard_migrations
 from vault_fields.fields.reading import Loader
-from vault_fields.fields.saving import load_sealed, seal_rows
+from vault_fields.fields.saving import load_sealed, seal_chosen
 from vault_fields.fields.sealed import Pending, Sealed
 from vault_fields.fields.searching import is_named_index, search_lookup, search_transform
 from vault_fields.fields.serializing import is_serialized, is_serializing
@@ -300,8 +300,9 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
             return placeholder(model_instance, [self])
         group = group_of(self)
         if not GroupState(model_instance, group).is_sealed:
-            # The hooks have sealed whole rows by now. This serves inserts that bypass them.
-            seal_rows([(model_instance, group)])
+            # The hooks have sealed whole rows by now. This serves values that were chosen since, and inserts that
+            # bypass the hooks.
+            seal_chosen(model_instance, group)
         return model_instance.__dict__[self.attname]
 
     def get_db_prep_value(self, value: Any, connection: Any, prepared: bool = False) -> Any:

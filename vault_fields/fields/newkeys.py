@@ -35,12 +35,14 @@ class NewKeys:
     An operation over many rows that keeps one of these from batch to batch asks for as few keys as if it sealed them
     all at once, however its tenants' rows are interleaved. But it seals nothing with a key that it has had for longer
     than its vault's cache would keep it, so that a key that was disabled meanwhile is not used for hours. With
-    ``shared`` they may be those of earlier saves, if the vault is configured so. Not thread-safe.
+    ``shared`` they may be those of earlier saves, if the vault is configured so. Without ``by_chance`` no row leaves a
+    key that serves. Not thread-safe.
     """
 
-    def __init__(self, *, shared: bool = False) -> None:
+    def __init__(self, *, shared: bool = False, by_chance: bool = True) -> None:
         require_known_django()
         self._shared = shared
+        self._by_chance = by_chance
         self._ready: OrderedDict[tuple[str, KeyContext], _Ready] = OrderedDict()
         self._renewed: set[tuple[int, Group]] = set()
         self._refused: dict[tuple[str, KeyContext], VaultRefused] = {}
@@ -62,6 +64,8 @@ class NewKeys:
 
         The answer for a row stays the same: an operation may have to seal it twice.
         """
+        if not self._by_chance:
+            return False
         name = id(instance), group
         if name not in self._renewed and is_due(seals, companions=len(all_groups_of(type(instance)))):
             self._renewed.add(name)

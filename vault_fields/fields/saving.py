@@ -10,6 +10,7 @@ from django.db.models import Model
 from vault_fields.exceptions import KeyContextError
 from vault_fields.fields.blindindex import note_apart
 from vault_fields.fields.groups import Group, all_groups_of
+from vault_fields.fields.newkeys import NewKeys
 from vault_fields.fields.plaintext import leave_in_the_clear
 from vault_fields.fields.sealed import Handover
 from vault_fields.fields.sealing import seal
@@ -23,6 +24,7 @@ __all__ = [
     "prepare_rows",
     "require_matched_context",
     "require_settled_context",
+    "seal_chosen",
     "seal_rows",
     "settle_context",
 ]
@@ -67,22 +69,34 @@ def require_settled_context(instance: Model, group: Group) -> None:
         )
 
 
-def seal_rows(rows: Sequence[tuple[Model, Group]], using: str | None = None) -> None:
+def seal_rows(
+    rows: Sequence[tuple[Model, Group]], using: str | None = None, *, new_keys: NewKeys | None = None
+) -> None:
     """Seal whole rows for the database that they are written to, if that is known."""
     for instance, group in rows:
         load_missing([instance], group)
-    _seal(rows, using)
+    _seal(rows, using, new_keys)
+
+
+def seal_chosen(instance: Model, group: Group) -> None:
+    """
+    Seal a value that a field chose while its row is being written, under the data key that the row has by then.
+
+    Columns that Django read before may be the companion, or values beside this one: they stay as they are.
+    """
+    seal_rows([(instance, group)], new_keys=NewKeys(shared=True, by_chance=False))
 
 
 def _seal(
     rows: Sequence[tuple[Model, Group]],
     using: str | None,
+    new_keys: NewKeys | None = None,
     *,
     written: Sequence[Model] = (),
     fields: Sequence[Any] = (),
 ) -> None:
     leave_in_the_clear(rows)
-    seal(rows, using=using, written=written, fields=fields)
+    seal(rows, new_keys, using=using, written=written, fields=fields)
     for instance, group in rows:
         instance.__dict__[group.companion] = GroupState(instance, group).written_companion
         forget_assigned(instance)
