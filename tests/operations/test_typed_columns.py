@@ -83,7 +83,7 @@ CASES = {
     "address": (
         models.GenericIPAddressField(),
         fields.EncryptedGenericIPAddressField(**TENANT),
-        ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1"],
+        ["192.0.2.1", "2001:db8::1", "::ffff:192.0.2.1", "::1"],
     ),
     "bytes": (
         models.BinaryField(),
@@ -345,6 +345,54 @@ def test_the_time_zone_of_a_connection_changes_no_value(table, in_nepal) -> None
     assert stored()[0].startswith("2020-01-02T03:04:05.678901")
     apply(former, *to_encrypted(encrypted), backwards=True)
     assert list(rows(former).values_list("value", flat=True)) == values
+
+
+def test_a_column_that_has_another_name_from_now_on_has_the_same_values(table) -> None:
+    plain, encrypted, values = CASES["date"]
+    former = table(with_options(plain, db_column="former"), values)
+    operations = to_encrypted(encrypted, db_column="later")
+    later = apply(former, *operations)
+    assert values_of(later) == [exact(value) for value in values]
+    apply(former, *operations, backwards=True)
+    assert values_of(former) == [exact(value) for value in values]
+
+
+def test_an_address_that_a_database_spells_in_its_own_way_is_the_same(table) -> None:
+    plain, encrypted, _ = CASES["address"]
+    former = table(plain, ["::102:304"])
+    before = values_of(former)
+    later = apply(former, *to_encrypted(encrypted))
+    assert stored() == ["::102:304"]
+    assert values_of(later) == [exact("::102:304")]
+    apply(former, *to_encrypted(encrypted), backwards=True)
+    assert values_of(former) == before
+
+
+class Hidden(models.Manager):
+    """A manager that gives no rows, as one that leaves out what is deleted softly."""
+
+    use_in_migrations = True
+
+    def get_queryset(self):
+        return super().get_queryset().none()
+
+
+def test_rows_that_a_manager_leaves_out_are_carried_over_and_count(table) -> None:
+    plain, encrypted, values = CASES["date"]
+    former = table(with_options(plain, null=True), [*values, None])
+    before = values_of(former)
+    hidden = former.clone()
+    hidden.alter_model_managers(APP, "row", [("objects", Hidden())])
+    hidden.alter_model_options(APP, "row", {"base_manager_name": "objects"})
+    assert hidden.apps.get_model(APP, "row")._base_manager.count() == 0
+    with pytest.raises(MigrationRefused, match="1 row has no value"):
+        apply(hidden, to_encrypted(encrypted)[1])
+    with pytest.raises(MigrationRefused, match="is a DateField"):
+        apply(hidden, to_encrypted(fields.EncryptedTextField(**TENANT), null=True)[1])
+    apply(hidden, to_encrypted(encrypted, null=True)[1])
+    assert stored() == ["2020-02-29", "0001-01-01", "9999-12-31", None]
+    apply(hidden, to_encrypted(encrypted, null=True)[1], backwards=True)
+    assert values_of(former) == before
 
 
 @override_settings(USE_TZ=False, TIME_ZONE="Europe/Berlin")

@@ -224,6 +224,16 @@ def test_times_without_zones_have_texts_without_zone() -> None:
         assert field.current_text("2026-11-29T09:30:00.000000") == "2026-11-29T08:30:00.000000Z"
 
 
+def test_the_first_and_the_last_hours_of_all_have_no_other_zone() -> None:
+    field = fields.EncryptedDateTimeField(key_context=["a"])
+    first = "0001-01-01T00:00:00.000000Z"
+    with override_settings(USE_TZ=False, TIME_ZONE="America/New_York"):
+        with pytest.raises(DecryptionError, match="no text of a value of EncryptedDateTimeField") as raised:
+            field.from_plaintext(first)
+        assert raised.value.__context__ is None
+        assert field.current_text(first) == first
+
+
 @WITH_ZONE
 def test_naive_times_are_those_of_the_default_zone_and_warned_of_without_the_value() -> None:
     field = Typed._meta.get_field("datetime")

@@ -42,7 +42,8 @@ def require_text(operation: Any, app_label: str, schema_editor: Any, from_state:
         return
     if not operation.allow_migrate_model(connection.alias, model):
         return
-    if model._base_manager.using(connection.alias).filter(**{f"{old.name}__isnull": False}).exists():
+    rows: Any = models.QuerySet(model, using=connection.alias)  # A manager may leave rows out.
+    if rows.filter(**{f"{old.name}__isnull": False}).exists():
         refuse_conversion(f"{model._meta.label}.{old.name}", old, new)
 
 
@@ -54,8 +55,9 @@ def require_values(operation: Any, app_label: str, schema_editor: Any, from_stat
     alias = schema_editor.connection.alias
     if not getattr(new, "is_encrypted", False) or new.null or not old.null or schema_editor.collect_sql:
         return
+    queryset: Any = models.QuerySet(model, using=alias)
     if operation.allow_migrate_model(alias, model) and (
-        rows := model._base_manager.using(alias).filter(**{f"{old.name}__isnull": True}).count()
+        rows := queryset.filter(**{f"{old.name}__isnull": True}).count()
     ):
         raise MigrationRefused(
             f"{model._meta.label}.{old.name} cannot be made NOT NULL: {counted(rows, 'row has', 'rows have')} no "

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import warnings
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from django.db.models import DateField, DateTimeField, Model, TimeField
 from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
+from vault_fields.exceptions import DecryptionError
 from vault_fields.fields.canonical import (
     date_from,
     date_text,
@@ -190,7 +192,10 @@ class EncryptedDateTimeField(Clocked[SetT_contra, GetT_co], GenericDateTimeField
             return value
         # USE_TZ was another when it was written. The default time zone is the one that was meant.
         zone = timezone.get_default_timezone()
-        return timezone.make_aware(value, zone) if settings.USE_TZ else timezone.make_naive(value, zone)
+        with suppress(OverflowError):
+            return timezone.make_aware(value, zone) if settings.USE_TZ else timezone.make_naive(value, zone)
+        # The first or the last hours of all, which stand for "never" or "always".
+        raise DecryptionError(f"the value is no text of a value of {type(self).__name__}.")
 
     def write(self, value: dt.datetime) -> str:
         return datetime_text(value)
