@@ -4,6 +4,7 @@ import uuid
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from typing import Never
 
 import pytest
 from django.db import IntegrityError, connection, migrations, models, transaction
@@ -310,6 +311,31 @@ def test_what_an_interrupted_run_left_is_removed(table) -> None:
         cursor.execute(f"ALTER TABLE {TABLE} ADD COLUMN vault_fields_value varchar(10)")
     assert values_of(apply(state, *to_encrypted(encrypted))) == before
     assert has_columns("id", "tenant", "value", "last", "value_keys")
+
+
+@pytest.mark.parametrize("kind", ["float", "bytes", "datetime"])
+def test_a_run_that_was_interrupted_after_the_exchange_goes_on(table, kind, monkeypatch) -> None:
+    plain, encrypted, values = CASES[kind]
+    former = table(plain, values)
+    before = values_of(former)
+
+    def interrupt(*args, **kwargs) -> Never:
+        raise KeyboardInterrupt
+
+    def interrupted(**options) -> None:
+        with monkeypatch.context() as patched:
+            patched.setattr("vault_fields.schemachange.retyping._StandIn.run", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                apply(former, alter, **options)
+
+    alter = to_encrypted(encrypted)[1]
+    interrupted()
+    later = apply(former, *to_encrypted(encrypted))
+    assert values_of(later) == before
+    interrupted(backwards=True)
+    apply(former, *to_encrypted(encrypted), backwards=True)
+    assert values_of(former) == before
+    assert has_columns("id", "tenant", "value", "last")
 
 
 @pytest.fixture
