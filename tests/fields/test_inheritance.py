@@ -2,9 +2,10 @@
 
 import pytest
 from django.core import serializers
-from django.db import transaction
+from django.db import models, transaction
 from django.db.models import Value
 from django.db.models.signals import post_init
+from django.test.utils import isolate_apps
 
 from tests.testapp.models import (
     ApiKey,
@@ -18,6 +19,8 @@ from tests.testapp.models import (
     WildcardCertificate,
 )
 from vault_fields.exceptions import DecryptionError, KeyContextMismatch, ValueRefused
+from vault_fields.fields import BlindIndex, EncryptedTextField
+from vault_fields.normalize import last_four
 from vault_fields.stored import companion
 from vault_fields.testing import assert_vault_calls
 
@@ -256,3 +259,55 @@ def test_a_column_that_is_bound_to_is_compared_as_it_is_spelled(organization) ->
     row.region = "north"
     row.save()
     assert Branch.objects.values_list("region", "secret").get() == ("north", "s")
+
+
+@isolate_apps("tests.testapp")
+def test_columns_beside_a_field_give_way_where_a_child_declares_the_field_otherwise() -> None:
+    context = {"key_context": ["tenant"]}
+
+    class Base(models.Model):
+        tenant = models.IntegerField()
+        ssn = EncryptedTextField(unique=True, index=[True, BlindIndex(name="ends", normalize=last_four)], **context)
+
+        class Meta:
+            abstract = True
+            app_label = "testapp"
+
+    class Same(Base):
+        class Meta:
+            app_label = "testapp"
+
+    class WithoutIndex(Base):
+        ssn = EncryptedTextField(**context)
+
+        class Meta:
+            app_label = "testapp"
+
+    class WithOneIndex(Base):
+        ssn = EncryptedTextField(index=True, **context)
+
+        class Meta:
+            app_label = "testapp"
+
+    class Plain(Base):
+        ssn = models.TextField()
+
+        class Meta:
+            app_label = "testapp"
+
+    class Without(Base):
+        ssn = None
+
+        class Meta:
+            app_label = "testapp"
+
+    def columns_of(model):
+        return {field.name for field in model._meta.fields} - {"id", "tenant"}
+
+    assert columns_of(Same) == {"ssn", "ssn_keys", "ssn_index", "ssn_ends_index"}
+    assert columns_of(WithoutIndex) == {"ssn", "ssn_keys"}
+    assert columns_of(WithOneIndex) == {"ssn", "ssn_keys", "ssn_index"}
+    assert columns_of(Plain) == {"ssn"}
+    assert columns_of(Without) == set()
+    others = (WithoutIndex, WithOneIndex, Plain, Without)
+    assert [len(model._meta.constraints) for model in (Same, *others)] == [1, 0, 0, 0, 0]

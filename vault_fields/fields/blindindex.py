@@ -252,7 +252,13 @@ class IndexField(_UUIDField):
                 return
             cls._meta.local_fields.remove(declared)
             cls._meta._expire_cache()  # type: ignore[attr-defined]
+        elif self.automatic and not self._is_declared(cls):
+            return  # A copy from an abstract class, whose field this class declares otherwise, or not at all.
         super().contribute_to_class(cls, name, private_only=private_only)
+
+    def _is_declared(self, cls: type[Model]) -> bool:
+        field: Any = next((field for field in cls._meta.local_fields if field.name == self.of), None)
+        return any(each.name == self.index_name for each in getattr(field, "indexes", ()))
 
     @property
     def index_label(self) -> str:

@@ -8,7 +8,7 @@ from django.db.models import Model, TextField
 from vault_fields.fields.damaged import require_text
 from vault_fields.fields.fetchmodes import fetched
 from vault_fields.fields.generatedpk import is_inserted, placeholder
-from vault_fields.fields.groups import Group, groups_of
+from vault_fields.fields.groups import Group, encrypted_fields, groups_of
 from vault_fields.fields.loading import PutAsLoaded
 from vault_fields.fields.saving import load_sealed, require_settled_context, seal_rows
 from vault_fields.fields.serializing import is_serializing
@@ -102,6 +102,8 @@ class CompanionField(_TextField):
                 return
             cls._meta.local_fields.remove(declared)
             cls._meta._expire_cache()  # type: ignore[attr-defined]
+        elif self.automatic and all(each.companion_name != name for each in encrypted_fields(cls)):
+            return  # A copy from an abstract class, whose field this class declares otherwise, or not at all.
         super().contribute_to_class(cls, name, private_only)
 
     def value_to_string(self, obj: Model) -> Any:
