@@ -15,3 +15,13 @@ def current_schema():
 class Patient(models.Model):
     name = models.CharField(max_length=100)
     ssn = EncryptedTextField(key_context={"tenant": current_schema}, null=True)
+
+
+class Member(models.Model):
+    """Rows of a ward, whose name may be the same in every schema, as are then the names of the index keys."""
+
+    ward = models.CharField(max_length=20)
+    name = models.CharField(max_length=100)
+    phone = EncryptedTextField(key_context=["ward"], index=True)
+    email = EncryptedTextField(key_context={"tenant": current_schema}, index="global", unique=True)
+    badge = EncryptedTextField(key_context={"tenant": current_schema}, unique=True, null=True)
