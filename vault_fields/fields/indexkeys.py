@@ -151,6 +151,7 @@ def index_key_model() -> Any:
         ) from None
 
 
+@lru_cache(maxsize=1000)
 def context_hash(context: KeyContext) -> str:
     return hashlib.sha256(context.canonical).hexdigest()
 
@@ -191,7 +192,9 @@ class _Remembered:
 
     @classmethod
     def of(cls, connection: Any) -> "_Remembered":
-        found: _Remembered = vars(connection).setdefault("_vault_fields_index_keys", cls(connection))
+        found: _Remembered | None = vars(connection).get("_vault_fields_index_keys")
+        if found is None:
+            found = vars(connection)["_vault_fields_index_keys"] = cls(connection)
         return found
 
     def rows(self, names: Iterable[tuple[str, str]]) -> Mapping[Wanted, Sequence[_Row]] | None:

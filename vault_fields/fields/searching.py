@@ -164,21 +164,21 @@ class _Indexed(Lookup):
         index, alias = self.index, self.lhs.alias
         sought = self._sought(index, compiler, connection)
         sql, _ = compiler.compile(Col(alias, index))
-        value, _ = compiler.compile(Col(alias, self.field))
         # A comparison with the hash of nothing is false, or NULL where there is no value, as Django's logic needs it.
         # An EmptyResultSet would be neither under NOT and XOR.
         given = [index.get_db_prep_value(each, connection) for each in sought.hashes or [OF_NOTHING]]
         condition = f"{sql} = %s" if len(given) == 1 else f"{sql} IN ({', '.join(['%s'] * len(given))})"
+        if not index.is_truncated and not index.leaves_out:
+            return condition, tuple(given)
         # What is not equal is false, and NULL only where there is no value.
+        value, _ = compiler.compile(Col(alias, self.field))
         if index.is_truncated:
             nothing = f"{sql} IS NULL AND {value} IS NULL"
             if sought.hashes and (pks := hits(index, sought, connection.alias)):
                 among, keys = _among(alias, self.field.model, pks, compiler, connection)
                 return f"({condition} AND ({among} OR {nothing}))", (*given, *keys)
-            condition = f"({condition} AND {nothing})"
-        elif index.leaves_out:
-            condition = f"({condition} AND ({sql} IS NOT NULL OR {value} IS NULL))"
-        return condition, tuple(given)
+            return f"({condition} AND {nothing})", tuple(given)
+        return f"({condition} AND ({sql} IS NOT NULL OR {value} IS NULL))", tuple(given)
 
     def get_group_by_cols(self) -> list[Any]:
         if not isinstance(self.lhs, Col):
