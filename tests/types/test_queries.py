@@ -180,3 +180,13 @@ def test_indexed_numbers_and_dates_are_found_whatever_they_are_spelled_like(orga
     assert not rows.filter(number=6).exists()
     with pytest.raises(FieldError, match="cannot have the value that is looked for"):
         rows.filter(number="five").exists()
+
+
+def test_a_bulk_update_of_values_that_were_not_loaded_leaves_them(organization, stored) -> None:
+    made = [Reading.objects.create(organization=organization, number=n, amount=1, on=DAY) for n in (5, 6)]
+    before = [stored(row, "on") for row in made]
+    rows = list(Reading.objects.only("number"))
+    assert Reading.objects.bulk_update(rows, ["on"]) == 2
+    assert Reading.objects.filter(pk=rows[0].pk).bulk_update(rows, ["on", "amount"]) == 1
+    assert Reading.objects.bulk_update([], ["on"]) == 0
+    assert [stored(row, "on") for row in made] == before

@@ -136,10 +136,13 @@ def _bulk_update(
     def update() -> Any:
         names = write.names(*(group.model for group in groups))
         take_along_in_bulk(objs, self.model, fields, self.db, *djangos_updates())
+        written = [name for name in fields if name in names] + sorted(names.difference(fields))
+        if not written:
+            # None of these was loaded, and each row keeps what it has. Django's method takes no empty list.
+            rows = self.using(self.db)
+            return sum(rows.filter(pk__in=[obj.pk for obj in some]).count() for some in portions(objs))
         with handed_over(objs, member_names_of(self.model)), bulk_updating():
-            return original(
-                self, objs, [name for name in fields if name in names] + sorted(names.difference(fields)), batch_size
-            )
+            return original(self, objs, written, batch_size)
 
     try:
         return write.run(update)
