@@ -49,6 +49,9 @@ WithoutKey = Literal["make", "replace", "leave"]
 # At most so many of the rows that may have hashes under a lost index key are looked at.
 _LOOKED_AT = 100
 
+# The database for which an instance's hashes were last made.
+_WRITTEN_TO = "vault_fields_written_to"
+
 
 class _Due(NamedTuple):
     """One hash that has to be made."""
@@ -80,7 +83,9 @@ def write_indexes(
     due: defaultdict[str, list[_Due]] = defaultdict(list)
     for instance, group in rows:
         if group.index_names:
-            alias = using or instance._state.db or router.db_for_write(type(instance), instance=instance)
+            alias = using or _written_to(instance)
+            # Django does not tell pre_save(), which may seal the row once more, where it is saved.
+            setattr(instance._state, _WRITTEN_TO, alias)
             due[alias] += _due(instance, group, alias, contexts)
     for alias, those in due.items():
         keys = _keys(those, alias, without_key)
@@ -199,6 +204,12 @@ def _due(instance: Model, group: Group, alias: str, contexts: Mapping[int, KeyCo
                     context = companion_format.decode(GroupState(instance, group).beside(held) or "").context
                 due.append(_Due(instance, group, member, index, text, index_key_name(index, group, context)))
     return due
+
+
+def _written_to(instance: Model) -> str:
+    """Return the database that a row is written to, where the caller does not say it."""
+    noted: str | None = getattr(instance._state, _WRITTEN_TO, None)
+    return noted or instance._state.db or router.db_for_write(type(instance), instance=instance)
 
 
 def _is_fresh(held: Sealed) -> bool:
