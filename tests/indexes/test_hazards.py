@@ -1,5 +1,6 @@
 """Rows of another database, tables that routers leave out, and fixtures without the index keys of their rows."""
 
+import pickle
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -110,3 +111,14 @@ def test_rows_of_a_fixture_without_their_index_keys_are_missed_until_hashes_are_
     call_command("vault_index", "testapp.Contact", rebuild=True, stdout=StringIO())
     assert found() == [1, 1]
     assert {*Contact.objects.values_list("ssn_index", "email_index").get()}.isdisjoint(old)
+
+
+@pytest.mark.django_db
+def test_a_row_out_of_a_pickle_costs_the_statements_that_the_page_names(django_assert_num_queries) -> None:
+    Organization.objects.create(pk=1, workos_id="org_1")
+    Contact.objects.create(**VALUES)
+    row = pickle.loads(pickle.dumps(Contact.objects.get()))
+    # The update; the index keys once for the row, and for each of two values and two companions.
+    with django_assert_num_queries(1 + 1 + 4):
+        row.save()
+    assert found() == [1, 1]
