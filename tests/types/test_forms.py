@@ -95,6 +95,19 @@ def test_a_form_saves_what_it_was_given(organization, stored, name) -> None:
         assert stored(loaded, name) == before
 
 
+def test_a_form_takes_bytes_as_base64_and_no_envelope(organization) -> None:
+    row = Typed(organization=organization)
+    bound = typed_form({"binary": "aGk="}, instance=row)
+    assert bound.is_valid(), bound.errors
+    bound.save()
+    loaded = Typed.objects.get()
+    assert loaded.binary == b"hi"
+    text = Typed._meta.get_field("binary").value_to_string(loaded)
+    assert typed_form({"binary": text}, instance=Typed(organization=organization)).errors == {
+        "binary": ["This value begins like an encrypted one."]
+    }
+
+
 # What full_clean() of a plain field does not refuse, or not by an error of validation.
 AS_PLAIN = [("date", 7), ("datetime", 7), ("binary", "text"), ("binary", 7)]
 

@@ -3,9 +3,11 @@
 from typing import TYPE_CHECKING, Any, Literal, overload
 from uuid import UUID
 
+from django.core.exceptions import ValidationError
 from django.db.models import Model
 from django.utils.translation import gettext_lazy
 
+from vault_fields.fields.base import EncryptedField
 from vault_fields.fields.canonical import address_from, address_text, bytes_from, bytes_text, uuid_from, uuid_text
 from vault_fields.fields.context import KeyContextDeclaration
 from vault_fields.fields.descriptor import EncryptedAttribute
@@ -17,6 +19,8 @@ from vault_fields.fields.typed import (
     SetT_contra,
 )
 from vault_fields.fields.types.typed import CanonicalField
+from vault_fields.runtime.frames import forgetful
+from vault_fields.stored import envelope as envelope_format
 
 __all__ = ["EncryptedBinaryField", "EncryptedGenericIPAddressField", "EncryptedUUIDField"]
 
@@ -145,6 +149,11 @@ class EncryptedBinaryField(CanonicalField[SetT_contra, GetT_co], GenericBinaryFi
         default = super().get_default()
         return b"" if default == "" else default
 
+    def formfield(self, *args: Any, **kwargs: Any) -> Any:
+        # Django's form field gives base64, of which ``full_clean()`` makes the value that is validated.
+        kwargs["validators"] = [*kwargs.get("validators", ()), _refuse_envelope]
+        return super(EncryptedField, self).formfield(*args, **kwargs)
+
     def to_plaintext(self, value: Any) -> str:
         # Not ``to_python``, which takes text for base64: that is how fixtures write bytes.
         return self.write(value)
@@ -154,3 +163,10 @@ class EncryptedBinaryField(CanonicalField[SetT_contra, GetT_co], GenericBinaryFi
 
     def read(self, text: str) -> bytes:
         return bytes_from(text)
+
+
+@forgetful
+def _refuse_envelope(value: Any) -> None:
+    """Refuse in a form the text of an encrypted value, which would be recognised where it is assigned."""
+    if isinstance(value, str) and envelope_format.is_envelope(value):
+        raise ValidationError("This value begins like an encrypted one.", code="envelope")
