@@ -173,8 +173,8 @@ class _Run:
     def _write_without(self, row: Row, hashes: Sequence[Any]) -> tuple[int, list[Row]]:
         self._leave_alone(
             row,
-            f"{self.report.label} (pk={row.pk!r}): another row has its value, which may occur only once. It has no "
-            "hash until one of the two is changed; run the command again then.",
+            f"{self.report.label} (pk={row.pk!r}): another row has its value, or its hash, and may be the only "
+            "one. This row has no hash now. Run the command again, and change one of the two if it says so again.",
         )
         # It is not to be found by a value that it does not have.
         found = [self.rows.as_stored(row)[name] for name in self._names]
