@@ -37,18 +37,21 @@ def test_a_second_lookup_is_one_statement(contact, organization, django_assert_n
         assert Contact.objects.get(email="A@example.org") == contact
 
 
-def test_by_default_nothing_is_remembered(contact, organization, settings, django_assert_num_queries) -> None:
-    del settings.VAULT_INDEX_KEY_AGE
+def test_nothing_is_remembered_for_no_time(contact, organization, settings, django_assert_num_queries) -> None:
+    settings.VAULT_INDEX_KEY_AGE = 0
     for _ in range(2):
         with django_assert_num_queries(2):
             assert find(organization) == contact
 
 
-def test_it_ends_with_the_age(contact, organization, monkeypatch, django_assert_num_queries) -> None:
+@pytest.mark.parametrize("age", [None, 10])
+def test_it_ends_with_the_age(contact, organization, monkeypatch, settings, django_assert_num_queries, age) -> None:
     now = 1000.0
     monkeypatch.setattr(indexkeys, "monotonic", lambda: now)
+    if age is None:
+        del settings.VAULT_INDEX_KEY_AGE
     find(organization)
-    now += 9.9
+    now += (age or 1) - 0.1
     with django_assert_num_queries(1):
         find(organization)
     now += 0.2
@@ -88,6 +91,37 @@ def test_a_key_that_is_lost_finds_its_rows_until_then(contact, organization) -> 
     find(organization)
     IndexKey.objects.all().delete()
     assert find(organization) == contact
+
+
+def test_a_key_that_is_made_in_the_place_of_another_is_noticed(contact, organization) -> None:
+    other = Organization.objects.create(workos_id="org_other")
+    later = Contact.objects.create(organization=other, ssn="1")
+    assert (find(organization), find(other)) == (contact, later)
+    Contact.objects.all().delete()
+    IndexKey.objects.all().delete()
+    again = Contact.objects.create(organization=organization, ssn="1")
+    assert find(organization) == again
+    assert find(other) is None
+
+
+@pytest.mark.skipif(connection.vendor != "postgresql", reason="Only PostgreSQL has schemas.")
+def test_nothing_is_remembered_where_another_schema_has_such_a_table(
+    contact, organization, django_assert_num_queries
+) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("CREATE SCHEMA another")
+        cursor.execute("CREATE TABLE another.vault_fields_indexkey AS SELECT * FROM vault_fields_indexkey LIMIT 0")
+    try:
+        for _ in range(2):
+            with django_assert_num_queries(2):
+                assert find(organization) == contact
+        with connection.cursor() as cursor:
+            cursor.execute("SET search_path TO another, public")
+        assert IndexKey.objects.count() == 0
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET search_path")
+            cursor.execute("DROP SCHEMA another CASCADE")
 
 
 def test_what_is_remembered_has_an_end(contact, organization, monkeypatch, django_assert_num_queries) -> None:

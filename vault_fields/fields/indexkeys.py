@@ -3,8 +3,7 @@ Index keys: one for each key context, vault and database, opened for as long as 
 
 The wrapped key is a row of ``vault_fields.models.IndexKey``, beside the rows that it serves: it is read where they are
 read, in their transaction. What a rolled back transaction made is not used by the next one. Lookups outside of
-transactions may remember rows for some seconds: see
-``docs/decisions/0139-index-keys-may-be-remembered-for-seconds.md``.
+transactions remember rows for a second: see ``docs/decisions/0139-index-keys-are-remembered-for-a-second.md``.
 
 While index keys are rotated there are two *generations* of a key. Lookups ask for the hashes of both; writers use the
 one that ``written`` tells. See ``docs/decisions/0135-an-old-index-key-outlives-its-users.md``.
@@ -44,7 +43,9 @@ _PURPOSE = "index key"
 # began before it, and would not find what they write.
 SETTLING = timedelta(seconds=60)
 
-# The largest VAULT_INDEX_KEY_AGE: with the time that a lookup takes it has to fit into ``SETTLING``.
+# VAULT_INDEX_KEY_AGE, in seconds, if the settings do not have it; and the largest: with the time that a lookup takes it
+# has to fit into ``SETTLING``.
+INDEX_KEY_AGE = 1
 MAX_INDEX_KEY_AGE = 30
 _MOST_REMEMBERED = 1000
 
@@ -105,6 +106,7 @@ def make_key(wanted: Wanted, using: str) -> DataKey:
     Make the key of a context that has none, or return the one that somebody else made meanwhile. One ``create``.
     """
     row, key = stored_key(wanted, 1)
+    _Remembered.forget_all()
     has_target = connections[using].features.supports_update_conflicts_with_target
     # An upsert that changes nothing waits for a row that another transaction is inserting. INSERT IGNORE with a
     # locking read deadlocks on MariaDB.
@@ -166,15 +168,20 @@ def _looked_up(wanted: Iterable[Wanted], using: str) -> Mapping[Wanted, Sequence
     if (known := remembered.rows(names)) is not None:
         return known
     vaults_named, digests = {vault for vault, _ in names}, {digest for _, digest in names}
-    sql = _lookup(connection.ops.quote_name(index_key_model()._meta.db_table), len(vaults_named), len(digests))
+    table = index_key_model()._meta.db_table
+    has_schemas = connection.vendor == "postgresql"
+    sql = _lookup(connection.ops.quote_name(table), has_schemas, len(vaults_named), len(digests))
     found: dict[Wanted, list[_Row]] = {}
+    changes, is_alone = _Remembered.changes, False
     with _table_needed(using), connection.cursor() as cursor:
-        cursor.execute(sql, [*vaults_named, *digests])
+        cursor.execute(sql, [*([table] if has_schemas else ()), *vaults_named, *digests])
         rows = cursor.fetchall()
-    for vault, digest, generation, text in rows:
+    for vault, digest, generation, text, tables in rows:
+        is_alone = tables == 1
         if (name := names.get((vault, digest))) is not None:
             found.setdefault(name, []).append(_Row(generation, text))
-    remembered.note(names, found)
+    if is_alone:
+        remembered.note(names, found, changes)
     return found
 
 
@@ -182,13 +189,21 @@ class _Remembered:
     """
     Rows that lookups of one connection have read outside of transactions, so that they are committed.
 
-    Only as long as ``VAULT_INDEX_KEY_AGE`` says, in seconds, and only outside of transactions: within one there may be
-    a row that it makes, or takes back. That there is no row is not remembered.
+    Only as long as ``VAULT_INDEX_KEY_AGE`` says, in seconds, and until this process makes a key. Only outside of
+    transactions: within one there may be a row that it makes, or takes back. That there is no row is not remembered.
     """
+
+    # The number of keys that the process has made.
+    changes = 0
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
-        self._rows: dict[frozenset[tuple[str, str]], tuple[float, Mapping[Wanted, Sequence[_Row]]]] = {}
+        self._rows: dict[frozenset[tuple[str, str]], tuple[float, int, Mapping[Wanted, Sequence[_Row]]]] = {}
+
+    @classmethod
+    def forget_all(cls) -> None:
+        """Let no connection of the process use what it remembers: a key is made, maybe in the place of another."""
+        cls.changes += 1
 
     @classmethod
     def of(cls, connection: Any) -> "_Remembered":
@@ -200,20 +215,21 @@ class _Remembered:
     def rows(self, names: Iterable[tuple[str, str]]) -> Mapping[Wanted, Sequence[_Row]] | None:
         if not self._age():
             return None
-        until, rows = self._rows.get(frozenset(names), (0.0, None))
-        return rows if monotonic() < until else None
+        until, changes, rows = self._rows.get(frozenset(names), (0.0, 0, None))
+        return rows if changes == self.changes and monotonic() < until else None
 
-    def note(self, names: Collection[tuple[str, str]], rows: Mapping[Wanted, Sequence[_Row]]) -> None:
+    def note(self, names: Collection[tuple[str, str]], rows: Mapping[Wanted, Sequence[_Row]], changes: int) -> None:
+        """Remember what was read when the process had made so many keys."""
         if len(rows) < len(names) or not (age := self._age()):
             return
         if len(self._rows) >= _MOST_REMEMBERED:
             self._rows.clear()
-        self._rows[frozenset(names)] = monotonic() + age, rows
+        self._rows[frozenset(names)] = monotonic() + age, changes, rows
 
     def _age(self) -> float:
         if self._connection.in_atomic_block or not self._connection.get_autocommit():
             return 0.0
-        age: float = getattr(settings, "VAULT_INDEX_KEY_AGE", 0)
+        age: float = getattr(settings, "VAULT_INDEX_KEY_AGE", INDEX_KEY_AGE)
         if not 0 <= age <= MAX_INDEX_KEY_AGE:
             raise ImproperlyConfigured(
                 f"VAULT_INDEX_KEY_AGE is {age!r}, and may be at most {MAX_INDEX_KEY_AGE} seconds: while index keys are "
@@ -223,10 +239,12 @@ class _Remembered:
 
 
 @lru_cache(maxsize=200)
-def _lookup(table: str, vaults_named: int, digests: int) -> str:
+def _lookup(table: str, has_schemas: bool, vaults_named: int, digests: int) -> str:
     marks, more = (", ".join(["%s"] * count) for count in (vaults_named, digests))
+    # Where each tenant has a schema, the next lookup of the connection may be about another table of the same name.
+    tables = "(SELECT count(*) FROM pg_class WHERE relname = %s AND relkind IN ('r', 'p'))" if has_schemas else "1"
     return (
-        f"SELECT vault, context_hash, generation, companion FROM {table} "  # noqa: S608 - a name, and marks.
+        f"SELECT vault, context_hash, generation, companion, {tables} FROM {table} "  # noqa: S608 - names, and marks.
         f"WHERE vault IN ({marks}) AND context_hash IN ({more}) ORDER BY generation DESC"
     )
 
