@@ -5,7 +5,8 @@ from typing import Never
 import pytest
 from django.utils.module_loading import import_string
 
-from tests.testapp.models import Patient
+from tests.testapp.models import Patient, Typed
+from vault_fields.fields import EncryptedJSONField, EncryptedTextField
 from vault_fields.keys import KeyContext
 from vault_fields.testing import BAKER_GENERATORS, assert_vault_calls, capture_vault_calls
 from vault_fields.vaults import vaults
@@ -51,3 +52,17 @@ def test_generators_give_what_fields_take(organization) -> None:
 
     assert len({*made(), *made()}) == 6
     assert Patient.objects.exclude(ssn=None).exclude(ssn_keys=None).count() == 2
+
+
+@pytest.mark.parametrize("zones", [True, False])
+def test_generators_give_values_of_each_type(organization, settings, zones) -> None:
+    settings.USE_TZ = zones
+    generators = {import_string(field): import_string(generator) for field, generator in BAKER_GENERATORS.items()}
+    columns = [column for column in Typed._meta.concrete_fields if type(column) in generators]
+    values = {column.attname: generators[type(column)]() for column in columns}
+    row = Typed.objects.create(organization=organization, **values)
+    row.full_clean()
+    loaded = Typed.objects.get(pk=row.pk)
+    typed = {name: value for name, value in values.items() if value is not None}
+    assert {name: getattr(loaded, name) for name in typed} == typed
+    assert {type(column) for column in columns} >= {*generators} - {EncryptedJSONField, EncryptedTextField}

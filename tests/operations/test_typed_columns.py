@@ -338,6 +338,16 @@ def test_a_run_that_was_interrupted_after_the_exchange_goes_on(table, kind, monk
     assert has_columns("id", "tenant", "value", "last")
 
 
+@pytest.mark.parametrize("values", [[], [None]])
+def test_a_column_without_values_is_altered_as_it_is(table, values) -> None:
+    plain, encrypted, _ = CASES["date"]
+    former = table(with_options(plain, null=True), values)
+    later = apply(former, *to_encrypted(encrypted, null=True))
+    assert values_of(later) == [exact(value) for value in values]
+    apply(former, *to_encrypted(encrypted, null=True), backwards=True)
+    assert values_of(former) == [exact(value) for value in values]
+
+
 @pytest.fixture
 def in_nepal(monkeypatch):
     """The connection has a time zone of its own, and the database a session in it."""

@@ -196,9 +196,10 @@ class EncryptedField(Encrypted[SetT_contra, GetT_co]):
         # unencrypted. Instances get their default all the same.
         return super().has_default() and not self._is_historical
 
-    if (
-        not TYPE_CHECKING
-    ):  # A property is no attribute to type checkers, which would complain of each class of a project.
+    if TYPE_CHECKING:
+        # A property is no attribute to type checkers, which would complain of each class of a project.
+        empty_strings_allowed: bool
+    else:
 
         @property
         def empty_strings_allowed(self) -> bool:
