@@ -58,6 +58,8 @@ def alter_type(
     if not rows.filter(**{f"{old.name}__isnull": False}).exists():
         return original(operation, app_label, schema_editor, from_state, to_state)
     stand_in = _StandIn(operation, app_label, schema_editor, from_state, to_state)
+    if stand_in.has_taken_place():
+        return original(operation, app_label, schema_editor, from_state, to_state)
     with transaction.atomic(connection.alias) if connection.features.can_rollback_ddl else nullcontext():
         stand_in.add()
         with _locked(connection, stand_in.table):
@@ -130,6 +132,19 @@ class _StandIn:
         """Raise ``MigrationRefused`` unless both columns have the same values."""
         batches = self._rows(self._first, self.name)
         self._require_none([pk for rows in batches for pk, *values in rows if not self._are_same(*values)])
+
+    def has_taken_place(self) -> bool:
+        """Whether a run exchanged the columns and was interrupted then, where nothing takes the exchange back."""
+        if self.connection.vendor != "mysql":
+            return False
+        with self.connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT DATA_TYPE FROM information_schema.COLUMNS "
+                "WHERE TABLE_SCHEMA = DATABASE() AND TABLE_NAME = %s AND COLUMN_NAME = %s",
+                [self.table, self.old.column],
+            )
+            (kind,) = cursor.fetchone()
+        return (kind == "longtext") is self._encrypts
 
     def take_place(self) -> None:
         """Give the column the type and the values of this one, which is gone then. SQLite does that afterwards."""
