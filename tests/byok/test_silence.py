@@ -1,6 +1,7 @@
 """A customer's provider that takes a call and answers nothing costs that customer, and nobody else."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,17 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Silent]]:
     Provider.woken.set()
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("vault-"):
+            join(thread)
+
+
+def join(thread: threading.Thread) -> None:
+    while True:
+        try:
             thread.join(60)
+        except RuntimeError:
+            time.sleep(0.01)  # Another thread is starting it, and it cannot be joined before.
+        else:
+            return
 
 
 @pytest.fixture
