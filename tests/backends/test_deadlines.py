@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.faulty_server import BLOB, FaultyServer, Reply, faulty_server
+from tests.threads import join
 from vault_fields.backends.base import BaseVault
 from vault_fields.backends.openbao import OpenBaoVault
 from vault_fields.backends.remote import RemoteVault
@@ -84,7 +85,7 @@ def make(server: FaultyServer, answered: threading.Event, tmp_path: Path) -> Ite
         vault.close()
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("vault-"):
-            thread.join(60)
+            join(thread)
 
 
 def blobs(count: int) -> dict[str, None]:
@@ -227,7 +228,7 @@ def test_calls_that_do_not_end_are_no_more_than_so_many(make, monkeypatch, answe
         stuck.set()
     for thread in set(threading.enumerate()) - before:
         if thread.name == "vault-call-0":
-            thread.join(60)
+            join(thread)
     monkeypatch.setattr(abandoned, "MAX_OVERDUE", 1)
     vault._client._overdue.require_few(vault._client._endpoint.netloc)
 

@@ -1,7 +1,6 @@
 """A customer's provider that takes a call and answers nothing costs that customer, and nobody else."""
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ import pytest
 
 from tests.byok.conftest import ACME, ITEM, OTHER, MakeVault, activate
 from tests.byok.peers import Bao, Gate
+from tests.threads import join
 from vault_fields.backends.local import LocalVault
 from vault_fields.byok import KINDS
 from vault_fields.byok.keyfile import KeyFile
@@ -51,16 +51,6 @@ def silent(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Silent]]:
     for thread in set(threading.enumerate()) - before:
         if thread.name.startswith("vault-"):
             join(thread)
-
-
-def join(thread: threading.Thread) -> None:
-    while True:
-        try:
-            thread.join(60)
-        except RuntimeError:
-            time.sleep(0.01)  # Another thread is starting it, and it cannot be joined before.
-        else:
-            return
 
 
 @pytest.fixture
