@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from django.apps import apps
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.db import DatabaseError, connections
+from django.db import DatabaseError, OperationalError, connections
 from django.db.models import Q
 from django.utils import timezone
 
@@ -110,13 +110,19 @@ def make_key(wanted: Wanted, using: str) -> DataKey:
     has_target = connections[using].features.supports_update_conflicts_with_target
     # An upsert that changes nothing waits for a row that another transaction is inserting. INSERT IGNORE with a
     # locking read deadlocks on MariaDB.
-    with _table_needed(using):
-        type(row)._base_manager.using(using).bulk_create(
-            [row],
-            update_conflicts=True,
-            update_fields=["generation"],
-            unique_fields=["vault", "context_hash", "generation"] if has_target else None,
-        )
+    try:
+        with _table_needed(using):
+            type(row)._base_manager.using(using).bulk_create(
+                [row],
+                update_conflicts=True,
+                update_fields=["generation"],
+                unique_fields=["vault", "context_hash", "generation"] if has_target else None,
+            )
+    except OperationalError:
+        # Under repeatable read, PostgreSQL breaks off a statement that waited for such a row. Outside of a transaction
+        # nothing else was broken off with it, and the row is there.
+        if connections[using].in_atomic_block or not _read([wanted], using):
+            raise
     found = _read([wanted], using) or _read([wanted], using, lock=True)
     written = _written(found[wanted])
     if written.text == row.companion:
